@@ -1,0 +1,60 @@
+# peftsearch: `make demo` and `make test` are all a new machine needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PEFTSEARCH_CACHE ?= $(HOME)/.cache/peftsearch
+export PEFTSEARCH_CACHE
+CUDA ?= 0
+export CUDA
+# An existing libtorch 2.1 is used with LIBTORCH=/path (LIBTORCH_CXX11_ABI=1 if it was built with that ABI).
+LIBTORCH_CXX11_ABI ?= 0
+ifeq ($(CUDA),1)
+LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2-cuda
+else
+LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2
+endif
+
+# Any change of these flags compiles gotch's C++ again (2.5 minutes).
+export CGO_CFLAGS   := -O2 -g
+export CGO_CXXFLAGS := -O2 -g -D_GLIBCXX_USE_CXX11_ABI=$(LIBTORCH_CXX11_ABI) -I$(LIBTORCH)/include -I$(LIBTORCH)/include/torch/csrc/api/include
+export CGO_LDFLAGS  := -L$(LIBTORCH)/lib -L$(LIBTORCH)/stubs -Wl,-rpath,$(LIBTORCH)/lib
+
+.PHONY: env
+env: ## print the build environment: eval "$(make -s env)"
+	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)" CGO_CXXFLAGS="$(CGO_CXXFLAGS)" CGO_LDFLAGS="$(CGO_LDFLAGS)"'
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
+
+.PHONY: prerequisites
+prerequisites:
+	@missing=0; \
+	need() { command -v $$1 >/dev/null || { echo "Error: $$2 is missing" >&2; echo "Try:   $$3" >&2; missing=1; }; }; \
+	need go "Go 1.26 or newer" "install it from your system's packages or go.dev/dl"; \
+	need g++ "a C++17 compiler" "apt-get install g++ (or dnf install gcc-c++)"; \
+	need python3 "Python 3.9 or newer" "apt-get install python3 python3-pip"; \
+	python3 -m pip --version >/dev/null 2>&1 || { echo "Error: Python's pip is missing" >&2; echo "Try:   apt-get install python3-pip" >&2; missing=1; }; \
+	exit $$((missing * 4))
+
+.PHONY: libtorch
+libtorch: prerequisites
+	@test -e $(LIBTORCH)/lib/libtorch_cpu.so || python3 scripts/fetch.py libtorch >/dev/null
+
+models/%: prerequisites
+	@python3 scripts/fetch.py model $* $@
+
+.PHONY: build
+build: bin/peftsearch bin/peftsearch-worker ## build both binaries into bin/
+
+.PHONY: bin/peftsearch bin/peftsearch-worker
+bin/peftsearch: prerequisites
+	go build -trimpath -o $@ ./cmd/peftsearch
+bin/peftsearch-worker: libtorch
+	@echo "building the worker (the first time compiles gotch's C++ for about 3 minutes)" >&2
+	go build -trimpath -o $@ ./cmd/peftsearch-worker
+
+.PHONY: test
+test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
+	go vet ./...
+	go test -timeout 20m ./...

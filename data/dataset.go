@@ -1,0 +1,26 @@
+package data
+
+// Row is the input of one example.
+type Row struct {
+	Text     string `json:"text"`
+	TextPair string `json:"text_pair,omitempty"`
+}
+
+// Example is a row with its label.
+type Example struct {
+	Row
+	// Label is the index into Dataset.Labels for classification, the value itself for regression.
+	Label float64
+}
+
+// Dataset is a task's data in memory. It is read-only after Load.
+type Dataset struct {
+	Task   Task
+	Labels []string // class names by index; nil for regression
+	Train  []Example
+	Dev    []Example
+	Test   []Example
+	// Fingerprint is a SHA-256 of the examples of all splits and the labels: what a score depends on,
+	// not how the files are written.
+	Fingerprint string
+}

@@ -1,0 +1,133 @@
+// Package evaluator scores candidates: it says what one trial is given and what it returns, and runs
+// trials in a separate worker process ([Process]) or on an analytic surface ([Analytic]).
+//
+// The words: a [Candidate] is a plan with its training settings; a [Job] is one trial's work; a rung
+// is an intermediate dev evaluation; a [Verdict] may stop the trial there.
+package evaluator
+
+import (
+	"context"
+	"fmt"
+
+	"peftsearch/peft"
+)
+
+// Candidate is everything about a trial that the search may choose.
+type Candidate struct {
+	Plan     peft.Plan `json:"plan"`
+	Training Training  `json:"training"`
+}
+
+// Schedule names how the learning rate falls after the warm-up.
+type Schedule string
+
+// The schedules, as transformers defines them.
+const (
+	ScheduleLinear   Schedule = "linear"   // to 0 at the last step
+	ScheduleCosine   Schedule = "cosine"   // half a cosine wave to 0
+	ScheduleConstant Schedule = "constant" // stays
+)
+
+// Schedules lists the schedules.
+var Schedules = []Schedule{ScheduleLinear, ScheduleCosine, ScheduleConstant}
+
+// Training is how a plan is trained: AdamW with decoupled weight decay (β 0.9, 0.999, ε 1e-8).
+type Training struct {
+	LearningRate float64  `json:"learning_rate"` // peak, above 0
+	Schedule     Schedule `json:"schedule"`
+	WarmupRatio  float64  `json:"warmup_ratio"`  // share of the steps with a rising rate, 0 to 1
+	WeightDecay  float64  `json:"weight_decay"`  // not on biases and LayerNorm, at least 0
+	BatchSize    int      `json:"batch_size"`    // examples per step, at least 1
+	MaxGradNorm  float64  `json:"max_grad_norm"` // gradients are scaled down to this norm; 0 means never
+	// PrefixMLP is the width of the MLP that generates all prefixes in training (Li & Liang 2021); 0
+	// trains them directly.
+	PrefixMLP int `json:"prefix_mlp"`
+	// Dropout is the dropout probability inside the frozen backbone; 0 turns it off.
+	Dropout float64 `json:"dropout"`
+	// Backbone trains every weight of the backbone too: full fine-tuning, a baseline.
+	Backbone bool `json:"backbone"`
+}
+
+// Budget is the most training that one trial may use.
+type Budget struct {
+	Epochs    float64 `json:"epochs"`     // passes over the training rows, above 0; 0.5 is half of them
+	TrainRows int     `json:"train_rows"` // a seeded subset of the training rows; 0 means all
+	// Rungs are the dev evaluations, as ascending shares of the budget ending in 1.
+	Rungs []float64 `json:"rungs"`
+	// Patience ends training after so many rungs without a better dev score; 0 means never.
+	Patience int `json:"patience"`
+}
+
+// Job is the work of one trial.
+type Job struct {
+	Trial     int64     `json:"trial"`
+	Candidate Candidate `json:"candidate"`
+	Seed      uint64    `json:"seed"` // below 2^53; fixes initialisation, batches and dropout
+	Budget    Budget    `json:"budget"`
+	// Output is a directory for the trained tensors of the best rung and, while training, for a
+	// checkpoint from which an interrupted job with the same Output continues. Empty keeps nothing.
+	Output string `json:"output,omitempty"`
+	// Test scores the best rung's weights on the test split too.
+	Test bool `json:"test,omitempty"`
+}
+
+// Progress is reported at most a few times a second, and at every rung.
+type Progress struct {
+	Step  int     `json:"step"`
+	Steps int     `json:"steps"` // of the whole budget
+	Loss  float64 `json:"loss"`  // mean training loss since the last report
+	// Score is the dev score, at rungs only.
+	Score *float64 `json:"score,omitempty"`
+}
+
+// Verdict answers a Progress. The zero value means go on.
+type Verdict struct {
+	Stop   bool
+	Reason string // in words and numbers, stored with the trial
+}
+
+// Result is the outcome of a trial that was trained to its end or stopped by a verdict.
+type Result struct {
+	Score    float64            `json:"score"`     // best dev score over the rungs, in the task's metric
+	BestStep int                `json:"best_step"` // step of that rung
+	Steps    int                `json:"steps"`     // steps done
+	Dev      map[string]float64 `json:"dev"`       // every metric of the task kind at the best rung
+	Test     map[string]float64 `json:"test,omitempty"`
+	WallS    float64            `json:"wall_s"`     // seconds of training and evaluation
+	PeakB    int64              `json:"peak_bytes"` // the worker's highest resident memory so far
+	Head     int64              `json:"head_params"`
+	Stopped  string             `json:"stopped,omitempty"` // the verdict's reason, or "" for the whole budget
+}
+
+// FailureKind says how a trial failed.
+type FailureKind string
+
+// The kinds of failure; all are outcomes of a trial, not of the search.
+const (
+	FailureDiverged    FailureKind = "diverged"      // a loss or score that is not finite
+	FailureOutOfMemory FailureKind = "out_of_memory" // the allocator refused, or the kernel killed the worker
+	FailureInvalidPlan FailureKind = "invalid_plan"  // does not fit the backbone
+	FailureCrashed     FailureKind = "crashed"       // the worker process ended
+	FailureInternal    FailureKind = "internal"      // anything else the worker reports
+)
+
+// Failure is the error of one failed trial; the evaluator remains usable.
+type Failure struct {
+	Kind    FailureKind `json:"kind"`
+	Message string      `json:"message"`
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Message) }
+
+// Evaluator scores jobs, one at a time.
+//
+// Evaluate blocks until the job ends. It calls report from the calling goroutine only; report must
+// return quickly. A *[Failure] concerns this job alone. When ctx is cancelled, Evaluate ends the job
+// at the next step and returns ctx.Err(). Any other error means that the evaluator can score nothing.
+// The same job gives the same Result (WallS and PeakB apart) on one machine. An Evaluator is used by
+// one goroutine; run several for several jobs at once. Close ends it and releases everything; it may
+// be called more than once.
+type Evaluator interface {
+	Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error)
+	Close() error
+}

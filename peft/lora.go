@@ -1,0 +1,90 @@
+package peft
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Target is a weight matrix that LoRA can change.
+type Target string
+
+// The matrices of a block, by the field's names.
+const (
+	TargetQuery           Target = "query"
+	TargetKey             Target = "key"
+	TargetValue           Target = "value"
+	TargetAttentionOutput Target = "attention_output"
+	TargetFFNIn           Target = "ffn_in"
+	TargetFFNOut          Target = "ffn_out"
+)
+
+// Targets lists every target in canonical order.
+var Targets = []Target{TargetQuery, TargetKey, TargetValue, TargetAttentionOutput, TargetFFNIn, TargetFFNOut}
+
+// LoRA adds (Alpha/Rank)·B·A to each target matrix (Hu et al. 2021, "LoRA"). A is [rank, in], B is
+// [out, rank]; B starts at zero.
+type LoRA struct {
+	Rank    int      `json:"rank"`    // at least 1
+	Alpha   float64  `json:"alpha"`   // above 0; the update is scaled by Alpha/Rank
+	Targets []Target `json:"targets"` // at least one, no repeats
+}
+
+func (l *LoRA) validate(g Geometry) error {
+	if l == nil {
+		return nil
+	}
+	if l.Rank < 1 {
+		return fmt.Errorf("lora rank %d: at least 1, leave the key out for none", l.Rank)
+	}
+	if !(l.Alpha > 0) || math.IsInf(l.Alpha, 0) {
+		return fmt.Errorf("lora alpha %g: must be a number above 0", l.Alpha)
+	}
+	if len(l.Targets) == 0 {
+		return fmt.Errorf("lora has no targets: name at least one of %v", Targets)
+	}
+	for i, target := range l.Targets {
+		if !slices.Contains(Targets, target) {
+			return fmt.Errorf("lora target %q: must be one of %v", target, Targets)
+		}
+		if slices.Contains(l.Targets[:i], target) {
+			return fmt.Errorf("lora target %q stands twice", target)
+		}
+		if in, out := g.TargetShape(target); l.Rank > min(in, out) {
+			return fmt.Errorf("lora rank %d is above %d, the full rank of %s", l.Rank, min(in, out), target)
+		}
+	}
+	return nil
+}
+
+// canonical returns the LoRA with its targets in canonical order.
+func (l *LoRA) canonical() LoRA {
+	c := *l
+	c.Targets = slices.Clone(l.Targets)
+	slices.SortFunc(c.Targets, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
+	return c
+}
+
+// TargetShape is the input and output width of a target matrix.
+func (g Geometry) TargetShape(t Target) (in, out int) {
+	switch t {
+	case TargetFFNIn:
+		return g.Hidden, g.FFN
+	case TargetFFNOut:
+		return g.FFN, g.Hidden
+	default:
+		return g.Hidden, g.Hidden
+	}
+}
+
+// params: A [r,in] and B [out,r] for each target.
+func (l *LoRA) params(g Geometry) MethodCount {
+	var c MethodCount
+	if l != nil {
+		for _, target := range l.Targets {
+			in, out := g.TargetShape(target)
+			c.Weights += int64(l.Rank) * int64(in+out)
+		}
+	}
+	return c
+}

