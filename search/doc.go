@@ -1,0 +1,10 @@
+// Package search proposes points of a search space and judges the outcomes: more score with fewer
+// trainable parameters.
+//
+// [Optimizer.Ask] turns a history of trials into the next point. It keeps nothing between calls: a
+// goptuna study is rebuilt from the history, asked through one of the samplers of this package, and
+// dropped, so that a suggestion depends on (study seed, trial number, history) alone.
+//
+// [Front] and [Hypervolume] are exact for the two objectives: the score, maximised, and the number of
+// trainable parameters, minimised and known before training.
+package search

@@ -1,0 +1,251 @@
+package search_test
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/search"
+	"peftsearch/space"
+)
+
+var (
+	tiny     = peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000}
+	training = evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 32}
+)
+
+func newSpace(t testing.TB, config space.Config, g peft.Geometry) *space.Space {
+	t.Helper()
+	s, err := space.New(config, training, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// surface scores a plan like fine-tuning does: sizes help with falling returns, upper layers more than
+// lower ones, and each layer only through its best method.
+func surface(s *space.Space, p space.Point) float64 {
+	c, _ := s.Candidate(p)
+	score := 0.5
+	for i, layer := range c.Plan.Layers {
+		best := 0.0
+		gain := func(size, half, weight float64) { best = max(best, weight*size/(size+half)) }
+		if layer.Serial != nil {
+			gain(float64(layer.Serial.Width), 8, 1)
+		}
+		if layer.Parallel != nil {
+			gain(float64(layer.Parallel.Width), 16, 0.9)
+		}
+		if layer.Prefix != nil {
+			gain(float64(layer.Prefix.Length), 4, 0.5)
+		}
+		if layer.LoRA != nil {
+			gain(float64(layer.LoRA.Rank), 2, 0.8)
+		}
+		depth := float64(i+1) / float64(len(c.Plan.Layers))
+		score += 0.4 * best * 2 * depth / float64(len(c.Plan.Layers)+1)
+	}
+	return score
+}
+
+func options(s *space.Space, sampler string, seed uint64) search.Options {
+	smallest, largest := s.ParamRange()
+	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}}
+}
+
+// extend asks for trials and scores them until the history has n.
+func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation, n int) []search.Observation {
+	t.Helper()
+	o, err := search.NewOptimizer(s, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(history) < n {
+		number := int64(len(history))
+		suggestion, err := o.Ask(history, number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		history = append(history, search.Observation{Number: number, Point: suggestion.Point,
+			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)})
+	}
+	return history
+}
+
+func outcomes(history []search.Observation) []search.Outcome {
+	out := make([]search.Outcome, len(history))
+	for i, o := range history {
+		out[i] = search.Outcome{Number: o.Number, Params: o.Params, Score: o.Score}
+	}
+	return out
+}
+
+func eachSampler(t *testing.T, test func(t *testing.T, sampler string)) {
+	for _, sampler := range search.Samplers() {
+		t.Run(sampler, func(t *testing.T) { test(t, sampler) })
+	}
+}
+
+func TestInterruptedAndUninterruptedSearchesAreEqual(t *testing.T) {
+	s := newSpace(t, space.Config{LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules}, tiny)
+	eachSampler(t, func(t *testing.T, sampler string) {
+		whole := extend(t, s, options(s, sampler, 7), nil, 40)
+		half := extend(t, s, options(s, sampler, 7), nil, 20)
+		rand.New(rand.NewPCG(1, 1)).Shuffle(len(half), func(i, j int) { half[i], half[j] = half[j], half[i] })
+		if resumed := extend(t, s, options(s, sampler, 7), half, 40); !reflect.DeepEqual(resumed[20:], whole[20:]) {
+			t.Error("20 + 20 trials differ from 40")
+		}
+		if other := extend(t, s, options(s, sampler, 8), nil, 40); reflect.DeepEqual(other, whole) {
+			t.Error("another seed gives the same search")
+		}
+	})
+}
+
+func TestEveryLevelIsReached(t *testing.T) {
+	s := newSpace(t, space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules}, tiny)
+	eachSampler(t, func(t *testing.T, sampler string) {
+		seen := make([]map[int]bool, len(s.Dimensions()))
+		for i := range seen {
+			seen[i] = map[int]bool{}
+		}
+		for seed := range uint64(6) {
+			for _, o := range extend(t, s, options(s, sampler, seed), nil, 40) {
+				for i, level := range o.Point {
+					seen[i][level] = true
+				}
+			}
+		}
+		for i, d := range s.Dimensions() {
+			if len(seen[i]) != len(d.Levels) {
+				t.Errorf("%s: only %d of %d levels", d.Name, len(seen[i]), len(d.Levels))
+			}
+		}
+	})
+}
+
+func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
+	s := newSpace(t, space.Config{Serial: []int{0, 4}, Parallel: []int{}, Prefix: []int{0, 1, 2}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
+	const plans = 2*3*2*3 - 1
+	eachSampler(t, func(t *testing.T, sampler string) {
+		history := extend(t, s, options(s, sampler, 1), nil, plans)
+		keys := map[string]bool{}
+		for _, o := range history {
+			keys[s.Key(o.Point)] = true
+		}
+		if len(keys) != plans {
+			t.Errorf("%d different plans of %d", len(keys), plans)
+		}
+		o, _ := search.NewOptimizer(s, options(s, sampler, 1))
+		if _, err := o.Ask(history, plans); !errors.Is(err, search.ErrExhausted) {
+			t.Errorf("the space is exhausted, but Ask says %v", err)
+		}
+	})
+}
+
+func TestMaxParamsThatLeavesOnePlan(t *testing.T) {
+	s := newSpace(t, space.Config{Serial: []int{0, 4, 8}, Parallel: []int{}, Prefix: []int{0, 1}, LoRA: space.LoRAConfig{Ranks: []int{}},
+		Preset: space.PresetGroups, Groups: 1, MaxParams: 2 * 2 * 128}, tiny)
+	eachSampler(t, func(t *testing.T, sampler string) {
+		history := extend(t, s, options(s, sampler, 1), nil, 1)
+		if history[0].Params != 512 {
+			t.Errorf("%d parameters, the only plan has 512", history[0].Params)
+		}
+	})
+}
+
+func TestOddHistories(t *testing.T) {
+	s := newSpace(t, space.Config{}, tiny)
+	eachSampler(t, func(t *testing.T, sampler string) {
+		opts := options(s, sampler, 3)
+		opts.Initial = 1
+		o, err := search.NewOptimizer(s, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := extend(t, s, options(s, "random", 5), nil, 30)
+		change := func(f func(*search.Observation)) []search.Observation {
+			history := append([]search.Observation(nil), base...)
+			for i := range history {
+				f(&history[i])
+			}
+			return history
+		}
+		for name, history := range map[string][]search.Observation{
+			"empty":                   nil,
+			"one":                     base[:1],
+			"all failed":              change(func(o *search.Observation) { o.State, o.Score = search.Failed, 0 }),
+			"all running":             change(func(o *search.Observation) { o.State, o.Score = search.Running, 0 }),
+			"all equal":               change(func(o *search.Observation) { o.Score = 0.5 }),
+			"below chance":            change(func(o *search.Observation) { o.Score = -0.2 }),
+			"plans outside the space": change(func(o *search.Observation) { o.Point = nil }),
+		} {
+			suggestion, err := o.Ask(history, 99)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else if !s.Feasible(suggestion.Point) || suggestion.Sampler == "" || suggestion.Reason == "" {
+				t.Errorf("%s: %+v", name, suggestion)
+			}
+		}
+		nan := change(func(o *search.Observation) { o.Score = math.NaN() })
+		if _, err := o.Ask(nan, 99); err == nil {
+			t.Error("a NaN score is accepted")
+		}
+	})
+}
+
+func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
+	s := newSpace(t, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
+	rng := rand.New(rand.NewPCG(1, 2))
+	history := make([]search.Observation, 10_000)
+	for i := range history {
+		p := make(space.Point, len(s.Dimensions()))
+		for d, dimension := range s.Dimensions() {
+			p[d] = rng.IntN(len(dimension.Levels))
+		}
+		history[i] = search.Observation{Number: int64(i), Point: p, Params: s.Params(p), State: search.Complete, Score: surface(s, p)}
+	}
+	eachSampler(t, func(t *testing.T, sampler string) {
+		o, err := search.NewOptimizer(s, options(s, sampler, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Ask(history, 10_000); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// The guided samplers must find clearly more than the stratified random one on a layered surface.
+func TestGuidedSamplersBeatRandom(t *testing.T) {
+	g := peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8}
+	s := newSpace(t, space.Config{}, g)
+	mean := map[string]float64{}
+	const seeds, trials = 5, 80
+	for _, sampler := range search.Samplers() {
+		for seed := range uint64(seeds) {
+			opts := options(s, sampler, seed)
+			mean[sampler] += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
+		}
+		t.Logf("%-8s hypervolume %.4f after %d trials", sampler, mean[sampler], trials)
+	}
+	for sampler, volume := range mean {
+		if sampler != "random" && volume < mean["random"]+0.01 {
+			t.Errorf("%s reaches %.4f, random %.4f", sampler, volume, mean["random"])
+		}
+	}
+}
+
+func TestUnknownSamplerIsRefused(t *testing.T) {
+	s := newSpace(t, space.Config{}, tiny)
+	if _, err := search.NewOptimizer(s, search.Options{Sampler: "bayes"}); err == nil {
+		t.Error("sampler bayes is accepted")
+	}
+}

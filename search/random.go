@@ -1,0 +1,114 @@
+package search
+
+import (
+	"fmt"
+	"math"
+
+	"peftsearch/space"
+)
+
+// randomSampler draws points whose costs are spread evenly over the range of the space.
+//
+// Uniform draws of a per-layer space are nearly all large, since every layer and method is most likely
+// present. Each draw here first chooses how dense the plan is, and of many draws the one nearest to a
+// target cost is kept; the targets follow a van der Corput sequence, so that any number of them is
+// spread evenly on the logarithmic cost axis. O(draws × dimensions).
+type randomSampler struct{}
+
+func (randomSampler) propose(v *view) (Suggestion, error) {
+	point, err := v.stratified(len(v.taken))
+	return Suggestion{point, "random", "chosen in the study file"}, err
+}
+
+// initialDesign is the same draw, before any sampler has something to learn from.
+type initialDesign struct{ size int }
+
+func (d initialDesign) propose(v *view) (Suggestion, error) {
+	slot := len(v.taken)
+	point, err := v.stratified(slot)
+	return Suggestion{point, "initial", fmt.Sprintf("cost-stratified start, %d of %d", slot+1, d.size)}, err
+}
+
+// autoSampler picks the sampler that measures best for the study's stage.
+type autoSampler struct{}
+
+func (autoSampler) propose(v *view) (Suggestion, error) {
+	suggestion, err := tpeSampler{}.propose(v)
+	suggestion.Reason = fmt.Sprintf("auto: tpe after %d finished trials", len(v.finished))
+	return suggestion, err
+}
+
+// stratified draws the free point of the given slot of the design.
+func (v *view) stratified(slot int) (space.Point, error) {
+	const draws = 200
+	target := vanDerCorput(uint(slot) + 1)
+	var best space.Point
+	distance := math.Inf(1)
+	for range draws {
+		p := v.sparse()
+		if !v.free(p) {
+			continue
+		}
+		if d := math.Abs(v.reference.cost(v.space.Params(p)) - target); d < distance {
+			best, distance = p, d
+		}
+	}
+	if best == nil {
+		return v.anyFree()
+	}
+	return best, nil
+}
+
+// sparse draws a point in which every ordinal dimension is at its lowest level with a probability that
+// is itself drawn, so that plans of every density are common.
+func (v *view) sparse() space.Point {
+	density := v.rng.Float64()
+	p := make(space.Point, len(v.space.Dimensions()))
+	for i, d := range v.space.Dimensions() {
+		if !d.Ordinal || v.rng.Float64() < density {
+			p[i] = v.rng.IntN(len(d.Levels))
+		}
+	}
+	return p
+}
+
+// anyFree finds a free point when good ones are hard to find: by more draws, then by going through the
+// whole space if it is small.
+func (v *view) anyFree() (space.Point, error) {
+	const draws, small = 5_000, 1_000_000
+	for range draws {
+		if p := v.sparse(); v.free(p) {
+			return p, nil
+		}
+	}
+	if size := v.space.Size(); size.IsInt64() && size.Int64() <= small {
+		start := v.rng.Int64N(size.Int64())
+		for i := range size.Int64() {
+			if p := v.nth((start + i) % size.Int64()); v.free(p) {
+				return p, nil
+			}
+		}
+		return nil, ErrExhausted
+	}
+	return nil, fmt.Errorf("no untried plan found in %d draws: %w", draws, ErrExhausted)
+}
+
+// nth is the point with the given index in lexicographic order.
+func (v *view) nth(index int64) space.Point {
+	p := make(space.Point, len(v.space.Dimensions()))
+	for i, d := range v.space.Dimensions() {
+		p[i] = int(index % int64(len(d.Levels)))
+		index /= int64(len(d.Levels))
+	}
+	return p
+}
+
+// vanDerCorput is the radical inverse of n in base 2: 1/2, 1/4, 3/4, 1/8, …
+func vanDerCorput(n uint) float64 {
+	value, digit := 0.0, 0.5
+	for ; n > 0; n >>= 1 {
+		value += digit * float64(n&1)
+		digit /= 2
+	}
+	return value
+}

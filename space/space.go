@@ -1,0 +1,379 @@
+// Package space turns a study's search space into dimensions, and points of it into candidates.
+//
+// A [Dimension] has levels; a [Point] names one level of each. Most dimensions choose a size: of one
+// method, in the layers that share it; level 0 of a size usually means that the module is absent.
+// Preset autopeft adds one bit per layer; learning rate and schedule may be dimensions too.
+package space
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+)
+
+// Point is one level index per dimension, in the order of Space.Dimensions.
+type Point []int
+
+// Dimension is one choice of the search.
+type Dimension struct {
+	Name    string   // e.g. layers.3.lora, layers.0-1.prefix, layer.3 (autopeft's bit), learning_rate
+	Levels  []string // what each level means, e.g. "24"
+	Ordinal bool     // neighbouring levels are alike; false only for the schedule
+
+	role   role
+	method int   // of a size: index into peft.Methods
+	layers []int // of a size or a bit: the layers it decides about
+	sizes  []int // of a size: the value of each level
+}
+
+type role int
+
+const (
+	roleSize role = iota
+	roleBit
+	roleLearningRate
+	roleSchedule
+)
+
+// Space is a search space on one backbone. It is immutable and safe for concurrent use.
+type Space struct {
+	geometry   peft.Geometry
+	config     Config
+	training   evaluator.Training
+	dimensions []Dimension
+	smallest   int64
+	largest    int64
+}
+
+// New makes the space of a configuration; training holds the settings that are not searched. The
+// error joins one *KeyError for each mistake.
+func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, error) {
+	config = config.withDefaults(g)
+	if errs := config.validate(g); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	s := &Space{geometry: g, config: config, training: training}
+	for _, band := range config.bands(g.Layers) {
+		for m, sizes := range [][]int{config.Serial, config.Parallel, config.Prefix, config.LoRA.Ranks} {
+			if len(sizes) == 0 {
+				continue
+			}
+			name := string(peft.Methods[m])
+			if config.Preset != PresetAutoPEFT {
+				name = "layers." + bandName(band) + "." + name
+			}
+			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true,
+				role: roleSize, method: m, layers: band, sizes: sizes})
+		}
+	}
+	if len(s.dimensions) == 0 {
+		return nil, &KeyError{"space", "every method is left out, there is nothing to search"}
+	}
+	if config.Preset == PresetAutoPEFT {
+		for layer := range g.Layers {
+			s.dimensions = append(s.dimensions, Dimension{Name: fmt.Sprintf("layer.%d", layer),
+				Levels: []string{"out", "kept"}, Ordinal: true, role: roleBit, layers: []int{layer}})
+		}
+	}
+	if len(config.LearningRate) > 0 {
+		s.dimensions = append(s.dimensions, Dimension{Name: "learning_rate", Levels: labels(config.LearningRate),
+			Ordinal: true, role: roleLearningRate})
+	}
+	if len(config.Schedule) > 0 {
+		s.dimensions = append(s.dimensions, Dimension{Name: "schedule", Levels: labels(config.Schedule), role: roleSchedule})
+	}
+	s.smallest, s.largest = s.extremes()
+	if s.largest == 0 {
+		return nil, &KeyError{"space", "every size is 0, there is nothing to search"}
+	}
+	if bound := config.MaxParams; bound > 0 {
+		if s.smallest > bound {
+			return nil, &KeyError{"space.max_params", fmt.Sprintf("%d: the smallest plan of the space has %d parameters", bound, s.smallest)}
+		}
+		s.largest = min(s.largest, bound)
+	}
+	return s, nil
+}
+
+// bands are the sets of layers that share their sizes.
+func (c Config) bands(layers int) [][]int {
+	count := layers
+	switch c.Preset {
+	case PresetGroups:
+		count = c.Groups
+	case PresetAutoPEFT:
+		count = 1
+	}
+	bands := make([][]int, count)
+	for layer := range layers {
+		band := layer * count / layers
+		bands[band] = append(bands[band], layer)
+	}
+	return bands
+}
+
+func bandName(band []int) string {
+	name := strconv.Itoa(band[0])
+	if last := band[len(band)-1]; last != band[0] {
+		name += "-" + strconv.Itoa(last)
+	}
+	return name
+}
+
+func labels[T any](values []T) []string {
+	out := make([]string, len(values))
+	for i, value := range values {
+		out[i] = fmt.Sprint(value)
+	}
+	return out
+}
+
+// Geometry is the backbone that the space is for.
+func (s *Space) Geometry() peft.Geometry { return s.geometry }
+
+// Dimensions lists the dimensions; the caller must not change them.
+func (s *Space) Dimensions() []Dimension { return s.dimensions }
+
+// Size is the number of points, feasible or not.
+func (s *Space) Size() *big.Int {
+	size := big.NewInt(1)
+	for _, d := range s.dimensions {
+		size.Mul(size, big.NewInt(int64(len(d.Levels))))
+	}
+	return size
+}
+
+// ParamRange is the smallest number of parameters of a plan with any module, and the largest, cut at
+// max_params.
+func (s *Space) ParamRange() (smallest, largest int64) { return s.smallest, s.largest }
+
+// Hash identifies the space: what its points mean and which are allowed.
+func (s *Space) Hash() string {
+	description, err := json.Marshal(struct {
+		Geometry   peft.Geometry
+		Dimensions []Dimension
+		LoRA       LoRAConfig
+		MaxParams  int64
+	}{s.geometry, s.dimensions, s.config.LoRA, s.config.MaxParams})
+	if err != nil {
+		panic(err) // integers, finite floats and strings
+	}
+	sum := sha256.Sum256(description)
+	return hex.EncodeToString(sum[:])
+}
+
+// check reports a point that is not of the space.
+func (s *Space) check(p Point) error {
+	if len(p) != len(s.dimensions) {
+		return fmt.Errorf("the point has %d coordinates, the space %d dimensions", len(p), len(s.dimensions))
+	}
+	for i, level := range p {
+		if d := s.dimensions[i]; level < 0 || level >= len(d.Levels) {
+			return fmt.Errorf("level %d of %s: must be between 0 and %d", level, d.Name, len(d.Levels)-1)
+		}
+	}
+	return nil
+}
+
+// layerSizes holds the size of each method, in the order of peft.Methods.
+type layerSizes [4]int
+
+// sizes decodes a valid point to the sizes of every layer.
+func (s *Space) sizes(p Point) []layerSizes {
+	out := make([]layerSizes, s.geometry.Layers)
+	for i := range s.dimensions {
+		d := &s.dimensions[i]
+		switch d.role {
+		case roleSize:
+			for _, layer := range d.layers {
+				out[layer][d.method] = d.sizes[p[i]]
+			}
+		case roleBit: // bits follow the sizes
+			if p[i] == 0 {
+				out[d.layers[0]] = layerSizes{}
+			}
+		}
+	}
+	return out
+}
+
+// Params is the exact number of parameters of a valid point's plan, as peft.Plan.Params counts them.
+func (s *Space) Params(p Point) int64 {
+	var total int64
+	for _, sizes := range s.sizes(p) {
+		for method, size := range sizes {
+			total += s.cost(method, size)
+		}
+	}
+	return total
+}
+
+// cost counts one module of a method, 0 for size 0.
+func (s *Space) cost(method, size int) int64 {
+	if size == 0 {
+		return 0
+	}
+	d, n := int64(s.geometry.Hidden), int64(size)
+	switch peft.Methods[method] {
+	case peft.MethodPrefix:
+		return 2 * d * n
+	case peft.MethodLoRA:
+		var perRank int64
+		for _, target := range s.config.LoRA.Targets {
+			in, out := s.geometry.TargetShape(target)
+			perRank += int64(in + out)
+		}
+		return n * perRank
+	default: // adapters
+		return 2*d*n + n + d
+	}
+}
+
+// extremes finds the smallest plan with one size dimension above 0 (in one layer if bits can drop the
+// others), and the largest plan.
+func (s *Space) extremes() (smallest, largest int64) {
+	for _, d := range s.dimensions {
+		if d.role != roleSize {
+			continue
+		}
+		layers := int64(len(d.layers))
+		largest += layers * s.cost(d.method, d.sizes[len(d.sizes)-1])
+		if s.config.Preset == PresetAutoPEFT {
+			layers = 1
+		}
+		for _, size := range d.sizes {
+			if cost := layers * s.cost(d.method, size); cost > 0 && (smallest == 0 || cost < smallest) {
+				smallest = cost
+			}
+		}
+	}
+	return smallest, largest
+}
+
+// Feasible reports whether a valid point's plan has a module and at most max_params parameters.
+func (s *Space) Feasible(p Point) bool {
+	params := s.Params(p)
+	return params > 0 && (s.config.MaxParams == 0 || params <= s.config.MaxParams)
+}
+
+// Key is equal for two valid points exactly if they are the same candidate: points that differ only in
+// sizes of layers that are left out share it.
+func (s *Space) Key(p Point) string {
+	var key []byte
+	for _, sizes := range s.sizes(p) {
+		for _, size := range sizes {
+			key = strconv.AppendInt(key, int64(size), 10)
+			key = append(key, ',')
+		}
+	}
+	for i := range s.dimensions {
+		if s.dimensions[i].role >= roleLearningRate {
+			key = strconv.AppendInt(append(key, '|'), int64(p[i]), 10)
+		}
+	}
+	return string(key)
+}
+
+// Candidate is what a point stands for.
+func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
+	if err := s.check(p); err != nil {
+		return evaluator.Candidate{}, err
+	}
+	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
+	for i, sizes := range s.sizes(p) {
+		layer := &c.Plan.Layers[i]
+		if size := sizes[0]; size > 0 {
+			layer.Serial = &peft.Adapter{Width: size}
+		}
+		if size := sizes[1]; size > 0 {
+			layer.Parallel = &peft.Adapter{Width: size}
+		}
+		if size := sizes[2]; size > 0 {
+			layer.Prefix = &peft.Prefix{Length: size}
+		}
+		if size := sizes[3]; size > 0 {
+			layer.LoRA = &peft.LoRA{Rank: size, Alpha: s.config.LoRA.Scale * float64(size), Targets: slices.Clone(s.config.LoRA.Targets)}
+		}
+	}
+	for i, d := range s.dimensions {
+		switch d.role {
+		case roleLearningRate:
+			c.Training.LearningRate = s.config.LearningRate[p[i]]
+		case roleSchedule:
+			c.Training.Schedule = s.config.Schedule[p[i]]
+		}
+	}
+	return c, nil
+}
+
+// ErrOutside says that a candidate is no point of the space.
+var ErrOutside = errors.New("not in the search space")
+
+// Point finds a point that stands for the candidate; the error wraps ErrOutside if there is none.
+func (s *Space) Point(c evaluator.Candidate) (Point, error) {
+	if err := c.Plan.Validate(s.geometry); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOutside, err)
+	}
+	p := make(Point, len(s.dimensions))
+	for i, d := range s.dimensions {
+		level := 0
+		switch d.role {
+		case roleSize:
+			size := 0
+			for _, layer := range d.layers { // with bits, layers that are left out say nothing
+				size = max(size, sizeOf(c.Plan.Layers[layer], d.method))
+			}
+			level = slices.Index(d.sizes, size)
+		case roleBit:
+			if !c.Plan.Layers[d.layers[0]].Empty() {
+				level = 1
+			}
+		case roleLearningRate:
+			level = slices.Index(s.config.LearningRate, c.Training.LearningRate)
+		case roleSchedule:
+			level = slices.Index(s.config.Schedule, c.Training.Schedule)
+		}
+		if level < 0 {
+			return nil, fmt.Errorf("%w: %s has no level for this plan", ErrOutside, d.Name)
+		}
+		p[i] = level
+	}
+	found, err := s.Candidate(p)
+	if err != nil {
+		return nil, err
+	}
+	if found.Plan.Key() != c.Plan.Key() || found.Training != c.Training {
+		return nil, fmt.Errorf("%w: layers or settings differ from what the dimensions can express", ErrOutside)
+	}
+	return p, nil
+}
+
+func sizeOf(layer peft.Layer, method int) int {
+	switch peft.Methods[method] {
+	case peft.MethodSerial:
+		if layer.Serial != nil {
+			return layer.Serial.Width
+		}
+	case peft.MethodParallel:
+		if layer.Parallel != nil {
+			return layer.Parallel.Width
+		}
+	case peft.MethodPrefix:
+		if layer.Prefix != nil {
+			return layer.Prefix.Length
+		}
+	case peft.MethodLoRA:
+		if layer.LoRA != nil {
+			return layer.LoRA.Rank
+		}
+	}
+	return 0
+}

@@ -1,0 +1,171 @@
+package space_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/space"
+)
+
+var (
+	miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_565_376}
+	base   = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 108_891_648}
+)
+
+var training = evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 32}
+
+func configs() map[string]space.Config {
+	return map[string]space.Config{
+		"per-layer": {},
+		"groups":    {Preset: space.PresetGroups, Groups: 4, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		"autopeft":  {Preset: space.PresetAutoPEFT},
+		"autopeft with lora": {Preset: space.PresetAutoPEFT,
+			LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8, 16, 32, 64}, Targets: peft.Targets, Scale: 2}},
+		"one method": {Serial: []int{}, Parallel: []int{}, Prefix: []int{}, LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
+	}
+}
+
+func drawPoint(t *rapid.T, s *space.Space) space.Point {
+	p := make(space.Point, len(s.Dimensions()))
+	for i, d := range s.Dimensions() {
+		p[i] = rapid.IntRange(0, len(d.Levels)-1).Draw(t, d.Name)
+	}
+	return p
+}
+
+func TestPointsAndCandidatesRoundTrip(t *testing.T) {
+	for name, config := range configs() {
+		t.Run(name, func(t *testing.T) {
+			s, err := space.New(config, training, miniLM)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rapid.Check(t, func(t *rapid.T) {
+				p := drawPoint(t, s)
+				c, err := s.Candidate(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Plan.Validate(miniLM); err != nil {
+					t.Fatal(err)
+				}
+				count := c.Plan.Params(miniLM).Total()
+				if s.Params(p) != count {
+					t.Fatalf("Params is %d, the plan has %d", s.Params(p), count)
+				}
+				smallest, largest := s.ParamRange()
+				if s.Feasible(p) && (count < smallest || count > largest) {
+					t.Fatalf("%d parameters outside [%d, %d]", count, smallest, largest)
+				}
+				back, err := s.Point(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Key(back) != s.Key(p) {
+					t.Fatalf("%v came back as %v", p, back)
+				}
+			})
+		})
+	}
+}
+
+func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
+	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3},
+		Serial: []int{0, 3}, Parallel: []int{0, 3}, Prefix: []int{}}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p, q := drawPoint(t, s), drawPoint(t, s)
+		a, _ := s.Candidate(p)
+		b, _ := s.Candidate(q)
+		same := a.Plan.Key() == b.Plan.Key() && a.Training == b.Training
+		if (s.Key(p) == s.Key(q)) != same {
+			t.Fatalf("keys of %v and %v, equal candidates %v", p, q, same)
+		}
+	})
+}
+
+func TestAutoPEFTIsThePapersSpace(t *testing.T) {
+	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT}, training, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Size().String(); got != "5451776" { // 11³·2¹²
+		t.Errorf("%s points, the paper has 5,451,776", got)
+	}
+	want := "0 1 3 6 12 24 48 96 192 384 768"
+	for _, d := range s.Dimensions()[:3] {
+		if got := strings.Join(d.Levels, " "); got != want {
+			t.Errorf("%s has levels %s, want %s", d.Name, got, want)
+		}
+	}
+	if n := len(s.Dimensions()); n != 15 {
+		t.Errorf("%d dimensions, want 15", n)
+	}
+}
+
+func TestGroupsCoverTheLayers(t *testing.T) {
+	s, err := space.New(space.Config{Preset: space.PresetGroups, Groups: 4}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range s.Dimensions() {
+		if name, ok := strings.CutSuffix(d.Name, ".lora"); ok {
+			names = append(names, name)
+		}
+	}
+	if got := strings.Join(names, " "); got != "layers.0-1 layers.2 layers.3-4 layers.5" {
+		t.Errorf("bands %s", got)
+	}
+}
+
+func TestPointRefusesWhatTheSpaceCannotExpress(t *testing.T) {
+	s, err := space.New(space.Config{}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := peft.Plan{Layers: make([]peft.Layer, miniLM.Layers)}
+	plan.Layers[2].Serial = &peft.Adapter{Width: 7}
+	if _, err := s.Point(evaluator.Candidate{Plan: plan, Training: training}); !errors.Is(err, space.ErrOutside) {
+		t.Errorf("width 7: %v", err)
+	}
+	plan.Layers[2] = peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 16, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue}}}
+	if _, err := s.Point(evaluator.Candidate{Plan: plan, Training: training}); !errors.Is(err, space.ErrOutside) {
+		t.Errorf("alpha 16: %v", err)
+	}
+}
+
+func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
+	_, err := space.New(space.Config{Serial: []int{0, 8, 4}, Prefix: []int{-1}, MaxParams: -5,
+		LearningRate: []float64{2}, Schedule: []evaluator.Schedule{"step"},
+		LoRA: space.LoRAConfig{Targets: []peft.Target{"pooler"}}}, training, miniLM)
+	for _, key := range []string{"space.serial", "space.prefix", "space.max_params", "space.learning_rate", "space.schedule", "space.lora.targets"} {
+		if err == nil || !strings.Contains(err.Error(), key+": ") {
+			t.Errorf("no word about %s in: %v", key, err)
+		}
+	}
+	if _, err := space.New(space.Config{MaxParams: 10}, training, miniLM); err == nil || !strings.Contains(err.Error(), "smallest plan") {
+		t.Errorf("max_params below the smallest plan: %v", err)
+	}
+}
+
+func TestHashChangesWithTheMeaningOfAPoint(t *testing.T) {
+	hashes := map[string]string{}
+	for name, config := range configs() {
+		s, err := space.New(config, training, miniLM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[s.Hash()] = name
+	}
+	if len(hashes) != len(configs()) {
+		t.Errorf("only %d different hashes: %v", len(hashes), hashes)
+	}
+}
