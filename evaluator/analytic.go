@@ -1,0 +1,93 @@
+package evaluator
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"peftsearch/peft"
+)
+
+// Analytic is an Evaluator without training: a smooth surface that behaves like fine-tuning, for tests
+// and for trying the commands without libtorch.
+//
+// Each layer gives gain g = max over its modules of weight·size/(size+half), upper layers count more,
+// and the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate
+// of 1e-3. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of standard
+// deviation Noise is drawn from the job's seed.
+type Analytic struct {
+	Geometry peft.Geometry
+	Noise    float64
+	Delay    time.Duration // at every rung
+}
+
+// analyticSteps is the length of one epoch.
+const analyticSteps = 100
+
+// Evaluate implements Evaluator.
+func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error) {
+	if err := job.Candidate.Plan.Validate(a.Geometry); err != nil {
+		return Result{}, &Failure{Kind: FailureInvalidPlan, Message: err.Error()}
+	}
+	if !(job.Budget.Epochs > 0) || len(job.Budget.Rungs) == 0 {
+		return Result{}, &Failure{Kind: FailureInternal, Message: fmt.Sprintf("budget %+v has no training in it", job.Budget)}
+	}
+	rng := rand.New(rand.NewPCG(job.Seed, 0))
+	final := a.surface(job.Candidate) + a.Noise*rng.NormFloat64()
+	steps := max(1, int(math.Round(job.Budget.Epochs*analyticSteps)))
+	result := Result{Score: math.Inf(-1), Head: int64(a.Geometry.Hidden) + 1}
+	for _, share := range job.Budget.Rungs {
+		select {
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		case <-time.After(a.Delay):
+		}
+		step := max(1, int(math.Round(share*float64(steps))))
+		score := final - (final-0.5)*math.Exp(-4*share)
+		result.Steps = step
+		if score > result.Score {
+			result.Score, result.BestStep = score, step
+		}
+		if verdict := report(Progress{Step: step, Steps: steps, Loss: 1 - score, Score: &score}); verdict.Stop {
+			result.Stopped = verdict.Reason
+			break
+		}
+	}
+	result.Dev = map[string]float64{"score": result.Score}
+	if job.Test {
+		result.Test = map[string]float64{"score": result.Score - 0.01}
+	}
+	return result, nil
+}
+
+// Close implements Evaluator.
+func (a *Analytic) Close() error { return nil }
+
+func (a *Analytic) surface(c Candidate) float64 {
+	var sum, weights float64
+	for i, layer := range c.Plan.Layers {
+		gain := 0.0
+		add := func(size int, half, weight float64) {
+			gain = max(gain, weight*float64(size)/(float64(size)+half))
+		}
+		if layer.Serial != nil {
+			add(layer.Serial.Width, 8, 1)
+		}
+		if layer.Parallel != nil {
+			add(layer.Parallel.Width, 16, 0.9)
+		}
+		if layer.Prefix != nil {
+			add(layer.Prefix.Length, 4, 0.5)
+		}
+		if layer.LoRA != nil {
+			add(layer.LoRA.Rank, 2, 0.8)
+		}
+		depth := float64(i+1) / float64(len(c.Plan.Layers))
+		sum += depth * gain
+		weights += depth
+	}
+	rate := math.Log10(max(c.Training.LearningRate, 1e-9)) + 3
+	return 0.5 + 0.4*sum/weights*math.Exp(-0.1*rate*rate)
+}

@@ -1,0 +1,19 @@
+#ifndef PEFTSEARCH_TORCH_NATIVE_H
+#define PEFTSEARCH_TORCH_NATIVE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Threads of libtorch's operators, in the calling thread.
+void native_set_num_threads(int n);
+int native_get_num_threads(void);
+
+// Error function GELU of the at::Tensor self into *out; returns an error to be freed, or NULL.
+// (libtch's own binding leaks its mode string at every call.)
+char *native_gelu(void **out, void *self);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,341 @@
+package torch
+
+// #include <stdlib.h>
+// #include "native.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/sugarme/gotch/libtch"
+)
+
+// From copies data, in row-major order, into a new tensor of the given shape.
+func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
+	if !s.ready("from") {
+		return nil
+	}
+	count := 1
+	for _, size := range shape {
+		count *= size
+	}
+	if count != len(data) || count == 0 {
+		s.Fail(fmt.Errorf("torch: from: %d values for the shape %v", len(data), shape))
+		return nil
+	}
+	var dtype DType
+	switch any(data[0]).(type) {
+	case float32:
+		dtype = Float32
+	case int32:
+		dtype = Int32
+	case int64:
+		dtype = Int64
+	}
+	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
+	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(unsafe.Sizeof(data[0])), int(dtype))
+	if c == nil {
+		s.fail("from")
+		return nil
+	}
+	t := s.own(c)
+	if s.device == CPU {
+		return t
+	}
+	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgTo(out, t.c, int32(s.device)) }, t)
+}
+
+// Float32s copies a tensor's elements, in row-major order, to the host.
+func (s *Scope) Float32s(t *Tensor) []float32 {
+	var data []float32
+	NoGrad(func() {
+		f := s.To(t, Float32)
+		if !s.ready("float32s", f) {
+			return
+		}
+		count := 1
+		for _, size := range f.Shape() {
+			count *= size
+		}
+		if count == 0 {
+			return
+		}
+		values := make([]float32, count)
+		libtch.AtCopyData(f.c, unsafe.Pointer(&values[0]), uint(count), 4)
+		if !s.failed("float32s", f) {
+			data = values
+		}
+	})
+	return data
+}
+
+// Item is the value of a tensor with one element; 0 after an error.
+func (s *Scope) Item(t *Tensor) float64 {
+	if !s.ready("item", t) {
+		return 0
+	}
+	var zero [8]int64
+	value := libtch.AtDoubleValueAtIndexes(t.c, unsafe.Pointer(&zero[0]), len(t.Shape()))
+	if s.failed("item", t) {
+		return 0
+	}
+	return value
+}
+
+// Zeros is a new tensor of zeros.
+func (s *Scope) Zeros(dtype DType, shape ...int) *Tensor {
+	return s.run("zeros", func(out *libtch.Ctensor) {
+		libtch.AtgZeros(out, int64s(shape), len(shape), int32(dtype), int32(s.device))
+	})
+}
+
+// To converts the element type; a tensor that already has it is shared.
+func (s *Scope) To(t *Tensor, dtype DType) *Tensor {
+	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgToDtype(out, t.c, int32(dtype), 0, 0) }, t)
+}
+
+// Contiguous is t in row-major memory; shared if it already is.
+func (s *Scope) Contiguous(t *Tensor) *Tensor {
+	return s.run("contiguous", func(out *libtch.Ctensor) { libtch.AtgContiguous(out, t.c) }, t)
+}
+
+// Detach shares t's memory without its history.
+func (s *Scope) Detach(t *Tensor) *Tensor {
+	return s.run("detach", func(out *libtch.Ctensor) { libtch.AtgDetach(out, t.c) }, t)
+}
+
+// Leaf shares t's memory as a tensor for which Grad gives gradients.
+func (s *Scope) Leaf(t *Tensor) *Tensor {
+	leaf := s.Detach(t)
+	return s.inPlace("requires grad", func(out *libtch.Ctensor) { libtch.AtgSetRequiresGrad(out, leaf.c, 1) }, leaf)
+}
+
+// Grad is the gradient of a scalar loss with respect to each leaf. The recorded graph is freed.
+func (s *Scope) Grad(loss *Tensor, leaves []*Tensor) []*Tensor {
+	if !s.ready("grad", loss) || !s.ready("grad", leaves...) || len(leaves) == 0 {
+		return nil
+	}
+	if !libtch.AtRequiresGrad(loss.c) { // libtorch would follow a null pointer
+		s.Fail(errors.New("torch: grad: the loss has no recorded operations"))
+		return nil
+	}
+	roots, inputs, outputs := []libtch.Ctensor{loss.c}, handles(leaves), make([]libtch.Ctensor, len(leaves))
+	libtch.AtRunBackward(&roots[0], 1, &inputs[0], len(inputs), &outputs[0], 0, 0)
+	if s.failed("grad", loss) {
+		return nil
+	}
+	grads := make([]*Tensor, len(leaves))
+	for i, c := range outputs {
+		grads[i] = s.own(c)
+		if !libtch.AtDefined(c) {
+			s.Fail(fmt.Errorf("torch: grad: the loss does not depend on leaf %d", i))
+		}
+	}
+	if s.err != nil {
+		return nil
+	}
+	return grads
+}
+
+// Add is a + b, broadcast.
+func (s *Scope) Add(a, b *Tensor) *Tensor {
+	return s.run("add", func(out *libtch.Ctensor) { libtch.AtgAdd(out, a.c, b.c) }, a, b)
+}
+
+// AddTo adds b to a, in place. If gradients are recorded, a must not be an operand whose value its own
+// gradient needs; sums and the results of Linear and Matmul are safe.
+func (s *Scope) AddTo(a, b *Tensor) *Tensor {
+	return s.inPlace("add", func(out *libtch.Ctensor) { libtch.AtgAdd_(out, a.c, b.c) }, a, b)
+}
+
+// Mul is the elementwise product, broadcast.
+func (s *Scope) Mul(a, b *Tensor) *Tensor {
+	return s.run("mul", func(out *libtch.Ctensor) { libtch.AtgMul(out, a.c, b.c) }, a, b)
+}
+
+// Scale is a·factor.
+func (s *Scope) Scale(a *Tensor, factor float64) *Tensor {
+	f := libtch.AtsFloat(factor)
+	defer libtch.AtsFree(f)
+	return s.run("scale", func(out *libtch.Ctensor) { libtch.AtgMulScalar(out, a.c, f) }, a)
+}
+
+// ScaleTo multiplies a by factor, in place.
+func (s *Scope) ScaleTo(a *Tensor, factor float64) *Tensor {
+	f := libtch.AtsFloat(factor)
+	defer libtch.AtsFree(f)
+	return s.inPlace("scale", func(out *libtch.Ctensor) { libtch.AtgMulScalar_(out, a.c, f) }, a)
+}
+
+// CopyTo copies b, converted and broadcast, into a.
+func (s *Scope) CopyTo(a, b *Tensor) *Tensor {
+	if !s.ready("copy", a, b) {
+		return nil
+	}
+	libtch.AtCopy_(a.c, b.c)
+	if s.failed("copy", a, b) {
+		return nil
+	}
+	return a
+}
+
+// Linear is x·Wᵀ + bias over the last dimension: x [..., in], weight [out, in], bias [out] or nil for
+// none.
+func (s *Scope) Linear(x, weight, bias *Tensor) *Tensor {
+	if bias == nil {
+		return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, nil) }, x, weight)
+	}
+	return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, bias.c) }, x, weight, bias)
+}
+
+// BatchMatmul is a·b for each of n pairs: a [n, i, j], b [n, j, k].
+func (s *Scope) BatchMatmul(a, b *Tensor) *Tensor {
+	return s.run("batch matmul", func(out *libtch.Ctensor) { libtch.AtgBmm(out, a.c, b.c) }, a, b)
+}
+
+// ScaledBatchMatmul is bias + scale·a·b for each of n pairs: a [n, i, j], b [n, j, k], bias broadcast
+// to [n, i, k].
+func (s *Scope) ScaledBatchMatmul(bias, a, b *Tensor, scale float64) *Tensor {
+	one, alpha := libtch.AtsFloat(1), libtch.AtsFloat(scale)
+	defer libtch.AtsFree(one)
+	defer libtch.AtsFree(alpha)
+	return s.run("scaled batch matmul", func(out *libtch.Ctensor) {
+		libtch.AtgBaddbmm(out, bias.c, a.c, b.c, one, alpha)
+	}, bias, a, b)
+}
+
+// Softmax over the last dimension.
+func (s *Scope) Softmax(t *Tensor) *Tensor {
+	return s.run("softmax", func(out *libtch.Ctensor) { libtch.AtgSoftmax(out, t.c, -1, -1) }, t)
+}
+
+// LayerNorm over the last dimension, with weight and bias of its size.
+func (s *Scope) LayerNorm(t, weight, bias *Tensor, eps float64) *Tensor {
+	return s.run("layer norm", func(out *libtch.Ctensor) {
+		libtch.AtgLayerNorm(out, t.c, []int64{int64(t.Size(-1))}, 1, weight.c, bias.c, eps, 1)
+	}, t, weight, bias)
+}
+
+// GELU in its error function form.
+func (s *Scope) GELU(t *Tensor) *Tensor {
+	if !s.ready("gelu", t) {
+		return nil
+	}
+	var out unsafe.Pointer
+	if message := C.native_gelu(&out, unsafe.Pointer(t.c)); message != nil {
+		s.failWith(unsafe.Pointer(message), "gelu", t)
+		return nil
+	}
+	return s.own(libtch.Ctensor(out))
+}
+
+// ReLUTo sets negative elements to zero, in place.
+func (s *Scope) ReLUTo(t *Tensor) *Tensor {
+	return s.inPlace("relu", func(out *libtch.Ctensor) { libtch.AtgRelu_(out, t.c) }, t)
+}
+
+// Tanh elementwise.
+func (s *Scope) Tanh(t *Tensor) *Tensor {
+	return s.run("tanh", func(out *libtch.Ctensor) { libtch.AtgTanh(out, t.c) }, t)
+}
+
+// Embedding is the rows of table [rows, width] at the int32 or int64 indices [...]: [..., width].
+func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
+	return s.run("embedding", func(out *libtch.Ctensor) {
+		libtch.AtgEmbedding(out, table.c, indices.c, -1, 0, 0)
+	}, table, indices)
+}
+
+// IndexSelect gathers the slices of dimension dim at the int32 or int64 indices [n].
+func (s *Scope) IndexSelect(t *Tensor, dim int, indices *Tensor) *Tensor {
+	return s.run("index select", func(out *libtch.Ctensor) {
+		libtch.AtgIndexSelect(out, t.c, int64(dim), indices.c)
+	}, t, indices)
+}
+
+// Cat joins tensors along a dimension; element types are promoted.
+func (s *Scope) Cat(dim int, tensors ...*Tensor) *Tensor {
+	return s.run("cat", func(out *libtch.Ctensor) {
+		libtch.AtgCat(out, handles(tensors), len(tensors), int64(dim))
+	}, tensors...)
+}
+
+// Narrow is a view of length entries of dimension dim from start.
+func (s *Scope) Narrow(t *Tensor, dim, start, length int) *Tensor {
+	return s.run("narrow", func(out *libtch.Ctensor) {
+		libtch.AtgNarrow(out, t.c, int64(dim), int64(start), int64(length))
+	}, t)
+}
+
+// Unbind is a view of each entry of dimension dim.
+func (s *Scope) Unbind(t *Tensor, dim int) []*Tensor {
+	count := t.Size(dim)
+	views := make([]*Tensor, count)
+	if !s.ready("unbind", t) {
+		return views
+	}
+	array := libtch.AtgUnbind(t.c, int64(dim))
+	if array == nil {
+		s.fail("unbind", t)
+		return views
+	}
+	for i, c := range unsafe.Slice(array, count) {
+		views[i] = s.own(c)
+	}
+	C.free(unsafe.Pointer(array))
+	return views
+}
+
+// Permute is a view with the dimensions in another order.
+func (s *Scope) Permute(t *Tensor, dims ...int) *Tensor {
+	return s.run("permute", func(out *libtch.Ctensor) { libtch.AtgPermute(out, t.c, int64s(dims), len(dims)) }, t)
+}
+
+// Transpose is a view with two dimensions exchanged.
+func (s *Scope) Transpose(t *Tensor, dim0, dim1 int) *Tensor {
+	return s.run("transpose", func(out *libtch.Ctensor) {
+		libtch.AtgTranspose(out, t.c, int64(dim0), int64(dim1))
+	}, t)
+}
+
+// Reshape is a view where the memory allows, else a copy; one size may be -1.
+func (s *Scope) Reshape(t *Tensor, shape ...int) *Tensor {
+	return s.run("reshape", func(out *libtch.Ctensor) { libtch.AtgReshape(out, t.c, int64s(shape), len(shape)) }, t)
+}
+
+// Expand is a view that repeats dimensions of size 1; -1 keeps a size.
+func (s *Scope) Expand(t *Tensor, shape ...int) *Tensor {
+	return s.run("expand", func(out *libtch.Ctensor) {
+		libtch.AtgExpand(out, t.c, int64s(shape), len(shape), 0)
+	}, t)
+}
+
+// MSE is the mean squared error between tensors of one shape.
+func (s *Scope) MSE(prediction, target *Tensor) *Tensor {
+	return s.run("mse", func(out *libtch.Ctensor) { libtch.AtgMseLoss(out, prediction.c, target.c, 1) }, prediction, target)
+}
+
+// CrossEntropy is the mean cross-entropy of logits [n, classes] and int64 class indices [n].
+func (s *Scope) CrossEntropy(logits, target *Tensor) *Tensor {
+	return s.run("cross entropy", func(out *libtch.Ctensor) {
+		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, 1, -100, 0)
+	}, logits, target)
+}
+
+func handles(tensors []*Tensor) []libtch.Ctensor {
+	c := make([]libtch.Ctensor, len(tensors))
+	for i, t := range tensors {
+		c[i] = t.c
+	}
+	return c
+}
+
+func int64s(values []int) []int64 {
+	wide := make([]int64, len(values), len(values)+1)
+	for i, v := range values {
+		wide[i] = int64(v)
+	}
+	return wide
+}

@@ -1,0 +1,114 @@
+package torch
+
+// #cgo CXXFLAGS: -std=c++17
+// #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10
+// #include <malloc.h>
+// #include "native.h"
+import "C"
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/sugarme/gotch/libtch"
+	"golang.org/x/sys/cpu"
+)
+
+// DType is the element type of a tensor, with libtorch's numbers.
+type DType int32
+
+// The element types in use.
+const (
+	Int32    DType = 3
+	Int64    DType = 4
+	Float32  DType = 6
+	BFloat16 DType = 15
+)
+
+var dtypeNames = map[DType]string{Int32: "int32", Int64: "int64", Float32: "float32", BFloat16: "bfloat16"}
+
+func (d DType) String() string {
+	if name, ok := dtypeNames[d]; ok {
+		return name
+	}
+	return "dtype " + strconv.Itoa(int(d))
+}
+
+// Device is where tensors live, with libtch's numbers: -1 is the CPU, n the CUDA device n.
+type Device int32
+
+// CPU is the host.
+const CPU Device = -1
+
+// ParseDevice reads "cpu", "cuda" or "cuda:N" and checks that the device is there.
+func ParseDevice(name string) (Device, error) {
+	if name == "cpu" {
+		return CPU, nil
+	}
+	index, ok := 0, name == "cuda"
+	if number, found := strings.CutPrefix(name, "cuda:"); found {
+		n, err := strconv.Atoi(number)
+		index, ok = n, err == nil && n >= 0
+	}
+	if !ok {
+		return CPU, fmt.Errorf("device %q: must be cpu, cuda or cuda:N", name)
+	}
+	if count := int(libtch.AtcCudaDeviceCount()); index >= count {
+		return CPU, fmt.Errorf("device %q: libtorch sees %d CUDA devices; use cpu, or build with CUDA=1 on a machine with a driver", name, count)
+	}
+	return Device(index), nil
+}
+
+func (d Device) String() string {
+	if d == CPU {
+		return "cpu"
+	}
+	return "cuda:" + strconv.Itoa(int(d))
+}
+
+// FastBFloat16 reports whether the device multiplies bfloat16 matrices faster than float32 ones: CPUs
+// with AMX or AVX512-BF16, and CUDA devices.
+func (d Device) FastBFloat16() bool {
+	return d != CPU || cpu.X86.HasAMXBF16 || cpu.X86.HasAVX512BF16
+}
+
+var configureAllocator = sync.OnceFunc(func() {
+	// By default glibc maps and unmaps large blocks at every step, and each of them costs page faults.
+	// One heap that keeps what it has avoids that; ReleaseMemory gives it back.
+	C.mallopt(C.M_ARENA_MAX, 1)
+	C.mallopt(C.M_MMAP_MAX, 0)
+	C.mallopt(C.M_TRIM_THRESHOLD, 1<<30)
+	C.mallopt(C.M_TOP_PAD, 64<<20)
+})
+
+// Configure sets the number of threads of libtorch's operators, at least 1, for the calling OS thread,
+// and makes the C allocator keep large blocks. Call it where the scopes are used.
+func Configure(threads int) {
+	configureAllocator()
+	C.native_set_num_threads(C.int(threads))
+}
+
+// Threads is the number of threads of libtorch's operators in the calling OS thread.
+func Threads() int { return int(C.native_get_num_threads()) }
+
+// ReleaseMemory returns free memory of the C heap to the operating system.
+func ReleaseMemory() { C.malloc_trim(0) }
+
+// PeakRSS is the highest resident memory of this process so far, in bytes.
+func PeakRSS() int64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return usage.Maxrss << 10 // Linux counts KiB
+}
+
+// NoGrad runs f without recording operations for gradients, and restores the previous mode.
+func NoGrad(f func()) {
+	previous := libtch.AtGradSetEnabled(0) & 1 // the upper bits are undefined
+	defer libtch.AtGradSetEnabled(previous)
+	f()
+}

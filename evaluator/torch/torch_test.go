@@ -1,0 +1,219 @@
+package torch
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func newScope(t *testing.T) *Scope {
+	t.Helper()
+	before := Live()
+	s := NewScope(CPU)
+	t.Cleanup(func() {
+		s.Free()
+		if got := Live(); got != before {
+			t.Errorf("%d tensors outlive the scope", got-before)
+		}
+	})
+	return s
+}
+
+func check(t *testing.T, s *Scope, what string, got *Tensor, want []float32, shape ...int) {
+	t.Helper()
+	values := s.Float32s(got)
+	if err := s.Err(); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if diff := cmp.Diff(want, values, cmpopts.EquateApprox(1e-5, 1e-6)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+	if diff := cmp.Diff(shape, got.Shape()); diff != "" {
+		t.Errorf("%s, shape (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestOperations(t *testing.T) {
+	s := newScope(t)
+	x := From(s, []float32{1, 2, 3, 4, 5, 6}, 2, 3)
+	w := From(s, []float32{1, 0, -1, 2, 1, 0}, 2, 3)
+	b := From(s, []float32{10, 20}, 2)
+	check(t, s, "linear", s.Linear(x, w, b), []float32{8, 24, 8, 33}, 2, 2)
+	check(t, s, "linear without bias", s.Linear(x, w, nil), []float32{-2, 4, -2, 13}, 2, 2)
+	check(t, s, "narrow", s.Narrow(x, 1, 1, 2), []float32{2, 3, 5, 6}, 2, 2)
+	check(t, s, "transpose", s.Transpose(x, 0, 1), []float32{1, 4, 2, 5, 3, 6}, 3, 2)
+	check(t, s, "cat", s.Cat(0, x, w), []float32{1, 2, 3, 4, 5, 6, 1, 0, -1, 2, 1, 0}, 4, 3)
+	check(t, s, "expand", s.Expand(s.Reshape(b, 2, 1), -1, 2), []float32{10, 10, 20, 20}, 2, 2)
+	check(t, s, "index select", s.IndexSelect(x, 0, From(s, []int32{1, 1}, 2)), []float32{4, 5, 6, 4, 5, 6}, 2, 3)
+	check(t, s, "embedding", s.Embedding(x, From(s, []int32{1}, 1, 1)), []float32{4, 5, 6}, 1, 1, 3)
+	check(t, s, "softmax", s.Softmax(From(s, []float32{0, float32(math.Log(3))}, 2)), []float32{0.25, 0.75}, 2)
+	check(t, s, "gelu", s.GELU(From(s, []float32{-1, 0, 1}, 3)), []float32{-0.15865525, 0, 0.8413447}, 3)
+	check(t, s, "relu", s.ReLUTo(From(s, []float32{-1, 2}, 2)), []float32{0, 2}, 2)
+	views := s.Unbind(s.Reshape(x, 3, 2), 0)
+	check(t, s, "unbind", views[2], []float32{5, 6}, 2)
+	pair := s.Reshape(x, 1, 2, 3)
+	check(t, s, "scaled batch matmul",
+		s.ScaledBatchMatmul(From(s, []float32{1, -1}, 1, 1, 2), pair, s.Transpose(pair, 1, 2), 0.5),
+		[]float32{8, 15, 17, 37.5}, 1, 2, 2)
+	check(t, s, "layer norm", s.LayerNorm(From(s, []float32{1, 3}, 1, 2), From(s, []float32{2, 2}, 2), From(s, []float32{1, 1}, 2), 1e-12),
+		[]float32{-1, 3}, 1, 2)
+	check(t, s, "bfloat16", s.To(From(s, []float32{1.00390625}, 1), BFloat16), []float32{1}, 1)
+	check(t, s, "cat promotes", s.Cat(0, s.To(b, BFloat16), b), []float32{10, 20, 10, 20}, 4)
+	if got := s.Item(From(s, []float32{7}, 1, 1)); got != 7 {
+		t.Errorf("item is %g, want 7", got)
+	}
+}
+
+func TestGrad(t *testing.T) {
+	s := newScope(t)
+	flat := From(s, []float32{1, 2, 3}, 3)
+	w, b := s.Leaf(s.Reshape(s.Narrow(flat, 0, 0, 2), 1, 2)), s.Leaf(s.Narrow(flat, 0, 2, 1))
+	x := From(s, []float32{1, 1, 2, 0}, 2, 2)
+	loss := s.MSE(s.Linear(x, w, b), From(s, []float32{0, 0}, 2, 1)) // rows 6 and 5
+	grads := s.Grad(loss, []*Tensor{w, b})
+	check(t, s, "weight gradient", grads[0], []float32{16, 6}, 1, 2)
+	check(t, s, "bias gradient", grads[1], []float32{11}, 1)
+	s.ScaleTo(flat, 2)
+	check(t, s, "a leaf sees the flat tensor", w, []float32{2, 4}, 1, 2)
+
+	var quiet *Tensor
+	NoGrad(func() { quiet = s.Linear(x, w, b) })
+	if s.Grad(s.MSE(quiet, quiet), []*Tensor{w}); s.Err() == nil {
+		t.Error("a loss without a graph has no gradient, and no error says so")
+	}
+}
+
+func TestNoGradRestores(t *testing.T) {
+	s := newScope(t)
+	NoGrad(func() { NoGrad(func() {}) })
+	w := s.Leaf(From(s, []float32{2}, 1))
+	check(t, s, "gradient after NoGrad", s.Grad(s.MSE(w, s.Zeros(Float32, 1)), []*Tensor{w})[0], []float32{4}, 1)
+}
+
+func TestErrorsStick(t *testing.T) {
+	s := newScope(t)
+	x := From(s, []float32{1, 2, 3}, 1, 3)
+	if y := s.ReLUTo(s.Add(s.Linear(x, x, nil), s.Linear(x, s.Transpose(x, 0, 1), nil))); y != nil {
+		t.Error("an operation after an error has a result")
+	}
+	err := s.Err()
+	if err == nil || !strings.Contains(err.Error(), "linear [1 3] [3 1]") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("the error does not name the operation and its operands in a line: %v", err)
+	}
+	s.Embedding(x, x)
+	if s.Err() != err {
+		t.Error("a later error replaced the first")
+	}
+}
+
+func TestFreedAndNilOperands(t *testing.T) {
+	other := NewScope(CPU)
+	x := From(other, []float32{1}, 1)
+	other.Free()
+	other.Free()
+	for _, operand := range []*Tensor{nil, x} {
+		s := NewScope(CPU)
+		if s.Add(operand, operand); s.Err() == nil {
+			t.Error("no error for an operand that is nil or freed")
+		}
+		s.Free()
+	}
+	if other.Zeros(Float32, 1); other.Err() == nil {
+		t.Error("no error for a freed scope")
+	}
+}
+
+func TestOutOfMemory(t *testing.T) {
+	s := newScope(t)
+	if s.Zeros(Float32, 1<<50); !errors.Is(s.Err(), ErrOutOfMemory) {
+		t.Errorf("error of an impossible allocation: %v", s.Err())
+	}
+}
+
+func TestParseDevice(t *testing.T) {
+	if d, err := ParseDevice("cpu"); err != nil || d != CPU {
+		t.Errorf("cpu: %v, %v", d, err)
+	}
+	for _, name := range []string{"", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:4096"} {
+		if _, err := ParseDevice(name); err == nil {
+			t.Errorf("device %q is accepted", name)
+		}
+	}
+}
+
+// TestAdamW compares with the update written out in float64.
+func TestAdamW(t *testing.T) {
+	const n, decayed, decay, maxNorm = 7, 4, 0.1, 1.5
+	s := newScope(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	values := make([]float32, n)
+	want, m, v := make([]float64, n), make([]float64, n), make([]float64, n)
+	for i := range values {
+		values[i] = rng.Float32()
+		want[i] = float64(values[i])
+	}
+	params := From(s, values, n)
+	o := NewAdamW(s, params, decayed, decay, maxNorm)
+	resumed := From(s, values, n)
+	r := NewAdamW(s, resumed, decayed, decay, maxNorm)
+	for step := 1; step <= 5; step++ {
+		grad := make([]float32, n)
+		norm := 0.0
+		for i := range grad {
+			grad[i] = float32(rng.NormFloat64())
+			norm += float64(grad[i]) * float64(grad[i])
+		}
+		norm = math.Sqrt(norm)
+		rate := 0.01 * float64(step)
+		if got := o.Step(s, From(s, grad, n), rate); math.Abs(got-norm) > 1e-5 {
+			t.Errorf("gradient norm %g, want %g", got, norm)
+		}
+		r.Step(s, From(s, grad, n), rate)
+		for i := range want {
+			g := float64(grad[i]) * min(1, maxNorm/(norm+1e-6))
+			m[i] = 0.9*m[i] + 0.1*g
+			v[i] = 0.999*v[i] + 0.001*g*g
+			if i < decayed {
+				want[i] *= 1 - rate*decay
+			}
+			mHat, vHat := m[i]/(1-math.Pow(0.9, float64(step))), v[i]/(1-math.Pow(0.999, float64(step)))
+			want[i] -= rate * mHat / (math.Sqrt(vHat) + 1e-8)
+		}
+		if step == 3 { // the second optimiser goes on from the first one's state
+			r = NewAdamW(s, resumed, decayed, decay, maxNorm)
+			r.SetState(s, o.State(s))
+		}
+	}
+	got := s.Float32s(params)
+	for i := range want {
+		if math.Abs(float64(got[i])-want[i]) > 1e-6 {
+			t.Errorf("parameter %d is %g, want %g", i, got[i], want[i])
+		}
+	}
+	if diff := cmp.Diff(got, s.Float32s(resumed)); diff != "" {
+		t.Errorf("a continued optimiser differs:\n%s", diff)
+	}
+	if s.Err() != nil {
+		t.Error(s.Err())
+	}
+}
+
+func TestConfigure(t *testing.T) {
+	s := newScope(t) // holds the OS thread
+	before := Threads()
+	defer Configure(before)
+	Configure(1)
+	if got := Threads(); got != 1 {
+		t.Errorf("%d threads, want 1", got)
+	}
+	s.Zeros(Float32, 1)
+	ReleaseMemory()
+	if rss := PeakRSS(); rss < 10<<20 {
+		t.Errorf("peak memory of %d bytes cannot be right", rss)
+	}
+}
