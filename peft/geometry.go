@@ -2,11 +2,9 @@ package peft
 
 import "peftsearch/data"
 
-// GeometryOf reads the geometry of a checkpoint. BackboneParams counts the embeddings and the encoder;
-// a pooler and pretraining heads, which not every checkpoint has, are left out.
+// GeometryOf is the geometry of a checkpoint. BackboneParams counts embeddings and encoder, without
+// the pooler and any head.
 func GeometryOf(c *data.Checkpoint) Geometry {
-	return Geometry{
-		Architecture: c.Config.ModelType, Layers: c.Config.Layers, Hidden: c.Config.Hidden,
-		FFN: c.Config.FFN, Heads: c.Config.Heads, BackboneParams: c.BackboneParams(),
-	}
+	return Geometry{Architecture: c.Config.ModelType, Layers: c.Config.Layers, Hidden: c.Config.Hidden,
+		FFN: c.Config.FFN, Heads: c.Config.Heads, BackboneParams: c.BackboneParams()}
 }

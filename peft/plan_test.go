@@ -1,0 +1,208 @@
+package peft_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"peftsearch/peft"
+)
+
+// base is BERT-base; the tests take figures for it from the papers and libraries.
+var base = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 109_482_240}
+
+func drawPlan(t *rapid.T, g peft.Geometry) peft.Plan {
+	p := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+	for i := range p.Layers {
+		layer := &p.Layers[i]
+		if rapid.Bool().Draw(t, "serial") {
+			layer.Serial = &peft.Adapter{Width: rapid.IntRange(1, 100).Draw(t, "width")}
+		}
+		if rapid.Bool().Draw(t, "parallel") {
+			layer.Parallel = &peft.Adapter{Width: rapid.IntRange(1, 100).Draw(t, "width")}
+		}
+		if rapid.Bool().Draw(t, "prefix") {
+			layer.Prefix = &peft.Prefix{Length: rapid.IntRange(1, 50).Draw(t, "length")}
+		}
+		if rapid.Bool().Draw(t, "lora") {
+			targets := rapid.Permutation(peft.Targets).Draw(t, "targets")
+			layer.LoRA = &peft.LoRA{Rank: rapid.IntRange(1, 64).Draw(t, "rank"), Alpha: rapid.Float64Range(0.1, 64).Draw(t, "alpha"),
+				Targets: targets[:rapid.IntRange(1, len(targets)).Draw(t, "count")]}
+		}
+	}
+	return p
+}
+
+func TestPlansRoundTripThroughJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPlan(t, base)
+		if err := p.Validate(base); err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := peft.ReadPlan(bytes.NewReader(encoded))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back.Key() != p.Key() {
+			t.Fatalf("%s came back with another key", encoded)
+		}
+		again, err := json.Marshal(back)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(encoded), string(again)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func TestTensorsHaveTheCountedElements(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPlan(t, base)
+		var elements int64
+		for _, shape := range p.TensorShapes(base) {
+			n := int64(1)
+			for _, d := range shape {
+				n *= int64(d)
+			}
+			elements += n
+		}
+		count := p.Params(base)
+		if count.Total() != elements {
+			t.Fatalf("Params counts %d, the tensors have %d elements", count.Total(), elements)
+		}
+		var layers int64
+		for _, layer := range count.Layers {
+			layers += layer.Total()
+		}
+		if layers != count.Total() {
+			t.Fatalf("layers add up to %d of %d", layers, count.Total())
+		}
+	})
+}
+
+func TestCountsAreThoseOfTheLiterature(t *testing.T) {
+	whole := func(layer peft.Layer) peft.Plan {
+		p := peft.Plan{Layers: make([]peft.Layer, base.Layers)}
+		for i := range p.Layers {
+			p.Layers[i] = layer
+		}
+		return p
+	}
+	queryValue := []peft.Target{peft.TargetQuery, peft.TargetValue}
+	for name, test := range map[string]struct {
+		layer   peft.Layer
+		total   int64
+		percent float64 // in AutoPEFT's way of counting
+	}{
+		"serial 48":           {peft.Layer{Serial: &peft.Adapter{Width: 48}}, 894_528, 0.808},
+		"lora r8 query value": {peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: queryValue}}, 294_912, 0.269},
+		"lora r8 ffn":         {peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetFFNIn, peft.TargetFFNOut}}}, 12 * 61_440, 0.673},
+		"prefix 10":           {peft.Layer{Prefix: &peft.Prefix{Length: 10}}, 184_320, 0.168},
+		"prefix 30":           {peft.Layer{Prefix: &peft.Prefix{Length: 30}}, 552_960, 0.505},
+		"mam":                 {peft.Layer{Parallel: &peft.Adapter{Width: 384}, Prefix: &peft.Prefix{Length: 30}}, 12*590_976 + 552_960, 6.97},
+	} {
+		count := whole(test.layer).Params(base)
+		if count.Total() != test.total {
+			t.Errorf("%s: %d parameters, want %d", name, count.Total(), test.total)
+		}
+		if got := count.AutoPEFTPercent(base); math.Abs(got-test.percent) > 0.005 {
+			t.Errorf("%s: AutoPEFT counts %.3f %%, want %.3f", name, got, test.percent)
+		}
+	}
+}
+
+func TestKeyIgnoresTheOrderOfTargetsOnly(t *testing.T) {
+	plan := func(rank int, targets ...peft.Target) peft.Plan {
+		return peft.Plan{Layers: []peft.Layer{{LoRA: &peft.LoRA{Rank: rank, Alpha: 8, Targets: targets}}}}
+	}
+	a, b := plan(8, peft.TargetQuery, peft.TargetValue), plan(8, peft.TargetValue, peft.TargetQuery)
+	if a.Key() != b.Key() {
+		t.Error("the order of targets changes the key")
+	}
+	if a.Key() == plan(4, peft.TargetQuery, peft.TargetValue).Key() || a.Key() == plan(8, peft.TargetQuery).Key() {
+		t.Error("different plans share a key")
+	}
+}
+
+func TestString(t *testing.T) {
+	p := peft.Plan{Layers: make([]peft.Layer, 6)}
+	if got := p.String(); got != "head only" {
+		t.Errorf("empty plan: %q", got)
+	}
+	for _, i := range []int{0, 1, 2, 5} {
+		p.Layers[i].Serial = &peft.Adapter{Width: 24}
+	}
+	p.Layers[4].LoRA = &peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}
+	if got, want := p.String(), "serial 24 L0-2,5 · lora r8 L4"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestBadPlansAreRefusedWithTheReason(t *testing.T) {
+	layers := func(first string) string {
+		return `{"version":1,"layers":[` + first + strings.Repeat(",{}", 11) + `]}`
+	}
+	for name, test := range map[string]struct{ plan, words string }{
+		"unknown key":      {layers(`{"adapter":{"width":4}}`), "adapter"},
+		"misspelt size":    {layers(`{"serial":{"widht":4}}`), "widht"},
+		"no version":       {`{"layers":[{}]}`, "version 0"},
+		"another version":  {`{"version":2,"layers":[{}]}`, "version 2"},
+		"no layers":        {`{"version":1}`, "layers"},
+		"wrong depth":      {`{"version":1,"layers":[{},{}]}`, "2 layers, the backbone 12"},
+		"width 0":          {layers(`{"serial":{"width":0}}`), "layer 0: serial width 0"},
+		"negative width":   {layers(`{"parallel":{"width":-3}}`), "parallel width -3"},
+		"length 0":         {layers(`{"prefix":{"length":0}}`), "prefix length 0"},
+		"no alpha":         {layers(`{"lora":{"rank":4,"targets":["query"]}}`), "alpha 0"},
+		"no targets":       {layers(`{"lora":{"rank":4,"alpha":4}}`), "no targets"},
+		"unknown target":   {layers(`{"lora":{"rank":4,"alpha":4,"targets":["q"]}}`), `"q"`},
+		"repeated target":  {layers(`{"lora":{"rank":4,"alpha":4,"targets":["key","key"]}}`), "twice"},
+		"rank above full":  {layers(`{"lora":{"rank":769,"alpha":4,"targets":["key"]}}`), "769"},
+		"not a plan":       {`[1,2]`, "plan"},
+		"something behind": {layers(`{}`) + "{}", "after top-level"},
+	} {
+		p, err := peft.ReadPlan(strings.NewReader(test.plan))
+		if err == nil {
+			err = p.Validate(base)
+		}
+		if err == nil || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
+
+func TestPresetsAreValidPlans(t *testing.T) {
+	for _, name := range peft.Presets() {
+		p, err := peft.Preset(name, base)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if (name == "head") != p.Empty() {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
+	if _, err := peft.Preset("lora-r9", base); err == nil || !strings.Contains(err.Error(), "lora-r8") {
+		t.Errorf("an unknown preset: %v", err)
+	}
+}
+
+func FuzzReadPlan(f *testing.F) {
+	f.Add([]byte(`{"version":1,"layers":[{"serial":{"width":24},"lora":{"rank":8,"alpha":8,"targets":["query"]}},{}]}`))
+	f.Add([]byte(`{"version":1,"layers":[]}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		p, err := peft.ReadPlan(bytes.NewReader(content))
+		if err == nil && p.Validate(base) == nil {
+			p.Params(base)
+			_ = p.String() + p.Key()
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package peft
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"peftsearch/data"
+)
+
+// TrainedVersion is the version of the trained directory.
+const TrainedVersion = 1
+
+// Files of a trained directory.
+const (
+	planFile     = "plan.json"
+	taskFile     = "task.json"
+	metricsFile  = "metrics.json"
+	modulesFile  = "modules.safetensors"
+	headFile     = "head.safetensors"
+	backboneFile = "backbone.safetensors"
+)
+
+// Trained is a plan with its trained tensors and everything needed to use them: what a trained
+// directory holds.
+//
+// Modules are named layers.{i}.serial.down.weight [b,D], .down.bias [b], .up.weight [D,b], .up.bias [D],
+// likewise for parallel; layers.{i}.prefix.keys and .values [p,D], D ordered by head;
+// layers.{i}.lora.{target}.a [r,in] and .b [out,r]. The head is head.weight [n,D] and head.bias [n], and
+// for a dense head head.dense.weight [D,D] and head.dense.bias [D] too. All are float32.
+type Trained struct {
+	Plan    Plan
+	Info    Info
+	Modules map[string]data.Tensor
+	Head    map[string]data.Tensor
+	// Backbone holds the backbone's own tensors, by their canonical names, after full fine-tuning.
+	Backbone map[string]data.Tensor
+	Metrics  Metrics
+}
+
+// Info says what a trained plan belongs to.
+type Info struct {
+	Version          int             `json:"version"`
+	Model            string          `json:"model"` // directory of the backbone
+	ModelFingerprint string          `json:"model_fingerprint"`
+	Geometry         Geometry        `json:"geometry"`
+	Head             string          `json:"head"` // linear or dense
+	Task             data.Task       `json:"task"`
+	Labels           []string        `json:"labels"`   // class names by output; null for regression
+	Training         json.RawMessage `json:"training"` // the settings, for the record
+	Seed             uint64          `json:"seed"`
+}
+
+// Outputs is the number of logits.
+func (i Info) Outputs() int { return max(1, len(i.Labels)) }
+
+// Metrics are the scores of the trained weights by metric.
+type Metrics struct {
+	BestStep int                `json:"best_step"`
+	Dev      map[string]float64 `json:"dev"`
+	Test     map[string]float64 `json:"test,omitempty"`
+}
+
+// TensorShapes lists the tensors of a plan's modules by name.
+func (p Plan) TensorShapes(g Geometry) map[string][]int {
+	shapes := map[string][]int{}
+	for i, layer := range p.Layers {
+		prefix := fmt.Sprintf("layers.%d.", i)
+		adapter := func(name string, a *Adapter) {
+			if a != nil {
+				shapes[prefix+name+".down.weight"] = []int{a.Width, g.Hidden}
+				shapes[prefix+name+".down.bias"] = []int{a.Width}
+				shapes[prefix+name+".up.weight"] = []int{g.Hidden, a.Width}
+				shapes[prefix+name+".up.bias"] = []int{g.Hidden}
+			}
+		}
+		adapter("serial", layer.Serial)
+		adapter("parallel", layer.Parallel)
+		if layer.Prefix != nil {
+			shapes[prefix+"prefix.keys"] = []int{layer.Prefix.Length, g.Hidden}
+			shapes[prefix+"prefix.values"] = []int{layer.Prefix.Length, g.Hidden}
+		}
+		if layer.LoRA != nil {
+			for _, target := range layer.LoRA.Targets {
+				in, out := g.TargetShape(target)
+				shapes[prefix+"lora."+string(target)+".a"] = []int{layer.LoRA.Rank, in}
+				shapes[prefix+"lora."+string(target)+".b"] = []int{out, layer.LoRA.Rank}
+			}
+		}
+	}
+	return shapes
+}
+
+// HeadShapes lists the tensors of a head ("linear" or "dense") by name.
+func HeadShapes(head string, g Geometry, outputs int) map[string][]int {
+	shapes := map[string][]int{"head.weight": {outputs, g.Hidden}, "head.bias": {outputs}}
+	if head == "dense" {
+		shapes["head.dense.weight"] = []int{g.Hidden, g.Hidden}
+		shapes["head.dense.bias"] = []int{g.Hidden}
+	}
+	return shapes
+}
+
+// WriteTrained writes a trained directory, creating it if necessary. Each file is replaced whole;
+// plan.json comes last, so that a directory with one is complete.
+func WriteTrained(dir string, t Trained) error {
+	if err := t.check(); err != nil {
+		return fmt.Errorf("writing %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	metadata := map[string]string{"format": "peftsearch"}
+	if len(t.Modules) > 0 {
+		if err := data.WriteSafetensors(filepath.Join(dir, modulesFile), t.Modules, metadata); err != nil {
+			return err
+		}
+	}
+	if err := data.WriteSafetensors(filepath.Join(dir, headFile), t.Head, metadata); err != nil {
+		return err
+	}
+	if t.Backbone != nil {
+		if err := data.WriteSafetensors(filepath.Join(dir, backboneFile), t.Backbone, metadata); err != nil {
+			return err
+		}
+	}
+	for _, file := range []struct {
+		name  string
+		value any
+	}{{taskFile, t.Info}, {metricsFile, t.Metrics}, {planFile, t.Plan}} {
+		if err := writeJSON(filepath.Join(dir, file.name), file.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadTrained reads a trained directory and refuses one whose files do not agree with each other: the
+// tensors must be exactly those of the plan, finite and of the right shapes.
+func ReadTrained(dir string) (Trained, error) {
+	var t Trained
+	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+		return t, fmt.Errorf("%s is not a directory that training wrote: it has no %s", dir, planFile)
+	}
+	for _, file := range []struct {
+		name  string
+		value any
+	}{{planFile, &t.Plan}, {taskFile, &t.Info}, {metricsFile, &t.Metrics}} {
+		if err := readJSON(filepath.Join(dir, file.name), file.value); err != nil {
+			return t, err
+		}
+	}
+	if t.Info.Version != TrainedVersion {
+		return t, fmt.Errorf("%s: version %d, this program reads version %d", filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
+	}
+	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
+		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), err)
+	}
+	var err error
+	if !t.Plan.Empty() {
+		if t.Modules, _, err = data.ReadSafetensors(filepath.Join(dir, modulesFile)); err != nil {
+			return t, err
+		}
+	}
+	if t.Head, _, err = data.ReadSafetensors(filepath.Join(dir, headFile)); err != nil {
+		return t, err
+	}
+	if path := filepath.Join(dir, backboneFile); fileExists(path) {
+		if t.Backbone, _, err = data.ReadSafetensors(path); err != nil {
+			return t, err
+		}
+	}
+	if err := t.check(); err != nil {
+		return t, fmt.Errorf("%s: %w", dir, err)
+	}
+	return t, nil
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// check compares the tensors with the plan.
+func (t Trained) check() error {
+	return errors.Join(
+		checkTensors("module", t.Modules, t.Plan.TensorShapes(t.Info.Geometry)),
+		checkTensors("head", t.Head, HeadShapes(t.Info.Head, t.Info.Geometry, t.Info.Outputs())))
+}
+
+// checkTensors reports tensors that are missing, too many, of a wrong shape or not finite.
+func checkTensors(what string, have map[string]data.Tensor, want map[string][]int) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		tensor, ok := have[name]
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("%s tensor %s is missing", what, name))
+		case !slices.Equal(tensor.Shape, want[name]):
+			errs = append(errs, fmt.Errorf("%s tensor %s has shape %v, the plan says %v", what, name, tensor.Shape, want[name]))
+		case !finite(tensor):
+			errs = append(errs, fmt.Errorf("%s tensor %s has values that are not finite", what, name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if want[name] == nil {
+			errs = append(errs, fmt.Errorf("%s tensor %s belongs to nothing in the plan", what, name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func finite(t data.Tensor) bool {
+	for _, v := range t.Float32() {
+		if v-v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func writeJSON(path string, value any) error {
+	content, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return writeFile(path, append(content, '\n'))
+}
+
+// writeFile replaces a file whole.
+func writeFile(path string, content []byte) error {
+	temporary := path + ".tmp"
+	if err := os.WriteFile(temporary, content, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func readJSON(path string, into any) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
