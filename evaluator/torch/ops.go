@@ -96,9 +96,9 @@ func (s *Scope) To(t *Tensor, dtype DType) *Tensor {
 	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgToDtype(out, t.c, int32(dtype), 0, 0) }, t)
 }
 
-// Contiguous is t in row-major memory; shared if it already is.
-func (s *Scope) Contiguous(t *Tensor) *Tensor {
-	return s.run("contiguous", func(out *libtch.Ctensor) { libtch.AtgContiguous(out, t.c) }, t)
+// Clone copies t into memory of its own, with t's history.
+func (s *Scope) Clone(t *Tensor) *Tensor {
+	return s.CopyTo(s.Zeros(t.DType(), t.Shape()...), t)
 }
 
 // Detach shares t's memory without its history.
@@ -188,6 +188,11 @@ func (s *Scope) Linear(x, weight, bias *Tensor) *Tensor {
 		return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, nil) }, x, weight)
 	}
 	return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, bias.c) }, x, weight, bias)
+}
+
+// AddMatmulTo adds a·b to t, in place: t [i, k], a [i, j], b [j, k]. AddTo says when that is safe.
+func (s *Scope) AddMatmulTo(t, a, b *Tensor) *Tensor {
+	return s.inPlace("add matmul", func(out *libtch.Ctensor) { libtch.AtgAddmm_(out, t.c, a.c, b.c) }, t, a, b)
 }
 
 // BatchMatmul is a·b for each of n pairs: a [n, i, j], b [n, j, k].

@@ -1,0 +1,36 @@
+package model
+
+import (
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// lowRank is the update (alpha/rank)·B·A of one matrix.
+type lowRank struct {
+	a, b   *parameter // [r, in], [out, r]
+	factor float64
+}
+
+// declareLoRA initialises A with kaiming_uniform(a=√5) and B with 0, as PEFT and adapters do, so that a
+// fresh LoRA changes nothing.
+func declareLoRA(ps *parameters, name string, l *peft.LoRA, g peft.Geometry) map[peft.Target]*lowRank {
+	updates := map[peft.Target]*lowRank{}
+	for _, target := range l.Targets {
+		in, out := g.TargetShape(target)
+		updates[target] = &lowRank{
+			a:      ps.declare(name+"."+string(target)+".a", uniformFanIn, decay, l.Rank, in),
+			b:      ps.declare(name+"."+string(target)+".b", zeros, decay, out, l.Rank),
+			factor: l.Alpha / float64(l.Rank),
+		}
+	}
+	return updates
+}
+
+// addTo adds the update of the matrix that computed y [rows, out] from x [rows, in] to y, in place.
+func (l *lowRank) addTo(s *torch.Scope, y, x *torch.Tensor) *torch.Tensor {
+	inner := s.Linear(x, l.a.leaf, nil) // [rows, r]
+	if l.factor != 1 {
+		inner = s.ScaleTo(inner, l.factor)
+	}
+	return s.AddMatmulTo(y, inner, s.Transpose(l.b.leaf, 0, 1))
+}

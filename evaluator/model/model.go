@@ -1,0 +1,266 @@
+package model
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// Spec says what a model is.
+type Spec struct {
+	Plan     peft.Plan
+	Head     evaluator.Head
+	Outputs  int                // logits per row: the number of classes, or 1 for regression
+	Training evaluator.Training // how it is trained; the schedule and the batches are the caller's
+	Seed     uint64             // fixes the initialisation and the dropout
+}
+
+// Model is a backbone with a plan's modules and a head, and the optimiser that trains them.
+type Model struct {
+	spec       Spec
+	backbone   *Backbone
+	scope      *torch.Scope
+	network    network
+	head       *head
+	parameters parameters
+	optimizer  *torch.AdamW
+}
+
+// New makes a model with freshly initialised modules and head. The error is a *evaluator.Failure if the
+// plan does not fit the backbone.
+func New(b *Backbone, spec Spec) (*Model, error) {
+	if err := spec.Plan.Validate(b.geometry); err != nil {
+		return nil, &evaluator.Failure{Kind: evaluator.FailureInvalidPlan, Message: err.Error()}
+	}
+	if spec.Outputs < 1 {
+		return nil, fmt.Errorf("model: %d outputs: at least 1", spec.Outputs)
+	}
+	t := spec.Training
+	if !(t.Dropout >= 0 && t.Dropout < 1) || t.PrefixMLP < 0 {
+		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
+	}
+	m := &Model{spec: spec, backbone: b, network: b.network}
+	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
+	m.head = declareHead(&m.parameters, spec.Head, b.geometry.Hidden, spec.Outputs)
+	trained := map[string]*parameter{}
+	if t.Backbone {
+		var err error
+		if trained, err = declareBackbone(&m.parameters, b.checkpoint); err != nil {
+			return nil, err
+		}
+	}
+	m.scope = b.Scope()
+	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
+	if t.Backbone {
+		m.network.weights = bind(b.network.config, func(name string) *torch.Tensor { return trained[name].leaf })
+	}
+	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
+	if err := m.scope.Err(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("making the model of %v: %w", spec.Plan, err)
+	}
+	return m, nil
+}
+
+// declareBackbone adds every weight of the backbone, by its name in the checkpoint.
+func declareBackbone(ps *parameters, checkpoint *data.Checkpoint) (map[string]*parameter, error) {
+	trained := map[string]*parameter{}
+	for _, name := range checkpoint.Backbone() {
+		t, err := checkpoint.Tensor(name)
+		if err != nil {
+			return nil, err
+		}
+		traits := decay
+		if strings.HasSuffix(name, ".bias") || strings.Contains(name, "LayerNorm") {
+			traits = 0
+		}
+		trained[name] = ps.declare("backbone."+name, given(t.Float32()), traits, t.Shape...)
+	}
+	return trained, nil
+}
+
+// Close frees the model's tensors; the backbone stays.
+func (m *Model) Close() { m.scope.Free() }
+
+// Scope makes an arena for one batch.
+func (m *Model) Scope() *torch.Scope { return m.backbone.Scope() }
+
+// Boundary is the block below which nothing is trained, and whether the hidden states that enter it are
+// the same in every step, so that Batch.Hidden may hold them. They are not with dropout in the backbone
+// or a trained backbone; then it is 0, and Batch.Hidden must be nil.
+func (m *Model) Boundary() (layer int, fixed bool) {
+	if m.spec.Training.Backbone || m.spec.Training.Dropout > 0 {
+		return 0, false
+	}
+	return m.spec.Plan.LowestLayer(), true
+}
+
+// Logits is the head's output [n, outputs] in float32, without dropout and without gradients.
+func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
+	var logits *torch.Tensor
+	torch.NoGrad(func() { logits = m.forward(s, batch, nil) })
+	return logits
+}
+
+// Loss is the mean over the rows of the cross-entropy (labels are class indices) or, with one output,
+// of the squared error. The step, from 0, selects the dropout masks.
+func (m *Model) Loss(s *torch.Scope, batch Batch, labels []float64, step int) *torch.Tensor {
+	n := len(batch.Lengths)
+	if len(labels) != n {
+		s.Fail(fmt.Errorf("model: %d labels for %d rows", len(labels), n))
+		return nil
+	}
+	logits := m.forward(s, batch, newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
+	if m.spec.Outputs == 1 {
+		targets := make([]float32, n)
+		for i, label := range labels {
+			targets[i] = float32(label)
+		}
+		return s.MSE(logits, torch.From(s, targets, n, 1))
+	}
+	targets := make([]int64, n)
+	for i, label := range labels {
+		if label != math.Trunc(label) || label < 0 || label >= float64(m.spec.Outputs) {
+			s.Fail(fmt.Errorf("model: label %g is not a class index below %d", label, m.spec.Outputs))
+			return nil
+		}
+		targets[i] = int64(label)
+	}
+	return s.CrossEntropy(logits, torch.From(s, targets, n))
+}
+
+func (m *Model) forward(s *torch.Scope, batch Batch, dropout *dropout) *torch.Tensor {
+	from := 0
+	if batch.Hidden != nil {
+		var fixed bool
+		if from, fixed = m.Boundary(); !fixed {
+			s.Fail(fmt.Errorf("model: hidden states given to a model below which they change"))
+			return nil
+		}
+	}
+	p, x := m.network.start(s, batch, from, dropout)
+	return m.head.apply(s, p.blocks(x, from, m.network.config.Layers))
+}
+
+// Update makes one step of AdamW at a learning rate and returns the norm of the gradient before it was
+// clipped.
+func (m *Model) Update(s *torch.Scope, loss *torch.Tensor, rate float64) (norm float64) {
+	norm = m.optimizer.Step(s, m.parameters.gradient(s, loss), rate)
+	m.parameters.sync(s)
+	return norm
+}
+
+// State is what training needs to go on where it was: a model of the same Spec with this state makes
+// the same next steps.
+type State struct {
+	Parameters []float32 // as Snapshot gives them
+	Optimizer  torch.AdamWState
+}
+
+// State copies the state of training.
+func (m *Model) State() (State, error) {
+	s := m.Scope()
+	defer s.Free()
+	state := State{Parameters: s.Float32s(m.parameters.master), Optimizer: m.optimizer.State(s)}
+	return state, s.Err()
+}
+
+// SetState continues from a state.
+func (m *Model) SetState(state State) error {
+	if err := m.Restore(state.Parameters); err != nil {
+		return err
+	}
+	s := m.Scope()
+	defer s.Free()
+	m.optimizer.SetState(s, state.Optimizer)
+	return s.Err()
+}
+
+// Snapshot copies everything that is trained, in the model's own order.
+func (m *Model) Snapshot() ([]float32, error) {
+	s := m.Scope()
+	defer s.Free()
+	return s.Float32s(m.parameters.master), s.Err()
+}
+
+// Restore sets everything that is trained to a snapshot of a model of the same Spec.
+func (m *Model) Restore(snapshot []float32) error {
+	s := m.Scope()
+	defer s.Free()
+	m.parameters.set(s, snapshot)
+	return s.Err()
+}
+
+// HeadParams counts the head's parameters.
+func (m *Model) HeadParams() int64 {
+	var count int64
+	for _, p := range m.parameters.list {
+		if strings.HasPrefix(p.name, "head.") {
+			count += int64(p.size())
+		}
+	}
+	return count
+}
+
+// Tensors copies everything that is trained, by name; the package documentation lists the names.
+// Prefixes are flat, however they were trained.
+func (m *Model) Tensors() (map[string]data.Tensor, error) {
+	values, err := m.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	tensors := map[string]data.Tensor{}
+	for _, p := range m.parameters.list {
+		if !strings.HasPrefix(p.name, "prefix_mlp.") {
+			tensors[p.name] = data.NewTensor(values[p.offset:][:p.size()], p.shape...)
+		}
+	}
+	if m.network.prefixMLP == nil {
+		return tensors, nil
+	}
+	s := m.Scope()
+	defer s.Free()
+	torch.NoGrad(func() {
+		for i, pair := range m.network.prefixes(s) {
+			if pair.keys != nil {
+				keys, values := prefixNames(i)
+				tensors[keys] = data.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
+				tensors[values] = data.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
+			}
+		}
+	})
+	return tensors, s.Err()
+}
+
+// SetTensors sets everything that is trained from what Tensors gave. The model's prefixes must be flat.
+func (m *Model) SetTensors(tensors map[string]data.Tensor) error {
+	if m.network.prefixMLP != nil {
+		return fmt.Errorf("model: stored prefixes are flat: make the model with prefix_mlp 0")
+	}
+	values := make([]float32, m.parameters.size)
+	known := map[string]bool{}
+	for _, p := range m.parameters.list {
+		t, ok := tensors[p.name]
+		if !ok {
+			return fmt.Errorf("model: tensor %q is missing", p.name)
+		}
+		if !slices.Equal(t.Shape, p.shape) {
+			return fmt.Errorf("model: tensor %q has shape %v, the plan wants %v", p.name, t.Shape, p.shape)
+		}
+		copy(values[p.offset:], t.Float32())
+		known[p.name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		if !known[name] {
+			return fmt.Errorf("model: tensor %q belongs to no module of the plan", name)
+		}
+	}
+	return m.Restore(values)
+}

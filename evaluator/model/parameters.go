@@ -1,0 +1,158 @@
+package model
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"peftsearch/evaluator/torch"
+)
+
+// trait says how a parameter is treated.
+type trait int
+
+const (
+	decay trait = 1 << iota // weight decay applies
+	exact                   // float32 whatever the precision of the activations
+)
+
+// parameter is one trained tensor: a view of the flat tensor.
+type parameter struct {
+	name   string
+	shape  []int
+	init   initializer
+	traits trait
+	offset int           // in the flat tensor
+	leaf   *torch.Tensor // set by build
+}
+
+func (p *parameter) size() int {
+	size := 1
+	for _, n := range p.shape {
+		size *= n
+	}
+	return size
+}
+
+// parameters lays trained tensors out in one flat float32 tensor, the master. With bfloat16 activations
+// the leaves are views of a bfloat16 copy.
+type parameters struct {
+	list         []*parameter // in the order of the flat tensor
+	size         int
+	decayed      int           // the first so many elements have weight decay
+	master, copy *torch.Tensor // [size]; copy is nil in float32
+}
+
+// declare adds a parameter, to be made by build.
+func (ps *parameters) declare(name string, init initializer, traits trait, shape ...int) *parameter {
+	p := &parameter{name: name, shape: shape, init: init, traits: traits}
+	ps.list = append(ps.list, p)
+	return p
+}
+
+// build initialises the flat tensor and makes the leaves, in s. What a tensor is initialised with
+// depends on the seed and its name only, not on the other modules of the plan.
+func (ps *parameters) build(s *torch.Scope, dtype torch.DType, seed uint64) {
+	slices.SortStableFunc(ps.list, func(a, b *parameter) int { return int(b.traits&decay) - int(a.traits&decay) })
+	for _, p := range ps.list {
+		p.offset = ps.size
+		ps.size += p.size()
+		if p.traits&decay != 0 {
+			ps.decayed = ps.size
+		}
+	}
+	values := make([]float32, ps.size)
+	for _, p := range ps.list {
+		p.init(values[p.offset:][:p.size()], p.shape, rand.New(rand.NewPCG(seed, streamOf(p.name))))
+	}
+	ps.master = torch.From(s, values, ps.size)
+	if dtype != torch.Float32 {
+		ps.copy = s.Clone(s.To(ps.master, dtype))
+	}
+	for _, p := range ps.list {
+		source := ps.master
+		if ps.copy != nil && p.traits&exact == 0 {
+			source = ps.copy
+		}
+		p.leaf = s.Leaf(s.Reshape(s.Narrow(source, 0, p.offset, p.size()), p.shape...))
+	}
+}
+
+// leaves lists the leaves in the order of the flat tensor.
+func (ps *parameters) leaves() []*torch.Tensor {
+	leaves := make([]*torch.Tensor, len(ps.list))
+	for i, p := range ps.list {
+		leaves[i] = p.leaf
+	}
+	return leaves
+}
+
+// gradient is the loss's gradient with respect to the flat tensor, in float32: [size].
+func (ps *parameters) gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
+	grads := s.Grad(loss, ps.leaves())
+	if s.Err() != nil {
+		return nil
+	}
+	for i := range grads {
+		grads[i] = s.Reshape(grads[i], -1)
+	}
+	return s.To(s.Cat(0, grads...), torch.Float32)
+}
+
+// set replaces the flat tensor's values.
+func (ps *parameters) set(s *torch.Scope, values []float32) {
+	torch.NoGrad(func() {
+		s.CopyTo(ps.master, torch.From(s, values, ps.size))
+	})
+	ps.sync(s)
+}
+
+// sync brings the copy up to date with the master.
+func (ps *parameters) sync(s *torch.Scope) {
+	if ps.copy != nil {
+		torch.NoGrad(func() { s.CopyTo(ps.copy, ps.master) })
+	}
+}
+
+// streamOf is the random stream of a purpose: its 64-bit FNV-1a hash.
+func streamOf(purpose string) uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, purpose)
+	return h.Sum64()
+}
+
+// initializer fills a new parameter.
+type initializer func(values []float32, shape []int, rng *rand.Rand)
+
+func zeros([]float32, []int, *rand.Rand) {}
+
+// normal draws from N(0, std).
+func normal(std float64) initializer {
+	return func(values []float32, _ []int, rng *rand.Rand) {
+		for i := range values {
+			values[i] = float32(std * rng.NormFloat64())
+		}
+	}
+}
+
+// uniform draws from U(±1/√fanIn).
+func uniform(fanIn int) initializer {
+	bound := 1 / math.Sqrt(float64(fanIn))
+	return func(values []float32, _ []int, rng *rand.Rand) {
+		for i := range values {
+			values[i] = float32(bound * (2*rng.Float64() - 1))
+		}
+	}
+}
+
+// uniformFanIn is torch.nn.init.kaiming_uniform_ with a=√5 of a matrix [out, in]: U(±1/√in).
+func uniformFanIn(values []float32, shape []int, rng *rand.Rand) {
+	uniform(shape[1])(values, shape, rng)
+}
+
+// given copies values.
+func given(source []float32) initializer {
+	return func(values []float32, _ []int, _ *rand.Rand) { copy(values, source) }
+}
