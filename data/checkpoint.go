@@ -93,13 +93,14 @@ func readModelConfig(dir string) (ModelConfig, error) {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(path+": "+format, args...)) }
 	for _, field := range []struct {
-		key   string
-		value int
+		key        string
+		value, max int
 	}{
-		{"vocab_size", c.Vocab}, {"hidden_size", c.Hidden}, {"num_hidden_layers", c.Layers}, {"num_attention_heads", c.Heads},
-		{"intermediate_size", c.FFN}, {"max_position_embeddings", c.Positions}, {"type_vocab_size", c.Types},
+		{"vocab_size", c.Vocab, 1 << 24}, {"hidden_size", c.Hidden, 1 << 20}, {"num_hidden_layers", c.Layers, 1 << 10},
+		{"num_attention_heads", c.Heads, 1 << 20}, {"intermediate_size", c.FFN, 1 << 20},
+		{"max_position_embeddings", c.Positions, 1 << 20}, {"type_vocab_size", c.Types, 1 << 20},
 	} {
-		if field.value < 1 || field.value > 1<<24 {
+		if field.value < 1 || field.value > field.max {
 			refuse("%s is missing or out of range (%d)", field.key, field.value)
 		}
 	}
@@ -114,7 +115,7 @@ func readModelConfig(dir string) (ModelConfig, error) {
 	}
 	if c.PadID < 0 || c.PadID >= c.Vocab {
 		refuse("pad_token_id %d is not below vocab_size %d", c.PadID, c.Vocab)
-	} else if c.MaxLength() < 3 {
+	} else if c.MaxLength() < minLength {
 		refuse("max_position_embeddings %d leaves no room for text", c.Positions)
 	}
 	if raw.HiddenAct != "gelu" {
@@ -183,7 +184,8 @@ type place struct {
 }
 
 // OpenCheckpoint opens a model directory and checks that the configuration is supported and that
-// every tensor of the backbone is there in its shape. The weights are mapped, not read.
+// every tensor of the backbone is there in its shape. The weights are mapped, not read: the files must
+// not change until Close.
 func OpenCheckpoint(dir string) (*Checkpoint, error) {
 	config, err := readModelConfig(dir)
 	if err != nil {
@@ -359,6 +361,6 @@ func (c *Checkpoint) Close() error {
 	for _, f := range c.weights {
 		errs = append(errs, f.Close())
 	}
-	c.weights = nil
+	c.weights, c.places = nil, nil
 	return errors.Join(errs...)
 }

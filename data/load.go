@@ -44,8 +44,8 @@ func (t Task) Validate() error {
 	if t.Dev == "" && t.DevShare == 0 {
 		refuse("dev: name a file or give a dev_share above 0")
 	}
-	if t.MaxLength < 3 {
-		refuse("max_length %d: at least 3", t.MaxLength)
+	if t.MaxLength < minLength {
+		refuse("max_length %d: at least %d", t.MaxLength, minLength)
 	}
 	if t.Kind == KindRegression && len(t.Labels) > 0 {
 		refuse("labels: only classification has labels")
@@ -191,7 +191,10 @@ func (d *Dataset) examples(path string, records []record, columns Columns) ([]Ex
 		}
 		examples[i] = e
 	}
-	return examples, bad.err(path)
+	if err := bad.err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return examples, nil
 }
 
 // carve moves rows of Train to the splits that have no file.

@@ -97,7 +97,7 @@ func halfToFloat(h uint16) float32 {
 func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[string]string) error {
 	names := make([]string, 0, len(tensors))
 	for name, t := range tensors {
-		if int64(len(t.Data)) != int64(t.Elements())*dtypeSizes[t.DType] {
+		if size, known := dtypeSizes[t.DType]; !known || name == metadataKey || int64(len(t.Data)) != int64(t.Elements())*size {
 			return fmt.Errorf("%s: tensor %q: %d bytes for %s %v", path, name, len(t.Data), t.DType, t.Shape)
 		}
 		if t.DType == Float32 {

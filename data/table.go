@@ -40,7 +40,7 @@ func (p *problems) add(line int, format string, args ...any) {
 }
 
 // err is nil if no row was bad.
-func (p *problems) err(path string) error {
+func (p *problems) err() error {
 	if p.count == 0 {
 		return nil
 	}
@@ -48,7 +48,7 @@ func (p *problems) err(path string) error {
 	if p.count > shownProblems {
 		more = fmt.Sprintf("\n  and %d more", p.count-shownProblems)
 	}
-	return fmt.Errorf("%s: %d rows cannot be used: correct or remove them%s%s", path, p.count, strings.Join(p.shown, ""), more)
+	return fmt.Errorf("%d rows cannot be used: correct or remove them%s%s", p.count, strings.Join(p.shown, ""), more)
 }
 
 // position is a column of a file without a header.
@@ -205,7 +205,7 @@ func readJSONL(content []byte, columns []string) ([]record, error) {
 		}
 		records = append(records, record{line, values})
 	}
-	if err := bad.err("the file"); err != nil {
+	if err := bad.err(); err != nil {
 		return nil, err
 	}
 	if len(records) == 0 {
@@ -260,7 +260,10 @@ func ReadRows(path string, columns Columns) ([]Row, error) {
 	for i, r := range records {
 		rows[i] = r.row(columns, &bad)
 	}
-	return rows, bad.err(path)
+	if err := bad.err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return rows, nil
 }
 
 // inputs lists the input columns in the order that record.row expects.

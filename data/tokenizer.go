@@ -18,6 +18,9 @@ type Encoding struct {
 	TypeIDs []int32 // 0 for the first sentence, as the model's template says for the second
 }
 
+// minLength leaves room for the special tokens of every template, and for one of the text.
+const minLength = 5
+
 // Tokenizer turns rows into ids exactly as the checkpoint's own Hugging Face tokenizer does. It may be
 // used by several goroutines at once.
 type Tokenizer interface {
