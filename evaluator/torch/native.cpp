@@ -2,9 +2,12 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/gelu.h>
+#include <torch/version.h>
 
 #include <cstring>
 #include <exception>
+
+const char *native_version(void) { return TORCH_VERSION; }
 
 void native_set_num_threads(int n) { at::set_num_threads(n); }
 

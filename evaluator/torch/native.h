@@ -5,6 +5,9 @@
 extern "C" {
 #endif
 
+// Version of libtorch, e.g. "2.1.2".
+const char *native_version(void);
+
 // Threads of libtorch's operators, in the calling thread.
 void native_set_num_threads(int n);
 int native_get_num_threads(void);

@@ -91,6 +91,9 @@ func Configure(threads int) {
 	C.native_set_num_threads(C.int(threads))
 }
 
+// Version is libtorch's version, e.g. "2.1.2".
+func Version() string { return C.GoString(C.native_version()) }
+
 // Threads is the number of threads of libtorch's operators in the calling OS thread.
 func Threads() int { return int(C.native_get_num_threads()) }
 

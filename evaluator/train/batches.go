@@ -1,0 +1,59 @@
+package train
+
+import (
+	"cmp"
+	"encoding/binary"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+)
+
+const (
+	// windowBatches is how many batches' examples are sorted by length together: enough to leave almost
+	// no padding, few enough that batches differ from epoch to epoch.
+	windowBatches = 50
+	// evalTokens bounds an evaluation batch, padding included: as fast as larger ones, and 15 MB of
+	// activations for each width of 384.
+	evalTokens = 4096
+)
+
+// newRand makes a generator from a job's seed, for one purpose.
+func newRand(seed uint64, purpose string, number int) *rand.Rand {
+	hash := fnv.New128a()
+	hash.Write(binary.LittleEndian.AppendUint64(nil, seed))
+	hash.Write(binary.LittleEndian.AppendUint64([]byte(purpose), uint64(number)))
+	sum := hash.Sum(nil)
+	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:])))
+}
+
+// trainBatches deals the examples of one epoch into batches of alike lengths, in random order. Every
+// example is in exactly one batch; all batches but one are full. It depends on the arguments alone, so
+// a run can continue in any epoch.
+func trainBatches(lengths []int, examples []int, size int, seed uint64, epoch int) [][]int {
+	rng := newRand(seed, "batches", epoch)
+	order := slices.Clone(examples)
+	rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	var batches [][]int
+	for window := range slices.Chunk(order, windowBatches*size) {
+		slices.SortStableFunc(window, func(a, b int) int { return cmp.Compare(lengths[a], lengths[b]) })
+		batches = slices.AppendSeq(batches, slices.Chunk(window, size))
+	}
+	rng.Shuffle(len(batches), func(i, j int) { batches[i], batches[j] = batches[j], batches[i] })
+	return batches
+}
+
+// evalBatches groups examples by length into batches of at most evalTokens, longest first, so that the
+// first batch needs the most memory.
+func evalBatches(lengths []int) [][]int {
+	order := make([]int, len(lengths))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(lengths[b], lengths[a]) })
+	var batches [][]int
+	for len(order) > 0 {
+		n := min(len(order), max(1, evalTokens/lengths[order[0]]))
+		batches, order = append(batches, order[:n]), order[n:]
+	}
+	return batches
+}

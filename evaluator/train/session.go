@@ -1,0 +1,244 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/model"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// Session is a loaded backbone with a loaded task.
+type Session struct {
+	hello      evaluator.Hello
+	checkpoint *data.Checkpoint
+	tokenizer  data.Tokenizer
+	backbone   *model.Backbone
+	ready      evaluator.Ready
+	cache      *hiddenCache
+
+	dataset          *data.Dataset // nil without a task
+	train, dev, test *split
+	// Regression labels are trained as (label-mean)/scale of the training rows; 0 and 1 otherwise.
+	mean, scale float64
+}
+
+// split is the tokenised rows of a data split.
+type split struct {
+	encodings []data.Encoding
+	lengths   []int
+	labels    []float64 // as in the files
+}
+
+// Open loads what a hello names. Without a task (no training file) the session can only predict.
+func Open(hello evaluator.Hello) (*Session, error) {
+	s := &Session{hello: hello, scale: 1}
+	if err := s.load(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) load() (err error) {
+	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+		return err
+	}
+	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {
+		return err
+	}
+	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
+		return err
+	}
+	s.cache = newHiddenCache(s.backbone, s.hello.Settings.CacheMemory)
+	s.ready = evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion,
+		Geometry: s.backbone.Geometry(), Precision: s.backbone.Precision()}
+	if s.ready.Fingerprint.Model, err = s.checkpoint.Fingerprint(); err != nil {
+		return err
+	}
+	if s.hello.Task.Train == "" {
+		return nil
+	}
+	if s.dataset, err = data.Load(s.hello.Task); err != nil {
+		return err
+	}
+	s.ready.Fingerprint.Data = s.dataset.Fingerprint
+	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
+		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
+	}
+	s.train = s.tokenise(s.dataset.Train)
+	s.dev = s.tokenise(s.dataset.Dev)
+	s.test = s.tokenise(s.dataset.Test)
+	if s.hello.Task.Kind == data.KindRegression {
+		s.standardise()
+	}
+	return nil
+}
+
+func (s *Session) tokenise(examples []data.Example) *split {
+	rows := make([]data.Row, len(examples))
+	labels := make([]float64, len(examples))
+	for i, e := range examples {
+		rows[i], labels[i] = e.Row, e.Label
+	}
+	sp := s.encode(rows, s.hello.Task.MaxLength)
+	sp.labels = labels
+	return sp
+}
+
+func (s *Session) encode(rows []data.Row, maxLength int) *split {
+	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
+	for i, row := range rows {
+		sp.encodings[i] = s.tokenizer.Encode(row, maxLength)
+		sp.lengths[i] = len(sp.encodings[i].IDs)
+	}
+	return sp
+}
+
+// standardise finds mean and standard deviation of the training labels.
+func (s *Session) standardise() {
+	var sum, squares float64
+	for _, label := range s.train.labels {
+		sum += label
+		squares += label * label
+	}
+	n := float64(len(s.train.labels))
+	s.mean = sum / n
+	if deviation := math.Sqrt(max(0, squares/n-s.mean*s.mean)); deviation > 0 {
+		s.scale = deviation
+	}
+}
+
+// Ready says what is loaded.
+func (s *Session) Ready() evaluator.Ready { return s.ready }
+
+// Close frees everything.
+func (s *Session) Close() {
+	if s.backbone != nil {
+		s.backbone.Close()
+	}
+	if s.checkpoint != nil {
+		s.checkpoint.Close()
+	}
+}
+
+// batch pads examples of a split; rows of hidden, if there are any, replace their tokens.
+func (s *Session) batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
+	b := model.Batch{Lengths: make([]int, len(examples))}
+	for i, example := range examples {
+		b.Lengths[i] = sp.lengths[example]
+		b.Len = max(b.Len, b.Lengths[i])
+	}
+	if hidden != nil {
+		b.Hidden = hidden.batch(scope, examples, b.Len)
+		return b
+	}
+	b.IDs = make([]int32, len(examples)*b.Len)
+	b.TypeIDs = make([]int32, len(examples)*b.Len)
+	pad := int32(s.checkpoint.Config.PadID)
+	for i, example := range examples {
+		row := b.IDs[i*b.Len : (i+1)*b.Len]
+		for j := copy(row, sp.encodings[example].IDs); j < b.Len; j++ {
+			row[j] = pad
+		}
+		copy(b.TypeIDs[i*b.Len:], sp.encodings[example].TypeIDs)
+	}
+	return b
+}
+
+// logits computes the head's outputs for every row of a split, row by row, checking stop between
+// batches; stopped says that it ended early.
+func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
+	rows = make([][]float64, len(sp.lengths))
+	for _, examples := range evalBatches(sp.lengths) {
+		if stop() {
+			return nil, true, nil
+		}
+		scope := m.Scope()
+		values := scope.Float32s(m.Logits(scope, s.batch(scope, sp, examples, hidden)))
+		err := scope.Err()
+		scope.Free()
+		if err != nil {
+			return nil, false, err
+		}
+		for i, example := range examples {
+			row := make([]float64, outputs)
+			for j := range row {
+				row[j] = float64(values[i*outputs+j])
+				if math.IsNaN(row[j]) || math.IsInf(row[j], 0) {
+					return nil, false, &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the model's output is not finite"}
+				}
+			}
+			rows[example] = row
+		}
+	}
+	return rows, false, nil
+}
+
+// argmax is the index of the largest value, the first of equal ones.
+func argmax(values []float64) int {
+	best := 0
+	for i, v := range values {
+		if v > values[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// Predict scores rows with a directory that a job wrote with this session's model.
+func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, error) {
+	trained, err := peft.ReadTrained(dir)
+	if err != nil {
+		return nil, err
+	}
+	if trained.Info.ModelFingerprint != s.ready.Fingerprint.Model {
+		return nil, fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, s.hello.Model)
+	}
+	outputs := trained.Info.Outputs()
+	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head), Outputs: outputs,
+		Training: evaluator.Training{Backbone: trained.Backbone != nil}})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if err := m.SetTensors(joinTensors(trained)); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	for i, row := range rows {
+		if row.Text == "" {
+			return nil, fmt.Errorf("row %d has no text", i+1)
+		}
+	}
+	logits, _, err := s.logits(m, s.encode(rows, trained.Info.Task.MaxLength), outputs, nil, func() bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	predictions := make([]evaluator.Prediction, len(rows))
+	for i, row := range logits {
+		predictions[i].Logits = row
+		if labels := trained.Info.Labels; len(labels) > 0 {
+			predictions[i].Label = labels[argmax(row)]
+		} else {
+			predictions[i].Label = fmt.Sprintf("%.4g", row[0])
+		}
+	}
+	return predictions, nil
+}
+
+// asFailure marks an error that concerns one job alone.
+func asFailure(err error) error {
+	var failure *evaluator.Failure
+	switch {
+	case err == nil || errors.As(err, &failure):
+		return err
+	case errors.Is(err, torch.ErrOutOfMemory):
+		return &evaluator.Failure{Kind: evaluator.FailureOutOfMemory, Message: err.Error()}
+	default:
+		return &evaluator.Failure{Kind: evaluator.FailureInternal, Message: err.Error()}
+	}
+}

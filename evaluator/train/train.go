@@ -1,0 +1,304 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/model"
+	"peftsearch/evaluator/torch"
+)
+
+// Control connects a running job with whoever asked for it. Both functions are called from the job's
+// goroutine, at every step and at every rung.
+type Control struct {
+	Stop   func() (reason string, stop bool)
+	Report func(evaluator.Progress)
+}
+
+const (
+	reportEvery     = 300 * time.Millisecond
+	checkpointEvery = 60 * time.Second
+)
+
+// Train runs a job. Errors are *evaluator.Failure: the session can run other jobs after them.
+func (s *Session) Train(job evaluator.Job, control Control) (evaluator.Result, error) {
+	result, err := s.runJob(job, control)
+	return result, asFailure(err)
+}
+
+// run is one job in progress.
+type run struct {
+	*Session
+	job     evaluator.Job
+	control Control
+	model   *model.Model
+	outputs int
+	rows    []int // the training rows
+	steps   int   // of the whole budget
+	rungs   []int // steps after which the dev split is scored, ascending
+
+	trainHidden, devHidden *hiddenStates // nil without cache
+
+	progress           // what a checkpoint holds beside the model's state
+	best     []float32 // snapshot of the best rung, if it is needed at the end
+	started  time.Time
+	loss     float64 // sum over the steps since the last report
+	losses   int
+}
+
+// progress is where a run stands.
+type progress struct {
+	Step     int                `json:"step"` // steps done
+	Score    float64            `json:"score"`
+	BestStep int                `json:"best_step"` // 0 before the first rung
+	Dev      map[string]float64 `json:"dev"`
+	Stale    int                `json:"stale"` // rungs since the best
+	Seconds  float64            `json:"seconds"`
+}
+
+func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, error) {
+	if s.dataset == nil {
+		return evaluator.Result{}, errors.New("this session has no task to train on")
+	}
+	if err := checkJob(job); err != nil {
+		return evaluator.Result{}, err
+	}
+	r := &run{Session: s, job: job, control: control, outputs: max(1, len(s.dataset.Labels)), started: time.Now()}
+	var err error
+	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Head: s.hello.Head, Outputs: r.outputs,
+		Training: job.Candidate.Training, Seed: job.Seed})
+	if err != nil {
+		return evaluator.Result{}, err
+	}
+	defer r.model.Close()
+	r.plan()
+	if job.Output != "" {
+		if err := r.restore(); err != nil {
+			return evaluator.Result{}, err
+		}
+	}
+	stopped, err := r.fit()
+	if err != nil {
+		return evaluator.Result{}, err
+	}
+	return r.finish(stopped)
+}
+
+// checkJob refuses what a study file cannot say, but another supervisor might.
+func checkJob(job evaluator.Job) error {
+	t, b := job.Candidate.Training, job.Budget
+	switch {
+	case !(t.LearningRate > 0) || math.IsInf(t.LearningRate, 0):
+		return fmt.Errorf("learning rate %g: must be above 0", t.LearningRate)
+	case t.BatchSize < 1:
+		return fmt.Errorf("batch size %d: at least 1", t.BatchSize)
+	case !(t.WarmupRatio >= 0 && t.WarmupRatio <= 1):
+		return fmt.Errorf("warm-up ratio %g: must be between 0 and 1", t.WarmupRatio)
+	case !slices.Contains(evaluator.Schedules, t.Schedule):
+		return fmt.Errorf("schedule %q: must be one of %v", t.Schedule, evaluator.Schedules)
+	case !(b.Epochs > 0 && b.Epochs <= 1e6):
+		return fmt.Errorf("epochs %g: must be above 0", b.Epochs)
+	case len(b.Rungs) == 0 || b.Rungs[len(b.Rungs)-1] != 1 || b.Rungs[0] <= 0 || !slices.IsSorted(b.Rungs):
+		return fmt.Errorf("rungs %v: must be ascending shares of the budget that end in 1", b.Rungs)
+	}
+	return nil
+}
+
+// plan chooses the training rows and lays out steps and rungs. The subset is the same for every job, so
+// that scores can be compared.
+func (r *run) plan() {
+	r.rows = make([]int, len(r.train.lengths))
+	for i := range r.rows {
+		r.rows[i] = i
+	}
+	if n := r.job.Budget.TrainRows; n > 0 && n < len(r.rows) {
+		rng := newRand(r.hello.Task.SplitSeed, "training rows", 0)
+		rng.Shuffle(len(r.rows), func(i, j int) { r.rows[i], r.rows[j] = r.rows[j], r.rows[i] })
+		r.rows = r.rows[:n]
+		slices.Sort(r.rows)
+	}
+	r.steps = max(1, int(math.Round(r.job.Budget.Epochs*float64(r.epochSteps()))))
+	for _, share := range r.job.Budget.Rungs {
+		step := max(1, int(math.Ceil(share*float64(r.steps))))
+		r.rungs = append(r.rungs, step)
+	}
+}
+
+func (r *run) epochSteps() int {
+	size := r.job.Candidate.Training.BatchSize
+	return (len(r.rows) + size - 1) / size
+}
+
+func (r *run) halted() bool {
+	_, stop := r.control.Stop()
+	return stop
+}
+
+// prepare fills the cache for this plan.
+func (r *run) prepare() error {
+	layer, fixed := r.model.Boundary()
+	if !fixed || layer == 0 || !r.cache.fits(layer, r.train, r.dev) {
+		return nil
+	}
+	get := func(sp *split) (*hiddenStates, error) {
+		return r.cache.get(sp, layer, func(examples []int) model.Batch { return r.batch(nil, sp, examples, nil) }, r.halted)
+	}
+	var err error
+	if r.trainHidden, err = get(r.train); err != nil {
+		return err
+	}
+	r.devHidden, err = get(r.dev)
+	return err
+}
+
+// fit does the steps that are left; stopped is the reason for which it ended early.
+func (r *run) fit() (stopped string, err error) {
+	if err := r.prepare(); err != nil {
+		return "", err
+	}
+	perEpoch := r.epochSteps()
+	var batches [][]int
+	epoch := -1
+	reported, saved := time.Now(), time.Now()
+	for r.Step < r.steps {
+		if reason, stop := r.control.Stop(); stop {
+			return reason, r.save()
+		}
+		if e := r.Step / perEpoch; e != epoch {
+			epoch = e
+			batches = trainBatches(r.train.lengths, r.rows, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
+		}
+		if err := r.update(batches[r.Step%perEpoch]); err != nil {
+			return "", err
+		}
+		rung := slices.Contains(r.rungs, r.Step)
+		if !rung && time.Since(reported) > reportEvery {
+			reported = time.Now()
+			r.report(nil)
+		}
+		if rung {
+			if reason, err := r.score(); err != nil || reason != "" {
+				return reason, err
+			}
+			if p := r.job.Budget.Patience; p > 0 && r.Stale >= p && r.Step < r.steps {
+				return fmt.Sprintf("no better dev score in %d rungs", p), nil
+			}
+		}
+		if (rung || time.Since(saved) > checkpointEvery) && r.Step < r.steps {
+			saved = time.Now()
+			if err := r.save(); err != nil {
+				return "", err
+			}
+		}
+	}
+	return "", nil
+}
+
+// update makes one optimiser step.
+func (r *run) update(examples []int) error {
+	scope := r.model.Scope()
+	defer scope.Free()
+	labels := make([]float64, len(examples))
+	for i, example := range examples {
+		labels[i] = (r.train.labels[example] - r.mean) / r.scale
+	}
+	loss := r.model.Loss(scope, r.batch(scope, r.train, examples, r.trainHidden), labels, r.Step)
+	value := scope.Item(loss)
+	if scope.Err() == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
+		return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: fmt.Sprintf("the loss is %g at step %d: try a lower learning rate", value, r.Step+1)}
+	}
+	r.model.Update(scope, loss, learningRate(r.job.Candidate.Training, r.Step, r.steps))
+	r.loss, r.losses = r.loss+value, r.losses+1
+	r.Step++
+	return scope.Err()
+}
+
+// report passes on progress with the mean loss since the last report.
+func (r *run) report(score *float64) {
+	p := evaluator.Progress{Step: r.Step, Steps: r.steps, Score: score}
+	if r.losses > 0 {
+		p.Loss = r.loss / float64(r.losses)
+	}
+	r.loss, r.losses = 0, 0
+	r.control.Report(p)
+}
+
+// score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
+// the reason if it was stopped.
+func (r *run) score() (stopped string, err error) {
+	metrics, halted, err := r.evaluate(r.dev, r.devHidden)
+	if err != nil {
+		return "", err
+	}
+	if halted { // the rung is scored when the job continues
+		r.Step--
+		reason, _ := r.control.Stop()
+		return reason, nil
+	}
+	score := metrics[string(r.hello.Task.Metric)]
+	r.Stale++
+	if r.BestStep == 0 || score > r.Score {
+		r.Score, r.BestStep, r.Dev, r.Stale = score, r.Step, metrics, 0
+		if r.job.Output != "" || r.job.Test {
+			if r.best, err = r.model.Snapshot(); err != nil {
+				return "", err
+			}
+		}
+	}
+	r.report(&score)
+	return "", nil
+}
+
+// evaluate scores a split in every metric of the task's kind.
+func (r *run) evaluate(sp *split, hidden *hiddenStates) (metrics map[string]float64, stopped bool, err error) {
+	rows, stopped, err := r.logits(r.model, sp, r.outputs, hidden, r.halted)
+	if err != nil || stopped {
+		return nil, stopped, err
+	}
+	predictions := make([]float64, len(rows))
+	for i, row := range rows {
+		if r.hello.Task.Kind == data.KindRegression {
+			predictions[i] = row[0]
+		} else {
+			predictions[i] = float64(argmax(row))
+		}
+	}
+	return data.ScoreAll(r.hello.Task.Kind, len(r.dataset.Labels), predictions, sp.labels), false, nil
+}
+
+// finish makes the result, and writes the trained directory of a job that was not interrupted.
+func (r *run) finish(stopped string) (evaluator.Result, error) {
+	if r.BestStep == 0 {
+		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
+	}
+	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
+		Head: r.model.HeadParams(), Stopped: stopped}
+	if !r.halted() && (r.job.Output != "" || r.job.Test) {
+		if err := r.model.Restore(r.best); err != nil {
+			return evaluator.Result{}, err
+		}
+		if r.job.Test {
+			metrics, halted, err := r.evaluate(r.test, nil)
+			if err != nil || halted {
+				return result, err
+			}
+			result.Test = metrics
+		}
+		if r.job.Output != "" {
+			if err := r.write(result.Test); err != nil {
+				return evaluator.Result{}, err
+			}
+		}
+	}
+	result.WallS = r.seconds()
+	result.PeakB = torch.PeakRSS()
+	return result, nil
+}
+
+// seconds counts the time of the job, that before an interruption included.
+func (r *run) seconds() float64 { return r.Seconds + time.Since(r.started).Seconds() }
