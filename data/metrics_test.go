@@ -25,7 +25,7 @@ func TestScoreEqualsReference(t *testing.T) {
 	seen := map[Metric]int{}
 	for i, c := range cases {
 		seen[c.Metric]++
-		if got := Score(c.Metric, c.Predictions, c.Labels); math.Abs(got-c.Score) > 1e-9 {
+		if got := Score(c.Metric, c.Predictions, c.Labels); !(math.Abs(got-c.Score) <= 1e-9) {
 			t.Errorf("case %d: %s %v of %v: %.15g, want %.15g", i, c.Metric, c.Predictions, c.Labels, got, c.Score)
 		}
 	}

@@ -77,6 +77,13 @@ func TestSafetensorsRoundTrip(t *testing.T) {
 		if err := WriteSafetensors(path, tensors, metadata); err != nil {
 			t.Fatal(err)
 		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size := binary.LittleEndian.Uint64(content); size%8 != 0 {
+			t.Fatalf("a header of %d bytes does not align the data", size)
+		}
 		gotTensors, gotMetadata, err := ReadSafetensors(path)
 		if err != nil {
 			t.Fatal(err)
