@@ -115,7 +115,7 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, dropout *dropou
 // blocks computes x from before block from to before block to. After the last block only the first
 // tokens are left: [n, D].
 func (p *pass) blocks(x *torch.Tensor, from, to int) *torch.Tensor {
-	for i := from; i < to; i++ {
+	for i := from; i < to && p.Err() == nil; i++ {
 		x = p.block(i, x, i == p.net.config.Layers-1)
 	}
 	return x

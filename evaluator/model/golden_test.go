@@ -1,0 +1,238 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// golden is testdata/golden.json; scripts/golden/model.py writes it.
+type golden struct {
+	Sentences struct {
+		IDs     []int32
+		Lengths []int
+	}
+	Cases []goldenCase
+}
+
+type goldenCase struct {
+	Name        string
+	Checkpoint  string
+	Plan        peft.Plan
+	Head        evaluator.Head
+	Outputs     int
+	PrefixMLP   int `json:"prefix_mlp"`
+	Backbone    bool
+	IDs, Types  []int32
+	Lengths     []int
+	Labels      []float64
+	Logits      []float32
+	Losses      []float64
+	GradNorm    float64 `json:"grad_norm"`
+	Rates       []float64
+	WeightDecay float64 `json:"weight_decay"`
+	MaxGradNorm float64 `json:"max_grad_norm"`
+}
+
+func readGolden(t *testing.T) golden {
+	t.Helper()
+	content, err := os.ReadFile("testdata/golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g golden
+	if err := json.Unmarshal(content, &g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func readTensors(t *testing.T, name string) map[string]data.Tensor {
+	t.Helper()
+	tensors, _, err := data.ReadSafetensors(filepath.Join("testdata", name+".safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tensors
+}
+
+var onCPU = evaluator.Settings{Device: "cpu", Precision: PrecisionFloat32, Threads: 1}
+
+// loadBackbone loads a checkpoint of testdata, or of the repository's models/, for one test.
+func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backbone {
+	t.Helper()
+	dir := filepath.Join("testdata", name)
+	if strings.HasPrefix(name, "models/") {
+		dir = filepath.Join("..", "..", name)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			t.Skipf("%s is missing: `make %s` fetches it", name, name)
+		}
+	}
+	checkpoint, err := data.OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Load(checkpoint, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		b.Close()
+		if err := checkpoint.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// newModel makes a model that lives as long as the test.
+func newModel(t testing.TB, b *Backbone, spec Spec) *Model {
+	t.Helper()
+	m, err := New(b, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// newScope makes a scope that lives as long as the test.
+func newScope(t testing.TB, b *Backbone) *torch.Scope {
+	t.Helper()
+	s := b.Scope()
+	t.Cleanup(s.Free)
+	return s
+}
+
+// compare reports elements that differ by more than tolerance.
+func compare(t *testing.T, what string, got, want []float32, tolerance float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	worst, at := 0.0, 0
+	for i := range want {
+		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= worst) {
+			worst, at = d, i
+		}
+	}
+	if !(worst <= tolerance) {
+		t.Errorf("%s: element %d is %g, want %g; tolerance %g", what, at, got[at], want[at], tolerance)
+	}
+}
+
+func TestHiddenStatesOfSentences(t *testing.T) {
+	g, want := readGolden(t), readTensors(t, "sentences")["hidden"].Float32()
+	b := loadBackbone(t, "models/all-MiniLM-L6-v2", onCPU)
+	s := newScope(t, b)
+	lengths := g.Sentences.Lengths
+	batch := Batch{IDs: g.Sentences.IDs, Lengths: lengths, Len: len(g.Sentences.IDs) / len(lengths)}
+	got := s.Float32s(lastHidden(b, s, batch))
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	width := b.Geometry().Hidden
+	for row, length := range lengths {
+		compare(t, "hidden states", got[row*batch.Len*width:][:length*width], want[:length*width], 1e-4)
+		want = want[length*width:]
+	}
+}
+
+// lastHidden is the last hidden state of every token, which no head needs: [n·len, D].
+func lastHidden(b *Backbone, s *torch.Scope, batch Batch) (x *torch.Tensor) {
+	torch.NoGrad(func() {
+		p, embedded := b.network.start(s, batch, 0, nil)
+		last := b.Geometry().Layers - 1
+		x = p.block(last, p.blocks(embedded, 0, last), false)
+	})
+	return x
+}
+
+func TestGolden(t *testing.T) {
+	for _, c := range readGolden(t).Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			b := loadBackbone(t, c.Checkpoint, onCPU)
+			m := newModel(t, b, Spec{Plan: c.Plan, Head: c.Head, Outputs: c.Outputs, Training: evaluator.Training{
+				WeightDecay: c.WeightDecay, MaxGradNorm: c.MaxGradNorm, PrefixMLP: c.PrefixMLP, Backbone: c.Backbone,
+			}})
+			file := readTensors(t, c.Name)
+			s := newScope(t, b)
+			values := make([]float32, m.parameters.size)
+			for _, p := range m.parameters.list {
+				value, ok := file["value."+p.name]
+				if !ok && c.Backbone {
+					original, err := b.checkpoint.Tensor(strings.TrimPrefix(p.name, "backbone."))
+					if err != nil {
+						t.Fatal(err)
+					}
+					value = original
+				} else if !ok {
+					t.Fatalf("the golden file has no %s", p.name)
+				}
+				copy(values[p.offset:], value.Float32())
+			}
+			m.parameters.set(s, values)
+			batch := Batch{IDs: c.IDs, TypeIDs: c.Types, Lengths: c.Lengths, Len: len(c.IDs) / len(c.Lengths)}
+			compare(t, "logits", s.Float32s(m.Logits(s, batch)), c.Logits, 1e-4)
+
+			if c.PrefixMLP > 0 {
+				tensors, err := m.Tensors()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, want := range file {
+					if name, ok := strings.CutPrefix(name, "flat."); ok {
+						compare(t, "flat "+name, tensors[name].Float32(), want.Float32(), 1e-5)
+					}
+				}
+			}
+
+			gradient := s.Float32s(m.parameters.gradient(s, m.Loss(s, batch, c.Labels, 0)))
+			if err := s.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range m.parameters.list {
+				want := file["grad."+p.name].Float32()
+				largest := 0.0
+				for _, v := range want {
+					largest = max(largest, math.Abs(float64(v)))
+				}
+				// A key bias shifts all scores of a row alike: its gradient is rounding noise.
+				compare(t, "gradient of "+p.name, gradient[p.offset:][:p.size()], want, 1e-3*largest+1e-6)
+			}
+
+			for step, rate := range c.Rates {
+				loss := m.Loss(s, batch, c.Labels, step)
+				if got := s.Item(loss); math.Abs(got-c.Losses[step]) > 1e-4 {
+					t.Errorf("loss of step %d is %g, want %g", step, got, c.Losses[step])
+				}
+				norm := m.Update(s, loss, rate)
+				if step == 0 && math.Abs(norm-c.GradNorm) > 1e-3*c.GradNorm {
+					t.Errorf("gradient norm %g, want %g", norm, c.GradNorm)
+				}
+			}
+			after, err := m.Tensors()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range file {
+				if name, ok := strings.CutPrefix(name, "after."); ok && !strings.HasSuffix(name, "key.bias") {
+					compare(t, name+" after three steps", after[name].Float32(), want.Float32(), 1e-5)
+				}
+			}
+			if err := s.Err(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

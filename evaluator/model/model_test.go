@@ -1,0 +1,456 @@
+package model
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// hybrid has every method, different sizes, and leaves out the layers below lowest.
+func hybrid(layers, lowest int) peft.Plan {
+	p := peft.Plan{Layers: make([]peft.Layer, layers)}
+	for i := lowest; i < layers; i++ {
+		p.Layers[i] = peft.Layer{
+			Serial: &peft.Adapter{Width: 1 + i}, Parallel: &peft.Adapter{Width: 4 - i}, Prefix: &peft.Prefix{Length: 2 + i},
+			LoRA: &peft.LoRA{Rank: 1 + i, Alpha: 4, Targets: peft.Targets},
+		}
+	}
+	return p
+}
+
+// randomBatch has rows of the given lengths, padded to width.
+func randomBatch(b *Backbone, seed uint64, width int, lengths ...int) Batch {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	c := b.network.config
+	batch := Batch{Lengths: lengths, Len: width}
+	for _, length := range lengths {
+		for j := range width {
+			id, kind := int32(c.PadID), int32(0)
+			if j < length {
+				id, kind = int32(rng.IntN(c.Vocab)), int32(rng.IntN(c.Types))
+			}
+			batch.IDs, batch.TypeIDs = append(batch.IDs, id), append(batch.TypeIDs, kind)
+		}
+	}
+	return batch
+}
+
+func logits(t *testing.T, m *Model, batch Batch) []float32 {
+	t.Helper()
+	s := m.Scope()
+	defer s.Free()
+	values := s.Float32s(m.Logits(s, batch))
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// train makes steps and returns their losses.
+func train(t *testing.T, m *Model, batch Batch, labels []float64, from, to int, rate float64) (losses []float64) {
+	t.Helper()
+	for step := from; step < to; step++ {
+		s := m.Scope()
+		loss := m.Loss(s, batch, labels, step)
+		losses = append(losses, s.Item(loss))
+		m.Update(s, loss, rate)
+		err := s.Err()
+		s.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return losses
+}
+
+func snapshot(t *testing.T, m *Model) []float32 {
+	t.Helper()
+	values, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func TestFreshParallelAndLoRAChangeNothing(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	batch := randomBatch(b, 1, 9, 9, 4, 1)
+	plan := peft.Plan{Layers: make([]peft.Layer, 3)}
+	bare := logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)
+	for i := range plan.Layers {
+		plan.Layers[i] = peft.Layer{Parallel: &peft.Adapter{Width: 3}, LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: peft.Targets}}
+	}
+	if diff := cmp.Diff(bare, logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)); diff != "" {
+		t.Errorf("fresh modules change the logits:\n%s", diff)
+	}
+	plan.Layers[1].Serial = &peft.Adapter{Width: 3}
+	if cmp.Equal(bare, logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)) {
+		t.Error("a serial adapter changes nothing")
+	}
+}
+
+func TestLastBlockForTheFirstToken(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	batch := randomBatch(b, 2, 8, 8, 5, 1)
+	s := newScope(t, b)
+	m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1})
+	torch.NoGrad(func() {
+		p, x := m.network.start(s, batch, 0, nil)
+		x = p.blocks(x, 0, 2)
+		first := s.Float32s(p.block(2, x, true))
+		all := s.Float32s(p.block(2, x, false))
+		for row := range batch.Lengths {
+			compare(t, "first token", first[row*32:][:32], all[row*batch.Len*32:][:32], 1e-5)
+		}
+	})
+	if err := s.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHiddenStatesAtTheBoundary(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	labels := []float64{0, 1, 1}
+	for lowest := range 4 {
+		m := newModel(t, b, Spec{Plan: hybrid(3, lowest), Outputs: 2, Seed: 1})
+		layer, fixed := m.Boundary()
+		if layer != lowest || !fixed {
+			t.Fatalf("boundary %d, %t of a plan whose lowest module is in layer %d", layer, fixed, lowest)
+		}
+		s := newScope(t, b)
+		batch := randomBatch(b, 3, 7, 7, 2, 5)
+		cached := Batch{Lengths: batch.Lengths, Len: batch.Len, Hidden: b.Hidden(s, batch, layer)}
+		compare(t, "logits", s.Float32s(m.Logits(s, cached)), s.Float32s(m.Logits(s, batch)), 1e-5)
+		compare(t, "gradient", s.Float32s(m.parameters.gradient(s, m.Loss(s, cached, labels, 0))),
+			s.Float32s(m.parameters.gradient(s, m.Loss(s, batch, labels, 0))), 1e-5)
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		cached.Len--
+		if m.Logits(s, cached); s.Err() == nil && lowest < 3 {
+			t.Error("hidden states of another length are accepted")
+		}
+	}
+	for name, training := range map[string]evaluator.Training{"dropout": {Dropout: 0.1}, "backbone": {Backbone: true}} {
+		m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1, Training: training})
+		s := newScope(t, b)
+		batch := randomBatch(b, 3, 7, 7, 2, 5)
+		batch.Hidden = b.Hidden(s, batch, 0)
+		if m.Logits(s, batch); s.Err() == nil {
+			t.Errorf("a model with %s takes cached hidden states", name)
+		}
+	}
+}
+
+func TestPaddingChangesNothing(t *testing.T) {
+	for _, checkpoint := range []string{"bert", "roberta"} {
+		b := loadBackbone(t, checkpoint, onCPU)
+		layers := b.Geometry().Layers
+		m := newModel(t, b, Spec{Plan: hybrid(layers, 0), Outputs: 2})
+		batch := randomBatch(b, 4, 11, 11, 3, 6)
+		together := logits(t, m, batch)
+		for row, length := range batch.Lengths {
+			from := row * batch.Len
+			alone := Batch{IDs: batch.IDs[from : from+length], TypeIDs: batch.TypeIDs[from : from+length], Lengths: []int{length}, Len: length}
+			compare(t, checkpoint+", a row alone", logits(t, m, alone), together[2*row:][:2], 1e-5)
+		}
+	}
+}
+
+func TestParamsCountsTheTensors(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	g := b.Geometry()
+	rapid.Check(t, func(rt *rapid.T) {
+		plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+		for i := range plan.Layers {
+			l := &plan.Layers[i]
+			if w := rapid.IntRange(0, 40).Draw(rt, "serial"); w > 0 {
+				l.Serial = &peft.Adapter{Width: w}
+			}
+			if w := rapid.IntRange(0, 40).Draw(rt, "parallel"); w > 0 {
+				l.Parallel = &peft.Adapter{Width: w}
+			}
+			if p := rapid.IntRange(0, 20).Draw(rt, "prefix"); p > 0 {
+				l.Prefix = &peft.Prefix{Length: p}
+			}
+			targets := rapid.Permutation(peft.Targets).Draw(rt, "targets")[:rapid.IntRange(0, 6).Draw(rt, "count")]
+			if len(targets) > 0 {
+				l.LoRA = &peft.LoRA{Rank: rapid.IntRange(1, 32).Draw(rt, "rank"), Alpha: 1, Targets: targets}
+			}
+		}
+		spec := Spec{
+			Plan: plan, Head: rapid.SampledFrom([]evaluator.Head{evaluator.HeadLinear, evaluator.HeadDense}).Draw(rt, "head"),
+			Outputs:  rapid.IntRange(1, 4).Draw(rt, "outputs"),
+			Training: evaluator.Training{PrefixMLP: rapid.IntRange(0, 3).Draw(rt, "mlp")},
+		}
+		m, err := New(b, spec)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer m.Close()
+		tensors, err := m.Tensors()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var modules, head int64
+		for name, tensor := range tensors {
+			if strings.HasPrefix(name, "head.") {
+				head += int64(tensor.Elements())
+			} else {
+				modules += int64(tensor.Elements())
+			}
+		}
+		if want := plan.Params(g).Total(); modules != want {
+			rt.Errorf("%v has %d elements, Params says %d", plan, modules, want)
+		}
+		if head != m.HeadParams() {
+			rt.Errorf("the head has %d elements, HeadParams says %d", head, m.HeadParams())
+		}
+	})
+}
+
+func TestTrainingLearns(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	batch := randomBatch(b, 5, 8, 8, 3, 5, 8, 2, 7)
+	classes, values := []float64{0, 1, 2, 0, 1, 2}, []float64{-1, 0, 2, 1, -2, 0.5}
+	only := func(l peft.Layer) peft.Plan { return peft.Plan{Layers: []peft.Layer{{}, l, {}}} }
+	for name, spec := range map[string]Spec{
+		"serial":     {Plan: only(peft.Layer{Serial: &peft.Adapter{Width: 8}}), Outputs: 3},
+		"parallel":   {Plan: only(peft.Layer{Parallel: &peft.Adapter{Width: 8}}), Outputs: 1},
+		"prefix":     {Plan: only(peft.Layer{Prefix: &peft.Prefix{Length: 6}}), Outputs: 3},
+		"prefix MLP": {Plan: only(peft.Layer{Prefix: &peft.Prefix{Length: 6}}), Outputs: 3, Training: evaluator.Training{PrefixMLP: 16}},
+		"lora":       {Plan: only(peft.Layer{LoRA: &peft.LoRA{Rank: 4, Alpha: 8, Targets: peft.Targets}}), Outputs: 1},
+		"hybrid":     {Plan: hybrid(3, 1), Head: evaluator.HeadDense, Outputs: 3},
+		"dropout":    {Plan: hybrid(3, 0), Outputs: 3, Training: evaluator.Training{Dropout: 0.1}},
+		"backbone":   {Plan: only(peft.Layer{}), Outputs: 1, Training: evaluator.Training{Backbone: true}},
+	} {
+		for _, precision := range []string{PrecisionFloat32, PrecisionBFloat16} {
+			t.Run(name+" "+precision, func(t *testing.T) {
+				settings := onCPU
+				settings.Precision = precision
+				b := loadBackbone(t, "bert", settings)
+				labels := classes
+				if spec.Outputs == 1 {
+					labels = values
+				}
+				losses := train(t, newModel(t, b, spec), batch, labels, 0, 60, 0.01)
+				if first, last := losses[0], losses[len(losses)-1]; !(last < first/2) {
+					t.Errorf("the loss went from %g to %g", first, last)
+				}
+			})
+		}
+	}
+}
+
+func TestBFloat16IsCloseToFloat32(t *testing.T) {
+	settings := onCPU
+	settings.Precision = PrecisionBFloat16
+	low, full := loadBackbone(t, "bert", settings), loadBackbone(t, "bert", onCPU)
+	if low.Precision() != "bfloat16" || full.Precision() != "float32" {
+		t.Errorf("precisions %s and %s", low.Precision(), full.Precision())
+	}
+	spec := Spec{Plan: hybrid(3, 0), Outputs: 2, Seed: 9}
+	batch := randomBatch(full, 6, 9, 9, 4)
+	compare(t, "logits", logits(t, newModel(t, low, spec), batch), logits(t, newModel(t, full, spec), batch), 0.02)
+}
+
+func TestSameSeedSameResult(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	batch, labels := randomBatch(b, 7, 8, 8, 3, 5), []float64{1, 2, 3}
+	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Seed: 3, Training: evaluator.Training{Dropout: 0.2, WeightDecay: 0.1, PrefixMLP: 4}}
+	first, second := newModel(t, b, spec), newModel(t, b, spec)
+	train(t, first, batch, labels, 0, 5, 1e-3)
+	train(t, second, batch, labels, 0, 2, 1e-3)
+	state, err := second.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	continued := newModel(t, b, spec)
+	if err := continued.SetState(state); err != nil {
+		t.Fatal(err)
+	}
+	train(t, second, batch, labels, 2, 5, 1e-3)
+	train(t, continued, batch, labels, 2, 5, 1e-3)
+	if !slices.Equal(snapshot(t, first), snapshot(t, second)) {
+		t.Error("the same seed gives another model")
+	}
+	if !slices.Equal(snapshot(t, first), snapshot(t, continued)) {
+		t.Error("a model continued from a state differs")
+	}
+	spec.Seed++
+	other := newModel(t, b, spec)
+	if slices.Equal(snapshot(t, newModel(t, b, spec)), snapshot(t, first)) {
+		t.Error("another seed gives the same model")
+	}
+	if err := other.SetState(State{Parameters: state.Parameters[1:], Optimizer: state.Optimizer}); err == nil {
+		t.Error("a state of another size is accepted")
+	}
+}
+
+func TestDropout(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	s := newScope(t, b)
+	const n, probability = 40000, 0.1
+	p := &pass{Scope: s, net: &b.network, dropout: newDropout(1, 2, probability)}
+	ones := make([]float32, n)
+	for i := range ones {
+		ones[i] = 1
+	}
+	x := torch.From(s, ones, n)
+	zero := 0
+	for _, v := range s.Float32s(p.drop(x)) {
+		switch {
+		case v == 0:
+			zero++
+		case math.Abs(float64(v)-1/(1-probability)) > 1e-6:
+			t.Fatalf("a kept element is %g", v)
+		}
+	}
+	if share := float64(zero) / n; math.Abs(share-probability) > 0.01 {
+		t.Errorf("%g of the elements are dropped, want %g", share, probability)
+	}
+
+	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: probability}}
+	m, batch, labels := newModel(t, b, spec), randomBatch(b, 8, 8, 8, 3), []float64{1, 2}
+	if !slices.Equal(logits(t, m, batch), logits(t, m, batch)) {
+		t.Error("logits have dropout")
+	}
+	losses := []float64{s.Item(m.Loss(s, batch, labels, 0)), s.Item(m.Loss(s, batch, labels, 1)), s.Item(m.Loss(s, batch, labels, 0))}
+	if losses[0] == losses[1] || losses[0] != losses[2] {
+		t.Errorf("losses of steps 0, 1, 0 are %v: the step alone selects the masks", losses)
+	}
+}
+
+func TestTensorsRoundTrip(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	batch, labels := randomBatch(b, 9, 8, 8, 3, 5), []float64{1, 2, 3}
+	for name, training := range map[string]evaluator.Training{"flat": {}, "prefix MLP": {PrefixMLP: 5}, "backbone": {Backbone: true}} {
+		t.Run(name, func(t *testing.T) {
+			spec := Spec{Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: training}
+			m := newModel(t, b, spec)
+			train(t, m, batch, labels, 0, 3, 1e-2)
+			tensors, err := m.Tensors()
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.Seed, spec.Training.PrefixMLP = 99, 0
+			other := newModel(t, b, spec)
+			if err := other.SetTensors(tensors); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, "logits", logits(t, other, batch), logits(t, m, batch), 1e-5)
+
+			kept := tensors["head.bias"]
+			delete(tensors, "head.bias")
+			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "head.bias") {
+				t.Errorf("a missing tensor: %v", err)
+			}
+			tensors["head.bias"] = data.NewTensor([]float32{1, 2}, 2)
+			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "shape") {
+				t.Errorf("a tensor of another shape: %v", err)
+			}
+			tensors["head.bias"], tensors["layers.7.serial.up.bias"] = kept, kept
+			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "layers.7") {
+				t.Errorf("a surplus tensor: %v", err)
+			}
+			if training.PrefixMLP > 0 {
+				if err := m.SetTensors(tensors); err == nil {
+					t.Error("a model with a prefix MLP takes flat prefixes")
+				}
+			}
+		})
+	}
+}
+
+func TestNothingLeaks(t *testing.T) {
+	before := torch.Live()
+	t.Run("life", func(t *testing.T) {
+		b := loadBackbone(t, "bert", onCPU)
+		batch, labels := randomBatch(b, 10, 8, 8, 3, 5), []float64{1, 2, 3}
+		loaded := torch.Live()
+		m, err := New(b, Spec{Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := torch.Live()
+		train(t, m, batch, labels, 0, 3, 1e-3)
+		logits(t, m, batch)
+		if _, err := m.Tensors(); err != nil {
+			t.Fatal(err)
+		}
+		if got := torch.Live(); got != made {
+			t.Errorf("%d tensors live after training, %d before", got, made)
+		}
+		m.Close()
+		if got := torch.Live(); got != loaded {
+			t.Errorf("%d tensors live after the model is closed, %d before it was made", got, loaded)
+		}
+	})
+	if got := torch.Live(); got != before {
+		t.Errorf("%d tensors outlive everything", got-before)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	var failure *evaluator.Failure
+	if _, err := New(b, Spec{Plan: hybrid(2, 0), Outputs: 1}); !errors.As(err, &failure) || failure.Kind != evaluator.FailureInvalidPlan {
+		t.Errorf("a plan of another depth: %v", err)
+	}
+	for name, spec := range map[string]Spec{
+		"outputs":    {Plan: hybrid(3, 0)},
+		"dropout":    {Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: 1}},
+		"prefix_mlp": {Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
+	} {
+		if _, err := New(b, spec); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("bad %s: %v", name, err)
+		}
+	}
+	for name, settings := range map[string]evaluator.Settings{
+		"device":    {Device: "tpu", Precision: "auto", Threads: 1},
+		"precision": {Device: "cpu", Precision: "float64", Threads: 1},
+		"threads":   {Device: "cpu", Precision: "auto"},
+	} {
+		if _, err := Load(b.checkpoint, settings); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("bad %s: %v", name, err)
+		}
+	}
+	m := newModel(t, b, Spec{Plan: hybrid(3, 0), Outputs: 2})
+	for name, batch := range map[string]Batch{
+		"rows":       {Len: 3},
+		"1 to 16":    {IDs: make([]int32, 17), Lengths: []int{17}, Len: 17},
+		"4 tokens":   {IDs: make([]int32, 3), Lengths: []int{4}, Len: 3},
+		"0 to 3":     {IDs: make([]int32, 6), Lengths: []int{3, 0}, Len: 3},
+		"2 ids":      {IDs: make([]int32, 2), Lengths: []int{3}, Len: 3},
+		"1 types":    {IDs: make([]int32, 3), TypeIDs: make([]int32, 1), Lengths: []int{3}, Len: 3},
+		"vocabulary": {IDs: []int32{1, 40, 2}, Lengths: []int{3}, Len: 3},
+		"type 2":     {IDs: make([]int32, 3), TypeIDs: []int32{0, 1, 2}, Lengths: []int{3}, Len: 3},
+	} {
+		s := newScope(t, b)
+		if m.Logits(s, batch); s.Err() == nil || !strings.Contains(s.Err().Error(), name) {
+			t.Errorf("bad batch (%s): %v", name, s.Err())
+		}
+	}
+	batch := Batch{IDs: make([]int32, 3), Lengths: []int{3}, Len: 3}
+	for _, labels := range [][]float64{nil, {0.5}, {-1}, {2}, {math.NaN()}} {
+		s := newScope(t, b)
+		if m.Loss(s, batch, labels, 0); s.Err() == nil {
+			t.Errorf("labels %v are accepted", labels)
+		}
+	}
+	s := newScope(t, b)
+	if b.Hidden(s, batch, 4); s.Err() == nil {
+		t.Error("hidden states before a block that is not there")
+	}
+}
