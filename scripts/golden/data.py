@@ -27,6 +27,7 @@ ADVERSARIAL = [
     "http://a.b/c?d=e&f=%20g", "\x00\x07nul\x1b", "\ufffd replaced", "!!!???...", "\u0378\u0379 unassigned \U0001fae8",
     "\ue000 private", ";\u037e", "!", "\U0002b820\U0002b81f 豈", "$+<=>^`|~", "«»„“”‚’—–…",
     "next\u0085line\u000bvt\u000cff", "\u180e\ufeff\u2060marks",
+    "ooo xooo wsssss ooooo qggg",
 ]
 SLOVENE = [
     "Čeprav je deževalo, so šli na Šmarno goro.", "Žival se je skrila pod košat hrast ob reki Dragonji.",
