@@ -9,22 +9,35 @@ import (
 	"unicode"
 
 	"github.com/gomlx/go-huggingface/tokenizers/hftokenizer"
+	"golang.org/x/text/unicode/norm"
 )
 
 // wordPiece segments text as BertNormalizer, BertPreTokenizer and WordPiece do. The library does the
-// work; what it does differently from the reference is settled before it sees a word.
+// work; what it does differently from the reference is settled before it sees a word. One difference is
+// left: punctuation younger than the reference's Unicode tables, such as U+061D, is split off here.
 type wordPiece struct {
 	library      *hftokenizer.Tokenizer
 	unknown      int32
 	unknownToken string
+	strips       bool           // decomposes characters and strips combining marks
+	longWord     *regexp.Regexp // what the pre-tokenizer keeps together, above maxWord characters
 }
 
 // maxWord is the number of characters above which a word is unknown.
 const maxWord = 100
 
-// longWord matches what the pre-tokenizer keeps together if it is longer than maxWord. Combining marks
-// do not count: they are stripped first.
-var longWord = regexp.MustCompile("(?:[^\\s\\p{P}\\p{Mn}$+<=>^`|~\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f]\\p{Mn}*){101,}")
+// longWord builds the pattern of an unknown long word. Marks that are stripped do not count.
+func longWord(strips, isolatesChinese bool) *regexp.Regexp {
+	separators, marks := "\\s\\p{P}$+<=>^`|~", ""
+	if isolatesChinese {
+		separators += "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
+	}
+	if strips {
+		separators += "\\p{Mn}"
+		marks = "\\p{Mn}*"
+	}
+	return regexp.MustCompile(fmt.Sprintf("(?:[^%s]%s){%d,}", separators, marks, maxWord+1))
+}
 
 func newWordPiece(f *tokenizerFile) (func(string) []int32, error) {
 	if n := f.Normalizer; n == nil || n.Type != "BertNormalizer" || !n.CleanText {
@@ -49,7 +62,14 @@ func newWordPiece(f *tokenizerFile) (func(string) []int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wordPiece{unknown: unknown, unknownToken: model.UnkToken}
+	strips := f.Normalizer.Lowercase
+	if f.Normalizer.StripAccents != nil {
+		strips = *f.Normalizer.StripAccents
+	}
+	w := &wordPiece{
+		unknown: unknown, unknownToken: model.UnkToken,
+		strips: strips, longWord: longWord(strips, f.Normalizer.HandleChineseChars),
+	}
 	if w.library, err = loadLibrary(content); err != nil {
 		return nil, err
 	}
@@ -70,7 +90,10 @@ func (w *wordPiece) segment(text string) []int32 {
 	var ids []int32
 	for _, word := range strings.Fields(cleanText(text)) {
 		if len(word) > maxWord {
-			word = longWord.ReplaceAllLiteralString(word, w.unknownToken)
+			if w.strips {
+				word = norm.NFD.String(word)
+			}
+			word = w.longWord.ReplaceAllLiteralString(word, w.unknownToken)
 		}
 		ids = append(ids, w.encode(word)...)
 	}

@@ -27,7 +27,7 @@ ADVERSARIAL = [
     "http://a.b/c?d=e&f=%20g", "\x00\x07nul\x1b", "\ufffd replaced", "!!!???...", "\u0378\u0379 unassigned \U0001fae8",
     "\ue000 private", ";\u037e", "!", "\U0002b820\U0002b81f 豈", "$+<=>^`|~", "«»„“”‚’—–…",
     "next\u0085line\u000bvt\u000cff", "\u180e\ufeff\u2060marks",
-    "ooo xooo wsssss ooooo qggg",
+    "ooo xooo wsssss ooooo qggg", "한" * 33, "한" * 40, "ที่" * 60, "漢" * 120, "É" * 60, "É" * 101,
 ]
 SLOVENE = [
     "Čeprav je deževalo, so šli na Šmarno goro.", "Žival se je skrila pod košat hrast ob reki Dragonji.",
@@ -60,10 +60,10 @@ def stsb():
     return [(*line.split("\t")[1:3], 64) for line in lines]
 
 
-def encodings(tokenizer, name):
+def encodings(tokenizer, name, made=None, real=None):
     """One line per row; the text is left out where the test reads it from the example data."""
     with open(OUT / name, "w", encoding="utf-8") as f:
-        for rows, shown in [(texts(), True), (stsb(), False)]:
+        for rows, shown in [(texts()[:made], True), (stsb()[:real], False)]:
             for a, b, length in rows:
                 e = tokenizer(a, b or None, truncation="longest_first", max_length=length, return_token_type_ids=True)
                 row = {"text": a, "pair": b} if shown else {}
@@ -75,6 +75,9 @@ def encodings(tokenizer, name):
 
 def wordpiece():
     encodings(transformers.BertTokenizerFast.from_pretrained("models/all-MiniLM-L6-v2"), "wordpiece.jsonl")
+    cased = transformers.BertTokenizerFast("models/all-MiniLM-L6-v2/vocab.txt", do_lower_case=False,
+                                           tokenize_chinese_chars=False)
+    encodings(cased, "wordpiece_cased.jsonl", made=250, real=50)
 
 
 def byte_pairs():
