@@ -83,7 +83,7 @@ type pass struct {
 	net      *network
 	batch    Batch
 	prefixes []keysValues          // per block
-	masks    map[int]*torch.Tensor // by prefix length
+	masks    map[int]*torch.Tensor // by prefix length; see mask
 	dropout  *dropout              // nil outside training
 }
 
@@ -97,6 +97,11 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, dropout *dropou
 		return p, nil
 	}
 	p.prefixes = net.prefixes(s)
+	for _, prefix := range p.prefixes {
+		if length := prefix.keys.Size(0); p.masks[length] == nil {
+			p.masks[length] = p.mask(length)
+		}
+	}
 	x := batch.Hidden
 	if x == nil {
 		return p, p.embed()
@@ -116,7 +121,7 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, dropout *dropou
 // tokens are left: [n, D].
 func (p *pass) blocks(x *torch.Tensor, from, to int) *torch.Tensor {
 	for i := from; i < to && p.Err() == nil; i++ {
-		x = p.block(i, x, i == p.net.config.Layers-1)
+		x = p.Keep(func() *torch.Tensor { return p.block(i, x, i == p.net.config.Layers-1) })
 	}
 	return x
 }
@@ -187,7 +192,7 @@ func (p *pass) attention(i int, rows, x *torch.Tensor) *torch.Tensor {
 		key = p.Cat(2, p.prepend(prefix.keys), key)
 		value = p.Cat(2, p.prepend(prefix.values), value)
 	}
-	scores := p.ScaledBatchMatmul(p.mask(prefix.keys.Size(0)), query, p.Transpose(flat(key), 1, 2), 1/math.Sqrt(float64(width)))
+	scores := p.ScaledBatchMatmul(p.masks[prefix.keys.Size(0)], query, p.Transpose(flat(key), 1, 2), 1/math.Sqrt(float64(width)))
 	context := p.BatchMatmul(p.drop(p.Softmax(scores)), flat(value)) // [n·H, m, d]
 	return p.Reshape(p.Permute(p.Reshape(context, n, c.Heads, -1, width), 0, 2, 1, 3), -1, c.Hidden)
 }
@@ -195,9 +200,6 @@ func (p *pass) attention(i int, rows, x *torch.Tensor) *torch.Tensor {
 // mask is 0 for a prefix and for real tokens and -∞ for padding: [n·H, 1, prefix+len], or one zero for
 // a batch without padding.
 func (p *pass) mask(prefix int) *torch.Tensor {
-	if mask := p.masks[prefix]; mask != nil {
-		return mask
-	}
 	n, width, padded := len(p.batch.Lengths), prefix+p.batch.Len, false
 	values := make([]float32, n*width)
 	for row, length := range p.batch.Lengths {
@@ -207,12 +209,10 @@ func (p *pass) mask(prefix int) *torch.Tensor {
 			padded = true
 		}
 	}
-	mask := p.Zeros(p.net.dtype, 1, 1, 1)
-	if padded {
-		heads := p.net.config.Heads
-		mask = p.Expand(p.To(torch.From(p.Scope, values, n, 1, width), p.net.dtype), n, heads, width)
-		mask = p.Reshape(mask, n*heads, 1, width)
+	if !padded {
+		return p.Zeros(p.net.dtype, 1, 1, 1)
 	}
-	p.masks[prefix] = mask
-	return mask
+	heads := p.net.config.Heads
+	mask := p.Expand(p.To(torch.From(p.Scope, values, n, 1, width), p.net.dtype), n, heads, width)
+	return p.Reshape(mask, n*heads, 1, width)
 }

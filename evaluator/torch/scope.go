@@ -104,6 +104,26 @@ func (s *Scope) Free() {
 	runtime.UnlockOSThread()
 }
 
+// Keep runs f and frees every tensor that f made with this scope but the one that f returns. What f
+// recorded for gradients stays.
+func (s *Scope) Keep(f func() *Tensor) *Tensor {
+	start := len(s.tensors)
+	kept := f()
+	made := s.tensors[start:]
+	s.tensors = s.tensors[:start]
+	for _, t := range made {
+		if t == kept {
+			s.tensors = append(s.tensors, t)
+			continue
+		}
+		libtch.AtFree(t.c)
+		t.c = nil
+		live.Add(-1)
+	}
+	clear(made[len(s.tensors)-start:])
+	return kept
+}
+
 // own takes over a handle that libtorch returned.
 func (s *Scope) own(c libtch.Ctensor) *Tensor {
 	t := &Tensor{c: c}

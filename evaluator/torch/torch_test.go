@@ -95,6 +95,25 @@ func TestNoGradRestores(t *testing.T) {
 	check(t, s, "gradient after NoGrad", s.Grad(s.MSE(w, s.Zeros(Float32, 1)), []*Tensor{w})[0], []float32{4}, 1)
 }
 
+func TestKeep(t *testing.T) {
+	s := newScope(t)
+	x := s.Leaf(From(s, []float32{1, 2}, 2))
+	before := Live()
+	var inner *Tensor
+	y := s.Keep(func() *Tensor {
+		inner = s.Mul(x, x)
+		return s.Mul(inner, inner)
+	})
+	if got := Live() - before; got != 1 || inner.Shape() != nil {
+		t.Errorf("%d new tensors live, want the kept one", got)
+	}
+	if same := s.Keep(func() *Tensor { s.Add(x, x); return y }); same != y || Live()-before != 1 {
+		t.Error("a tensor from before is not kept as it is")
+	}
+	check(t, s, "kept tensor", y, []float32{1, 16}, 2)
+	check(t, s, "gradient through freed handles", s.Grad(s.MSE(y, s.Zeros(Float32, 2)), []*Tensor{x})[0], []float32{4, 512}, 2)
+}
+
 func TestErrorsStick(t *testing.T) {
 	s := newScope(t)
 	x := From(s, []float32{1, 2, 3}, 1, 3)
