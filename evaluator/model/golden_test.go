@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -95,9 +96,10 @@ func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backb
 	return b
 }
 
-// newModel makes a model that lives as long as the test.
+// newModel makes a model that lives as long as the test; the head is linear unless spec says otherwise.
 func newModel(t testing.TB, b *Backbone, spec Spec) *Model {
 	t.Helper()
+	spec.Head = cmp.Or(spec.Head, evaluator.HeadLinear)
 	m, err := New(b, spec)
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if spec.Outputs < 1 {
 		return nil, fmt.Errorf("model: %d outputs: at least 1", spec.Outputs)
 	}
+	if spec.Head != evaluator.HeadLinear && spec.Head != evaluator.HeadDense {
+		return nil, fmt.Errorf("model: head %q: must be %s or %s", spec.Head, evaluator.HeadLinear, evaluator.HeadDense)
+	}
 	t := spec.Training
 	if !(t.Dropout >= 0 && t.Dropout < 1) || t.PrefixMLP < 0 {
 		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0", t.Dropout, t.PrefixMLP)

@@ -253,6 +253,30 @@ func TestTrainingLearns(t *testing.T) {
 	}
 }
 
+func TestTrainingLeavesTheBackboneAlone(t *testing.T) {
+	for _, spec := range []Spec{
+		{Plan: hybrid(3, 1), Outputs: 1},
+		{Plan: hybrid(3, 1), Outputs: 1, Training: evaluator.Training{Backbone: true}},
+	} {
+		b := loadBackbone(t, "bert", onCPU)
+		s := newScope(t, b)
+		batch, labels := randomBatch(b, 11, 8, 8, 3), []float64{1, 2}
+		hidden := b.Hidden(s, batch, 1)
+		before := s.Float32s(hidden)
+		input := batch
+		if !spec.Training.Backbone {
+			input.Hidden = hidden
+		}
+		train(t, newModel(t, b, spec), input, labels, 0, 3, 1e-2)
+		if !slices.Equal(before, s.Float32s(hidden)) {
+			t.Error("training changes cached hidden states")
+		}
+		if !slices.Equal(before, s.Float32s(b.Hidden(s, batch, 1))) {
+			t.Error("training changes the frozen backbone")
+		}
+	}
+}
+
 func TestBFloat16IsCloseToFloat32(t *testing.T) {
 	settings := onCPU
 	settings.Precision = PrecisionBFloat16
@@ -379,7 +403,7 @@ func TestNothingLeaks(t *testing.T) {
 		b := loadBackbone(t, "bert", onCPU)
 		batch, labels := randomBatch(b, 10, 8, 8, 3, 5), []float64{1, 2, 3}
 		loaded := torch.Live()
-		m, err := New(b, Spec{Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
+		m, err := New(b, Spec{Plan: hybrid(3, 0), Head: evaluator.HeadLinear, Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -410,8 +434,9 @@ func TestErrors(t *testing.T) {
 	}
 	for name, spec := range map[string]Spec{
 		"outputs":    {Plan: hybrid(3, 0)},
-		"dropout":    {Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: 1}},
-		"prefix_mlp": {Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
+		"head":       {Plan: hybrid(3, 0), Head: "conv", Outputs: 1},
+		"dropout":    {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{Dropout: 1}},
+		"prefix_mlp": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
 	} {
 		if _, err := New(b, spec); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("bad %s: %v", name, err)

@@ -28,10 +28,9 @@ func declarePrefix(ps *parameters, name string, p *peft.Prefix, hidden int) *pre
 // prefixMLP generates the prefixes of all layers that have one, as W₂·tanh(W₁·E + c₁) + c₂ (Li & Liang
 // 2021, with the one MLP of the adapters library). Layers with shorter prefixes take the first rows.
 type prefixMLP struct {
-	embedding             *parameter // E [longest p, D]
-	inWeight, inBias      *parameter // W₁ [m, D], c₁ [m]
-	outWeight, outBias    *parameter // W₂ [2·layers·D, m], keys before values in each layer, c₂
-	layersWithPrefix, all int
+	embedding          *parameter // E [longest p, D]
+	inWeight, inBias   *parameter // W₁ [m, D], c₁ [m]
+	outWeight, outBias *parameter // W₂ [2·layers·D, m], keys before values in each layer; c₂
 }
 
 // declarePrefixMLP initialises E with N(0, 1) and the rest as torch.nn.Linear: U(±1/√in).
