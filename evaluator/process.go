@@ -52,6 +52,14 @@ func NewProcess(ctx context.Context, options ProcessOptions) (*Process, error) {
 // Ready says what the worker has loaded.
 func (p *Process) Ready() Ready { return p.ready }
 
+// Pid is the worker's process id, 0 if none is running.
+func (p *Process) Pid() int {
+	if p.worker == nil {
+		return 0
+	}
+	return p.worker.cmd.Process.Pid
+}
+
 // Evaluate implements Evaluator.
 func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error) {
 	if err := p.start(ctx); err != nil {

@@ -74,6 +74,11 @@ func (s *server) read(in io.Reader) {
 			s.mu.Unlock()
 			continue
 		}
+		if message.Type == evaluator.TypeEvaluate { // a stop read before it was for an earlier job
+			s.mu.Lock()
+			s.stop = evaluator.StopRequest{}
+			s.mu.Unlock()
+		}
 		s.requests <- request{message.Type, line}
 	}
 	s.mu.Lock()

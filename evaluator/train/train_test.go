@@ -1,0 +1,256 @@
+package train
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+const root = "../.."
+
+// openTiny opens a session of a real two-layer BERT on STS-B.
+func openTiny(t *testing.T, cacheMemory int64) *Session {
+	t.Helper()
+	model := filepath.Join(root, "models", "bert-tiny")
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	stsb := filepath.Join(root, "examples", "data", "stsb")
+	s, err := Open(evaluator.Hello{Model: model, Head: evaluator.HeadDense,
+		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
+			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
+		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func upperLayer() evaluator.Job {
+	return evaluator.Job{Trial: 1, Seed: 3,
+		Candidate: evaluator.Candidate{
+			Plan:     peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 16}, Prefix: &peft.Prefix{Length: 3}}}},
+			Training: evaluator.Training{LearningRate: 2e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 32, MaxGradNorm: 1}},
+		Budget: evaluator.Budget{Epochs: 1, TrainRows: 1600, Rungs: []float64{0.5, 1}}}
+}
+
+func free() Control {
+	return Control{Stop: func() (string, bool) { return "", false }, Report: func(evaluator.Progress) {}}
+}
+
+func TestTrainingLearns(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	for i := range job.Candidate.Plan.Layers {
+		job.Candidate.Plan.Layers[i] = peft.Layer{Serial: &peft.Adapter{Width: 32}, LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: peft.Targets}}
+	}
+	job.Budget = evaluator.Budget{Epochs: 3, Rungs: []float64{0.05, 1}}
+	var scores []float64
+	control := free()
+	control.Report = func(p evaluator.Progress) {
+		if p.Score != nil {
+			scores = append(scores, *p.Score)
+		}
+	}
+	result, err := s.Train(job, control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
+		t.Errorf("dev Spearman went %v", scores)
+	}
+}
+
+func TestCachedAndUncachedTrainingAgree(t *testing.T) {
+	cached, uncached := openTiny(t, 1<<30), openTiny(t, 0)
+	job := upperLayer()
+	with, err := cached.Train(job, free())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cached.cache.entries) != 2 || len(uncached.cache.entries) != 0 {
+		t.Fatalf("%d and %d cache entries", len(cached.cache.entries), len(uncached.cache.entries))
+	}
+	without, err := uncached.Train(job, free())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(with.Score-without.Score) > 1e-3 {
+		t.Errorf("%g with cache, %g without", with.Score, without.Score)
+	}
+	again, err := cached.Train(job, free())
+	if err != nil || again.Score != with.Score {
+		t.Errorf("%g from the filled cache, %g when filling it (%v)", again.Score, with.Score, err)
+	}
+	job.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, 2)} // head only: above the last block
+	if _, err := cached.Train(job, free()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheCacheStaysWithinItsMemory(t *testing.T) {
+	s := openTiny(t, 1<<30)
+	s.cache.limit = s.cache.size(s.train, 1) + s.cache.size(s.dev, 1)
+	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
+		job := upperLayer()
+		job.Candidate.Plan.Layers = plan
+		job.Budget.TrainRows = 64
+		if _, err := s.Train(job, free()); err != nil {
+			t.Fatal(err)
+		}
+		var used int64
+		for _, entry := range s.cache.entries {
+			used += int64(len(entry.values)) * 4
+		}
+		if used > s.cache.limit {
+			t.Errorf("%d bytes of at most %d", used, s.cache.limit)
+		}
+	}
+}
+
+func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Test = true
+	job.Candidate.Training.Dropout = 0.1
+	job.Budget = evaluator.Budget{Epochs: 2, TrainRows: 640, Rungs: []float64{0.25, 0.5, 1}}
+	job.Output = filepath.Join(t.TempDir(), "whole")
+	whole, err := s.Train(job, free())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := peft.ReadTrained(job.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	job.Output = filepath.Join(t.TempDir(), "parts")
+	for stopAt := range []int{0, 1, 2} { // steps after the start of each part
+		control, steps := free(), 0
+		control.Stop = func() (string, bool) {
+			steps++
+			return "interrupted", steps > 12+stopAt
+		}
+		s.Train(job, control) // ends with an error before the first rung, with a result after it
+	}
+	resumed, err := s.Train(job, free())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := peft.ReadTrained(job.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed.WallS, resumed.PeakB, whole.WallS, whole.PeakB = 0, 0, 0, 0
+	if diff := cmp.Diff(whole, resumed); diff != "" {
+		t.Errorf("results differ (-whole +parts):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("the trained tensors differ")
+	}
+	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+		t.Error("a finished job leaves its checkpoint")
+	}
+}
+
+func TestACheckpointOfAnotherJobIsRefused(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Output = t.TempDir()
+	control, steps := free(), 0
+	control.Stop = func() (string, bool) { steps++; return "interrupted", steps > 40 }
+	if _, err := s.Train(job, control); err != nil {
+		t.Fatal(err)
+	}
+	job.Seed++
+	if _, err := s.Train(job, free()); err == nil {
+		t.Error("another seed continues the checkpoint")
+	}
+}
+
+func TestPredictionsAreThoseThatWereScored(t *testing.T) {
+	s := openTiny(t, 0)
+	for name, change := range map[string]func(*evaluator.Job){
+		"modules":  func(*evaluator.Job) {},
+		"mlp":      func(j *evaluator.Job) { j.Candidate.Training.PrefixMLP = 32 },
+		"backbone": func(j *evaluator.Job) { j.Candidate.Training.Backbone, j.Candidate.Plan.Layers[1] = true, peft.Layer{} },
+	} {
+		job := upperLayer()
+		job.Output, job.Test = t.TempDir(), true
+		change(&job)
+		result, err := s.Train(job, free())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		rows, labels := make([]data.Row, len(s.dataset.Test)), make([]float64, len(s.dataset.Test))
+		for i, e := range s.dataset.Test {
+			rows[i], labels[i] = e.Row, e.Label
+		}
+		predictions, err := s.Predict(job.Output, rows)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		values, mean := make([]float64, len(rows)), 0.0
+		for i, p := range predictions {
+			values[i] = p.Logits[0]
+			mean += values[i] / float64(len(rows))
+		}
+		if got := data.Score(data.MetricSpearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
+		}
+		if mean < 1 || mean > 4 { // labels are 0 to 5
+			t.Errorf("%s: predictions are not in the labels' units, their mean is %g", name, mean)
+		}
+	}
+}
+
+func TestDivergenceIsAFailure(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Candidate.Training.LearningRate = 1e30
+	job.Candidate.Training.MaxGradNorm = 0
+	var failure *evaluator.Failure
+	if _, err := s.Train(job, free()); !errors.As(err, &failure) || failure.Kind != evaluator.FailureDiverged {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestPatienceEndsTraining(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Candidate.Training.LearningRate = 1e-12 // the score cannot move
+	job.Budget.Rungs, job.Budget.Patience = []float64{0.2, 0.4, 0.6, 0.8, 1}, 2
+	result, err := s.Train(job, free())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Stopped == "" || result.Steps >= 50 {
+		t.Errorf("stopped %q after %d steps", result.Stopped, result.Steps)
+	}
+}
+
+func TestTrialsLeaveNothingBehind(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Budget.TrainRows = 64
+	before := torch.Live()
+	for range 3 {
+		if _, err := s.Train(job, free()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := torch.Live(); after != before {
+		t.Errorf("%d tensors before, %d after", before, after)
+	}
+}

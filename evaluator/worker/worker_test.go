@@ -1,0 +1,121 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/evaluatortest"
+	"peftsearch/evaluator/worker"
+	"peftsearch/peft"
+)
+
+// TestMain makes the test binary double as the worker program.
+func TestMain(m *testing.M) {
+	if os.Getenv("PEFTSEARCH_TEST_WORKER") != "" {
+		if err := worker.Serve(os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const root = "../.."
+
+func hello(t *testing.T) evaluator.Hello {
+	t.Helper()
+	model := filepath.Join(root, "models", "bert-tiny")
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	stsb := filepath.Join(root, "examples", "data", "stsb")
+	return evaluator.Hello{Model: model, Head: evaluator.HeadLinear,
+		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
+			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
+		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: 1 << 30}}
+}
+
+func open(t *testing.T, hello evaluator.Hello) (*evaluator.Process, error) {
+	t.Helper()
+	t.Setenv("PEFTSEARCH_TEST_WORKER", "1")
+	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]}, Hello: hello, Log: os.Stderr})
+	if err == nil {
+		t.Cleanup(func() { p.Close() })
+	}
+	return p, err
+}
+
+func job() evaluator.Job {
+	return evaluator.Job{Trial: 3, Seed: 5, Test: true,
+		Candidate: evaluator.Candidate{
+			Plan: peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 8}, Prefix: &peft.Prefix{Length: 2},
+				LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetQuery}}}}},
+			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 16}},
+		Budget: evaluator.Budget{Epochs: 1, TrainRows: 960, Rungs: []float64{0.3, 0.6, 1}}}
+}
+
+func TestWorkerConforms(t *testing.T) {
+	h := hello(t)
+	evaluatortest.Run(t, func(t *testing.T) evaluator.Evaluator {
+		p, err := open(t, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := p.Ready(); r.Geometry.Layers != 2 || r.Geometry.Hidden != 128 || r.Precision != "float32" || r.Fingerprint.Data == "" {
+			t.Errorf("ready %+v", r)
+		}
+		return p
+	}, job())
+}
+
+func TestKilledWorkerLosesOneJob(t *testing.T) {
+	p, err := open(t, hello(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	goOn := func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }
+	want, err := p.Evaluate(context.Background(), job(), goOn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Evaluate(context.Background(), job(), func(evaluator.Progress) evaluator.Verdict {
+		syscall.Kill(p.Pid(), syscall.SIGKILL)
+		return evaluator.Verdict{}
+	})
+	var failure *evaluator.Failure
+	if !errors.As(err, &failure) || failure.Kind != evaluator.FailureCrashed {
+		t.Fatalf("the error is %v", err)
+	}
+	got, err := p.Evaluate(context.Background(), job(), goOn)
+	if err != nil || got.Score != want.Score {
+		t.Errorf("after the crash the job gives %g (%v), before it %g", got.Score, err, want.Score)
+	}
+}
+
+func TestHellosThatCannotBeServed(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(h *evaluator.Hello)
+		words  string
+	}{
+		"no model":      {func(h *evaluator.Hello) { h.Model = "no/such/model" }, "no/such/model"},
+		"no column":     {func(h *evaluator.Hello) { h.Task.Columns.Label = "rating" }, "score"},
+		"no data":       {func(h *evaluator.Hello) { h.Task.Train = "no/such/file.tsv" }, "no/such/file.tsv"},
+		"no GPU":        {func(h *evaluator.Hello) { h.Settings.Device = "cuda:7" }, "cuda:7"},
+		"too long":      {func(h *evaluator.Hello) { h.Task.MaxLength = 5000 }, "512"},
+		"no such float": {func(h *evaluator.Hello) { h.Settings.Precision = "float8" }, "float8"},
+	} {
+		h := hello(t)
+		test.change(&h)
+		if _, err := open(t, h); err == nil || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
