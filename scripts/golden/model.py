@@ -20,7 +20,7 @@ import torch
 import transformers
 
 OUT = pathlib.Path("evaluator/model/testdata")
-DECAY, MAX_NORM, PEAK, WARMUP, STEPS = 0.05, 1.0, 1e-3, 2, 5
+DECAY, MAX_NORM, PEAK, WARMUP, STEPS = 0.5, 1.0, 1e-3, 2, 5
 
 SENTENCES = [
     "Hello.",
