@@ -357,10 +357,16 @@ func TestDropout(t *testing.T) {
 }
 
 func TestTensorsRoundTrip(t *testing.T) {
-	b := loadBackbone(t, "bert", onCPU)
-	batch, labels := randomBatch(b, 9, 8, 8, 3, 5), []float64{1, 2, 3}
-	for name, training := range map[string]evaluator.Training{"flat": {}, "prefix MLP": {PrefixMLP: 5}, "backbone": {Backbone: true}} {
+	for name, training := range map[string]evaluator.Training{
+		"flat": {}, "prefix MLP": {PrefixMLP: 5}, "backbone": {Backbone: true}, "bfloat16": {},
+	} {
 		t.Run(name, func(t *testing.T) {
+			settings := onCPU
+			if name == "bfloat16" {
+				settings.Precision = PrecisionBFloat16
+			}
+			b := loadBackbone(t, "bert", settings)
+			batch, labels := randomBatch(b, 9, 8, 8, 3, 5), []float64{1, 2, 3}
 			spec := Spec{Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: training}
 			m := newModel(t, b, spec)
 			train(t, m, batch, labels, 0, 3, 1e-2)
