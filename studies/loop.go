@@ -1,0 +1,346 @@
+package studies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/search"
+)
+
+// Errors that end a run early; everything that was finished is stored.
+var (
+	ErrTooManyFailures = errors.New("too many trials failed")
+	ErrNoUsableTrial   = errors.New("no trial gave a score")
+)
+
+// minFinished is how many trials must have an outcome before their failures can end a run.
+const minFinished = 5
+
+// maxAttempts is how often a trial is started before a worker that ends counts as its failure.
+const maxAttempts = 2
+
+const heartbeatEvery = 15 * time.Second
+
+// Study is a stored study, opened with its inputs to run on.
+type Study struct {
+	store     *Store
+	record    *Record
+	config    *Config
+	inputs    *Inputs
+	optimizer *search.Optimizer
+	continued bool
+}
+
+// Start opens the study of a study file: it creates it, or continues it if the database has it. The
+// error is an *IdentityError if the stored study had other inputs.
+func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
+	identity := config.identity(inputs)
+	smallest, largest := inputs.Space.ParamRange()
+	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
+	s := &Study{store: store, config: config, inputs: inputs}
+	var err error
+	s.record, err = store.Study(ctx, config.Study)
+	switch {
+	case errors.Is(err, ErrNoStudy):
+		s.record = &Record{Name: config.Study, Created: time.Now(), Config: strings.Join(config.file.lines, "\n"), Identity: identity,
+			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
+	case err != nil:
+		return nil, err
+	default:
+		s.continued = true
+		if err := s.record.Identity.compare(config.Study, identity); err != nil {
+			return nil, err
+		}
+	}
+	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
+		Initial: config.Search.Initial, Reference: s.record.Reference})
+	if err != nil {
+		return nil, err
+	}
+	if !s.continued {
+		if err := store.create(ctx, s.record); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Record is the study as it is stored.
+func (s *Study) Record() *Record { return s.record }
+
+// Continued reports whether the study was in the database already.
+func (s *Study) Continued() bool { return s.continued }
+
+// RunOptions adjusts one call of Run.
+type RunOptions struct {
+	// Events receives every event, one at a time, from the goroutines of the workers. It must return
+	// quickly. Nil ignores them.
+	Events func(Event)
+	// Drain, when closed, lets running trials end and starts no new ones. Nil never does.
+	Drain <-chan struct{}
+}
+
+// Run runs trials until the study has its budget, with open making one evaluator for each worker. It
+// returns the status at the end. When ctx is cancelled, running trials are interrupted at their next
+// step and wait to run again; the error is then ctx.Err(). Other errors: ErrTooManyFailures,
+// ErrNoUsableTrial, search.ErrExhausted wrapped (the space has no further plan), an evaluator that
+// cannot be opened, a database that cannot be written. Whatever the error, finished trials are stored.
+func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
+	me, err := thisProcess()
+	if err != nil {
+		return Status{}, err
+	}
+	r := &runner{Study: s, me: me, options: options, open: open}
+	group, ctx2 := errgroup.WithContext(ctx)
+	for range s.config.Evaluator.Workers {
+		group.Go(func() error { return r.work(ctx2) })
+	}
+	err = group.Wait()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	status, statusErr := s.Status(context.WithoutCancel(ctx))
+	if err == nil && statusErr == nil && !r.draining() && status.Complete == 0 {
+		err = ErrNoUsableTrial
+	}
+	return status, errors.Join(err, statusErr)
+}
+
+// Status reads where the study stands.
+func (s *Study) Status(ctx context.Context) (Status, error) {
+	trials, err := s.store.Trials(ctx, s.record)
+	if err != nil {
+		return Status{}, err
+	}
+	return statusOf(trials, FrontOf(trials, s.record.Reference), s.config.Budget.Trials, s.config.Evaluator.Workers), nil
+}
+
+// runner is one call of Run.
+type runner struct {
+	*Study
+	me      process
+	options RunOptions
+	open    func(ctx context.Context) (evaluator.Evaluator, error)
+
+	mu sync.Mutex // guards calls of options.Events
+}
+
+func (r *runner) draining() bool {
+	select {
+	case <-r.options.Drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// work is one worker: it runs trials one after another.
+func (r *runner) work(ctx context.Context) (err error) {
+	var eval evaluator.Evaluator
+	defer func() {
+		if eval != nil {
+			err = errors.Join(err, eval.Close())
+		}
+	}()
+	for !r.draining() && ctx.Err() == nil {
+		trial, lease, err := r.store.claim(ctx, r.record, r.config.Budget.Trials, r.me, r.propose)
+		if errors.Is(err, errNoneLeft) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if eval == nil {
+			if eval, err = r.open(ctx); err != nil {
+				return errors.Join(err, r.giveBack(trial, lease))
+			}
+		}
+		if err := r.trial(ctx, eval, trial, lease); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// propose makes the trial of a number: a baseline first, then what the optimiser suggests.
+func (r *runner) propose(trials []Trial, number int64) (proposal, error) {
+	p := proposal{trial: Trial{Seed: trialSeed(r.record.Seed, number)}}
+	for _, name := range r.config.Baselines {
+		origin := "baseline:" + name
+		if hasOrigin(trials, origin) {
+			continue
+		}
+		plan, err := peft.Preset(name, r.inputs.Geometry)
+		if err != nil {
+			return p, err
+		}
+		p.origin, p.reason = origin, "named in the study file"
+		p.trial.Candidate = evaluator.Candidate{Plan: plan, Training: r.inputs.Training}
+		p.trial.Params = plan.Params(r.inputs.Geometry).Total()
+		if point, err := r.inputs.Space.Point(p.trial.Candidate); err == nil {
+			p.trial.Point = point // the samplers learn from it, and do not propose it again
+		}
+		return p, nil
+	}
+	suggestion, err := r.optimizer.Ask(observations(trials), number)
+	if err != nil {
+		return p, err
+	}
+	p.origin, p.reason = suggestion.Sampler, suggestion.Reason
+	p.trial.Point = suggestion.Point
+	p.trial.Params = r.inputs.Space.Params(suggestion.Point)
+	p.trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
+	return p, err
+}
+
+func hasOrigin(trials []Trial, origin string) bool {
+	for _, t := range trials {
+		if t.Origin == origin {
+			return true
+		}
+	}
+	return false
+}
+
+var searchStates = map[State]search.State{Waiting: search.Running, Running: search.Running, Complete: search.Complete, Pruned: search.Pruned, Failed: search.Failed}
+
+func observations(trials []Trial) []search.Observation {
+	out := make([]search.Observation, len(trials))
+	for i, t := range trials {
+		out[i] = search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
+	}
+	return out
+}
+
+// trial runs one claimed trial and stores what becomes of it. An error ends the run.
+func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Trial, lease string) error {
+	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
+	stopBeating := r.keepBeating(ctx, trial.Number, lease)
+	defer stopBeating()
+	var curve []CurvePoint
+	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
+	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
+		if p.Score != nil {
+			curve = append(curve, CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
+		}
+		r.emitProgress(trial, p)
+		return evaluator.Verdict{}
+	})
+	stopBeating()
+	stored := context.WithoutCancel(ctx) // an outcome is stored even if the run is being cancelled
+	var failure *evaluator.Failure
+	switch {
+	case err == nil:
+		trial.State, trial.Result = Complete, result
+		if _, err := r.store.finish(stored, r.record, trial.Number, lease, Complete, result, curve); err != nil {
+			return ignoreFenced(err)
+		}
+		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
+		return nil
+	case errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed && trial.Attempts < maxAttempts:
+		trial.Failure = failure
+		if err := r.store.release(stored, r.record, trial.Number, lease); err != nil {
+			return ignoreFenced(err)
+		}
+		r.emit(stored, Event{Kind: EventRetried, Trial: trial})
+		return nil
+	case errors.As(err, &failure):
+		trial.State, trial.Failure = Failed, failure
+		if err := r.store.fail(stored, r.record, trial.Number, lease, failure); err != nil {
+			return ignoreFenced(err)
+		}
+		r.emit(stored, Event{Kind: EventFailed, Trial: trial})
+		return r.tooMany(stored)
+	default: // interrupted, or the evaluator can score nothing
+		back := r.giveBack(trial, lease)
+		r.emit(stored, Event{Kind: EventReturned, Trial: trial})
+		return errors.Join(err, back)
+	}
+}
+
+// giveBack makes a trial wait again.
+func (r *runner) giveBack(trial Trial, lease string) error {
+	return ignoreFenced(r.store.release(context.Background(), r.record, trial.Number, lease))
+}
+
+// ignoreFenced drops the error of a trial that another process has taken over: its outcome counts.
+func ignoreFenced(err error) error {
+	if errors.Is(err, errFenced) {
+		return nil
+	}
+	return err
+}
+
+// tooMany reports whether more trials failed than the study file allows.
+func (r *runner) tooMany(ctx context.Context) error {
+	status, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	allowed := r.config.Budget.MaxFailures
+	if n := status.Finished(); n >= minFinished && float64(status.Failed) > allowed*float64(n) {
+		return fmt.Errorf("%w: %d of %d, budget.max_failures allows a share of %g", ErrTooManyFailures, status.Failed, n, allowed)
+	}
+	return nil
+}
+
+// keepBeating sends heartbeats until the returned function is called; it may be called twice.
+func (r *runner) keepBeating(ctx context.Context, number int64, lease string) func() {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(heartbeatEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				r.store.beat(ctx, r.record, number, lease) // a missed beat is made up by the next
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// emit sends an event with the study's status.
+func (r *runner) emit(ctx context.Context, e Event) {
+	if r.options.Events == nil {
+		return
+	}
+	status, err := r.Status(context.WithoutCancel(ctx))
+	if err != nil {
+		return // the next write reports it
+	}
+	e.Status = status
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.options.Events(e)
+}
+
+// emitProgress sends progress without looking at the database.
+func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
+	if r.options.Events == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.options.Events(Event{Kind: EventProgress, Trial: trial, Progress: p})
+}
+
+// Analytic makes the evaluator of a study file with evaluator.analytic.
+func (s *Study) Analytic() evaluator.Evaluator {
+	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005}
+}

@@ -1,0 +1,515 @@
+package studies
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+)
+
+//go:embed schema/*.sql
+var migrations embed.FS
+
+// schemaVersion is the number of migrations, and the user_version of a database with all of them.
+const schemaVersion = 1
+
+// Errors that callers tell apart.
+var (
+	ErrNoStudy  = errors.New("there is no such study")
+	ErrNoTrial  = errors.New("there is no such trial")
+	errFenced   = errors.New("another process has taken the trial over")
+	errNoneLeft = errors.New("no trial is left to run")
+)
+
+// Store keeps studies in a SQLite file. A Store is safe for concurrent use, and several processes may
+// have the same file open: each write is one transaction that takes the write lock at its start.
+// Viewers see the last commit and never hold up a writer.
+type Store struct {
+	db   *sql.DB
+	path string
+}
+
+// OpenStore opens a database for writing, creates it if it is not there, and brings an older one up to
+// date.
+func OpenStore(path string) (*Store, error) {
+	s, err := open(path, "mode=rwc&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	s.db.SetMaxOpenConns(1)
+	if err := s.migrate(); err != nil {
+		return nil, errors.Join(s.problem("opening", err), s.db.Close())
+	}
+	return s, nil
+}
+
+// ViewStore opens a database for reading only. It fails if there is none.
+func ViewStore(path string) (*Store, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no database %s: peftsearch run STUDY.yaml makes one, --db names another", path)
+	}
+	mode := "mode=ro&_query_only=1"
+	if _, err := os.Stat(path + "-wal"); err != nil && !writable(filepath.Dir(path)) {
+		mode = "immutable=1" // nobody can be writing, and SQLite could not make its shared memory file
+	}
+	s, err := open(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	var version int
+	if err := s.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return nil, errors.Join(s.problem("opening", err), s.db.Close())
+	}
+	if version != schemaVersion {
+		return nil, errors.Join(s.wrongVersion(version), s.db.Close())
+	}
+	return s, nil
+}
+
+func writable(dir string) bool {
+	f, err := os.CreateTemp(dir, ".peftsearch-*")
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return os.Remove(f.Name()) == nil
+}
+
+func open(path, mode string) (*Store, error) {
+	db, err := sql.Open("sqlite3", "file:"+path+"?_busy_timeout=10000&_foreign_keys=1&"+mode)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return &Store{db: db, path: path}, nil
+}
+
+// Close releases the database.
+func (s *Store) Close() error { return s.db.Close() }
+
+func (s *Store) wrongVersion(version int) error {
+	if version > schemaVersion {
+		return fmt.Errorf("database %s was written by a newer peftsearch (schema %d, this one knows %d): update peftsearch", s.path, version, schemaVersion)
+	}
+	return fmt.Errorf("database %s has schema %d, not %d: it is empty or of an older peftsearch; peftsearch run brings it up to date", s.path, version, schemaVersion)
+}
+
+func (s *Store) migrate() error {
+	return s.write(context.Background(), func(tx *sql.Tx) error {
+		var version int
+		if err := tx.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+			return err
+		}
+		if version > schemaVersion {
+			return s.wrongVersion(version)
+		}
+		for ; version < schemaVersion; version++ {
+			script, err := migrations.ReadFile(fmt.Sprintf("schema/%04d.sql", version+1))
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(string(script)); err != nil {
+				return fmt.Errorf("migration %d: %w", version+1, err)
+			}
+			if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", version+1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// problem explains an error of SQLite to the user.
+func (s *Store) problem(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	advice := ""
+	var lite sqlite3.Error
+	if errors.As(err, &lite) {
+		switch lite.Code {
+		case sqlite3.ErrCantOpen, sqlite3.ErrReadonly, sqlite3.ErrPerm:
+			advice = ": make the file and its directory writable, or choose another with --db"
+		case sqlite3.ErrFull, sqlite3.ErrIoErr:
+			advice = ": the disk is full or failing; what was stored before is intact"
+		case sqlite3.ErrNotADB, sqlite3.ErrCorrupt:
+			advice = ": it is not a peftsearch database, or it is damaged; choose another with --db"
+		case sqlite3.ErrBusy, sqlite3.ErrLocked:
+			advice = ": another process holds it; try again"
+		}
+	}
+	return fmt.Errorf("%s database %s: %w%s", doing, s.path, err, advice)
+}
+
+func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // no effect after Commit
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func marshal(v any) string {
+	encoded, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // values of this program; scores are checked to be finite
+	}
+	return string(encoded)
+}
+
+// create stores a new study; the name must be free.
+func (s *Store) create(ctx context.Context, r *Record) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		result, err := tx.Exec(`INSERT INTO studies (name, created, config, identity, metric, geometry, reference, seed)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Config, marshal(r.Identity), r.Metric,
+			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed))
+		if err != nil {
+			return err
+		}
+		r.id, err = result.LastInsertId()
+		return err
+	})
+	return s.problem("writing", err)
+}
+
+const recordColumns = "id, name, created, config, identity, metric, geometry, reference, seed"
+
+func scanRecord(row interface{ Scan(...any) error }) (*Record, error) {
+	var r Record
+	var created, seed int64
+	var identity, geometry, reference string
+	if err := row.Scan(&r.id, &r.Name, &created, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed); err != nil {
+		return nil, err
+	}
+	r.Created, r.Seed = time.Unix(created, 0), uint64(seed)
+	return &r, errors.Join(json.Unmarshal([]byte(identity), &r.Identity),
+		json.Unmarshal([]byte(geometry), &r.Geometry), json.Unmarshal([]byte(reference), &r.Reference))
+}
+
+// Study finds a study; the error wraps ErrNoStudy if there is none of that name.
+func (s *Store) Study(ctx context.Context, name string) (*Record, error) {
+	r, err := scanRecord(s.db.QueryRowContext(ctx, "SELECT "+recordColumns+" FROM studies WHERE name = ?", name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("study %q in %s: %w", name, s.path, ErrNoStudy)
+	}
+	return r, s.problem("reading", err)
+}
+
+// Studies lists the studies, oldest first.
+func (s *Store) Studies(ctx context.Context) ([]*Record, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT "+recordColumns+" FROM studies ORDER BY id")
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	var records []*Record
+	for rows.Next() {
+		r, err := scanRecord(rows)
+		if err != nil {
+			return nil, s.problem("reading", err)
+		}
+		records = append(records, r)
+	}
+	return records, s.problem("reading", rows.Err())
+}
+
+const trialColumns = `number, state, origin, reason, point, candidate, params, seed, attempts, created, started, finished,
+	score, best_step, steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure`
+
+func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
+	var t Trial
+	var seed, created int64
+	var candidate string
+	var point, dev, stopped, failureKind, failure sql.NullString
+	var started, finished, bestStep, steps, head, peak sql.NullInt64
+	var score, wall sql.NullFloat64
+	err := row.Scan(&t.Number, &t.State, &t.Origin, &t.Reason, &point, &candidate, &t.Params, &seed, &t.Attempts, &created, &started, &finished,
+		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure)
+	if err != nil {
+		return t, err
+	}
+	unix := func(n sql.NullInt64) time.Time {
+		if !n.Valid {
+			return time.Time{}
+		}
+		return time.Unix(n.Int64, 0)
+	}
+	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.Unix(created, 0), unix(started), unix(finished)
+	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
+		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
+	if failureKind.Valid {
+		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
+	}
+	err = json.Unmarshal([]byte(candidate), &t.Candidate)
+	if point.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(point.String), &t.Point))
+	}
+	if dev.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(dev.String), &t.Result.Dev))
+	}
+	return t, err
+}
+
+// Trials lists a study's trials by number, without their curves.
+func (s *Store) Trials(ctx context.Context, r *Record) ([]Trial, error) {
+	trials, err := queryTrials(ctx, s.db, r)
+	return trials, s.problem("reading", err)
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func queryTrials(ctx context.Context, q querier, r *Record) ([]Trial, error) {
+	rows, err := q.QueryContext(ctx, "SELECT "+trialColumns+" FROM trials WHERE study = ? ORDER BY number", r.id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var trials []Trial
+	for rows.Next() {
+		t, err := scanTrial(rows)
+		if err != nil {
+			return nil, err
+		}
+		trials = append(trials, t)
+	}
+	return trials, rows.Err()
+}
+
+// Trial reads one trial with its curve; the error wraps ErrNoTrial if there is none.
+func (s *Store) Trial(ctx context.Context, r *Record, number int64) (Trial, error) {
+	t, err := scanTrial(s.db.QueryRowContext(ctx, "SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, fmt.Errorf("trial %d of study %s: %w", number, r.Name, ErrNoTrial)
+	}
+	if err != nil {
+		return t, s.problem("reading", err)
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT step, steps, loss, score FROM curves WHERE study = ? AND trial = ? ORDER BY step", r.id, number)
+	if err != nil {
+		return t, s.problem("reading", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p CurvePoint
+		if err := rows.Scan(&p.Step, &p.Steps, &p.Loss, &p.Score); err != nil {
+			return t, s.problem("reading", err)
+		}
+		t.Curve = append(t.Curve, p)
+	}
+	return t, s.problem("reading", rows.Err())
+}
+
+// HypervolumePoint is a study's hypervolume after one of its complete trials.
+type HypervolumePoint struct {
+	Trial       int64
+	Hypervolume float64
+	Members     []int64
+}
+
+// Hypervolumes lists the stored fronts in the order in which they came about.
+func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT trial, hypervolume, members FROM fronts WHERE study = ? ORDER BY sequence", r.id)
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	var points []HypervolumePoint
+	for rows.Next() {
+		var p HypervolumePoint
+		var members string
+		if err := errors.Join(rows.Scan(&p.Trial, &p.Hypervolume, &members)); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		if err := json.Unmarshal([]byte(members), &p.Members); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		points = append(points, p)
+	}
+	return points, s.problem("reading", rows.Err())
+}
+
+// proposal is a new trial before it has a number.
+type proposal struct {
+	origin, reason string
+	trial          Trial // Point, Candidate, Params, Seed
+}
+
+// claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
+// fewer than limit trials. Trials whose process is gone wait again first. It is one transaction, so
+// that propose sees every other trial, running ones included; propose is called with the history and
+// the new number. The error is errNoneLeft if there is nothing to do now; others may still be running.
+func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, propose func([]Trial, int64) (proposal, error)) (t Trial, lease string, err error) {
+	lease = rand.Text()
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if err := recoverStale(ctx, tx, r, me); err != nil {
+			return err
+		}
+		trials, err := queryTrials(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		number := int64(len(trials))
+		for _, candidate := range trials {
+			if candidate.State == Waiting {
+				number = candidate.Number
+				break
+			}
+		}
+		now := time.Now().Unix()
+		if number == int64(len(trials)) {
+			if len(trials) >= limit {
+				return errNoneLeft
+			}
+			p, err := propose(trials, number)
+			if err != nil {
+				return err
+			}
+			var point any
+			if p.trial.Point != nil {
+				point = marshal(p.trial.Point)
+			}
+			if _, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
+				VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
+				marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(p.trial.Seed), now); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(`UPDATE trials SET state = 'running', lease = ?, host = ?, process = ?, heartbeat = ?, started = ?,
+			attempts = attempts + 1 WHERE study = ? AND number = ?`, lease, me.host, me.id, now, now, r.id, number); err != nil {
+			return err
+		}
+		t, err = scanTrial(tx.QueryRow("SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
+		return err
+	})
+	if errors.Is(err, errNoneLeft) || errors.Is(err, search.ErrExhausted) {
+		return t, "", err
+	}
+	return t, lease, s.problem("writing", err)
+}
+
+// heartbeatGrace is how long a trial on another host may go without a heartbeat.
+const heartbeatGrace = 2 * time.Minute
+
+// recoverStale makes running trials wait again whose process is gone.
+func recoverStale(ctx context.Context, tx *sql.Tx, r *Record, me process) error {
+	rows, err := tx.QueryContext(ctx, "SELECT number, host, process, heartbeat FROM trials WHERE study = ? AND state = 'running'", r.id)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var stale []int64
+	for rows.Next() {
+		var number, heartbeat int64
+		var host, id string
+		if err := rows.Scan(&number, &host, &id, &heartbeat); err != nil {
+			return err
+		}
+		silent := time.Since(time.Unix(heartbeat, 0)) > heartbeatGrace
+		if host == me.host && !processAlive(id) || host != me.host && silent {
+			stale = append(stale, number)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, number := range stale {
+		if _, err := tx.Exec("UPDATE trials SET state = 'waiting', lease = NULL WHERE study = ? AND number = ?", r.id, number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// held runs an update of a running trial that the lease still holds.
+func held(tx *sql.Tx, query string, args ...any) error {
+	result, err := tx.Exec(query, args...)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(errFenced, err)
+	}
+	return nil
+}
+
+// beat says that a trial is still running.
+func (s *Store) beat(ctx context.Context, r *Record, number int64, lease string) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		return held(tx, "UPDATE trials SET heartbeat = ? WHERE study = ? AND number = ? AND lease = ?", time.Now().Unix(), r.id, number, lease)
+	})
+	return s.problem("writing", err)
+}
+
+// release makes a running trial wait again.
+func (s *Store) release(ctx context.Context, r *Record, number int64, lease string) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		return held(tx, "UPDATE trials SET state = 'waiting', lease = NULL WHERE study = ? AND number = ? AND lease = ? AND state = 'running'", r.id, number, lease)
+	})
+	return s.problem("writing", err)
+}
+
+// fail records a trial's failure.
+func (s *Store) fail(ctx context.Context, r *Record, number int64, lease string, failure *evaluator.Failure) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		return held(tx, `UPDATE trials SET state = 'failed', lease = NULL, finished = ?, failure_kind = ?, failure = ?
+			WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
+			time.Now().Unix(), failure.Kind, failure.Message, r.id, number, lease)
+	})
+	return s.problem("writing", err)
+}
+
+// finish records a trial's result, its curve, and the front that follows, in one transaction.
+func (s *Store) finish(ctx context.Context, r *Record, number int64, lease string, state State, result evaluator.Result, curve []CurvePoint) (Front, error) {
+	if math.IsNaN(result.Score) || math.IsInf(result.Score, 0) {
+		return Front{}, fmt.Errorf("trial %d: its score %g is not finite", number, result.Score)
+	}
+	var front Front
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if err := held(tx, `UPDATE trials SET state = ?, lease = NULL, finished = ?, score = ?, best_step = ?, steps = ?, dev = ?,
+			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
+			state, time.Now().Unix(), result.Score, result.BestStep, result.Steps, marshal(result.Dev),
+			result.Head, result.WallS, result.PeakB, result.Stopped, r.id, number, lease); err != nil {
+			return err
+		}
+		for _, p := range curve {
+			if _, err := tx.Exec("INSERT OR REPLACE INTO curves (study, trial, step, steps, loss, score) VALUES (?, ?, ?, ?, ?, ?)",
+				r.id, number, p.Step, p.Steps, p.Loss, p.Score); err != nil {
+				return err
+			}
+		}
+		trials, err := queryTrials(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		front = FrontOf(trials, r.Reference)
+		if state != Complete {
+			return nil
+		}
+		members := make([]int64, len(front.Members))
+		for i, m := range front.Members {
+			members[i] = m.Number
+		}
+		_, err = tx.Exec(`INSERT INTO fronts (study, sequence, trial, hypervolume, members)
+			SELECT ?, COUNT(*) + 1, ?, ?, ? FROM fronts WHERE study = ?`, r.id, number, front.Hypervolume, marshal(members), r.id)
+		return err
+	})
+	return front, s.problem("writing", err)
+}

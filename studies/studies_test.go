@@ -1,0 +1,563 @@
+package studies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+)
+
+// crashEnv makes the test binary run a study and kill itself after so many commits.
+const crashEnv = "PEFTSEARCH_TEST_CRASH"
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(crashEnv); spec != "" {
+		crashingRun(spec)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const studyFile = `study: trial-run
+model:
+  path: %s
+task:
+  kind: classification
+  train: train.tsv
+  columns: {text: text, label: label}
+  dev_share: 0.3
+search: {seed: 11, initial: 4}
+budget:
+  trials: %d
+evaluator: {analytic: true}
+`
+
+// writeStudy writes a study file on a real two-layer BERT, and its data.
+func writeStudy(t testing.TB, dir string, trials int) string {
+	t.Helper()
+	model, err := filepath.Abs("../models/bert-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	var rows strings.Builder
+	rows.WriteString("text\tlabel\n")
+	for i := range 40 {
+		fmt.Fprintf(&rows, "sentence number %d\t%s\n", i, []string{"no", "yes"}[i%2])
+	}
+	path := filepath.Join(dir, "study.yaml")
+	for name, content := range map[string]string{path: fmt.Sprintf(studyFile, model, trials), filepath.Join(dir, "train.tsv"): rows.String()} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// start opens the study of a file in a database beside it.
+func start(t testing.TB, path string) (*Study, *Store) {
+	t.Helper()
+	config, err := ReadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := config.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := OpenStore(filepath.Join(filepath.Dir(path), "studies.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	study, err := Start(context.Background(), store, config, inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return study, store
+}
+
+// run runs a study to its budget with an evaluator of the given kind.
+func run(t testing.TB, study *Study, options RunOptions) (Status, error) {
+	t.Helper()
+	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil }, options)
+}
+
+func mustRun(t testing.TB, study *Study) []Trial {
+	t.Helper()
+	if _, err := run(t, study, RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return trialsOf(t, study)
+}
+
+func trialsOf(t testing.TB, study *Study) []Trial {
+	t.Helper()
+	trials, err := study.store.Trials(context.Background(), study.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trials
+}
+
+// ignoreTimes compares trials by what they are, not by when or how often they ran.
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(Trial{}, "Created", "Started", "Finished", "Attempts"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+
+func setTrials(t testing.TB, path string, trials int) {
+	t.Helper()
+	writeStudy(t, filepath.Dir(path), trials)
+}
+
+func TestTwiceHalfIsTheWhole(t *testing.T) {
+	whole, _ := start(t, writeStudy(t, t.TempDir(), 30))
+	want := mustRun(t, whole)
+
+	path := writeStudy(t, t.TempDir(), 15)
+	first, _ := start(t, path)
+	mustRun(t, first)
+	setTrials(t, path, 30)
+	second, store := start(t, path)
+	if !second.Continued() {
+		t.Error("the study is not continued")
+	}
+	if diff := cmp.Diff(want, mustRun(t, second), ignoreTimes); diff != "" {
+		t.Errorf("30 trials and 15 + 15 differ:\n%s", diff)
+	}
+	volumes, err := store.Hypervolumes(context.Background(), second.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(volumes) != 30 {
+		t.Errorf("%d fronts are stored for 30 trials", len(volumes))
+	}
+	front := FrontOf(want, second.record.Reference)
+	if last := volumes[len(volumes)-1]; last.Hypervolume != front.Hypervolume || len(last.Members) != len(front.Members) {
+		t.Errorf("the last stored front is %+v, computed: %g with %d members", last, front.Hypervolume, len(front.Members))
+	}
+	if want[0].Origin != "baseline:head" || want[0].Params != 0 {
+		t.Errorf("trial 0 is %s with %d parameters", want[0].Origin, want[0].Params)
+	}
+	keys := map[string]bool{}
+	for _, trial := range want {
+		keys[trial.Candidate.Plan.Key()] = true
+	}
+	if len(keys) != 30 {
+		t.Errorf("only %d different plans", len(keys))
+	}
+}
+
+func TestTrialsKeepTheirCurves(t *testing.T) {
+	study, store := start(t, writeStudy(t, t.TempDir(), 2))
+	mustRun(t, study)
+	trial, err := store.Trial(context.Background(), study.record, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(trial.Curve) != 4 || trial.Curve[3].Score != trial.Result.Score {
+		t.Errorf("curve %+v of a trial with score %g", trial.Curve, trial.Result.Score)
+	}
+	if _, err := store.Trial(context.Background(), study.record, 99); !errors.Is(err, ErrNoTrial) {
+		t.Errorf("trial 99: %v", err)
+	}
+}
+
+func TestChangedInputsAreRefused(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 3)
+	study, store := start(t, path)
+	mustRun(t, study)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for change, words := range map[[2]string]string{
+		{"columns:", "metric: mcc\n  columns:"}:          "task.metric: accuracy → mcc",
+		{"trials: 3", "trials: 3\n  epochs: 9"}:          "budget.epochs: 3 → 9",
+		{"search:", "space: {prefix: []}\nsearch:"}:      "space: ",
+		{"search:", "training: {dropout: 0.1}\nsearch:"}: `"Dropout":0.1`,
+		{"seed: 11", "seed: 12"}:                         "search.seed: 11 → 12",
+		{"dev_share: 0.3", "dev_share: 0.2"}:             "task (rows): ",
+		{"evaluator: {analytic: true}", "evaluator: {}"}: "evaluator.command: analytic → peftsearch-worker",
+	} {
+		config, err := ParseConfig(path, []byte(strings.Replace(string(content), change[0], change[1], 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs, err := config.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *IdentityError
+		if _, err := Start(context.Background(), store, config, inputs); !errors.As(err, &refused) || !strings.Contains(err.Error(), words) {
+			t.Errorf("%q: %v", change[1], err)
+		}
+	}
+	allowed, err := ParseConfig(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 2, threads: 3}", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := allowed.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(context.Background(), store, allowed, inputs); err != nil {
+		t.Errorf("more workers: %v", err)
+	}
+}
+
+// failing fails the trials that fails names, in the way it says.
+type failing struct {
+	evaluator.Evaluator
+	fails func(job evaluator.Job) error
+}
+
+func (f failing) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+	if err := f.fails(job); err != nil {
+		return evaluator.Result{}, err
+	}
+	return f.Evaluator.Evaluate(ctx, job, report)
+}
+
+func runFailing(t *testing.T, study *Study, fails func(job evaluator.Job) error) (Status, error) {
+	t.Helper()
+	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+		return failing{study.Analytic(), fails}, nil
+	}, RunOptions{})
+}
+
+func TestFailuresAreOutcomes(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 12))
+	crashes := 0
+	status, err := runFailing(t, study, func(job evaluator.Job) error {
+		switch job.Trial {
+		case 2:
+			return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is NaN"}
+		case 3: // once
+			if crashes++; crashes == 1 {
+				return &evaluator.Failure{Kind: evaluator.FailureCrashed, Message: "killed"}
+			}
+		case 9: // always
+			return &evaluator.Failure{Kind: evaluator.FailureCrashed, Message: "killed"}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Failed != 2 || status.Complete != 10 {
+		t.Errorf("%d failed, %d complete", status.Failed, status.Complete)
+	}
+	trials := trialsOf(t, study)
+	if f := trials[2].Failure; trials[2].State != Failed || f == nil || f.Kind != evaluator.FailureDiverged || f.Message != "the loss is NaN" {
+		t.Errorf("trial 2: %s, %v", trials[2].State, f)
+	}
+	if trials[3].State != Complete || trials[3].Attempts != 2 {
+		t.Errorf("trial 3: %s after %d attempts", trials[3].State, trials[3].Attempts)
+	}
+	if trials[9].State != Failed || trials[9].Attempts != 2 {
+		t.Errorf("trial 9: %s after %d attempts", trials[9].State, trials[9].Attempts)
+	}
+}
+
+func TestTooManyFailuresEndTheRun(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 30))
+	status, err := runFailing(t, study, func(job evaluator.Job) error {
+		if job.Trial > 1 {
+			return &evaluator.Failure{Kind: evaluator.FailureOutOfMemory, Message: "no memory"}
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrTooManyFailures) || status.Finished() != 5 {
+		t.Errorf("%v after %d trials", err, status.Finished())
+	}
+}
+
+func TestNoUsableTrial(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	if _, err := runFailing(t, study, func(evaluator.Job) error {
+		return &evaluator.Failure{Kind: evaluator.FailureInternal, Message: "no"}
+	}); !errors.Is(err, ErrNoUsableTrial) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestABrokenEvaluatorEndsTheRunAndReturnsTheTrial(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	broken := errors.New("no libtorch")
+	if _, err := study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return nil, broken }, RunOptions{}); !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
+	}
+	if trials := trialsOf(t, study); len(trials) != 1 || trials[0].State != Waiting {
+		t.Errorf("trials %+v", trials)
+	}
+}
+
+func TestDrainAndCancel(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 20))
+	drain := make(chan struct{})
+	status, err := run(t, study, RunOptions{Drain: drain, Events: func(e Event) {
+		if e.Kind == EventStarted && e.Trial.Number == 4 {
+			close(drain)
+		}
+	}})
+	if err != nil || status.Complete != 5 || status.Running != 0 {
+		t.Errorf("drained: %+v, %v", status, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Delay: 20 * time.Millisecond}
+	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil }, RunOptions{Events: func(e Event) {
+		if e.Kind == EventProgress && e.Trial.Number == 7 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	trials := trialsOf(t, study)
+	if len(trials) != 8 || trials[7].State != Waiting || trials[6].State != Complete {
+		t.Errorf("after the cancellation trial 7 is %s", trials[7].State)
+	}
+	whole, _ := start(t, writeStudy(t, t.TempDir(), 20))
+	if diff := cmp.Diff(mustRun(t, whole), mustRun(t, study), ignoreTimes); diff != "" {
+		t.Errorf("interrupted and uninterrupted studies differ:\n%s", diff)
+	}
+}
+
+func TestSeveralWorkersAndProcessesShareABudget(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 40)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 3}", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	study, _ := start(t, path)
+	other := exec.Command(os.Args[0])
+	other.Env = append(os.Environ(), crashEnv+"="+path+" -1")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, study)
+	if err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+	trials := trialsOf(t, study)
+	keys := map[string]bool{}
+	for i, trial := range trials {
+		keys[trial.Candidate.Plan.Key()] = true
+		if trial.Number != int64(i) || trial.State != Complete {
+			t.Errorf("trial %d is %s at place %d", trial.Number, trial.State, i)
+		}
+	}
+	if len(trials) != 40 || len(keys) != 40 {
+		t.Errorf("%d trials with %d plans", len(trials), len(keys))
+	}
+}
+
+// crashingRun runs the study of a file ("path commits") and kills its own process after so many
+// commits of a trial's outcome or start; -1 never.
+func crashingRun(spec string) {
+	path, count, _ := strings.Cut(spec, " ")
+	left, err := strconv.Atoi(count)
+	if err != nil {
+		panic(err)
+	}
+	config, err := ReadConfig(path)
+	if err != nil {
+		panic(err)
+	}
+	inputs, err := config.Open()
+	if err != nil {
+		panic(err)
+	}
+	store, err := OpenStore(filepath.Join(filepath.Dir(path), "studies.db"))
+	if err != nil {
+		panic(err)
+	}
+	study, err := Start(context.Background(), store, config, inputs)
+	if err != nil {
+		panic(err)
+	}
+	_, err = study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+		RunOptions{Events: func(e Event) {
+			if e.Kind == EventProgress && e.Progress.Step > 75 || e.Kind == EventStarted || e.Kind == EventFinished {
+				if left--; left == 0 {
+					syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			}
+		}})
+	if err != nil {
+		panic(err)
+	}
+}
+
+func TestAKilledSearchLosesNothingThatWasFinished(t *testing.T) {
+	whole, _ := start(t, writeStudy(t, t.TempDir(), 8))
+	want := mustRun(t, whole)
+	for after := 1; after <= 8*5; after += 3 { // starts, rungs and outcomes
+		path := writeStudy(t, t.TempDir(), 8)
+		killed := exec.Command(os.Args[0])
+		killed.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crashEnv, path, after))
+		if err := killed.Run(); err == nil && after < 8*3 {
+			t.Fatalf("not killed after %d events", after)
+		}
+		study, _ := start(t, path)
+		before := 0
+		for _, trial := range trialsOf(t, study) {
+			if trial.State == Complete {
+				before++
+			}
+		}
+		if diff := cmp.Diff(want, mustRun(t, study), ignoreTimes); diff != "" {
+			t.Fatalf("killed after %d events with %d trials complete, the study ends differently:\n%s", after, before, diff)
+		}
+	}
+}
+
+func TestFencing(t *testing.T) {
+	study, store := start(t, writeStudy(t, t.TempDir(), 3))
+	ctx := context.Background()
+	r := &runner{Study: study}
+	claim := func(me process) (Trial, string) {
+		t.Helper()
+		trial, lease, err := store.claim(ctx, study.record, 3, me, r.propose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trial, lease
+	}
+	me, err := thisProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := process{host: me.host, id: "999999999 1"}
+	first, lease := claim(dead)
+	second, newLease := claim(me) // the dead process's trial runs again
+	if first.Number != second.Number || first.Seed != second.Seed || second.Attempts != 2 {
+		t.Errorf("trial %d seed %d, then trial %d seed %d, attempt %d", first.Number, first.Seed, second.Number, second.Seed, second.Attempts)
+	}
+	if _, err := store.finish(ctx, study.record, first.Number, lease, Complete, evaluator.Result{Score: 1}, nil); !errors.Is(err, errFenced) {
+		t.Errorf("the old lease still writes: %v", err)
+	}
+	if _, err := store.finish(ctx, study.record, second.Number, newLease, Complete, evaluator.Result{Score: 0.5}, nil); err != nil {
+		t.Error(err)
+	}
+	elsewhere, _ := claim(process{host: "another host", id: "1 1"})
+	next, _ := claim(me) // a fresh heartbeat of another host is believed
+	if next.Number == elsewhere.Number {
+		t.Error("the trial of a living host is taken over")
+	}
+}
+
+func TestDatabasesThatCannotBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := ViewStore(filepath.Join(dir, "none.db")); err == nil || !strings.Contains(err.Error(), "peftsearch run") {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none.db")); err == nil {
+		t.Error("a viewer creates the database")
+	}
+	garbage := filepath.Join(dir, "garbage.db")
+	if err := os.WriteFile(garbage, []byte(strings.Repeat("not a database ", 100)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, openIt := range map[string]func(string) (*Store, error){"run": OpenStore, "view": ViewStore} {
+		if _, err := openIt(garbage); err == nil || !strings.Contains(err.Error(), "not a peftsearch database") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := OpenStore(filepath.Join(dir, "no", "such", "dir.db")); err == nil || !strings.Contains(err.Error(), "--db") {
+		t.Errorf("no directory: %v", err)
+	}
+	newer, err := OpenStore(filepath.Join(dir, "newer.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newer.db.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	newer.Close()
+	if _, err := OpenStore(filepath.Join(dir, "newer.db")); err == nil || !strings.Contains(err.Error(), "update peftsearch") {
+		t.Errorf("newer: %v", err)
+	}
+}
+
+func TestViewersReadWhileAWriterWrites(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 12)
+	study, _ := start(t, path)
+	viewer, err := ViewStore(filepath.Join(filepath.Dir(path), "studies.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer viewer.Close()
+	seen := 0
+	if _, err := run(t, study, RunOptions{Events: func(e Event) {
+		record, err := viewer.Study(context.Background(), "trial-run")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		trials, err := viewer.Trials(context.Background(), record)
+		if err != nil {
+			t.Error(err)
+		}
+		seen = max(seen, len(trials))
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if seen != 12 {
+		t.Errorf("the viewer saw %d trials", seen)
+	}
+	if _, err := viewer.db.Exec("DELETE FROM trials"); err == nil {
+		t.Error("a viewer can write")
+	}
+}
+
+func TestTheSpaceMayRunOut(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 50)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := strings.Replace(string(content), "search:", "space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\nsearch:", 1)
+	if err := os.WriteFile(path, []byte(small), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	study, _ := start(t, path)
+	status, err := run(t, study, RunOptions{})
+	if !errors.Is(err, search.ErrExhausted) || status.Complete != 4 { // head only and three plans
+		t.Errorf("%v after %d trials", err, status.Complete)
+	}
+}
+
+func TestSeedsAreDistinctAndExactInJSON(t *testing.T) {
+	seen := map[uint64]bool{}
+	for number := range int64(1000) {
+		seed := trialSeed(7, number)
+		if seed >= 1<<53 || seen[seed] {
+			t.Fatalf("seed %d of trial %d", seed, number)
+		}
+		seen[seed] = true
+	}
+	if reflect.DeepEqual(trialSeed(1, 2), trialSeed(2, 1)) {
+		t.Error("studies share seeds")
+	}
+}
