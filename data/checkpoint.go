@@ -323,8 +323,8 @@ func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	return p.file.tensor(p.name)
 }
 
-// tokenizerFiles are the files that can change what a tokenizer does.
-var tokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
+// TokenizerFiles are the files of a model directory that can change what its tokenizer does.
+var TokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
 
 // Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the tokenizer's
 // files: everything of the directory that a score depends on. It reads all of them.
@@ -333,7 +333,7 @@ func (c *Checkpoint) Fingerprint() (string, error) {
 	for _, f := range c.weights {
 		paths = append(paths, f.path)
 	}
-	for _, name := range tokenizerFiles {
+	for _, name := range TokenizerFiles {
 		paths = append(paths, filepath.Join(c.Dir, name))
 	}
 	total, buffer := sha256.New(), make([]byte, 1<<20)
