@@ -52,6 +52,9 @@ type Suggestion struct {
 	Reason  string // why this sampler, in words
 }
 
+// reasonChosen is the reason of a sampler that the options name.
+const reasonChosen = "chosen in the study file"
+
 // ErrExhausted says that every feasible candidate of the space is already in the history.
 var ErrExhausted = errors.New("every plan of the search space has been tried")
 
@@ -60,6 +63,7 @@ func Samplers() []string { return slices.Sorted(maps.Keys(samplers)) }
 
 var samplers = map[string]sampler{
 	"auto":   autoSampler{},
+	"gp":     gpSampler{},
 	"random": randomSampler{},
 	"tpe":    tpeSampler{},
 }

@@ -225,11 +225,14 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 
 // The guided samplers must find clearly more than the stratified random one on a layered surface.
 func TestGuidedSamplersBeatRandom(t *testing.T) {
-	g := peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8}
+	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
 	s := newSpace(t, space.Config{}, g)
 	mean := map[string]float64{}
-	const seeds, trials = 5, 80
+	const seeds, trials = 3, 80
 	for _, sampler := range search.Samplers() {
+		if sampler == "auto" {
+			continue // one of the others
+		}
 		for seed := range uint64(seeds) {
 			opts := options(s, sampler, seed)
 			mean[sampler] += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds

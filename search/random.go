@@ -17,7 +17,7 @@ type randomSampler struct{}
 
 func (randomSampler) propose(v *view) (Suggestion, error) {
 	point, err := v.stratified(len(v.taken))
-	return Suggestion{point, "random", "chosen in the study file"}, err
+	return Suggestion{point, "random", reasonChosen}, err
 }
 
 // initialDesign is the same draw, before any sampler has something to learn from.
@@ -29,12 +29,19 @@ func (d initialDesign) propose(v *view) (Suggestion, error) {
 	return Suggestion{point, "initial", fmt.Sprintf("cost-stratified start, %d of %d", slot+1, d.size)}, err
 }
 
-// autoSampler picks the sampler that measures best for the study's stage.
+// autoSampler picks the sampler that measures best for the study's stage: gp, which finds the most, as
+// long as its process can hold every trial; then tpe, which takes milliseconds for thousands.
 type autoSampler struct{}
 
 func (autoSampler) propose(v *view) (Suggestion, error) {
-	suggestion, err := tpeSampler{}.propose(v)
-	suggestion.Reason = fmt.Sprintf("auto: tpe after %d finished trials", len(v.finished))
+	var chosen sampler = gpSampler{}
+	if len(v.finished) > gpTrials {
+		chosen = tpeSampler{}
+	}
+	suggestion, err := chosen.propose(v)
+	if suggestion.Reason == reasonChosen {
+		suggestion.Reason = fmt.Sprintf("auto: %s after %d finished trials", suggestion.Sampler, len(v.finished))
+	}
 	return suggestion, err
 }
 

@@ -31,7 +31,7 @@ const (
 )
 
 func (tpeSampler) propose(v *view) (Suggestion, error) {
-	suggestion := Suggestion{Sampler: "tpe", Reason: "chosen in the study file"}
+	suggestion := Suggestion{Sampler: "tpe", Reason: reasonChosen}
 	if len(v.finished) == 0 {
 		var err error
 		suggestion.Point, err = v.stratified(len(v.taken))

@@ -1,0 +1,315 @@
+package search
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
+
+	"peftsearch/space"
+)
+
+// gpSampler models the score by a Gaussian process and proposes the point with the largest expected
+// hypervolume improvement, in which the parameters are known exactly (the setting of Olofsson et al.
+// 2019, "Bayesian Multiobjective Optimisation With Mixed Analytical and Black-Box Functions").
+//
+// Scores are noisy, so the front is not known either: outcomes of all finished and running trials are
+// drawn jointly from the posterior, and the improvement is the mean over the fronts that they make (as
+// in noisy EHVI, Daulton et al. 2021). Running trials thereby count with every score they may get.
+//
+// The best of random points and of changed front members are improved by a local search that tries
+// every level of every dimension. With n trials (at most gpTrials are modelled), D dimensions and M fronts
+// of k members it takes O(n³ + n²·D) for each step of the fit and O(n² + M·(n+k)) for each point that
+// the search looks at.
+//
+// Where no process can be fitted, tpe proposes and the reason says why.
+type gpSampler struct{}
+
+const (
+	gpTrials = 300 // modelled; beyond them the fit would take longer than small trainings
+	gpFronts = 16  // sampled
+	gpDraws  = 256 // random points, and as many changed front members
+	gpStarts = 5   // of the local search
+	gpSweeps = 5   // of the local search over the dimensions
+)
+
+func (gpSampler) propose(v *view) (Suggestion, error) {
+	point, err := v.mostImproving()
+	if err != nil {
+		suggestion, tpeErr := tpeSampler{}.propose(v)
+		suggestion.Reason = fmt.Sprintf("in place of gp: %v", err)
+		return suggestion, tpeErr
+	}
+	return Suggestion{point, "gp", reasonChosen}, nil
+}
+
+// mostImproving finds a free point with a large expected improvement.
+func (v *view) mostImproving() (space.Point, error) {
+	fronts, err := v.sampleFronts()
+	if err != nil {
+		return nil, err
+	}
+	var candidates []space.Point
+	consider := func(p space.Point) {
+		if v.free(p) {
+			candidates = append(candidates, p)
+		}
+	}
+	points := make(map[int64]space.Point, len(v.finished))
+	finished := make([]Outcome, len(v.finished))
+	for i, o := range v.finished {
+		points[o.Number], finished[i] = o.Point, outcome(o)
+	}
+	front := Front(finished)
+	for range gpDraws {
+		consider(v.sparse())
+		changed := points[front[v.rng.IntN(len(front))].Number]
+		for range 1 + v.rng.IntN(4) {
+			changed = v.neighbour(changed)
+		}
+		consider(changed)
+	}
+	if len(candidates) == 0 {
+		return nil, errors.New("no untried plan near the front or among random ones")
+	}
+	values := fronts.improvements(candidates)
+	order := make([]int, len(candidates))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(values[b], values[a]) })
+
+	var best space.Point
+	highest := math.Inf(-1)
+	for _, start := range order[:min(gpStarts, len(order))] {
+		point, value := v.climb(fronts, candidates[start], values[start])
+		if value > highest {
+			best, highest = point, value
+		}
+	}
+	return best, nil
+}
+
+// climb takes the dimensions in random order, again and again, and moves to the best level of each, until
+// no dimension has a better one.
+func (v *view) climb(fronts *sampledFronts, p space.Point, value float64) (space.Point, float64) {
+	dimensions := v.space.Dimensions()
+	for range gpSweeps {
+		moved := false
+		for _, i := range v.rng.Perm(len(dimensions)) {
+			var neighbours []space.Point
+			for level := range dimensions[i].Levels {
+				q := slices.Clone(p)
+				q[i] = level
+				if level != p[i] && v.free(q) {
+					neighbours = append(neighbours, q)
+				}
+			}
+			for n, improvement := range fronts.improvements(neighbours) {
+				if improvement > value {
+					p, value, moved = neighbours[n], improvement, true
+				}
+			}
+		}
+		if !moved {
+			break
+		}
+	}
+	return p, value
+}
+
+// sampledFronts are fronts that the trials may have, each with the process that knows its outcomes.
+// Scores are standardised.
+type sampledFronts struct {
+	view     *view
+	features *features
+	kernel   *kernel
+	known    *mat.Dense        // scaled features of the sampled trials, one row each
+	lower    blas64.Triangular // Cholesky factor of their covariance
+	weights  *mat.Dense        // covariance⁻¹ · outcomes, one column per front
+	fronts   []staircase
+}
+
+// sampleFronts fits the process and draws outcomes of the trials.
+func (v *view) sampleFronts() (*sampledFronts, error) {
+	modelled := v.modelled()
+	points := make([]space.Point, 0, len(modelled)+len(v.failed)+len(v.running))
+	var scores, costs []float64
+	for _, o := range modelled {
+		points, scores, costs = append(points, o.Point), append(scores, o.Score), append(costs, v.reference.cost(o.Params))
+	}
+	if len(scores) < 2 {
+		return nil, fmt.Errorf("%d finished trials, it needs 2", len(scores))
+	}
+	mean, sd := stat.MeanStdDev(scores, nil)
+	if !(sd > 1e-9*math.Abs(mean)) {
+		return nil, errors.New("all scores are equal")
+	}
+	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] { // as bad as the worst, so that the search leaves the region
+		points, scores, costs = append(points, o.Point), append(scores, slices.Min(scores[:len(modelled)])), append(costs, math.Inf(1))
+	}
+	for i := range scores {
+		scores[i] = (scores[i] - mean) / sd
+	}
+	observed := len(scores)
+	for _, o := range v.running[max(0, len(v.running)-gpTrials):] {
+		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
+	}
+
+	s := &sampledFronts{view: v, features: newFeatures(v.space)}
+	encoded := s.features.encode(points)
+	y := mat.NewVecDense(observed, scores)
+	r := &regression{features: s.features, y: y,
+		x: encoded.Slice(0, observed, 0, len(s.features.dimension)).(*mat.Dense)}
+	var err error
+	if s.kernel, err = r.fit(); err != nil {
+		return nil, err
+	}
+	outcomes, err := s.sample(encoded, y)
+	if err != nil {
+		return nil, err
+	}
+	chance := (v.reference.Chance - mean) / sd
+	for f := range gpFronts {
+		s.fronts = append(s.fronts, newStaircase(costs, mat.Col(nil, f, outcomes), chance))
+	}
+	return s, nil
+}
+
+// modelled are the finished trials that the process is fitted to: all, or of many the better half of
+// gpTrials by non-domination and a random choice of the others.
+func (v *view) modelled() []Observation {
+	if len(v.finished) <= gpTrials {
+		return v.finished
+	}
+	sorted := slices.Concat(v.ranks()...)
+	rest := sorted[gpTrials/2:]
+	v.rng.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+	return sorted[:gpTrials]
+}
+
+// sample draws joint outcomes of the trials, one column per front, given the scores y of the first of
+// them. It uses Matheron's rule: a draw from the prior, corrected by what the scores say about it
+// (Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors").
+func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense) (*mat.Dense, error) {
+	s.known = s.kernel.scaled(encoded)
+	all, _ := s.known.Dims()
+	observed := y.Len()
+	covariance := s.kernel.between(s.known, s.known, nil)
+	for i := range all {
+		covariance.Set(i, i, covariance.At(i, i)+nugget)
+	}
+	scored := covariance.Slice(0, observed, 0, observed).(*mat.Dense)
+	var prior, posterior mat.Cholesky
+	if !prior.Factorize(symmetric(covariance, 0)) || !posterior.Factorize(symmetric(scored, s.kernel.noise)) {
+		return nil, errors.New("the covariance of the trials is not positive definite")
+	}
+	var lower mat.TriDense
+	prior.LTo(&lower)
+	s.lower = lower.RawTriangular()
+
+	outcomes := mat.NewDense(all, gpFronts, nil)
+	outcomes.Apply(func(_, _ int, _ float64) float64 { return s.view.rng.NormFloat64() }, outcomes)
+	outcomes.Mul(&lower, outcomes)
+	missing := mat.NewDense(observed, gpFronts, nil)
+	missing.Apply(func(i, j int, _ float64) float64 {
+		return y.AtVec(i) - outcomes.At(i, j) - math.Sqrt(s.kernel.noise)*s.view.rng.NormFloat64()
+	}, missing)
+	var solved, correction mat.Dense
+	if err := posterior.SolveTo(&solved, missing); err != nil {
+		return nil, fmt.Errorf("sampling outcomes: %w", err)
+	}
+	correction.Mul(covariance.Slice(0, all, 0, observed), &solved)
+	outcomes.Add(outcomes, &correction)
+	s.weights = new(mat.Dense)
+	if err := prior.SolveTo(s.weights, outcomes); err != nil {
+		return nil, fmt.Errorf("sampling outcomes: %w", err)
+	}
+	return outcomes, nil
+}
+
+// improvements is the expected hypervolume improvement of each point, the mean over the fronts.
+func (s *sampledFronts) improvements(points []space.Point) []float64 {
+	if len(points) == 0 {
+		return nil
+	}
+	covariance := s.kernel.between(s.known, s.kernel.scaled(s.features.encode(points)), nil)
+	var means mat.Dense
+	means.Mul(covariance.T(), s.weights)
+	blas64.Trsm(blas.Left, blas.NoTrans, 1, s.lower, covariance.RawMatrix())
+	variances := make([]float64, len(points))
+	for i := range variances {
+		variances[i] = s.kernel.signal + nugget
+	}
+	known, _ := covariance.Dims()
+	for i := range known {
+		for j, value := range covariance.RawRowView(i) {
+			variances[j] -= value * value
+		}
+	}
+	out := make([]float64, len(points))
+	for i, p := range points {
+		cost, sd := s.view.reference.cost(s.view.space.Params(p)), math.Sqrt(max(variances[i], nugget))
+		for f, front := range s.fronts {
+			out[i] += front.improvement(cost, means.At(i, f), sd) / gpFronts
+		}
+	}
+	return out
+}
+
+// staircase is a front and the reference point: score[i] is the best score for less than cost[i+1], the
+// cost at which the next step begins. score[0] is the chance score, the last cost 1.
+type staircase struct{ cost, score []float64 }
+
+// newStaircase makes the front of some outcomes; those that add nothing to the hypervolume are left out.
+func newStaircase(costs, scores []float64, chance float64) staircase {
+	order := make([]int, len(scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(costs[a], costs[b]), cmp.Compare(scores[b], scores[a]))
+	})
+	s := staircase{cost: []float64{math.Inf(-1)}, score: []float64{chance}}
+	for _, i := range order {
+		if costs[i] < 1 && scores[i] > s.score[len(s.score)-1] {
+			s.cost, s.score = append(s.cost, costs[i]), append(s.score, scores[i])
+		}
+	}
+	s.cost = append(s.cost, 1)
+	return s
+}
+
+// improvement is the expected growth of the hypervolume by an outcome of known cost and a normally
+// distributed score. With steps j, …, k from the candidate's cost on, it is
+// (cⱼ₊₁ − c)·EI(fⱼ) + Σᵢ₌ⱼ₊₁ (cᵢ₊₁ − cᵢ)·EI(fᵢ): the strip between two steps grows by as much as the
+// score exceeds the lower one.
+func (s staircase) improvement(cost, mean, sd float64) float64 {
+	var sum float64
+	for i, score := range s.score {
+		width := s.cost[i+1] - max(s.cost[i], cost)
+		if width <= 0 {
+			continue
+		}
+		height := excess(mean, sd, score)
+		sum += width * height
+		if height < 1e-12*sum { // heights fall from step to step and the widths add up to 1 at most
+			break
+		}
+	}
+	return sum
+}
+
+// excess is E[max(X − threshold, 0)] of a normal X. It keeps relative precision down to 37 standard
+// deviations below the threshold, and is 0 beyond.
+func excess(mean, sd, threshold float64) float64 {
+	z := (mean - threshold) / sd
+	density := math.Exp(-z*z/2) / math.Sqrt(2*math.Pi)
+	return sd * max(z*normalCDF(z)+density, 0)
+}

@@ -1,0 +1,196 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"gonum.org/v1/gonum/diff/fd"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/space"
+)
+
+// mixedSpace has ordinal dimensions and a nominal one.
+func mixedSpace(t testing.TB) *space.Space {
+	t.Helper()
+	s, err := space.New(space.Config{LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		evaluator.Training{}, peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// mixedView has n finished trials at random points with random scores.
+func mixedView(t testing.TB, n int) *view {
+	s := mixedSpace(t)
+	smallest, largest := s.ParamRange()
+	v := &view{space: s, reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest},
+		rng: newRand(1, 1), taken: map[string]bool{}}
+	for i := range n {
+		p := v.sparse()
+		v.taken[s.Key(p)] = true
+		v.finished = append(v.finished, Observation{Number: int64(i), Point: p, Params: s.Params(p), State: Complete,
+			Score: 0.6 + 0.03*float64(p[0]) - 0.01*float64(p[3]) + 0.02*v.rng.NormFloat64()})
+	}
+	return v
+}
+
+func TestFitGradientIsThatOfTheLoss(t *testing.T) {
+	v := mixedView(t, 25)
+	points := make([]space.Point, len(v.finished))
+	y := mat.NewVecDense(len(points), nil)
+	for i, o := range v.finished {
+		points[i] = o.Point
+		y.SetVec(i, (o.Score-0.65)/0.05)
+	}
+	f := newFeatures(v.space)
+	r := &regression{features: f, x: f.encode(points), y: y}
+	for range 5 {
+		theta := make([]float64, len(r.priors()))
+		for i, prior := range r.priors() {
+			theta[i] = prior.mean + 0.5*prior.sd*v.rng.NormFloat64()
+		}
+		got := make([]float64, len(theta))
+		r.loss(theta, got)
+		scratch := make([]float64, len(theta))
+		want := fd.Gradient(nil, func(x []float64) float64 { return r.loss(x, scratch) }, theta, &fd.Settings{Formula: fd.Central, Step: 1e-5})
+		if !floats.EqualApprox(got, want, 1e-4) {
+			t.Errorf("gradient\n%v, by finite differences\n%v", got, want)
+		}
+	}
+}
+
+func TestImprovementAgreesWithMonteCarlo(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	reference := Reference{Chance: 0, MinParams: 1, MaxParams: 1_000_000}
+	for range 20 {
+		front := make([]Outcome, rng.IntN(8))
+		costs, scores := make([]float64, len(front)), make([]float64, len(front))
+		for i := range front {
+			front[i] = Outcome{Number: int64(i), Params: int64(math.Pow(10, 6*rng.Float64())), Score: rng.Float64() - 0.1}
+			costs[i], scores[i] = reference.cost(front[i].Params), front[i].Score
+		}
+		candidate := Outcome{Number: -1, Params: int64(math.Pow(10, 6*rng.Float64()))}
+		mean, sd := rng.Float64(), 0.02+0.3*rng.Float64()
+		got := newStaircase(costs, scores, 0).improvement(reference.cost(candidate.Params), mean, sd)
+
+		const draws = 20_000
+		before, want, squares := Hypervolume(front, reference), 0.0, 0.0
+		for range draws {
+			candidate.Score = mean + sd*rng.NormFloat64()
+			growth := Hypervolume(append(front[:len(front):len(front)], candidate), reference) - before
+			want += growth / draws
+			squares += growth * growth / draws
+		}
+		if standardError := math.Sqrt((squares - want*want) / draws); math.Abs(got-want) > 4.5*standardError+1e-9 {
+			t.Errorf("expected improvement %.6f, by simulation %.6f ± %.6f", got, want, standardError)
+		}
+	}
+}
+
+func TestExcessKeepsRelativePrecisionInTheTail(t *testing.T) {
+	for _, c := range []struct{ z, want float64 }{ // by mpmath with 40 digits
+		{0, 0.39894228040143268},
+		{-5, 5.3461655338328150e-8},
+		{-30, 1.6319567340914012e-199},
+	} {
+		if got := excess(c.z, 1, 0); math.Abs(got/c.want-1) > 1e-8 {
+			t.Errorf("at %g: %g, want %g", c.z, got, c.want)
+		}
+	}
+}
+
+// Sampled outcomes must have the mean and the covariance of the posterior, with running trials, whose
+// scores are not known, beside finished ones.
+func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
+	v := mixedView(t, 6)
+	points := make([]space.Point, len(v.finished))
+	for i, o := range v.finished {
+		points[i] = o.Point
+	}
+	const observed = 4
+	y := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0})
+	f := newFeatures(v.space)
+	s := &sampledFronts{view: v, features: f, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
+	floats.AddConst(0.7, s.kernel.inverse)
+	encoded := f.encode(points)
+
+	const repeats = 2000
+	n := len(points)
+	mean, second := mat.NewVecDense(n, nil), mat.NewSymDense(n, nil)
+	for range repeats {
+		outcomes, err := s.sample(encoded, y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range gpFronts {
+			mean.AddScaledVec(mean, 1.0/(repeats*gpFronts), outcomes.ColView(c))
+			second.SymRankOne(second, 1.0/(repeats*gpFronts), outcomes.ColView(c))
+		}
+	}
+
+	all := s.kernel.between(s.known, s.known, nil)
+	known := all.Slice(0, observed, 0, observed).(*mat.Dense)
+	cross := all.Slice(0, n, 0, observed).(*mat.Dense)
+	var solved mat.VecDense
+	var reduction, wantMean, wantCovariance mat.Dense
+	noisy := symmetric(known, s.kernel.noise)
+	if err := solved.SolveVec(noisy, y); err != nil {
+		t.Fatal(err)
+	}
+	wantMean.Mul(cross, &solved)
+	if err := reduction.Solve(noisy, cross.T()); err != nil {
+		t.Fatal(err)
+	}
+	wantCovariance.Mul(cross, &reduction)
+	wantCovariance.Sub(all, &wantCovariance)
+	for i := range n {
+		if got, want := mean.AtVec(i), wantMean.At(i, 0); math.Abs(got-want) > 0.02 {
+			t.Errorf("mean of trial %d: %.4f, want %.4f", i, got, want)
+		}
+		for j := range n {
+			got, want := second.At(i, j)-mean.AtVec(i)*mean.AtVec(j), wantCovariance.At(i, j)
+			if math.Abs(got-want) > 0.03 {
+				t.Errorf("covariance of trials %d and %d: %.4f, want %.4f", i, j, got, want)
+			}
+		}
+	}
+}
+
+// A trial cannot improve on itself: the fronts know its outcome, even while it runs.
+func TestTrialsDoNotImproveOnThemselves(t *testing.T) {
+	v := mixedView(t, 30)
+	running := v.finished[29]
+	v.finished, v.running = v.finished[:29], []Observation{running}
+	s, err := v.sampleFronts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := v.sparse()
+	for !v.free(free) {
+		free = v.sparse()
+	}
+	values := s.improvements([]space.Point{v.finished[0].Point, running.Point, free})
+	if values[0] > 1e-3 || values[1] > 1e-3 || values[2] < 1e-3 {
+		t.Errorf("improvement of a finished trial %g, of a running one %g, of a new point %g", values[0], values[1], values[2])
+	}
+}
+
+func TestGPSaysWhyTPEProposes(t *testing.T) {
+	v := mixedView(t, 10)
+	for i := range v.finished {
+		v.finished[i].Score = 0.7
+	}
+	got, err := gpSampler{}.propose(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "in place of gp: all scores are equal"; got.Sampler != "tpe" || got.Reason != want {
+		t.Errorf("%s, %q; want tpe, %q", got.Sampler, got.Reason, want)
+	}
+}
