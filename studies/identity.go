@@ -56,8 +56,12 @@ func (e *IdentityError) Error() string {
 	return fmt.Sprintf("study %s was started with other inputs, its scores would not be comparable:\n  %s", e.Study, strings.Join(e.Changes, "\n  "))
 }
 
-// compare reports how the inputs of a continued study differ.
-func (i Identity) compare(study string, now Identity) error {
+// ReadConfig reads the study file as it was when the study started.
+func (r *Record) ReadConfig() (*Config, error) { return ParseConfig(r.Path, []byte(r.Config)) }
+
+// Check reports how the inputs differ from those that the study was started with, as an *IdentityError.
+func (r *Record) Check(config *Config, inputs *Inputs) error {
+	now := config.identity(inputs)
 	var changes []string
 	brief := func(s string) string {
 		if len(s) == 64 && !strings.ContainsAny(s, " {") { // a hash says only that it differs
@@ -66,12 +70,12 @@ func (i Identity) compare(study string, now Identity) error {
 		return s
 	}
 	for _, key := range slices.Sorted(maps.Keys(now)) {
-		if i[key] != now[key] {
-			changes = append(changes, fmt.Sprintf("%s: %s → %s", key, brief(i[key]), brief(now[key])))
+		if r.Identity[key] != now[key] {
+			changes = append(changes, fmt.Sprintf("%s: %s → %s", key, brief(r.Identity[key]), brief(now[key])))
 		}
 	}
 	if changes == nil {
 		return nil
 	}
-	return &IdentityError{Study: study, Changes: changes}
+	return &IdentityError{Study: r.Name, Changes: changes}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,6 @@ type Study struct {
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
 // error is an *IdentityError if the stored study had other inputs.
 func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
-	identity := config.identity(inputs)
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
 	s := &Study{store: store, config: config, inputs: inputs}
@@ -50,13 +50,13 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 	s.record, err = store.Study(ctx, config.Study)
 	switch {
 	case errors.Is(err, ErrNoStudy):
-		s.record = &Record{Name: config.Study, Created: time.Now(), Config: strings.Join(config.file.lines, "\n"), Identity: identity,
+		s.record = &Record{Name: config.Study, Created: time.Now(), Path: config.resolve(filepath.Base(config.path)), Config: strings.Join(config.file.lines, "\n"), Identity: config.identity(inputs),
 			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
 	case err != nil:
 		return nil, err
 	default:
 		s.continued = true
-		if err := s.record.Identity.compare(config.Study, identity); err != nil {
+		if err := s.record.Check(config, inputs); err != nil {
 			return nil, err
 		}
 	}

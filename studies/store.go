@@ -176,8 +176,8 @@ func marshal(v any) string {
 // create stores a new study; the name must be free.
 func (s *Store) create(ctx context.Context, r *Record) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.Exec(`INSERT INTO studies (name, created, config, identity, metric, geometry, reference, seed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Config, marshal(r.Identity), r.Metric,
+		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
 			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed))
 		if err != nil {
 			return err
@@ -188,13 +188,13 @@ func (s *Store) create(ctx context.Context, r *Record) error {
 	return s.problem("writing", err)
 }
 
-const recordColumns = "id, name, created, config, identity, metric, geometry, reference, seed"
+const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed"
 
 func scanRecord(row interface{ Scan(...any) error }) (*Record, error) {
 	var r Record
 	var created, seed int64
 	var identity, geometry, reference string
-	if err := row.Scan(&r.id, &r.Name, &created, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed); err != nil {
+	if err := row.Scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed); err != nil {
 		return nil, err
 	}
 	r.Created, r.Seed = time.Unix(created, 0), uint64(seed)

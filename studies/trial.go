@@ -56,6 +56,7 @@ type Record struct {
 	id        int64
 	Name      string
 	Created   time.Time
+	Path      string // of the study file, absolute
 	Config    string // the study file at the start
 	Identity  Identity
 	Metric    string

@@ -3,6 +3,7 @@ CREATE TABLE studies (
     id          INTEGER PRIMARY KEY,
     name        TEXT    NOT NULL UNIQUE,
     created     INTEGER NOT NULL,           -- Unix seconds, as every time
+    path        TEXT    NOT NULL,           -- of the study file, absolute
     config      TEXT    NOT NULL,           -- the study file at the start
     identity    TEXT    NOT NULL,           -- JSON object
     metric      TEXT    NOT NULL,
