@@ -1,15 +1,11 @@
 package studies
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -20,301 +16,329 @@ import (
 	"peftsearch/space"
 )
 
-// Config is a study file. The tags are its documentation: yaml is the key, doc the meaning, default
-// the value of a key that is left out (in parentheses if it is worked out later), example what the
-// template shows for a key that must be given. A list that is left out is nil in its Go form until
-// ReadConfig or package space gives it its default.
+// Config is a study file. The tags are the single source of its keys: yaml names a key, doc says what
+// it means, default is its value when it is left out (a key without one is required; one in words is
+// filled in later). Template and documentation are generated from them.
 type Config struct {
-	Study       string          `yaml:"study" example:"my-study" doc:"name of the study in the database: letters, digits, '.', '_' and '-'"`
-	Model       ModelConfig     `yaml:"model" doc:"the pretrained model"`
-	Task        TaskConfig      `yaml:"task" doc:"the data and how predictions are scored"`
-	Space       space.Config    `yaml:"space" doc:"the plans to choose from"`
-	Training    TrainingConfig  `yaml:"training" doc:"how every plan is trained (AdamW)"`
-	Budget      BudgetConfig    `yaml:"budget" doc:"how much is trained"`
-	Search      SearchConfig    `yaml:"search" doc:"how plans are proposed"`
-	Evaluator   EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run; may be changed while a study goes on"`
-	Baselines   []string        `yaml:"baselines" default:"head" doc:"plans from the literature to run first: head (only the head is trained), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam, full (fine-tuning of all weights)"`
-	MaxFailures float64         `yaml:"max_failures" default:"0.3" doc:"stop when more than this share of the trials of a run has failed, 0 to 1; looked at from the fifth trial on"`
+	Study     string          `yaml:"study" doc:"name of the study, unique in its database"`
+	Model     ModelConfig     `yaml:"model" doc:"the pretrained model"`
+	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored"`
+	Space     space.Config    `yaml:"space" doc:"what the search may choose; see also training"`
+	Training  TrainingConfig  `yaml:"training" doc:"how every plan is trained"`
+	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
+	Search    SearchConfig    `yaml:"search" doc:"how plans are proposed"`
+	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run; does not change their meaning"`
+	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first: head (only the head), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam"`
 
-	source source
+	path string // of the file
+	file *document
 }
 
-// ModelConfig is the section `model`.
+// ModelConfig is the section model.
 type ModelConfig struct {
-	Path string         `yaml:"path" example:"models/all-MiniLM-L6-v2" doc:"Hugging Face directory of a BERT or RoBERTa (config.json, model.safetensors, tokenizer files)"`
-	Head evaluator.Head `yaml:"head" default:"linear" doc:"head on the first token: linear, or dense (dense, tanh, linear)"`
+	Path string         `yaml:"path" doc:"Hugging Face directory: config.json, model.safetensors, tokenizer; relative to this file"`
+	Head evaluator.Head `yaml:"head" default:"linear" doc:"what is put on the first token: linear, or dense (dense, tanh, linear)"`
 }
 
-// TaskConfig is the section `task`.
+// TaskConfig is the section task.
 type TaskConfig struct {
-	Kind        data.Kind     `yaml:"kind" example:"classification" doc:"classification or regression"`
-	Metric      data.Metric   `yaml:"metric" default:"(accuracy, or spearman for regression)" doc:"dev score that is maximised: accuracy, f1, f1_macro, mcc; pearson, spearman"`
-	Train       string        `yaml:"train" example:"data/train.tsv" doc:"file with the training rows: .tsv, .csv or .jsonl"`
-	Dev         string        `yaml:"dev" default:"" doc:"file with the dev rows, on which plans are compared; without one, dev_share of train"`
-	Test        string        `yaml:"test" default:"" doc:"file with the test rows, which the search never sees; without one, test_share of train"`
-	Columns     ColumnsConfig `yaml:"columns" doc:"columns by name, or #1, #2, … in files without a header"`
-	TestColumns ColumnsConfig `yaml:"test_columns" optional:"true" doc:"columns of the test file, if they differ"`
-	Labels      []string      `yaml:"labels" default:"(the sorted labels of the training rows)" doc:"class names in the order of the outputs"`
-	DevShare    float64       `yaml:"dev_share" default:"0.1" doc:"share of train that becomes dev if there is no file, 0 to 0.5"`
-	TestShare   float64       `yaml:"test_share" default:"0.1" doc:"share of train that becomes test if there is no file, 0 to 0.5"`
-	SplitSeed   uint64        `yaml:"split_seed" default:"0" doc:"seed of these splits"`
-	MaxLength   int           `yaml:"max_length" default:"128" doc:"longest input in tokens; longer ones are truncated"`
+	Kind        data.Kind   `yaml:"kind" doc:"classification or regression"`
+	Metric      data.Metric `yaml:"metric" default:"accuracy, or spearman for regression" doc:"the score: accuracy, f1, f1_macro, mcc; spearman, pearson"`
+	Train       string      `yaml:"train" doc:"training rows: a .tsv, .csv or .jsonl file, relative to this file"`
+	Dev         string      `yaml:"dev" default:"carved out of train" doc:"rows that trials are scored on"`
+	Test        string      `yaml:"test" default:"carved out of train" doc:"rows for the last word: train and confirm report them, the search never sees them"`
+	Columns     Columns     `yaml:"columns" doc:"where the fields stand: a name of the header, or \"#1\" for the first column of a file without one"`
+	TestColumns Columns     `yaml:"test_columns" default:"columns" doc:"the same for a test file with other columns"`
+	Labels      []string    `yaml:"labels" default:"those of the training rows, sorted" doc:"classes in the order of the outputs"`
+	DevShare    float64     `yaml:"dev_share" default:"0.1" doc:"share of train that becomes dev when there is no file"`
+	TestShare   float64     `yaml:"test_share" default:"0.1" doc:"share of train that becomes test when there is no file"`
+	SplitSeed   uint64      `yaml:"split_seed" default:"0" doc:"seed of the carving"`
+	MaxLength   int         `yaml:"max_length" default:"128" doc:"longest input in tokens; the longer sentence of a pair is cut first"`
 }
 
-// ColumnsConfig maps the columns of a file.
-type ColumnsConfig struct {
-	Text     string `yaml:"text" example:"sentence" doc:"the text, or the first of two"`
-	TextPair string `yaml:"text_pair" default:"" doc:"the second text; empty for single sentences"`
-	Label    string `yaml:"label" example:"label" doc:"the label: a class name, or a number for regression"`
+// Columns is a column mapping in the study file.
+type Columns struct {
+	Text     string `yaml:"text" default:"" doc:"the sentence, or the first of a pair"`
+	TextPair string `yaml:"text_pair" default:"" doc:"the second sentence of a pair"`
+	Label    string `yaml:"label" default:"" doc:"the class or the number"`
 }
 
-// TrainingConfig is the section `training`.
+// TrainingConfig is the section training.
 type TrainingConfig struct {
-	LearningRate float64            `yaml:"learning_rate" default:"0.001" doc:"peak learning rate, above 0"`
-	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"learning rate after the warm-up: linear, cosine, constant"`
-	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.06" doc:"share of the steps with a rising learning rate, 0 to 1"`
-	WeightDecay  float64            `yaml:"weight_decay" default:"0.01" doc:"decoupled weight decay, not on biases; 0 to 1"`
+	LearningRate float64            `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it"`
+	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
+	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
+	WeightDecay  float64            `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
 	BatchSize    int                `yaml:"batch_size" default:"32" doc:"examples per step"`
-	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"gradients are scaled down to this norm; 0 means never"`
+	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
 	PrefixMLP    int                `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
-	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone, below 1"`
+	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
 }
 
-// BudgetConfig is the section `budget`.
+// BudgetConfig is the section budget.
 type BudgetConfig struct {
-	Trials    int64     `yaml:"trials" default:"50" doc:"trials of the study, baselines included; may be raised later to go on"`
-	Epochs    float64   `yaml:"epochs" default:"3" doc:"passes over the training rows in one trial; 0.5 is half of them"`
-	TrainRows int       `yaml:"train_rows" default:"0" doc:"train on a random subset of so many rows; 0 means all"`
-	Rungs     []float64 `yaml:"rungs" default:"0.25, 0.5, 0.75, 1" doc:"dev evaluations of a trial, as ascending shares of its budget that end in 1"`
-	Patience  int       `yaml:"patience" default:"0" doc:"end a trial after so many rungs without a better score; 0 means never"`
+	Trials      int       `yaml:"trials" default:"100" doc:"trials of the study, baselines included; raise it to continue a finished study"`
+	Epochs      float64   `yaml:"epochs" default:"3" doc:"passes over the training rows in a trial; 0.5 is half of one"`
+	TrainRows   int       `yaml:"train_rows" default:"0" doc:"train on a fixed random subset of so many rows; 0 is all"`
+	Rungs       []float64 `yaml:"rungs" default:"[0.25, 0.5, 0.75, 1]" doc:"when a trial is scored on dev, as shares of its budget, ending in 1; the best counts"`
+	Patience    int       `yaml:"patience" default:"0" doc:"stop a trial after so many rungs without a better score; 0 never"`
+	MaxFailures float64   `yaml:"max_failures" default:"0.3" doc:"stop the search when more than this share of the trials failed (from the fifth trial on)"`
+	Train       Full      `yaml:"train" doc:"the budget of peftsearch train, which trains one plan in full"`
 }
 
-// SearchConfig is the section `search`.
+// Full is the section budget.train.
+type Full struct {
+	Epochs   float64 `yaml:"epochs" default:"10" doc:"most passes over all training rows"`
+	Patience int     `yaml:"patience" default:"3" doc:"stop after so many epochs without a better dev score; 0 never"`
+}
+
+// SearchConfig is the section search.
 type SearchConfig struct {
-	Sampler string `yaml:"sampler" default:"auto" doc:"how plans are proposed: auto, gp, tpe, random"`
-	Seed    uint64 `yaml:"seed" default:"0" doc:"seed of the whole study, below 2^53"`
+	Sampler string `yaml:"sampler" default:"auto" doc:"auto, tpe or random"`
+	Seed    uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
 	Initial int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space"`
 }
 
-// EvaluatorConfig is the section `evaluator`.
+// EvaluatorConfig is the section evaluator.
 type EvaluatorConfig struct {
-	Workers     int      `yaml:"workers" default:"1" doc:"trials that run at the same time, each in its own process"`
+	Workers     int      `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own"`
+	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
 	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
-	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: auto, float32, bfloat16"`
-	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 divides the cores among the workers"`
-	CacheMemory int64    `yaml:"cache_memory" default:"1024" doc:"MiB of each worker for hidden states of frozen layers; 0 keeps none"`
-	Command     []string `yaml:"command" default:"(peftsearch-worker)" doc:"program and arguments of a trainer of your own that speaks the worker protocol"`
-	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try things out"`
+	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
+	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute; 0 turns the cache off"`
+	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments; empty is peftsearch-worker"`
+	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands"`
 }
 
-// BaselineFull is the baseline that trains every weight of the backbone. The others are peft's presets.
-const BaselineFull = "full"
-
-// ReadConfig reads a study file. Relative paths in it are relative to its directory. Every mistake of
-// the file is in the error, which is a ConfigErrors.
+// ReadConfig reads a study file. The error joins one *ConfigError for every mistake in it.
 func ReadConfig(path string) (*Config, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("study file: %w", err)
+		return nil, &ConfigError{File: path, Message: fileProblem(err), Hint: "peftsearch init writes a study file to start from"}
 	}
-	return ParseConfig(path, content)
-}
-
-// ParseConfig is ReadConfig with the content of the file at path.
-func ParseConfig(path string, content []byte) (*Config, error) {
-	c := &Config{source: newSource(path, content)}
-	setDefaults(c)
-	c.source.decode(c)
-	if c.source.syntax {
-		return nil, c.source.errs
-	}
-	if c.Task.Metric == "" && len(data.Metrics[c.Task.Kind]) > 0 {
-		c.Task.Metric = data.Metrics[c.Task.Kind][0]
-	}
-	if c.Budget.Rungs == nil {
-		c.Budget.Rungs = []float64{0.25, 0.5, 0.75, 1}
-	}
-	if c.Baselines == nil {
-		c.Baselines = []string{"head"}
-	}
-	c.validate()
-	if len(c.source.errs) > 0 {
-		return nil, c.source.sorted()
+	c, err := ParseConfig(path, content)
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-var (
-	studyName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-	deviceName = regexp.MustCompile(`^(cpu|cuda(:[0-9]+)?)$`)
-)
+// ParseConfig reads a study file's content; path locates it for messages and relative paths.
+func ParseConfig(path string, content []byte) (*Config, error) {
+	c := &Config{path: path}
+	var errs []error
+	c.file, errs = decodeDocument(path, content, c)
+	if c.file != nil {
+		errs = append(errs, c.validate()...)
+	}
+	if len(errs) > 0 {
+		slices.SortStableFunc(errs, byPosition)
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
 
-// validate reports mistakes in the values. Those of package space need the model and come later.
-func (c *Config) validate() {
-	check := func(ok bool, key, format string, args ...any) {
-		if !ok {
-			c.source.fail(key, fmt.Sprintf(format, args...))
+func fileProblem(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "there is no such file"
+	}
+	return err.Error()
+}
+
+// validate checks what can be checked without opening the model and the data.
+func (c *Config) validate() []error {
+	var errs []error
+	fail := func(key, hint, format string, args ...any) {
+		errs = append(errs, c.file.errorAt(key, hint, format, args...))
+	}
+	oneOf := func(key string, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			fail(key, nearest(value, allowed), "%q: must be one of %s", value, strings.Join(allowed, ", "))
 		}
 	}
 	within := func(key string, value, low, high float64) {
-		check(value >= low && value <= high, key, "%g: must be from %g to %g", value, low, high)
+		if !(value >= low && value <= high) {
+			fail(key, "", "%g: must be between %g and %g", value, low, high)
+		}
 	}
-	positive := func(key string, value, high float64) {
-		check(value > 0 && value <= high, key, "%g: must be above 0 and at most %g", value, high)
+	if strings.ContainsAny(c.Study, "/\n") {
+		fail("study", "", "%q: a name has no slash and no line break", c.Study)
 	}
-
-	if c.Study == "" {
-		check(false, "study", "missing: give the study a name")
-	} else {
-		check(studyName.MatchString(c.Study), "study", "%q: must be letters, digits, '.', '_' and '-', at most 100", c.Study)
+	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
+	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
+		c.Task.Metric = data.Metrics[c.Task.Kind][0]
 	}
-	check(c.Model.Head == evaluator.HeadLinear || c.Model.Head == evaluator.HeadDense, "model.head", "%q: must be linear or dense", c.Model.Head)
-
-	if c.Model.Path == "" {
-		check(false, "model.path", "missing: name the directory of a Hugging Face checkpoint")
-	} else if info, err := os.Stat(c.resolve(c.Model.Path)); err != nil || !info.IsDir() {
-		check(false, "model.path", "%s is not a directory: download the checkpoint there, or correct the path", c.resolve(c.Model.Path))
+	if !c.file.failed("task") {
+		if err := c.task().Validate(); err != nil {
+			for _, problem := range flatten(err) {
+				key, _, _ := strings.Cut(problem.Error(), " ")
+				errs = append(errs, c.file.errorAt("task."+strings.TrimSuffix(key, ":"), "", "%v", problem))
+			}
+		}
 	}
-	c.validateTask()
-
 	t := c.Training
-	positive("training.learning_rate", t.LearningRate, 1)
-	check(slices.Contains(evaluator.Schedules, t.Schedule), "training.schedule", "%q: must be one of %v", t.Schedule, evaluator.Schedules)
+	within("training.learning_rate", t.LearningRate, 1e-12, 1)
+	oneOf("training.schedule", string(t.Schedule), labels(evaluator.Schedules)...)
 	within("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	within("training.weight_decay", t.WeightDecay, 0, 1)
-	within("training.batch_size", float64(t.BatchSize), 1, 65536)
-	within("training.max_grad_norm", t.MaxGradNorm, 0, 1e6)
-	within("training.prefix_mlp", float64(t.PrefixMLP), 0, 65536)
-	check(t.Dropout >= 0 && t.Dropout < 1, "training.dropout", "%g: must be from 0 to below 1", t.Dropout)
-
+	within("training.batch_size", float64(t.BatchSize), 1, 1<<16)
+	within("training.max_grad_norm", t.MaxGradNorm, 0, 1e9)
+	within("training.prefix_mlp", float64(t.PrefixMLP), 0, 1<<16)
+	within("training.dropout", t.Dropout, 0, 0.9)
 	b := c.Budget
-	within("budget.trials", float64(b.Trials), 1, 1e6)
-	positive("budget.epochs", b.Epochs, 1e4)
-	within("budget.train_rows", float64(b.TrainRows), 0, math.MaxInt32)
-	within("budget.patience", float64(b.Patience), 0, 1e6)
-	ascending := len(b.Rungs) > 0 && b.Rungs[0] > 0 && b.Rungs[len(b.Rungs)-1] == 1
-	for i := 1; i < len(b.Rungs); i++ {
-		ascending = ascending && b.Rungs[i] > b.Rungs[i-1]
+	within("budget.trials", float64(b.Trials), 1, 1e7)
+	within("budget.epochs", b.Epochs, 1e-6, 1e6)
+	within("budget.train_rows", float64(b.TrainRows), 0, 1e12)
+	if n := len(b.Rungs); n == 0 || b.Rungs[n-1] != 1 || b.Rungs[0] <= 0 || !slices.IsSorted(b.Rungs) {
+		fail("budget.rungs", "", "%v: must be ascending shares above 0 that end in 1", b.Rungs)
 	}
-	check(ascending, "budget.rungs", "%v: must be ascending shares above 0 that end in 1", b.Rungs)
-
-	check(slices.Contains(search.Samplers(), c.Search.Sampler), "search.sampler", "%q: must be one of %v", c.Search.Sampler, search.Samplers())
-	check(c.Search.Seed < maxSeed, "search.seed", "%d: must be below 2^53", c.Search.Seed)
+	within("budget.patience", float64(b.Patience), 0, 1e6)
+	within("budget.max_failures", b.MaxFailures, 0, 1)
+	within("budget.train.epochs", b.Train.Epochs, 1e-6, 1e6)
+	within("budget.train.patience", float64(b.Train.Patience), 0, 1e6)
+	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
-
 	e := c.Evaluator
 	within("evaluator.workers", float64(e.Workers), 1, 1024)
-	check(deviceName.MatchString(e.Device), "evaluator.device", "%q: must be cpu, cuda or cuda:N", e.Device)
-	check(slices.Contains([]string{"auto", "float32", "bfloat16"}, e.Precision), "evaluator.precision", "%q: must be auto, float32 or bfloat16", e.Precision)
-	within("evaluator.threads", float64(e.Threads), 0, 4096)
-	within("evaluator.cache_memory", float64(e.CacheMemory), 0, 1<<30)
-
-	known := append(peft.Presets(), BaselineFull)
+	within("evaluator.threads", float64(e.Threads), 0, 1024)
+	oneOf("evaluator.precision", e.Precision, "auto", "float32", "bfloat16")
+	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
+	if e.Analytic && len(e.Command) > 0 {
+		fail("evaluator.analytic", "", "analytic and command exclude each other")
+	}
 	for i, name := range c.Baselines {
-		check(slices.Contains(known, name), "baselines", "%q: must be one of %v", name, known)
-		check(!slices.Contains(c.Baselines[:i], name), "baselines", "%q stands twice", name)
-	}
-	within("max_failures", c.MaxFailures, 0, 1)
-}
-
-func (c *Config) validateTask() {
-	t := c.Task
-	if t.Columns.Text == "" {
-		c.source.fail("task.columns.text", "missing: name the column of the text")
-	}
-	if t.Columns.Label == "" {
-		c.source.fail("task.columns.label", "missing: name the column of the label")
-	}
-	for _, file := range []struct{ key, path string }{{"task.train", t.Train}, {"task.dev", t.Dev}, {"task.test", t.Test}} {
-		if file.path == "" {
-			continue
+		if !slices.Contains(peft.Presets(), name) {
+			fail("baselines", nearest(name, peft.Presets()), "%q: must be one of %s", name, strings.Join(peft.Presets(), ", "))
+		} else if slices.Contains(c.Baselines[:i], name) {
+			fail("baselines", "", "%q stands twice", name)
 		}
-		switch info, err := os.Stat(c.resolve(file.path)); {
-		case errors.Is(err, fs.ErrNotExist):
-			c.source.fail(file.key, fmt.Sprintf("file %s does not exist", c.resolve(file.path)))
-		case err != nil:
-			c.source.fail(file.key, err.Error())
-		case info.IsDir():
-			c.source.fail(file.key, fmt.Sprintf("%s is a directory: name a .tsv, .csv or .jsonl file", c.resolve(file.path)))
-		}
-	}
-	// Package data begins each message with the key.
-	for _, err := range split(c.DataTask().Validate()) {
-		key, _, _ := strings.Cut(err.Error(), " ")
-		key = strings.TrimSuffix(key, ":")
-		if key == "columns" { // reported above, column by column
-			continue
-		}
-		message := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(err.Error(), key), ":"))
-		c.source.fail("task."+key, message)
-	}
-}
-
-// split takes apart what errors.Join has joined.
-func split(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	if err == nil {
-		return nil
-	}
-	return []error{err}
-}
-
-// located gives the mistakes that package space finds their places in the file.
-func (c *Config) located(err error) error {
-	var errs ConfigErrors
-	for _, e := range split(err) {
-		var mistake *space.KeyError
-		if !errors.As(e, &mistake) {
-			return err
-		}
-		errs = append(errs, c.source.at(mistake.Key, mistake.Message))
 	}
 	return errs
 }
 
-// resolve makes a path of the file relative to the process.
+// flatten lists the parts of a joined error.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func labels[T ~string](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = string(v)
+	}
+	return out
+}
+
+// resolve makes a path of the study file absolute.
 func (c *Config) resolve(path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(filepath.Dir(c.source.path), path)
+	absolute, err := filepath.Abs(filepath.Join(filepath.Dir(c.path), path))
+	if err != nil {
+		return filepath.Join(filepath.Dir(c.path), path)
+	}
+	return absolute
 }
 
-// ModelDir is the checkpoint's directory.
-func (c *Config) ModelDir() string { return c.resolve(c.Model.Path) }
-
-// DataTask is the task in the form of package data, with resolved paths.
-func (c *Config) DataTask() data.Task {
+// task is the section task for package data.
+func (c *Config) task() data.Task {
 	t := c.Task
-	return data.Task{
-		Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
+	return data.Task{Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
 		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
-		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, MaxLength: t.MaxLength,
-	}
+		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, MaxLength: t.MaxLength}
 }
 
-// EvaluatorTraining is the section `training` in the form of package evaluator.
-func (c *Config) EvaluatorTraining() evaluator.Training {
+func (c *Config) training() evaluator.Training {
 	t := c.Training
-	return evaluator.Training{
-		LearningRate: t.LearningRate, Schedule: t.Schedule, WarmupRatio: t.WarmupRatio, WeightDecay: t.WeightDecay,
-		BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm, PrefixMLP: t.PrefixMLP, Dropout: t.Dropout,
-	}
+	return evaluator.Training{LearningRate: t.LearningRate, Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
+		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm, PrefixMLP: t.PrefixMLP, Dropout: t.Dropout}
 }
 
-// EvaluatorBudget is the budget of one trial.
-func (c *Config) EvaluatorBudget() evaluator.Budget {
+// TrialBudget is the budget of a trial.
+func (c *Config) TrialBudget() evaluator.Budget {
 	b := c.Budget
 	return evaluator.Budget{Epochs: b.Epochs, TrainRows: b.TrainRows, Rungs: b.Rungs, Patience: b.Patience}
 }
 
-// Hello is what a worker of the study is told first.
-func (c *Config) Hello() evaluator.Hello {
+// FullBudget is the budget of full training: all rows, a rung after every epoch.
+func (c *Config) FullBudget() evaluator.Budget {
+	full := c.Budget.Train
+	budget := evaluator.Budget{Epochs: full.Epochs, Patience: full.Patience}
+	for epoch := 1.0; epoch < full.Epochs; epoch++ {
+		budget.Rungs = append(budget.Rungs, epoch/full.Epochs)
+	}
+	budget.Rungs = append(budget.Rungs, 1)
+	return budget
+}
+
+// Inputs is what a study file names, opened.
+type Inputs struct {
+	Model       string // directory
+	Geometry    peft.Geometry
+	Fingerprint evaluator.Fingerprint
+	Dataset     *data.Dataset
+	Space       *space.Space
+	Training    evaluator.Training // of plans outside the space; the space may search some of it
+}
+
+// Open opens the model, the data and the space. It reads all of them, and trains nothing. The error
+// joins every problem.
+func (c *Config) Open() (*Inputs, error) {
+	in := &Inputs{Model: c.resolve(c.Model.Path), Training: c.training()}
+	var errs []error
+	if err := c.openModel(in); err != nil {
+		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
+	} else if in.Space, err = space.New(c.Space, in.Training, in.Geometry); err != nil {
+		for _, problem := range flatten(err) {
+			var key *space.KeyError
+			if errors.As(problem, &key) {
+				errs = append(errs, c.file.errorAt(key.Key, "", "%s", key.Message))
+			} else {
+				errs = append(errs, problem)
+			}
+		}
+	}
+	var err error
+	if in.Dataset, err = data.Load(c.task()); err != nil {
+		errs = append(errs, c.file.errorAt("task", "", "%v", err))
+	} else {
+		in.Fingerprint.Data = in.Dataset.Fingerprint
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return in, nil
+}
+
+func (c *Config) openModel(in *Inputs) (err error) {
+	checkpoint, err := data.OpenCheckpoint(in.Model)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, checkpoint.Close()) }()
+	if limit := checkpoint.Config.MaxLength(); c.Task.MaxLength > limit {
+		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
+	}
+	if _, err := data.LoadTokenizer(in.Model); err != nil {
+		return err
+	}
+	in.Geometry = peft.GeometryOf(checkpoint)
+	in.Fingerprint.Model, err = checkpoint.Fingerprint()
+	return err
+}
+
+// Hello is the greeting for a worker of this study; cores are shared among the workers unless threads
+// are given.
+func (c *Config) Hello(cores int) evaluator.Hello {
 	e := c.Evaluator
-	threads := cmp.Or(e.Threads, max(1, runtime.NumCPU()/e.Workers))
-	return evaluator.Hello{Model: c.ModelDir(), Head: c.Model.Head, Task: c.DataTask(), Settings: evaluator.Settings{
-		Device: e.Device, Precision: e.Precision, Threads: threads, CacheMemory: e.CacheMemory << 20,
-	}}
+	threads := e.Threads
+	if threads == 0 {
+		threads = max(1, cores/e.Workers)
+	}
+	return evaluator.Hello{Model: c.resolve(c.Model.Path), Head: c.Model.Head, Task: c.task(), Settings: evaluator.Settings{
+		Device: e.Device, Precision: e.Precision, Threads: threads, CacheMemory: int64(e.CacheMemory * (1 << 30))}}
 }

@@ -1,7 +1,14 @@
-// Package studies is a study's life: its file ([ReadConfig]), its database ([Store]) and the loop that
-// asks, evaluates and records ([Study.Run]).
+// Package studies is a study's life: the study file ([Config]), the database ([Store]), and the loop
+// that runs trials ([Study.Run]).
 //
-// The database is the only state. A process that is killed at any moment loses at most the trials that
-// were running; they are run again under the same numbers, with the same points and seeds. With one
-// worker, a study that was stopped and continued equals an uninterrupted one bit for bit.
+//	config, err := studies.ReadConfig("study.yaml")
+//	inputs, err := config.Open()
+//	store, err := studies.OpenStore("studies.db")
+//	study, err := studies.Start(ctx, store, config, inputs)   // new, or continued
+//	status, err := study.Run(ctx, open, studies.RunOptions{})
+//
+// A trial is waiting, running, or has an outcome: complete, pruned or failed. Outcomes are written in
+// one transaction with the learning curve and the new front. A trial that was interrupted, in whatever
+// way, waits again and runs with the same number, plan and seed, so that with one worker an interrupted
+// search and an uninterrupted one are the same.
 package studies

@@ -1,166 +1,104 @@
 package studies
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
 )
 
-// field is a key of a section, with its documentation.
-type field struct {
-	reflect.StructField
-	key string
+// examples are the values that the template shows for required keys.
+var examples = map[string]string{
+	"study": "my-study", "model.path": "models/all-MiniLM-L6-v2", "task.kind": "classification",
+	"task.train": "train.tsv", "task.columns.text": "sentence", "task.columns.label": "label",
 }
 
-// fieldsOf lists the keys of a section in order.
-func fieldsOf(section reflect.Type) []field {
-	var fields []field
-	for f := range section.Fields() {
-		if key := f.Tag.Get("yaml"); key != "" {
-			fields = append(fields, field{f, key})
+// Template is a commented study file: required keys with an example, all others commented out with
+// their default. It is generated from the tags of Config.
+func Template() []byte {
+	var b bytes.Buffer
+	b.WriteString("# Study file of peftsearch. Keys in comments show their defaults.\n")
+	writeSection(&b, reflect.TypeFor[Config](), "", 0)
+	return b.Bytes()
+}
+
+func writeSection(b *bytes.Buffer, t reflect.Type, prefix string, depth int) {
+	indent := strings.Repeat("  ", depth)
+	for _, f := range keys(t, prefix) {
+		if depth == 0 {
+			b.WriteByte('\n')
+		}
+		if isSection(f.fieldType) {
+			fmt.Fprintf(b, "%s# %s\n%s%s:\n", indent, f.doc, indent, f.name)
+			writeSection(b, f.fieldType, f.path+".", depth+1)
+			continue
+		}
+		fmt.Fprintf(b, "%s# %s (%s)\n", indent, f.doc, f.typeName)
+		if example, ok := examples[f.path]; ok {
+			fmt.Fprintf(b, "%s%s: %s\n", indent, f.name, example)
+		} else {
+			fmt.Fprintf(b, "%s# %s: %s\n", indent, f.name, f.standard)
 		}
 	}
-	return fields
 }
 
-// walk visits every key below a section in order, sections before what is in them.
-func walk(section reflect.Value, path string, visit func(key string, f field, value reflect.Value)) {
-	for _, f := range fieldsOf(section.Type()) {
-		value, key := section.FieldByIndex(f.Index), joinKey(path, f.key)
-		visit(key, f, value)
-		if value.Kind() == reflect.Struct {
-			walk(value, key, visit)
+// Reference is docs/reference/config.md, generated from the tags of Config.
+func Reference() []byte {
+	var b bytes.Buffer
+	b.WriteString("# Study file\n\nYAML. `peftsearch init` writes one with every key. Paths are relative to the file. Unknown keys are errors.\n\n")
+	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
+	var walk func(t reflect.Type, prefix string)
+	walk = func(t reflect.Type, prefix string) {
+		for _, f := range keys(t, prefix) {
+			if isSection(f.fieldType) {
+				fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", f.path, f.doc)
+				walk(f.fieldType, f.path+".")
+				continue
+			}
+			standard := "*required*"
+			if f.optional {
+				standard = f.standard
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.path, f.typeName, standard, f.doc)
 		}
 	}
+	walk(reflect.TypeFor[Config](), "")
+	return b.Bytes()
 }
 
-// required reports a key that has no default.
-func (f field) required() bool { return f.Tag.Get("example") != "" }
-
-// derived reports a default that is worked out later, which a study file cannot say. Lists are among
-// them, since nil stands for their default.
-func (f field) derived() bool {
-	return f.Type.Kind() == reflect.Slice || strings.HasPrefix(f.Tag.Get("default"), "(")
+// key is one key of the study file, as its tags describe it.
+type key struct {
+	name, path, doc, standard, typeName string
+	optional                            bool
+	fieldType                           reflect.Type
 }
 
-// setDefaults fills in the default of every key that has a plain one.
-func setDefaults(c *Config) {
-	walk(reflect.ValueOf(c).Elem(), "", func(key string, f field, value reflect.Value) {
-		if f.Type.Kind() == reflect.Struct || f.derived() || f.required() {
-			return
+func keys(t reflect.Type, prefix string) []key {
+	var out []key
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := fieldKey(f)
+		if name == "" {
+			continue
 		}
-		if message := setScalar(value, f.Tag.Get("default")); message != "" {
-			panic(fmt.Sprintf("studies: the default of %s %s", key, message))
-		}
-	})
+		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type), fieldType: f.Type}
+		k.standard, k.optional = f.Tag.Lookup("default")
+		out = append(out, k)
+	}
+	return out
 }
-
-// typeName is the type of a key in words.
-func (f field) typeName() string { return typeName(f.Type) }
 
 func typeName(t reflect.Type) string {
 	switch t.Kind() {
+	case reflect.Slice:
+		return "list of " + typeName(t.Elem())
 	case reflect.String:
 		return "text"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Float64:
 		return "number"
-	case reflect.Slice:
-		return "list of " + map[reflect.Kind]string{reflect.String: "texts", reflect.Int: "whole numbers", reflect.Float64: "numbers"}[t.Elem().Kind()]
-	case reflect.Struct:
-		return "section"
 	default:
-		return "whole number"
+		return "integer"
 	}
-}
-
-// WriteTemplate writes a study file with every key, its meaning, type and default. What must be given
-// has an example; a default that depends on other things is commented out.
-func WriteTemplate(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	fmt.Fprintln(b, "# A study of peftsearch. Change what is marked (required); everything else shows its default.")
-	fmt.Fprintln(b, "# Relative paths are relative to this file.")
-	optional := "" // a section that is commented out as a whole
-	walk(reflect.ValueOf(Config{}), "", func(key string, f field, _ reflect.Value) {
-		depth := strings.Count(key, ".")
-		indent := strings.Repeat("  ", depth)
-		if depth == 0 {
-			fmt.Fprintln(b)
-		}
-		if optional != "" && !strings.HasPrefix(key, optional+".") {
-			optional = ""
-		}
-		doc := f.Tag.Get("doc")
-		if f.Type.Kind() == reflect.Struct {
-			mark := ""
-			if f.Tag.Get("optional") != "" {
-				optional, mark = key, "# "
-			}
-			fmt.Fprintf(b, "%s# %s\n%s%s%s:\n", indent, doc, indent, mark, f.key)
-			return
-		}
-		status, mark := "default: "+defaultText(f), ""
-		value := yamlText(f, f.Tag.Get("default"))
-		switch {
-		case f.required():
-			status, value = "required", yamlText(f, f.Tag.Get("example"))
-		case f.derived():
-			mark, value = "# ", yamlText(f, strings.Trim(f.Tag.Get("default"), "()"))
-		}
-		if optional != "" {
-			mark = "# "
-		}
-		fmt.Fprintf(b, "%s# %s (%s, %s)\n%s%s%s: %s\n", indent, doc, f.typeName(), status, indent, mark, f.key, value)
-	})
-	return b.Flush()
-}
-
-// defaultText is the default as the documentation says it.
-func defaultText(f field) string {
-	text := strings.Trim(f.Tag.Get("default"), "()")
-	if text == "" {
-		return "empty"
-	}
-	return text
-}
-
-// yamlText is a value as a study file spells it.
-func yamlText(f field, text string) string {
-	switch {
-	case f.Type.Kind() == reflect.Slice:
-		return "[" + text + "]"
-	case text == "":
-		return `""`
-	}
-	return text
-}
-
-// WriteReference writes the documentation of every key as Markdown.
-func WriteReference(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	fmt.Fprint(b, `# Study file
-
-A study file is YAML; `+"`peftsearch init`"+` writes one with every key. Unknown keys are errors. Relative paths are
-relative to the file. This page is generated from the program.
-
-A study can be continued after changes to `+"`budget.trials`, `search.sampler`, `search.initial`, `evaluator`, `baselines`"+`
-and `+"`max_failures`"+`. Any other change needs a new name in `+"`study`"+`.
-
-| key | type | default | meaning |
-|---|---|---|---|
-`)
-	walk(reflect.ValueOf(Config{}), "", func(key string, f field, _ reflect.Value) {
-		fallback := defaultText(f)
-		switch {
-		case f.Type.Kind() == reflect.Struct:
-			fallback = ""
-		case f.required():
-			fallback = "required"
-		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", key, f.typeName(), fallback, strings.ReplaceAll(f.Tag.Get("doc"), "|", `\|`))
-	})
-	return b.Flush()
 }
