@@ -5,6 +5,8 @@
 // goptuna study is rebuilt from the history, asked through one of the samplers of this package, and
 // dropped, so that a suggestion depends on (study seed, trial number, history) alone.
 //
+// A [Pruner] stops trials that can hardly enter the front, from the curves of those that ended.
+//
 // [Front] and [Hypervolume] are exact for the two objectives: the score, maximised, and the number of
 // trainable parameters, minimised and known before training.
 package search

@@ -20,7 +20,7 @@ import (
 // State is where a trial of the history stands.
 type State int
 
-// The states. Pruned trials count with the score they are given.
+// The states. Pruned trials count with the score that was forecast when they were stopped.
 const (
 	Running State = iota
 	Complete
@@ -34,7 +34,8 @@ type Observation struct {
 	Point  space.Point // nil for a plan outside the space, which samplers ignore
 	Params int64
 	State  State
-	Score  float64 // of complete and pruned trials; finite
+	Score  float64 // of complete trials; of pruned ones the forecast; finite
+	Curve  []Rung  // by ascending share; read by pruners only
 }
 
 // Options configures an Optimizer.
