@@ -149,7 +149,7 @@ func fileProblem(err error) string {
 func (c *Config) validate() []error {
 	var errs []error
 	fail := func(key, hint, format string, args ...any) {
-		errs = append(errs, c.file.errorAt(key, hint, format, args...))
+		errs = append(errs, c.file.errorAt(key, hint, key+" "+format, args...))
 	}
 	oneOf := func(key string, value string, allowed ...string) {
 		if !slices.Contains(allowed, value) {
@@ -204,7 +204,7 @@ func (c *Config) validate() []error {
 	oneOf("evaluator.precision", e.Precision, "auto", "float32", "bfloat16")
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
 	if e.Analytic && len(e.Command) > 0 {
-		fail("evaluator.analytic", "", "analytic and command exclude each other")
+		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}
 	for i, name := range c.Baselines {
 		if !slices.Contains(peft.Presets(), name) {

@@ -40,7 +40,7 @@ task:
   train: train.tsv
   columns: {text: text, label: label}
   dev_share: 0.3
-search: {seed: 11, initial: 4}
+search: {seed: 11, initial: 4, sampler: tpe}
 budget:
   trials: %d
 evaluator: {analytic: true}

@@ -1,94 +1,176 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-)
 
-// cores is the number of processor cores.
-func cores() int { return runtime.NumCPU() }
+	"peftsearch/studies"
+)
 
 // check is one line of doctor.
 type check struct {
 	name   string
-	result func(ctx context.Context) (string, error)
-	try    string
+	detail string
+	err    error
+	try    string // what to do about err
 }
 
-func (a *app) doctor() *cobra.Command {
+func newDoctor(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor",
-		Short: "Check what a search needs from this machine",
-		Args:  exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			checks := []check{
-				{"worker", workerVersion, "make build"},
-				{"memory", memory, "close other programs; a worker with a small model needs about 2 GiB"},
-				{"cores", func(context.Context) (string, error) { return fmt.Sprintf("%d", cores()), nil }, ""},
-				{"database", a.databaseDirectory, "a directory that is writable: --db PATH"},
+		Use:   "doctor [STUDY.yaml]",
+		Short: "Check that everything needed is there",
+		Long: `Check the worker, memory and the database. With a study file, also check its model and data, and start a
+worker with them.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile("yaml", "yml"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			checks := []check{checkMemory(), checkDatabase(g.db)}
+			if len(args) == 0 {
+				checks = append(checks, checkWorker(cmd.Context()))
+			} else {
+				checks = append(checks, g.checkStudy(cmd, args[0])...)
 			}
-			failed := false
+			failed := 0
 			for _, c := range checks {
-				result, err := c.result(cmd.Context())
-				if err != nil {
-					failed = true
-					fmt.Fprintf(a.stdout, "✗ %-10s %v\n             %s\n", c.name, err, c.try)
+				if c.err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, c.detail)
 					continue
 				}
-				fmt.Fprintf(a.stdout, "✓ %-10s %s\n", c.name, result)
+				failed++
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %v\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name, c.err, c.try)
 			}
-			if failed {
-				return environment(errors.New("this machine is not ready"), "what stands below each ✗")
+			if failed > 0 {
+				return environment("", fmt.Errorf("%d of %d checks failed", failed, len(checks)))
 			}
 			return nil
 		},
 	}
 }
 
-// workerVersion runs the worker once, which loads libtorch.
-func workerVersion(ctx context.Context) (string, error) {
-	path, err := findWorker()
+// minMemory is what a worker with a small model needs.
+const minMemory = 1 << 30
+
+func checkMemory() check {
+	c := check{name: "machine", try: "end other programs"}
+	available, err := availableMemory()
+	switch {
+	case err != nil:
+		c.detail = fmt.Sprintf("%d cores, memory unknown: %v", cores(), err)
+	case available < minMemory:
+		c.err = fmt.Errorf("only %d MiB of memory are free, a worker needs at least %d", available>>20, minMemory>>20)
+	default:
+		c.detail = fmt.Sprintf("%d cores, %.1f GiB of memory free", cores(), float64(available)/(1<<30))
+	}
+	return c
+}
+
+// availableMemory reads how many bytes programs can still get.
+func availableMemory() (int64, error) {
+	content, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
-		return "", err
+		return 0, err
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+		var kib int64
+		if _, err := fmt.Sscanf(lines.Text(), "MemAvailable: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("/proc/meminfo has no MemAvailable")
+}
+
+// checkDatabase changes nothing.
+func checkDatabase(path string) check {
+	c := check{name: "database", try: "make the file and its directory writable, or choose another with --db"}
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		c.detail = path + ", new"
+	case err != nil:
+		c.err = err
+		return c
+	default:
+		store, err := studies.ViewStore(path)
+		if err != nil {
+			c.err = err
+			return c
+		}
+		records, err := store.Studies(context.Background())
+		if c.err = errors.Join(err, store.Close()); c.err != nil {
+			return c
+		}
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			c.err = err
+			return c
+		}
+		file.Close()
+		c.detail = fmt.Sprintf("%s, %d studies", path, len(records))
+	}
+	probe, err := os.CreateTemp(filepath.Dir(path), ".peftsearch-*")
+	if err != nil {
+		c.err = err
+		return c
+	}
+	probe.Close()
+	c.err = os.Remove(probe.Name())
+	return c
+}
+
+// checkWorker runs peftsearch-worker's version, which loads libtorch.
+func checkWorker(ctx context.Context) check {
+	c := check{name: "worker", try: "make build builds it and fetches libtorch"}
+	command, err := workerCommand(nil)
+	if err != nil {
+		c.err = errNoWorker
+		return c
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	output, err := exec.CommandContext(ctx, path, "version").CombinedOutput()
+	output, err := exec.CommandContext(ctx, command[0], "version").CombinedOutput()
+	c.detail = strings.TrimSpace(string(output))
 	if err != nil {
-		return "", fmt.Errorf("%s does not start: %w: %s", path, err, strings.TrimSpace(string(output)))
+		c.err = fmt.Errorf("%s does not start: %w: %s", command[0], err, c.detail)
 	}
-	return strings.TrimSpace(string(output)), nil
+	return c
 }
 
-func memory(context.Context) (string, error) {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return "", err
-	}
-	const gib = 1 << 30
-	total := float64(info.Totalram) * float64(info.Unit) / gib
-	if total < 2 {
-		return "", fmt.Errorf("%.1f GiB", total)
-	}
-	return fmt.Sprintf("%.1f GiB", total), nil
-}
-
-func (a *app) databaseDirectory(context.Context) (string, error) {
-	dir := filepath.Dir(a.db)
-	f, err := os.CreateTemp(dir, ".peftsearch-*")
+// checkStudy opens what a study file names and starts a worker with it.
+func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
+	file := check{name: "study", try: "peftsearch init - prints every key with its meaning and default"}
+	config, err := studies.ReadConfig(path)
 	if err != nil {
-		return "", err
+		file.err = err
+		return []check{file}
 	}
-	f.Close()
-	return a.db, os.Remove(f.Name())
+	inputs, err := config.Open()
+	if err != nil {
+		file.err, file.try = err, "name the right files in the study file"
+		return []check{file}
+	}
+	d := inputs.Dataset
+	file.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, len(d.Train), len(d.Dev), len(d.Test), inputs.Space.Size())
+	if config.Evaluator.Analytic {
+		return []check{file, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
+	}
+	worker := check{name: "worker", try: "make build; -v shows the worker's log"}
+	process, err := g.startWorker(cmd.Context(), config.Evaluator.Command, config.Hello(cores()), cmd.ErrOrStderr())
+	if err != nil {
+		worker.err = err
+		return []check{file, worker}
+	}
+	worker.detail = fmt.Sprintf("ready on %s in %s", config.Evaluator.Device, process.Ready().Precision)
+	worker.err = process.Close()
+	return []check{file, worker}
 }

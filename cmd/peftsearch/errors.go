@@ -1,79 +1,91 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"peftsearch/studies"
 )
 
-// Exit codes; docs/reference/exit-codes.md says them to users.
+// Exit codes; docs/reference/exit-codes.md describes them.
 const (
-	exitDone        = 0
 	exitUnexpected  = 1
-	exitUsage       = 2 // usage or config, nothing was started
+	exitUsage       = 2 // usage or study file; nothing was started
 	exitNoTrial     = 3 // ended without a usable trial
 	exitEnvironment = 4
-	exitFailures    = 5 // too many failed trials
+	exitFailures    = 5 // too many trials failed
 	exitInterrupted = 130
 )
 
-// commandError is an error with its exit code and what to do about it.
-type commandError struct {
-	err  error
-	try  string // "" if the message says it
+// failure is an error with its exit code and advice.
+type failure struct {
 	code int
+	err  error
+	try  string // what to do, "" if the error says it
 }
 
-func (e *commandError) Error() string { return e.err.Error() }
-func (e *commandError) Unwrap() error { return e.err }
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
 
-func usage(err error, try string) error       { return &commandError{err, try, exitUsage} }
-func environment(err error, try string) error { return &commandError{err, try, exitEnvironment} }
-
-// interrupted says how to continue.
-func interrupted(try string) error {
-	return &commandError{errors.New("interrupted; everything that was finished is saved"), try, exitInterrupted}
+func usage(try, format string, args ...any) error {
+	return &failure{exitUsage, fmt.Errorf(format, args...), try}
 }
 
-// exit prints the error, once, and returns the exit code.
-func (a *app) exit(err error) int {
-	if err == nil {
-		return exitDone
+func environment(try string, err error) error { return &failure{exitEnvironment, err, try} }
+
+// report prints an error with what to do about it, and returns the exit code.
+func report(w io.Writer, err error) int {
+	f := explain(err)
+	if f.code == exitInterrupted { // no mistake, but what the user asked for
+		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)
+		return f.code
 	}
-	code, try := classify(err)
-	fmt.Fprintf(a.stderr, "Error: %s\n", strings.TrimSpace(err.Error()))
-	if try != "" {
-		fmt.Fprintf(a.stderr, "Try:   %s\n", try)
+	for _, part := range mistakes(f.err) {
+		fmt.Fprintln(w, "Error:", part)
 	}
-	return code
+	if f.try != "" {
+		fmt.Fprintln(w, "Try:  ", strings.ReplaceAll(f.try, "\n", "\n       "))
+	}
+	return f.code
 }
 
-func classify(err error) (code int, try string) {
-	var command *commandError
+// explain finds the exit code and the advice for an error.
+func explain(err error) *failure {
+	var known *failure
 	var config *studies.ConfigError
 	var identity *studies.IdentityError
 	switch {
-	case errors.As(err, &command):
-		return command.code, command.try
-	case errors.As(err, &identity):
-		return exitUsage, "restore the inputs, or give the changed study another name (study: in the file)"
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &config):
-		return exitUsage, "mend the study file; docs/reference/config.md and peftsearch init list every key"
+		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
+	case errors.As(err, &identity):
+		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
 	case errors.Is(err, studies.ErrNoStudy):
-		return exitUsage, "peftsearch ls"
+		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, studies.ErrNoTrial):
-		return exitUsage, "peftsearch show STUDY"
+		return &failure{exitUsage, err, "peftsearch show STUDY lists the trials"}
 	case errors.Is(err, studies.ErrTooManyFailures):
-		return exitFailures, "peftsearch show STUDY --trial N says why a trial failed"
+		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
 	case errors.Is(err, studies.ErrNoUsableTrial):
-		return exitNoTrial, "peftsearch show STUDY --trial N says why a trial failed"
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted, ""
-	case strings.HasPrefix(err.Error(), "unknown command"):
-		return exitUsage, "peftsearch --help"
+		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}
 	}
-	return exitUnexpected, ""
+	return &failure{exitUnexpected, err, ""}
+}
+
+// mistakes lists the mistakes of a study file one by one; any other error is one.
+func mistakes(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	for _, part := range joined.Unwrap() {
+		var config *studies.ConfigError
+		if !errors.As(part, &config) {
+			return []error{err}
+		}
+	}
+	return joined.Unwrap()
 }

@@ -4,31 +4,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"peftsearch/peft"
 )
 
-func (a *app) export() *cobra.Command {
+// exportTargets are the values of --to.
+var exportTargets = []string{"plan"}
+
+func newExport(g *globals) *cobra.Command {
 	var number int64
 	var to, out string
 	cmd := &cobra.Command{
-		Use:               "export STUDY --trial N --to plan [--out FILE]",
-		Short:             "Write a trial's plan for use elsewhere",
-		Long:              "Writes the plan as JSON, to stdout or to a file. peftsearch train --plan trains it.",
-		Args:              exactly(1, "a study"),
-		ValidArgsFunction: a.studyNames,
+		Use:   "export STUDY --trial N",
+		Short: "Write a trial's plan for use elsewhere",
+		Long: `Write the plan of a trial as JSON, as docs/reference/plan.md describes it: to stdout, or with --out to
+plan.json in a directory.`,
+		Example:           "  peftsearch export my-study --trial 17 > plan.json\n  peftsearch train --plan plan.json --config study.yaml --out trained",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("trial") {
-				return usage(errors.New("export needs a trial"), "peftsearch front "+args[0]+" lists the best")
-			}
 			if to != "plan" {
-				return usage(fmt.Errorf("--to %q: must be plan", to), "--to plan")
+				return usage("peftsearch export --help", "--to %q: must be one of %v", to, exportTargets)
 			}
-			store, record, err := a.view(cmd.Context(), args[0])
+			store, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -37,31 +38,43 @@ func (a *app) export() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if out == "" {
-				return writeJSON(a.stdout, trial.Candidate.Plan)
+			content, err := json.MarshalIndent(trial.Candidate.Plan, "", "  ")
+			if err != nil {
+				return fmt.Errorf("encoding the plan: %w", err)
 			}
-			return writePlan(out, trial.Candidate.Plan)
+			content = append(content, '\n')
+			if out == "" {
+				_, err := cmd.OutOrStdout().Write(content)
+				return err
+			}
+			return writeNew(filepath.Join(out, "plan.json"), content)
 		},
 	}
-	cmd.Flags().Int64Var(&number, "trial", 0, "the trial to export")
-	cmd.Flags().StringVar(&to, "to", "plan", "the form: plan")
-	cmd.Flags().StringVar(&out, "out", "", "file to write; stdout if it is not given")
+	flags := cmd.Flags()
+	flags.Int64Var(&number, "trial", 0, "number of the trial")
+	flags.StringVar(&to, "to", "plan", "format: plan")
+	flags.StringVar(&out, "out", "", "directory to write to; stdout if left out")
+	cmd.MarkFlagRequired("trial")
+	cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(exportTargets, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func writePlan(path string, plan peft.Plan) error {
-	if _, err := os.Stat(path); err == nil {
-		return usage(fmt.Errorf("%s is there already, it is left as it is", path), "another --out")
-	}
-	content, err := json.MarshalIndent(plan, "", "  ")
-	if err != nil {
-		return err
-	}
+// writeNew writes a file that must not be there yet, with the directories above it.
+func writeNew(path string, content []byte) error {
+	const try = "choose a directory that can be written to"
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return usage(err, "another --out")
+		return environment(try, err)
 	}
-	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
-		return usage(err, "another --out")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return usage("name another place, or remove it first", "%s is there already", path)
+	}
+	if err != nil {
+		return environment(try, err)
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
 }

@@ -2,70 +2,48 @@ package main
 
 import (
 	"fmt"
+	"math"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"peftsearch/peft"
 	"peftsearch/studies"
 )
 
-// frontJSON is the document of front --json.
-type frontJSON struct {
-	SchemaVersion int           `json:"schema_version"`
-	Study         string        `json:"study"`
-	Metric        string        `json:"metric"`
-	Hypervolume   float64       `json:"hypervolume"`
-	Reference     referenceJSON `json:"reference"`
-	Front         []memberJSON  `json:"front"`
+// selection picks members of a front.
+type selection struct {
+	maxParams count
+	minScore  float64
+	knee      bool
 }
 
-// referenceJSON fixes the scale of the hypervolume.
-type referenceJSON struct {
-	Chance    float64 `json:"chance"`
-	MinParams int64   `json:"min_params"`
-	MaxParams int64   `json:"max_params"`
+// of keeps the hypervolume, which is the whole front's.
+func (s selection) of(front studies.Front) studies.Front {
+	selected := studies.Front{Hypervolume: front.Hypervolume, Knee: -1}
+	for i, m := range front.Members {
+		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && i != front.Knee {
+			continue
+		}
+		if i == front.Knee {
+			selected.Knee = len(selected.Members)
+		}
+		selected.Members = append(selected.Members, m)
+	}
+	return selected
 }
 
-type memberJSON struct {
-	Trial         int64     `json:"trial"`
-	Params        int64     `json:"params"`
-	ParamsPercent float64   `json:"params_percent"` // of the backbone
-	HeadParams    int64     `json:"head_params"`
-	Score         float64   `json:"score"`
-	Origin        string    `json:"origin"`
-	Knee          bool      `json:"knee"`
-	Plan          peft.Plan `json:"plan"`
-}
-
-func score(s float64) string { return fmt.Sprintf("%.4f", s) }
-
-func percent(params int64, g peft.Geometry) float64 {
-	return 100 * float64(params) / float64(g.BackboneParams)
-}
-
-func (a *app) front() *cobra.Command {
-	var asJSON, knee bool
-	var maxParams string
-	var minScore float64
+func newFront(g *globals) *cobra.Command {
+	pick := selection{maxParams: math.MaxInt64, minScore: math.Inf(-1)}
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "front STUDY",
 		Short: "Show the best score at each size",
-		Long: `Shows the Pareto front: the trials of which no other has fewer parameters and at least the same score.
-The knee is the member beyond which score becomes expensive: it lies farthest above the line between the
-front's ends. The hypervolume is the share that the front dominates of all sizes (on a logarithmic scale)
-and scores (from chance to 1).`,
-		Args:              exactly(1, "a study"),
-		ValidArgsFunction: a.studyNames,
+		Long: `Show the Pareto front of a study: the plans that no other plan beats in both score and number of
+trainable parameters. The knee is where more parameters begin to buy little.`,
+		Example:           "  peftsearch front my-study --max-params 100k\n  peftsearch front my-study --knee --json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			limit := int64(-1)
-			if maxParams != "" {
-				var err error
-				if limit, err = parseCount(maxParams); err != nil {
-					return usage(err, "--max-params 500k, 1.5M or a plain number")
-				}
-			}
-			store, record, err := a.view(cmd.Context(), args[0])
+			store, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -74,58 +52,24 @@ and scores (from chance to 1).`,
 			if err != nil {
 				return err
 			}
-			front := studies.FrontOf(trials, record.Reference)
-			front = filter(front, func(i int, t studies.Trial) bool {
-				return (limit < 0 || t.Params <= limit) && (!cmd.Flags().Changed("min-score") || t.Result.Score >= minScore) && (!knee || i == front.Knee)
-			})
+			front := pick.of(studies.FrontOf(trials, record.Reference))
 			if asJSON {
-				return writeJSON(a.stdout, frontDocument(record, front))
+				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front))
 			}
-			return a.frontTable(record, front)
+			if len(front.Members) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
+				return nil
+			}
+			printFront(cmd.OutOrStdout(), record, front)
+			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&knee, "knee", false, "only the knee")
-	cmd.Flags().StringVar(&maxParams, "max-params", "", "only members with at most so many parameters, e.g. 500k")
-	cmd.Flags().Float64Var(&minScore, "min-score", 0, "only members with at least this score")
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	flags.Var(&pick.maxParams, "max-params", "only plans with at most so many parameters, such as 500k or 1M")
+	flags.Lookup("max-params").DefValue = "none"
+	flags.Float64Var(&pick.minScore, "min-score", pick.minScore, "only plans with at least this score")
+	flags.Lookup("min-score").DefValue = "none"
+	flags.BoolVar(&pick.knee, "knee", false, "only the knee")
 	return cmd
-}
-
-// filter keeps members; the hypervolume remains that of the whole front.
-func filter(front studies.Front, keep func(i int, t studies.Trial) bool) studies.Front {
-	out := studies.Front{Hypervolume: front.Hypervolume, Knee: -1}
-	for i, t := range front.Members {
-		if !keep(i, t) {
-			continue
-		}
-		if i == front.Knee {
-			out.Knee = len(out.Members)
-		}
-		out.Members = append(out.Members, t)
-	}
-	return out
-}
-
-func frontDocument(r *studies.Record, front studies.Front) frontJSON {
-	document := frontJSON{SchemaVersion: schemaVersion, Study: r.Name, Metric: r.Metric, Hypervolume: front.Hypervolume,
-		Reference: referenceJSON(r.Reference), Front: []memberJSON{}}
-	for i, t := range front.Members {
-		document.Front = append(document.Front, memberJSON{Trial: t.Number, Params: t.Params, ParamsPercent: percent(t.Params, r.Geometry),
-			HeadParams: t.Result.Head, Score: t.Result.Score, Origin: t.Origin, Knee: i == front.Knee, Plan: t.Candidate.Plan})
-	}
-	return document
-}
-
-// frontTable prints the front for people.
-func (a *app) frontTable(r *studies.Record, front studies.Front) error {
-	t := newTable(a.stdout, table.Row{"trial", "params", "% of model", r.Metric, "", "plan"}, "trial", "params", "% of model", r.Metric)
-	for i, m := range front.Members {
-		mark := ""
-		if i == front.Knee && len(front.Members) > 2 {
-			mark = "knee"
-		}
-		t.AppendRow(table.Row{m.Number, count(m.Params), fmt.Sprintf("%.3f", percent(m.Params, r.Geometry)), score(m.Result.Score), mark, m.Candidate.Plan.String()})
-	}
-	t.Render()
-	return nil
 }

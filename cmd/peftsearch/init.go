@@ -1,39 +1,33 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
 )
 
-func (a *app) init() *cobra.Command {
+func newInit() *cobra.Command {
 	return &cobra.Command{
-		Use:   "init [FILE]",
-		Short: "Write a commented study file (study.yaml)",
-		Long:  "Writes a study file with every key, its meaning and its default. Fill in the keys without a comment sign.",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Use:               "init [FILE]",
+		Short:             "Write a study file with every key explained",
+		Long:              "Write a study file with every key: meaning, type and default. FILE is study.yaml if left out; - prints it.",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFile("yaml", "yml"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "study.yaml"
 			if len(args) == 1 {
 				path = args[0]
 			}
-			f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-			if errors.Is(err, fs.ErrExist) {
-				return usage(fmt.Errorf("%s is there already, it is left as it is", path), "peftsearch init OTHER.yaml")
-			}
-			if err != nil {
-				return usage(err, "peftsearch init OTHER.yaml")
-			}
-			_, err = f.Write(studies.Template())
-			if err := errors.Join(err, f.Close()); err != nil {
+			if path == "-" {
+				_, err := cmd.OutOrStdout().Write(studies.Template())
 				return err
 			}
-			fmt.Fprintln(a.stdout, path)
+			if err := writeNew(path, studies.Template()); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s: name your model and data in it, then\n  peftsearch run %s\n", path, path)
 			return nil
 		},
 	}

@@ -1,20 +1,19 @@
-// Command peftsearch searches hybrid parameter-efficient fine-tuning configurations.
+// Command peftsearch searches for parameter-efficient fine-tuning configurations: it runs studies, shows
+// their fronts, and trains and exports what they found. It needs no libtorch; peftsearch-worker trains.
 package main
 
 import (
-	"io"
+	"context"
 	"os"
 )
 
-func main() { os.Exit(command(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(execute(context.Background())) }
 
-// command is the whole program: it returns the exit code. Data goes to stdout, everything else to
-// stderr.
-func command(args []string, stdout, stderr io.Writer) int {
-	app := &app{stdout: stdout, stderr: stderr}
-	root := app.root()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	return app.exit(root.Execute())
+// execute runs the command line and returns the exit code.
+func execute(ctx context.Context) int {
+	root := newRoot()
+	if err := root.ExecuteContext(ctx); err != nil {
+		return report(os.Stderr, err)
+	}
+	return 0
 }

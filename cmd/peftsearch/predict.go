@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -13,67 +16,79 @@ import (
 	"peftsearch/peft"
 )
 
-func metricsLine(metrics map[string]float64) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(metrics)) {
-		parts = append(parts, fmt.Sprintf("%s %.4f", name, metrics[name]))
-	}
-	return strings.Join(parts, "  ")
+// predictDocument is what predict --json prints; predictions are in the order of the rows.
+type predictDocument struct {
+	SchemaVersion int                    `json:"schema_version"`
+	Labels        []string               `json:"labels"` // by logit; null for regression
+	Predictions   []evaluator.Prediction `json:"predictions"`
 }
 
-func (a *app) predict() *cobra.Command {
+func newPredict(g *globals) *cobra.Command {
 	var input, model string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "predict DIR --input FILE",
 		Short: "Score new rows with a trained plan",
-		Long: `Reads rows (.tsv, .csv or .jsonl, with the text columns of the training files; a label is not needed) and
-prints one prediction a line, in the order of the rows. --json prints the logits too.`,
-		Args: exactly(1, "a directory that peftsearch train wrote"),
+		Long: `Score the rows of a .tsv, .csv or .jsonl file with a directory that train wrote: one prediction a line. The
+file has the columns of the training data; it needs no labels.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if input == "" {
-				return usage(fmt.Errorf("predict needs rows"), "peftsearch predict "+args[0]+" --input FILE")
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			document, err := g.predict(ctx, args[0], input, model)
+			if ctx.Err() != nil {
+				return &failure{exitInterrupted, ctx.Err(), "the same command; predict stores nothing"}
 			}
-			trained, err := peft.ReadTrained(args[0])
-			if err != nil {
-				return usage(err, "a directory that peftsearch train wrote")
-			}
-			rows, err := data.ReadRows(input, trained.Info.Task.Columns)
-			if err != nil {
-				return usage(err, "a file with the columns of the training rows")
-			}
-			if model == "" {
-				model = trained.Info.Model
-			}
-			worker, err := findWorker()
 			if err != nil {
 				return err
 			}
-			process, err := openWorker(cmd.Context(), []string{worker}, evaluator.Hello{Model: model, Head: evaluator.Head(trained.Info.Head),
-				Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: cores()}}, nil)
-			if err != nil {
-				return err
-			}
-			defer process.Close()
-			predictions, err := process.Predict(cmd.Context(), evaluator.PredictRequest{Dir: args[0], Rows: rows})
-			if err != nil {
-				return err
-			}
+			w := cmd.OutOrStdout()
 			if asJSON {
-				return writeJSON(a.stdout, struct {
-					SchemaVersion int                    `json:"schema_version"`
-					Labels        []string               `json:"labels"` // by logit; null for regression
-					Predictions   []evaluator.Prediction `json:"predictions"`
-				}{schemaVersion, trained.Info.Labels, predictions})
+				return writeJSON(w, document)
 			}
-			for _, p := range predictions {
-				fmt.Fprintln(a.stdout, p.Label)
+			for _, p := range document.Predictions {
+				if _, err := fmt.Fprintln(w, p.Label); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&input, "input", "", "file with the rows")
-	cmd.Flags().StringVar(&model, "model", "", "the backbone's directory, if it has moved since the training")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	flags := cmd.Flags()
+	flags.StringVar(&input, "input", "", "file with the rows")
+	flags.StringVar(&model, "model", "", "directory of the pretrained model, if it has moved since training")
+	flags.BoolVar(&asJSON, "json", false, "print JSON, with the logits")
+	cmd.MarkFlagRequired("input")
 	return cmd
+}
+
+func (g *globals) predict(ctx context.Context, dir, input, model string) (predictDocument, error) {
+	document := predictDocument{SchemaVersion: schemaVersion}
+	trained, err := peft.ReadTrained(dir)
+	if err != nil {
+		return document, usage("peftsearch train writes such a directory", "%w", err)
+	}
+	info := trained.Info
+	document.Labels = info.Labels
+	rows, err := data.ReadRows(input, info.Task.Columns)
+	if err != nil {
+		return document, usage("give the file the columns of the training data", "%w", err)
+	}
+	if model, err = filepath.Abs(cmp.Or(model, info.Model)); err != nil {
+		return document, fmt.Errorf("--model: %w", err)
+	}
+	if _, err := os.Stat(model); err != nil {
+		return document, usage("--model names the directory of the pretrained model", "the pretrained model: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return document, fmt.Errorf("%s: %w", dir, err)
+	}
+	worker, err := g.startWorker(ctx, nil, evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
+		Settings: evaluator.Settings{Device: "cpu", Precision: "auto", Threads: cores()}}, os.Stderr)
+	if err != nil {
+		return document, err
+	}
+	defer worker.Close()
+	document.Predictions, err = worker.Predict(ctx, evaluator.PredictRequest{Dir: dir, Rows: rows})
+	return document, err
 }

@@ -5,68 +5,168 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/text"
-	"golang.org/x/term"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"peftsearch/evaluator"
+	"peftsearch/studies"
 )
 
-// display shows progress on stderr: one line that is rewritten on a terminal, a log line for each event
-// elsewhere. It is used by one goroutine at a time.
+// display shows how far work has come: a bar with a line of text on a terminal, log lines elsewhere.
 type display struct {
-	w        io.Writer
-	terminal bool
-	width    int
-	quiet    bool
-	log      *slog.Logger
-	shown    time.Time
-	dirty    bool   // a line is on the screen
-	status   string // of the search, and
-	progress string // of the trial that reported last
+	bars *mpb.Progress // nil without a terminal
+	bar  *mpb.Bar
+	text atomic.Value // string beside the bar
+	log  *slog.Logger
 }
 
-func (a *app) display() *display {
-	d := &display{w: a.stderr, quiet: a.quiet, log: slog.New(slog.NewTextHandler(a.stderr, nil))}
-	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		d.terminal, d.width = true, 100
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 20 {
-			d.width = width - 1
+// newDisplay starts a display on stderr, which is silent if quiet.
+func (g *globals) newDisplay(stderr io.Writer) *display {
+	d := &display{log: slog.New(slog.DiscardHandler)}
+	d.text.Store("")
+	switch {
+	case g.quiet:
+	case isTerminal(os.Stderr):
+		d.bars = mpb.New(mpb.WithOutput(stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
+		d.bar = d.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.text.Load().(string) })))
+	default:
+		level := slog.LevelInfo
+		if g.verbose {
+			level = slog.LevelDebug
 		}
+		d.log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	}
 	return d
 }
 
-// line rewrites the progress line, a few times a second at most.
-func (d *display) line(format string, args ...any) {
-	if !d.terminal || d.quiet || time.Since(d.shown) < 150*time.Millisecond {
-		return
+// update moves the bar.
+func (d *display) update(current, total int, parts ...string) {
+	if d.bars != nil {
+		d.text.Store(strings.Join(parts, "  "))
+		d.bar.SetTotal(int64(total), false)
+		d.bar.SetCurrent(int64(current))
 	}
-	d.shown, d.dirty = time.Now(), true
-	fmt.Fprintf(d.w, "\r\x1b[K%s", text.Trim(fmt.Sprintf(format, args...), d.width))
 }
 
-// event reports something that stays: a line above the progress line, or a log line.
-func (d *display) event(message string, attributes ...any) {
-	if d.quiet {
+// note writes a message: above the bar, or to the log.
+func (d *display) note(level slog.Level, message string, attributes ...any) {
+	if d.bars == nil {
+		d.log.Log(nil, level, message, attributes...)
 		return
 	}
-	if !d.terminal {
-		d.log.Info(message, attributes...)
-		return
-	}
-	d.clear()
-	fmt.Fprint(d.w, message)
+	var b strings.Builder
+	b.WriteString(message)
 	for i := 0; i+1 < len(attributes); i += 2 {
-		fmt.Fprintf(d.w, "  %v %v", attributes[i], attributes[i+1])
+		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
 	}
-	fmt.Fprintln(d.w)
-	d.shown = time.Time{}
+	fmt.Fprintln(d.bars, b.String())
 }
 
-// clear removes the progress line.
-func (d *display) clear() {
-	if d.dirty {
-		fmt.Fprint(d.w, "\r\x1b[K")
-		d.dirty = false
+// writer is where other programs' logs go while the display is on.
+func (d *display) writer(stderr io.Writer) io.Writer {
+	if d.bars != nil {
+		return d.bars
 	}
+	return stderr
+}
+
+// close leaves the bar as it is.
+func (d *display) close() {
+	if d.bars != nil {
+		d.bar.Abort(false)
+		d.bars.Wait()
+	}
+}
+
+// searchProgress shows a search.
+type searchProgress struct {
+	*display
+	status studies.Status
+	at     time.Time // of status
+}
+
+// event takes an event of studies.Study.Run.
+func (s *searchProgress) event(e studies.Event) {
+	trial := []any{"trial", e.Trial.Number}
+	running := ""
+	if e.Kind == studies.EventProgress {
+		running = fmt.Sprintf("#%d %d/%d", e.Trial.Number, e.Progress.Step, e.Progress.Steps)
+		if s.bars == nil {
+			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
+		}
+	} else {
+		s.status, s.at = e.Status, time.Now()
+	}
+	switch e.Kind {
+	case studies.EventFailed, studies.EventRetried:
+		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(e.Trial.Failure.Error()))...)
+	case studies.EventStarted:
+		if s.bars == nil {
+			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params", e.Trial.Params, "from", e.Trial.Origin)...)
+		}
+	case studies.EventFinished:
+		if s.bars == nil {
+			s.note(slog.LevelInfo, string(e.Kind), append(trial, "score", score(e.Trial.Result.Score), "params", e.Trial.Params,
+				"done", s.status.Finished(), "of", s.status.Trials, "front", s.status.FrontSize,
+				"hypervolume", score(s.status.Hypervolume), "remaining", duration(s.status.Remaining))...)
+		}
+	}
+	s.show(running)
+}
+
+// show writes the line beside the bar.
+func (s *searchProgress) show(running string) {
+	st := s.status
+	parts := []string{fmt.Sprintf("%d/%d", st.Finished(), st.Trials), fmt.Sprintf("running %d", st.Running)}
+	if st.Failed > 0 {
+		parts = append(parts, fmt.Sprintf("failed %d", st.Failed))
+	}
+	if st.Best != nil {
+		parts = append(parts, fmt.Sprintf("best %s @ %s", score(st.Best.Result.Score), brief(st.Best.Params)),
+			fmt.Sprintf("HV %s", score(st.Hypervolume)), fmt.Sprintf("front %d", st.FrontSize))
+	}
+	if left := st.Remaining - time.Since(s.at); st.Remaining > 0 {
+		parts = append(parts, "ETA "+duration(max(left, 0)))
+	}
+	s.update(st.Finished(), st.Trials, append(parts, running)...)
+}
+
+// trainProgress shows the training of one plan.
+type trainProgress struct {
+	*display
+	start time.Time
+	first int // step at start, above 0 if training continues
+	best  *float64
+}
+
+// report takes the evaluator's reports.
+func (t *trainProgress) report(p evaluator.Progress) evaluator.Verdict {
+	if t.start.IsZero() {
+		t.start, t.first = time.Now(), p.Step
+	}
+	if p.Score != nil && (t.best == nil || *p.Score > *t.best) {
+		t.best = p.Score
+	}
+	parts := []string{fmt.Sprintf("step %d/%d", p.Step, p.Steps), "loss " + score(p.Loss)}
+	if t.best != nil {
+		parts = append(parts, "best dev "+score(*t.best))
+	}
+	if done := p.Step - t.first; done > 0 {
+		left := time.Duration(float64(time.Since(t.start)) / float64(done) * float64(p.Steps-p.Step))
+		parts = append(parts, "ETA ≤ "+duration(left)) // early stopping may end it before
+	}
+	t.update(p.Step, p.Steps, parts...)
+	level := slog.LevelDebug
+	if p.Score != nil {
+		level = slog.LevelInfo
+	}
+	if t.bars == nil {
+		t.note(level, strings.Join(parts, ", "))
+	}
+	return evaluator.Verdict{}
 }

@@ -1,118 +1,143 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
+	"errors"
+	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"peftsearch/studies"
 )
 
-// app is what the verbs share.
-type app struct {
-	stdout, stderr io.Writer
-	db             string
-	quiet          bool
+// globals are the flags of every verb.
+type globals struct {
+	db      string
+	quiet   bool
+	verbose bool
+	noColor bool
 }
 
-const defaultDB = "studies.db"
-
-func (a *app) root() *cobra.Command {
+func newRoot() *cobra.Command {
+	g := &globals{}
 	root := &cobra.Command{
 		Use:   "peftsearch",
-		Short: "Search how wide each adapter, how long each prefix and what LoRA rank each layer should get",
-		Long: `peftsearch finds, for your own pretrained model and task, the best hybrid ways of parameter-efficient
-fine-tuning: the Pareto front of score against trainable parameters, over serial and parallel adapters,
-prefixes and LoRA of any size in every layer.
+		Short: "Find the best small fine-tuning configurations for your model and task",
+		Long: `peftsearch searches, for a pretrained model and a labelled data set, how wide a serial and a parallel
+adapter, how long a prefix and what LoRA rank each layer should get, and keeps the Pareto front of score
+against trainable parameters.
 
-  peftsearch init                       write a study file
-  peftsearch run study.yaml             start the search, or continue it
-  peftsearch front STUDY                the best score at each size
+  peftsearch init                    write a study file and fill it in
+  peftsearch run study.yaml          search; Ctrl-C stops, the same command continues
+  peftsearch front STUDY             the best score at each size
   peftsearch train STUDY --trial N --out DIR`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if g.noColor || os.Getenv("NO_COLOR") != "" || !isTerminal(os.Stdout) {
+				text.DisableColors()
+			}
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return usage(cmd.CommandPath()+" --help", "%w", err)
+			}
+			return nil
+		},
 	}
-	root.PersistentFlags().StringVar(&a.db, "db", defaultDB, "database of the studies")
-	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress, only results and errors")
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.db, "db", "studies.db", "database of the studies")
+	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
+	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
+	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
+	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newExport(g), newTrain(g), newPredict(g),
+		newDoctor(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(err, cmd.CommandPath()+" --help")
+		return usage(cmd.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(a.init(), a.run(), a.ls(), a.show(), a.front(), a.export(), a.train(), a.predict(), a.doctor(), a.version())
+	refuseAsUsage(root)
 	return root
 }
 
-// exactly wants a number of arguments.
-func exactly(n int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usage(fmt.Errorf("%s takes %s, not %d arguments", cmd.CommandPath(), what, len(args)), cmd.UseLine())
+// refuseAsUsage makes wrong arguments of every verb errors of usage.
+func refuseAsUsage(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(cmd.CommandPath()+" --help", "%w", err)
+			}
+			return nil
 		}
-		return nil
+	}
+	for _, verb := range cmd.Commands() {
+		refuseAsUsage(verb)
 	}
 }
 
-// dbFlag repeats --db in commands that are suggested to the user.
-func (a *app) dbFlag() string {
-	if a.db == defaultDB {
-		return ""
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// view opens the database for reading.
+func (g *globals) view() (*studies.Store, error) {
+	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
 	}
-	return " --db " + a.db
+	store, err := studies.ViewStore(g.db)
+	if err != nil {
+		return nil, environment("peftsearch doctor; --db names another database", err)
+	}
+	return store, nil
 }
 
-// view opens a study for reading.
-func (a *app) view(ctx context.Context, name string) (*studies.Store, *studies.Record, error) {
-	store, err := studies.ViewStore(a.db)
+// viewStudy opens the database for reading and finds a study in it. The caller closes the store.
+func (g *globals) viewStudy(cmd *cobra.Command, name string) (*studies.Store, *studies.Record, error) {
+	store, err := g.view()
 	if err != nil {
-		return nil, nil, usage(err, "peftsearch run study.yaml"+a.dbFlag())
-	}
-	record, err := store.Study(ctx, name)
-	if err != nil {
-		store.Close()
 		return nil, nil, err
+	}
+	record, err := store.Study(cmd.Context(), name)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
 	}
 	return store, record, nil
 }
 
-// studyNames completes a study's name.
-func (a *app) studyNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// dbFlag repeats --db in commands that are printed, where it was given.
+func (g *globals) dbFlag(cmd *cobra.Command) string {
+	if cmd.Flags().Changed("db") {
+		return " --db " + g.db
+	}
+	return ""
+}
+
+// completeStudy offers the names of the database's studies.
+func (g *globals) completeStudy(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	store, err := studies.ViewStore(a.db)
+	store, err := g.view()
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil, cobra.ShellCompDirectiveError
 	}
 	defer store.Close()
 	records, err := store.Studies(cmd.Context())
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil, cobra.ShellCompDirectiveError
 	}
-	var names []string
-	for _, r := range records {
-		names = append(names, r.Name)
+	names := make([]string, len(records))
+	for i, r := range records {
+		names[i] = r.Name
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// workerName is the program that trains.
-const workerName = "peftsearch-worker"
-
-// findWorker looks for the worker beside this program, then in PATH.
-func findWorker() (string, error) {
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), workerName)
-		if info, err := os.Stat(beside); err == nil && !info.IsDir() {
-			return beside, nil
+// completeFile offers files with the extensions.
+func completeFile(extensions ...string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		return extensions, cobra.ShellCompDirectiveFilterFileExt
 	}
-	path, err := exec.LookPath(workerName)
-	if err != nil {
-		return "", environment(fmt.Errorf("%s is neither beside peftsearch nor in PATH", workerName), "make build, which builds it into bin/")
-	}
-	return path, nil
 }

@@ -1,88 +1,44 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"time"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies"
 )
 
-// trialJSON is a trial in JSON documents.
-type trialJSON struct {
-	Trial           int64                `json:"trial"`
-	State           studies.State        `json:"state"`
-	Origin          string               `json:"origin"`
-	Reason          string               `json:"reason"`
-	Params          int64                `json:"params"`
-	ParamsPercent   float64              `json:"params_percent"`
-	AutoPEFTPercent float64              `json:"autopeft_percent"` // weights only, as the paper counts
-	Methods         peft.LayerCount      `json:"methods"`
-	Score           *float64             `json:"score"`
-	Dev             map[string]float64   `json:"dev"`
-	BestStep        int                  `json:"best_step"`
-	Steps           int                  `json:"steps"`
-	HeadParams      int64                `json:"head_params"`
-	WallS           float64              `json:"wall_s"`
-	PeakBytes       int64                `json:"peak_bytes"`
-	Stopped         string               `json:"stopped"`
-	Failure         *evaluator.Failure   `json:"failure"`
-	Seed            uint64               `json:"seed"`
-	Attempts        int                  `json:"attempts"`
-	Created         time.Time            `json:"created"`
-	Finished        *time.Time           `json:"finished"`
-	Candidate       evaluator.Candidate  `json:"candidate"`
-	Curve           []studies.CurvePoint `json:"curve,omitempty"`
-}
-
-func trialDocument(r *studies.Record, t studies.Trial) trialJSON {
-	params := t.Candidate.Plan.Params(r.Geometry)
-	d := trialJSON{Trial: t.Number, State: t.State, Origin: t.Origin, Reason: t.Reason, Params: t.Params,
-		ParamsPercent: params.Percent(r.Geometry), AutoPEFTPercent: params.AutoPEFTPercent(r.Geometry), Methods: params.Methods,
-		Dev: t.Result.Dev, BestStep: t.Result.BestStep, Steps: t.Result.Steps, HeadParams: t.Result.Head, WallS: t.Result.WallS,
-		PeakBytes: t.Result.PeakB, Stopped: t.Result.Stopped, Failure: t.Failure, Seed: t.Seed, Attempts: t.Attempts,
-		Created: t.Created.UTC(), Candidate: t.Candidate, Curve: t.Curve}
-	if t.State == studies.Complete || t.State == studies.Pruned {
-		d.Score = &t.Result.Score
-	}
-	if !t.Finished.IsZero() {
-		finished := t.Finished.UTC()
-		d.Finished = &finished
-	}
-	return d
-}
-
-func (a *app) show() *cobra.Command {
-	var asJSON bool
+func newShow(g *globals) *cobra.Command {
 	var number int64
+	var asJSON bool
 	cmd := &cobra.Command{
-		Use:               "show STUDY [--trial N]",
-		Short:             "Show the trials of a study, or one trial in full",
-		Args:              exactly(1, "a study"),
-		ValidArgsFunction: a.studyNames,
+		Use:               "show STUDY",
+		Short:             "Show a study with its trials, or one trial in full",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, record, err := a.view(cmd.Context(), args[0])
+			store, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			defer store.Close()
+			w := cmd.OutOrStdout()
 			if cmd.Flags().Changed("trial") {
 				trial, err := store.Trial(cmd.Context(), record, number)
 				if err != nil {
 					return err
 				}
 				if asJSON {
-					return writeJSON(a.stdout, struct {
-						SchemaVersion int    `json:"schema_version"`
-						Study         string `json:"study"`
-						trialJSON
-					}{schemaVersion, record.Name, trialDocument(record, trial)})
+					return writeJSON(w, newTrialDocument(record, trial))
 				}
-				a.showTrial(record, trial)
+				printTrial(w, record, trial)
 				return nil
 			}
 			trials, err := store.Trials(cmd.Context(), record)
@@ -90,90 +46,117 @@ func (a *app) show() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				list := []trialJSON{}
-				for _, t := range trials {
-					list = append(list, trialDocument(record, t))
-				}
-				return writeJSON(a.stdout, struct {
-					SchemaVersion int `json:"schema_version"`
-					studyJSON
-					List []trialJSON `json:"list"`
-				}{schemaVersion, summary(record, trials), list})
+				return writeJSON(w, newStudyDocument(record, trials))
 			}
-			a.showStudy(record, trials)
+			printStudy(w, record, trials)
 			return nil
 		},
 	}
+	cmd.Flags().Int64Var(&number, "trial", 0, "show this trial in full")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().Int64Var(&number, "trial", 0, "the trial to show")
 	return cmd
 }
 
-func (a *app) showStudy(r *studies.Record, trials []studies.Trial) {
-	front := studies.FrontOf(trials, r.Reference)
-	onFront := map[int64]bool{}
-	for _, m := range front.Members {
-		onFront[m.Number] = true
+func newStudyDocument(record *studies.Record, trials []studies.Trial) studyDocument {
+	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
+		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
+		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Trials: []trialEntry{}}
+	for _, t := range trials {
+		document.Trials = append(document.Trials, newTrialEntry(record, t))
 	}
-	t := newTable(a.stdout, table.Row{"trial", "state", "params", r.Metric, "", "origin", "plan"}, "trial", "params", r.Metric)
-	for _, trial := range trials {
-		value, mark := "-", ""
-		if trial.State == studies.Complete || trial.State == studies.Pruned {
-			value = score(trial.Result.Score)
-		}
-		if onFront[trial.Number] {
-			mark = "front"
-		}
-		t.AppendRow(table.Row{trial.Number, trial.State, count(trial.Params), value, mark, trial.Origin, trial.Candidate.Plan.String()})
-	}
-	t.Render()
-	fmt.Fprintf(a.stdout, "\nhypervolume %.4f; scores from chance (%.3f) to 1, sizes from %s to %s parameters\n",
-		front.Hypervolume, r.Reference.Chance, count(r.Reference.MinParams), count(r.Reference.MaxParams))
+	return document
 }
 
-func (a *app) showTrial(r *studies.Record, t studies.Trial) {
-	line := func(label, format string, args ...any) {
-		fmt.Fprintf(a.stdout, "%-10s %s\n", label, fmt.Sprintf(format, args...))
+func newTrialDocument(record *studies.Record, t studies.Trial) trialDocument {
+	count := t.Candidate.Plan.Params(record.Geometry)
+	return trialDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, trialEntry: newTrialEntry(record, t),
+		Methods: count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
+		Curve: append([]studies.CurvePoint{}, t.Curve...)}
+}
+
+// field writes a line of a list of names and values.
+func field(w io.Writer, name, format string, args ...any) {
+	fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+func printStudy(w io.Writer, record *studies.Record, trials []studies.Trial) {
+	g, r := record.Geometry, record.Reference
+	front := studies.FrontOf(trials, r)
+	field(w, "study", "%s, started %s", record.Name, record.Created.Local().Format("2006-01-02 15:04"))
+	field(w, "model", "%s, %d layers, %d wide, %s parameters", g.Architecture, g.Layers, g.Hidden, thousands(g.BackboneParams))
+	field(w, "plans", "from %s to %s parameters", thousands(r.MinParams), thousands(r.MaxParams))
+	field(w, "score", "%s on dev; the best constant prediction has %s", record.Metric, score(r.Chance))
+	field(w, "front", "%d plans, hypervolume %s", len(front.Members), score(front.Hypervolume))
+	fmt.Fprintln(w)
+	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
+	t.SetColumnConfigs(right(1, 4, 5, 6))
+	for _, trial := range trials {
+		value := ""
+		if scored(trial) {
+			value = score(trial.Result.Score)
+		}
+		plan := trial.Candidate.Plan.String()
+		if trial.Failure != nil {
+			plan += ": " + firstLine(trial.Failure.Error())
+		}
+		t.AppendRow(table.Row{trial.Number, trial.State, trial.Origin, thousands(trial.Params), percent(trial.Params, g), value, plan})
 	}
-	line("trial", "%d of %s, %s", t.Number, r.Name, t.State)
-	line("origin", "%s (%s)", t.Origin, t.Reason)
-	params := t.Candidate.Plan.Params(r.Geometry)
-	m := params.Methods
-	line("params", "%d, %.4f %% of the model: serial %d, parallel %d, prefix %d, lora %d", params.Total(), params.Percent(r.Geometry),
-		m.Serial.Total(), m.Parallel.Total(), m.Prefix.Total(), m.LoRA.Total())
-	line("", "AutoPEFT's count %.4f %% (weights only)", params.AutoPEFTPercent(r.Geometry))
-	training := t.Candidate.Training
-	line("training", "learning rate %g, %s, warm-up %g, batch %d, seed %d", training.LearningRate, training.Schedule, training.WarmupRatio, training.BatchSize, t.Seed)
+	t.Render()
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func printTrial(w io.Writer, record *studies.Record, t studies.Trial) {
+	g, plan, training := record.Geometry, t.Candidate.Plan, t.Candidate.Training
+	count := plan.Params(g)
+	field(w, "trial", "%d of %s, %s", t.Number, record.Name, t.State)
+	field(w, "plan", "%s", plan)
+	field(w, "from", "%s: %s", t.Origin, cmp.Or(t.Reason, "no reason is stored"))
+	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.Params, g), count.AutoPEFTPercent(g))
+	for _, m := range []struct {
+		method peft.Method
+		count  peft.MethodCount
+	}{{peft.MethodSerial, count.Methods.Serial}, {peft.MethodParallel, count.Methods.Parallel},
+		{peft.MethodPrefix, count.Methods.Prefix}, {peft.MethodLoRA, count.Methods.LoRA}} {
+		if m.count.Total() > 0 {
+			field(w, "  "+string(m.method), "%s", thousands(m.count.Total()))
+		}
+	}
+	field(w, "training", "learning rate %g, %s, batch size %d, seed %d", training.LearningRate, training.Schedule, training.BatchSize, t.Seed)
 	if t.Failure != nil {
-		line("failure", "%s: %s", t.Failure.Kind, t.Failure.Message)
+		field(w, "failure", "%s", t.Failure)
 	}
-	if t.State == studies.Complete || t.State == studies.Pruned {
-		line("score", "%.4f %s at step %d of %d", t.Result.Score, r.Metric, t.Result.BestStep, t.Result.Steps)
-		line("head", "%d parameters, not counted above", t.Result.Head)
-		line("cost", "%s, at most %d MiB", duration(time.Duration(t.Result.WallS*float64(time.Second))), t.Result.PeakB>>20)
+	if !scored(t) {
+		return
 	}
-	if t.Result.Stopped != "" {
-		line("stopped", "%s", t.Result.Stopped)
+	r := t.Result
+	field(w, "head", "%s parameters, not counted above", thousands(r.Head))
+	field(w, "dev", "%s", metrics(r.Dev))
+	field(w, "best", "%s %s at step %d of %d", record.Metric, score(r.Score), r.BestStep, r.Steps)
+	if r.Stopped != "" {
+		field(w, "stopped", "%s", r.Stopped)
 	}
-	if len(t.Curve) > 0 {
-		fmt.Fprintln(a.stdout)
-		curve := newTable(a.stdout, table.Row{"step", "loss", r.Metric}, "step", "loss", r.Metric)
-		for _, p := range t.Curve {
-			curve.AppendRow(table.Row{p.Step, fmt.Sprintf("%.4f", p.Loss), score(p.Score)})
-		}
-		curve.Render()
+	field(w, "cost", "%.1f s, %d MiB", r.WallS, r.PeakB>>20)
+	if len(t.Curve) == 0 {
+		return
 	}
-	fmt.Fprintln(a.stdout)
-	layers := newTable(a.stdout, table.Row{"layer", "serial", "parallel", "prefix", "lora", "params"}, "layer", "serial", "parallel", "prefix", "lora", "params")
-	for i, l := range t.Candidate.Plan.Layers {
-		cell := func(present bool, size func() int) any {
-			if !present {
-				return "·"
-			}
-			return size()
-		}
-		layers.AppendRow(table.Row{i, cell(l.Serial != nil, func() int { return l.Serial.Width }), cell(l.Parallel != nil, func() int { return l.Parallel.Width }),
-			cell(l.Prefix != nil, func() int { return l.Prefix.Length }), cell(l.LoRA != nil, func() int { return l.LoRA.Rank }), params.Layers[i].Total()})
+	fmt.Fprintln(w)
+	curve := newTable(w, "step", "loss", record.Metric)
+	curve.SetColumnConfigs(right(1, 2, 3))
+	for _, p := range t.Curve {
+		curve.AppendRow(table.Row{p.Step, score(p.Loss), score(p.Score)})
 	}
-	layers.Render()
+	curve.Render()
+}
+
+// metrics writes scores by metric in a line.
+func metrics(values map[string]float64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		parts = append(parts, name+" "+score(values[name]))
+	}
+	return strings.Join(parts, " · ")
 }

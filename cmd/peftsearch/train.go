@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
-	"strings"
-	"time"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -16,170 +16,174 @@ import (
 	"peftsearch/studies"
 )
 
-func (a *app) train() *cobra.Command {
-	var number int64
-	var planFile, configFile, out string
+// trainDocument is what train --json prints.
+type trainDocument struct {
+	SchemaVersion int                `json:"schema_version"`
+	Directory     string             `json:"directory"`
+	Params        int64              `json:"params"`
+	HeadParams    int64              `json:"head_params"`
+	BestStep      int                `json:"best_step"`
+	Dev           map[string]float64 `json:"dev"`
+	Test          map[string]float64 `json:"test"`
+	Plan          peft.Plan          `json:"plan"`
+}
+
+type trainFlags struct {
+	trial             int64
+	plan, config, out string
+	json              bool
+}
+
+func newTrain(g *globals) *cobra.Command {
+	var flags trainFlags
 	cmd := &cobra.Command{
-		Use:   "train {STUDY --trial N | --plan FILE --config STUDY.yaml} --out DIR",
-		Short: "Train one plan in full, and test it",
-		Long: `Trains a plan with the budget budget.train of its study file, keeps the weights with the best dev score,
-scores them on the test split, and leaves everything needed to use them in DIR. Ctrl-C saves a checkpoint
-in DIR; the same command continues from it.`,
+		Use:   "train STUDY --trial N --out DIR",
+		Short: "Train a plan in full and score it on the test split",
+		Long: `Train the plan of a trial, or of a file, with the study file's full budget (budget.train), keep the weights
+of the best dev score, and score them on the test split. The directory holds all that predict needs.
+Ctrl-C leaves a checkpoint; the same command continues.`,
+		Example:           "  peftsearch train my-study --trial 17 --out trained\n  peftsearch train --plan plan.json --config study.yaml --out trained",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.studyNames,
+		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && planFile == "" && configFile == ""
-			fromPlan := len(args) == 0 && !cmd.Flags().Changed("trial") && planFile != "" && configFile != ""
-			if out == "" || fromStudy == fromPlan {
-				return usage(errors.New("train needs a plan and a directory"),
-					"peftsearch train STUDY --trial N --out DIR, or peftsearch train --plan FILE --config STUDY.yaml --out DIR")
+			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == "" && flags.config == ""
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.config != ""
+			if !fromStudy && !fromFile {
+				return usage("peftsearch train --help", "name either STUDY with --trial, or --plan with --config")
 			}
-			if _, err := os.Stat(filepath.Join(out, "plan.json")); err == nil {
-				return usage(fmt.Errorf("%s already holds a trained plan", out), "another --out")
+			if fromFile {
+				return g.trainFile(cmd, flags)
 			}
-			var config *studies.Config
-			var job evaluator.Job
-			var err error
-			if fromStudy {
-				config, job, err = a.jobOfTrial(cmd.Context(), args[0], number)
-			} else {
-				config, job, err = jobOfPlan(planFile, configFile)
-			}
-			if err != nil {
-				return err
-			}
-			again := "peftsearch " + strings.Join(os.Args[1:], " ")
-			return a.trainJob(cmd.Context(), config, job, out, again)
+			return g.trainTrial(cmd, args[0], flags)
 		},
 	}
-	cmd.Flags().Int64Var(&number, "trial", 0, "the trial whose plan, settings and seed are used")
-	cmd.Flags().StringVar(&planFile, "plan", "", "a plan file instead of a trial")
-	cmd.Flags().StringVar(&configFile, "config", "", "the study file that goes with --plan")
-	cmd.Flags().StringVar(&out, "out", "", "directory for the result")
+	set := cmd.Flags()
+	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
+	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
+	set.StringVar(&flags.config, "config", "", "study file with model, data and settings, for --plan")
+	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
+	set.BoolVar(&flags.json, "json", false, "print JSON")
+	cmd.MarkFlagRequired("out")
 	return cmd
 }
 
-// jobOfTrial takes plan, settings and seed from a trial, and the rest from its study file as it was.
-func (a *app) jobOfTrial(ctx context.Context, name string, number int64) (*studies.Config, evaluator.Job, error) {
-	store, record, err := a.view(ctx, name)
+func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) error {
+	store, record, err := g.viewStudy(cmd, name)
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
-	defer store.Close()
-	trial, err := store.Trial(ctx, record, number)
-	if err != nil {
-		return nil, evaluator.Job{}, err
+	trial, err := store.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, store.Close()); err != nil {
+		return err
 	}
 	config, err := record.ReadConfig()
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
 	inputs, err := config.Open()
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
 	if err := record.Check(config, inputs); err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
-	return config, evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}, nil
+	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
+	again := fmt.Sprintf("peftsearch train %s --trial %d --out %s%s", name, flags.trial, flags.out, g.dbFlag(cmd))
+	return g.train(cmd, config, job, flags, again)
 }
 
-// jobOfPlan takes the plan from a file, and the rest from a study file.
-func jobOfPlan(planFile, configFile string) (*studies.Config, evaluator.Job, error) {
-	config, err := studies.ReadConfig(configFile)
+func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
+	config, err := studies.ReadConfig(flags.config)
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
 	inputs, err := config.Open()
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return err
 	}
-	plan, err := readPlan(planFile)
+	plan, err := readPlan(flags.plan)
+	if err == nil {
+		err = plan.Validate(inputs.Geometry)
+	}
 	if err != nil {
-		return nil, evaluator.Job{}, err
+		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
 	}
-	if err := plan.Validate(inputs.Geometry); err != nil {
-		return nil, evaluator.Job{}, usage(fmt.Errorf("%s: %w", planFile, err), "a plan for this model; docs/reference/plan.md describes it")
-	}
-	return config, evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: config.Search.Seed}, nil
+	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: config.Search.Seed}
+	again := fmt.Sprintf("peftsearch train --plan %s --config %s --out %s", flags.plan, flags.config, flags.out)
+	return g.train(cmd, config, job, flags, again)
 }
 
 func readPlan(path string) (peft.Plan, error) {
-	f, err := os.Open(path)
+	file, err := os.Open(path)
 	if err != nil {
-		return peft.Plan{}, usage(err, "peftsearch export STUDY --trial N --to plan writes one")
+		return peft.Plan{}, err
 	}
-	defer f.Close()
-	plan, err := peft.ReadPlan(f)
-	if err != nil {
-		return plan, usage(fmt.Errorf("%s: %w", path, err), "docs/reference/plan.md describes plans")
-	}
-	return plan, nil
+	defer file.Close()
+	return peft.ReadPlan(file)
 }
 
-func (a *app) trainJob(ctx context.Context, config *studies.Config, job evaluator.Job, out, again string) error {
-	command, err := workerCommand(config)
+// train runs the job with the full budget; again is the command that continues it.
+func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluator.Job, flags trainFlags, again string) error {
+	if config.Evaluator.Analytic {
+		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
+	}
+	if _, err := os.Stat(filepath.Join(flags.out, "plan.json")); err == nil {
+		return usage("choose another --out, or remove the directory first", "%s holds a trained plan already", flags.out)
+	}
+	output, err := filepath.Abs(flags.out)
 	if err != nil {
-		return err
+		return fmt.Errorf("--out: %w", err)
 	}
-	if command == nil {
-		return usage(errors.New("evaluator.analytic trains nothing"), "a study file without it")
-	}
-	if job.Output, err = filepath.Abs(out); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(job.Output, 0o755); err != nil {
-		return usage(err, "another --out")
-	}
-	log, err := os.OpenFile(filepath.Join(job.Output, "worker.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return usage(err, "another --out")
-	}
-	defer log.Close()
-	job.Budget, job.Test = config.FullBudget(), true
+	job.Output, job.Budget, job.Test = output, config.FullBudget(), true
 
-	d := a.display()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer onSignals(cancel, func() { os.Exit(exitInterrupted) })()
-	d.event("training "+job.Candidate.Plan.String(), "epochs", fmt.Sprintf("at most %g", job.Budget.Epochs), "into", out)
-	hello := config.Hello(cores())
-	hello.Settings.Threads = max(hello.Settings.Threads, cores()) // one job has the machine
-	process, err := openWorker(ctx, command, hello, log)
-	if err != nil {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal ends the program
+	stderr := cmd.ErrOrStderr()
+	progress := &trainProgress{display: g.newDisplay(stderr)}
+	result, err := g.evaluate(ctx, config, job, progress)
+	progress.close()
+	var failed *evaluator.Failure
+	switch {
+	case ctx.Err() != nil:
+		return &failure{exitInterrupted, fmt.Errorf("interrupted; %s holds a checkpoint if a step was done", flags.out), again}
+	case errors.As(err, &failed):
+		return &failure{exitNoTrial, fmt.Errorf("training failed: %w", err), again + " goes on from the last checkpoint; -v shows the worker's log"}
+	case err != nil:
 		return err
 	}
-	defer process.Close()
-	started, first := time.Now(), -1
-	best := 0.0
-	result, err := process.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
-		if first < 0 {
-			first = p.Step
-		}
-		if p.Score != nil {
-			best = max(best, *p.Score)
-			d.event(fmt.Sprintf("step %d of %d", p.Step, p.Steps), "loss", fmt.Sprintf("%.4f", p.Loss), config.Task.Metric, score(*p.Score))
-		}
-		eta := ""
-		if done := p.Step - first; done > 0 {
-			eta = " · ETA " + duration(time.Since(started)/time.Duration(done)*time.Duration(p.Steps-p.Step))
-		}
-		d.line("step %d/%d · loss %.4f · best %.4f%s", p.Step, p.Steps, p.Loss, best, eta)
-		return evaluator.Verdict{}
-	})
-	d.clear()
-	if errors.Is(err, context.Canceled) {
-		return interrupted(again + "   continues it")
-	}
+
+	plan := job.Candidate.Plan
+	document := trainDocument{SchemaVersion: schemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
+		Dev: result.Dev, Test: result.Test, Plan: plan}
+	trained, err := peft.ReadTrained(output)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading back what was trained: %w", err)
 	}
-	if result.Stopped != "" {
-		d.event("stopped early: " + result.Stopped)
+	document.Params = plan.Params(trained.Info.Geometry).Total()
+	if flags.json {
+		return writeJSON(cmd.OutOrStdout(), document)
 	}
-	fmt.Fprintf(a.stdout, "dev   %s\ntest  %s\n", metricsLine(result.Dev), metricsLine(result.Test))
-	if !a.quiet {
-		fmt.Fprintf(a.stderr, "\nWritten to %s\nPredict:   peftsearch predict %s --input FILE\n", out, out)
+	w := cmd.OutOrStdout()
+	field(w, "plan", "%s", plan)
+	field(w, "params", "%s, and %s of the head", thousands(document.Params), thousands(document.HeadParams))
+	field(w, "dev", "%s", metrics(result.Dev))
+	field(w, "test", "%s", metrics(result.Test))
+	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
+	field(w, "directory", "%s", flags.out)
+	if !g.quiet {
+		fmt.Fprintf(stderr, "\npredict   peftsearch predict %s --input FILE\n", flags.out)
 	}
 	return nil
+}
+
+// evaluate runs one job in a worker of its own.
+func (g *globals) evaluate(ctx context.Context, config *studies.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
+	hello := config.Hello(cores() * config.Evaluator.Workers) // one worker gets all cores
+	worker, err := g.startWorker(ctx, config.Evaluator.Command, hello, progress.writer(os.Stderr))
+	if err != nil {
+		return evaluator.Result{}, err
+	}
+	result, err := worker.Evaluate(ctx, job, progress.report)
+	return result, errors.Join(err, worker.Close())
 }

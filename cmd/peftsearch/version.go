@@ -6,29 +6,24 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-
-	"peftsearch/evaluator"
 )
 
-// version is the release; see CHANGELOG.md.
-const version = "0.1.0"
+// version is the module's version; in a build from a repository it names the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
+}
 
-func (a *app) version() *cobra.Command {
+func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exactly(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			revision := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value[:min(12, len(s.Value))]
-					}
-				}
-			}
-			fmt.Fprintf(a.stdout, "peftsearch %s%s, worker protocol %d, %s\n", version, revision, evaluator.ProtocolVersion, runtime.Version())
-			return nil
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintf(cmd.OutOrStdout(), "peftsearch %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }

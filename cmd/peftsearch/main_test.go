@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"peftsearch/data"
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"peftsearch": main, "peftsearch-worker": fakeWorker})
+}
+
+// TestScripts runs the command line as a user does. UPDATE_SCRIPTS=1 rewrites the golden files in the
+// scripts.
+func TestScripts(t *testing.T) {
+	model, err := filepath.Abs("../../models/bert-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			if err := os.CopyFS(env.WorkDir, os.DirFS("testdata/study")); err != nil {
+				return err
+			}
+			return os.Symlink(model, filepath.Join(env.WorkDir, "model"))
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"scrub":   scrub,
+			"shorten": shorten,
+			"waitfor": waitFor,
+			"code":    code,
+			"replace": replace,
+		},
+	})
+}
+
+var (
+	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\dZ)?`)
+	hashes     = regexp.MustCompile(`[0-9a-f]{64}`)
+)
+
+// scrub replaces times and hashes in the file: scrub FILE.
+func scrub(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	content := timestamps.ReplaceAllString(ts.ReadFile(args[0]), "TIME")
+	ts.Check(os.WriteFile(path, []byte(hashes.ReplaceAllString(content, "HASH")), 0o644))
+}
+
+// shorten copies the first bytes of a file: shorten FROM TO BYTES.
+func shorten(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(ts.ReadFile(args[0]))[:n], 0o644))
+}
+
+// replace changes every occurrence of a text in a file: replace OLD NEW FILE.
+func replace(ts *testscript.TestScript, _ bool, args []string) {
+	content := ts.ReadFile(args[2])
+	if !strings.Contains(content, args[0]) {
+		ts.Fatalf("%s has no %q", args[2], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.ReplaceAll(content, args[0], args[1])), 0o644))
+}
+
+// waitFor waits until the file has the text: waitfor FILE TEXT.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if content, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && bytes.Contains(content, []byte(args[1])) {
+			return
+		}
+	}
+	ts.Fatalf("%s never had %q", args[0], args[1])
+}
+
+// code runs peftsearch and wants an exit code: code N ARGS….
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec("peftsearch", args[1:]...)
+	got := 0
+	if exit, ok := err.(interface{ ExitCode() int }); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// fakeWorker speaks the worker protocol without training. FAKE_FAIL makes every trial fail; FAKE_BLOCK names a
+// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
+func fakeWorker() {
+	if len(os.Args) == 2 && os.Args[1] == "version" {
+		fmt.Println("peftsearch-worker protocol 1, for tests")
+		return
+	}
+	lines := make(chan []byte)
+	go func() {
+		defer close(lines)
+		scanner := bufio.NewScanner(os.Stdin)
+		scanner.Buffer(nil, 1<<24)
+		for scanner.Scan() {
+			lines <- bytes.Clone(scanner.Bytes())
+		}
+	}()
+	if err := fakeSession(lines, json.NewEncoder(os.Stdout)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func fakeSession(lines <-chan []byte, out *json.Encoder) error {
+	var hello evaluator.Hello
+	if err := json.Unmarshal(<-lines, &hello); err != nil {
+		return err
+	}
+	checkpoint, err := data.OpenCheckpoint(hello.Model)
+	if err != nil {
+		return err
+	}
+	geometry := peft.GeometryOf(checkpoint)
+	if err := out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Geometry: geometry, Precision: "float32"}); err != nil {
+		return err
+	}
+	for line := range lines {
+		var request struct {
+			Type string
+			Dir  string
+			Rows []data.Row
+			evaluator.Job
+		}
+		if err := json.Unmarshal(line, &request); err != nil {
+			return err
+		}
+		var answer any
+		switch request.Type {
+		case evaluator.TypePredict:
+			predictions := evaluator.PredictionsReport{Type: evaluator.TypeScores}
+			for _, row := range request.Rows {
+				predictions.Predictions = append(predictions.Predictions, evaluator.Prediction{Logits: []float64{float64(len(row.Text)), 0.5}, Label: "long"})
+			}
+			answer = predictions
+		case evaluator.TypeEvaluate:
+			if answer, err = fakeTrial(request.Job, hello, geometry, lines); err != nil {
+				return err
+			}
+		}
+		if err := out.Encode(answer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {
+	if os.Getenv("FAKE_FAIL") != "" {
+		return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
+			Failure: evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is not finite"}}, nil
+	}
+	if os.Getenv("FAKE_BLOCK") == strconv.FormatInt(job.Trial, 10) {
+		if err := os.WriteFile("blocked", []byte("yes"), 0o644); err != nil {
+			return nil, err
+		}
+		for released := false; !released; {
+			select {
+			case <-lines: // a stop
+				return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
+					Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}}, nil
+			case <-time.After(5 * time.Millisecond):
+				_, err := os.Stat("go")
+				released = err == nil
+			}
+		}
+	}
+	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258,
+		Dev: map[string]float64{"accuracy": 0.6}}
+	if job.Test {
+		result.Test = map[string]float64{"accuracy": 0.59}
+	}
+	if job.Output != "" {
+		zeros := func(shapes map[string][]int) map[string]data.Tensor {
+			tensors := map[string]data.Tensor{}
+			for name, shape := range shapes {
+				n := 1
+				for _, size := range shape {
+					n *= size
+				}
+				tensors[name] = data.NewTensor(make([]float32, n), shape...)
+			}
+			return tensors
+		}
+		plan := job.Candidate.Plan
+		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Modules: zeros(plan.TensorShapes(geometry)),
+			Head: zeros(peft.HeadShapes("linear", geometry, 2)), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test},
+			Info: peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
+				Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return evaluator.ResultReport{Type: evaluator.TypeResult, Trial: job.Trial, Result: result}, nil
+}
+
+func TestCount(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "123": 123, "500k": 500_000, "1M": 1_000_000, "1.5M": 1_500_000} {
+		var c count
+		if err := c.Set(text); err != nil || int64(c) != want {
+			t.Errorf("%s: %d, %v", text, c, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "1G", "k", "NaN", "Inf", "1e300"} {
+		if err := new(count).Set(text); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
+		if got := thousands(n); got != want {
+			t.Errorf("thousands(%d) = %s", n, got)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1k", 73728: "73.7k", 999_499: "999k", 999_500: "1M", 1_234_567: "1.23M"} {
+		if got := brief(n); got != want {
+			t.Errorf("brief(%d) = %s", n, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0s", 1500 * time.Millisecond: "2s", 90 * time.Second: "1m30s", 2*time.Hour + 51*time.Minute: "2h51m"} {
+		if got := duration(d); got != want {
+			t.Errorf("duration(%v) = %s", d, got)
+		}
+	}
+}

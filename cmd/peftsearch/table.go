@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"peftsearch/peft"
+	"peftsearch/studies"
+)
+
+// newTable starts a table without lines.
+func newTable(w io.Writer, header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Options = table.OptionsNoBordersAndSeparators
+	t.Style().Format.Header = text.FormatDefault
+	t.Style().Color.Header = text.Colors{text.Bold}
+	t.SuppressTrailingSpaces()
+	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
+	t.AppendHeader(header)
+	return t
+}
+
+// right aligns columns, counted from 1.
+func right(columns ...int) []table.ColumnConfig {
+	configs := make([]table.ColumnConfig, len(columns))
+	for i, number := range columns {
+		configs[i] = table.ColumnConfig{Number: number, Align: text.AlignRight, AlignHeader: text.AlignRight}
+	}
+	return configs
+}
+
+// printFront writes the front as a table, the knee marked.
+func printFront(w io.Writer, record *studies.Record, front studies.Front) {
+	t := newTable(w, "trial", "params", "% of model", record.Metric, "", "plan")
+	t.SetColumnConfigs(right(1, 2, 3, 4))
+	for i, m := range front.Members {
+		mark, plan := "", m.Candidate.Plan.String()
+		if i == front.Knee {
+			mark, plan = text.FgGreen.Sprint("knee"), text.FgGreen.Sprint(plan)
+		}
+		t.AppendRow(table.Row{m.Number, thousands(m.Params), percent(m.Params, record.Geometry), score(m.Result.Score), mark, plan})
+	}
+	t.Render()
+}
+
+func score(s float64) string { return strconv.FormatFloat(s, 'f', 4, 64) }
+
+func percent(params int64, g peft.Geometry) string {
+	return strconv.FormatFloat(percentOf(params, g), 'f', 3, 64)
+}
+
+func percentOf(params int64, g peft.Geometry) float64 {
+	return 100 * float64(params) / float64(g.BackboneParams)
+}
+
+// thousands groups digits: 1234567 is 1,234,567.
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// brief writes a number of parameters in three digits: 1.23M, 45.6k, 789.
+func brief(n int64) string {
+	switch {
+	case n >= 999_500:
+		return strconv.FormatFloat(float64(n)/1e6, 'g', 3, 64) + "M"
+	case n >= 1000:
+		return strconv.FormatFloat(float64(n)/1e3, 'g', 3, 64) + "k"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// count is a flag value for a number of parameters: 500000, 500k or 1.5M.
+type count int64
+
+func (c *count) String() string { return strconv.FormatInt(int64(*c), 10) }
+func (*count) Type() string     { return "count" }
+
+func (c *count) Set(s string) error {
+	scale, digits := 1.0, s
+	switch {
+	case strings.HasSuffix(s, "k"):
+		scale, digits = 1e3, strings.TrimSuffix(s, "k")
+	case strings.HasSuffix(s, "M"):
+		scale, digits = 1e6, strings.TrimSuffix(s, "M")
+	}
+	v, err := strconv.ParseFloat(digits, 64)
+	if err != nil || !(v >= 0 && v*scale < 1<<53) {
+		return errors.New("must be a number such as 500000, 500k or 1.5M")
+	}
+	*c = count(math.Round(v * scale))
+	return nil
+}
+
+// duration writes a time span in its two largest units.
+func duration(d time.Duration) string {
+	switch {
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%ds", int(math.Ceil(d.Seconds())))
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"peftsearch/evaluator"
+)
+
+const workerName = "peftsearch-worker"
+
+var errNoWorker = errors.New(workerName + " is neither next to peftsearch nor in PATH")
+
+// workerCommand is the study file's command, or peftsearch-worker: next to this program, else in PATH.
+func workerCommand(configured []string) ([]string, error) {
+	if len(configured) > 0 {
+		return configured, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if self, err = filepath.EvalSymlinks(self); err == nil {
+			beside := filepath.Join(filepath.Dir(self), workerName)
+			if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+				return []string{beside}, nil
+			}
+		}
+	}
+	path, err := exec.LookPath(workerName)
+	if err != nil {
+		return nil, environment("make build builds it; peftsearch doctor checks it", errNoWorker)
+	}
+	return []string{path}, nil
+}
+
+// startWorker starts a worker process; its log goes to stderr if verbose.
+func (g *globals) startWorker(ctx context.Context, command []string, hello evaluator.Hello, stderr io.Writer) (*evaluator.Process, error) {
+	command, err := workerCommand(command)
+	if err != nil {
+		return nil, err
+	}
+	options := evaluator.ProcessOptions{Command: command, Hello: hello}
+	if g.verbose {
+		options.Log = stderr
+	}
+	process, err := evaluator.NewProcess(ctx, options)
+	if err != nil && ctx.Err() == nil {
+		return nil, environment("peftsearch doctor STUDY.yaml; -v shows the worker's log", err)
+	}
+	return process, err
+}
+
+func cores() int { return runtime.GOMAXPROCS(0) }
