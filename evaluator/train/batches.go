@@ -29,10 +29,9 @@ func newRand(seed uint64, purpose string, number int) *rand.Rand {
 // trainBatches deals the examples of one epoch into batches of alike lengths, in random order. Every
 // example is in exactly one batch; all batches but one are full. It depends on the arguments alone, so
 // a run can continue in any epoch.
-func trainBatches(lengths []int, examples []int, size int, seed uint64, epoch int) [][]int {
+func trainBatches(lengths []int, size int, seed uint64, epoch int) [][]int {
 	rng := newRand(seed, "batches", epoch)
-	order := slices.Clone(examples)
-	rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	order := rng.Perm(len(lengths))
 	var batches [][]int
 	for window := range slices.Chunk(order, windowBatches*size) {
 		slices.SortStableFunc(window, func(a, b int) int { return cmp.Compare(lengths[a], lengths[b]) })

@@ -23,6 +23,7 @@ type Session struct {
 
 	dataset          *data.Dataset // nil without a task
 	train, dev, test *split
+	subsets          map[int]*split // of train, by size
 	// Regression labels are trained as (label-mean)/scale of the training rows; 0 and 1 otherwise.
 	mean, scale float64
 }
@@ -36,7 +37,7 @@ type split struct {
 
 // Open loads what a hello names. Without a task (no training file) the session can only predict.
 func Open(hello evaluator.Hello) (*Session, error) {
-	s := &Session{hello: hello, scale: 1}
+	s := &Session{hello: hello, scale: 1, subsets: map[int]*split{}}
 	if err := s.load(); err != nil {
 		s.Close()
 		return nil, err
@@ -96,6 +97,25 @@ func (s *Session) encode(rows []data.Row, maxLength int) *split {
 		sp.encodings[i] = s.tokenizer.Encode(row, maxLength)
 		sp.lengths[i] = len(sp.encodings[i].IDs)
 	}
+	return sp
+}
+
+// subset is n random rows of train, all of them if n is 0: the same rows for every job, so that scores
+// can be compared.
+func (s *Session) subset(n int) *split {
+	if n <= 0 || n >= len(s.train.lengths) {
+		return s.train
+	}
+	if sp := s.subsets[n]; sp != nil {
+		return sp
+	}
+	sp := &split{}
+	for _, i := range newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n] {
+		sp.encodings = append(sp.encodings, s.train.encodings[i])
+		sp.lengths = append(sp.lengths, s.train.lengths[i])
+		sp.labels = append(sp.labels, s.train.labels[i])
+	}
+	s.subsets[n] = sp
 	return sp
 }
 

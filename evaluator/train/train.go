@@ -38,8 +38,8 @@ type run struct {
 	control Control
 	model   *model.Model
 	outputs int
-	rows    []int // the training rows
-	steps   int   // of the whole budget
+	rows    *split // the training rows of the budget
+	steps   int    // of the whole budget
 	rungs   []int // steps after which the dev split is scored, ascending
 
 	trainHidden, devHidden *hiddenStates // nil without cache
@@ -109,29 +109,18 @@ func checkJob(job evaluator.Job) error {
 	return nil
 }
 
-// plan chooses the training rows and lays out steps and rungs. The subset is the same for every job, so
-// that scores can be compared.
+// plan lays out rows, steps and rungs.
 func (r *run) plan() {
-	r.rows = make([]int, len(r.train.lengths))
-	for i := range r.rows {
-		r.rows[i] = i
-	}
-	if n := r.job.Budget.TrainRows; n > 0 && n < len(r.rows) {
-		rng := newRand(r.hello.Task.SplitSeed, "training rows", 0)
-		rng.Shuffle(len(r.rows), func(i, j int) { r.rows[i], r.rows[j] = r.rows[j], r.rows[i] })
-		r.rows = r.rows[:n]
-		slices.Sort(r.rows)
-	}
+	r.rows = r.subset(r.job.Budget.TrainRows)
 	r.steps = max(1, int(math.Round(r.job.Budget.Epochs*float64(r.epochSteps()))))
 	for _, share := range r.job.Budget.Rungs {
-		step := max(1, int(math.Ceil(share*float64(r.steps))))
-		r.rungs = append(r.rungs, step)
+		r.rungs = append(r.rungs, max(1, int(math.Ceil(share*float64(r.steps)))))
 	}
 }
 
 func (r *run) epochSteps() int {
 	size := r.job.Candidate.Training.BatchSize
-	return (len(r.rows) + size - 1) / size
+	return (len(r.rows.lengths) + size - 1) / size
 }
 
 func (r *run) halted() bool {
@@ -142,14 +131,14 @@ func (r *run) halted() bool {
 // prepare fills the cache for this plan.
 func (r *run) prepare() error {
 	layer, fixed := r.model.Boundary()
-	if !fixed || layer == 0 || !r.cache.fits(layer, r.train, r.dev) {
+	if !fixed || layer == 0 || !r.cache.fits(layer, r.rows, r.dev) {
 		return nil
 	}
 	get := func(sp *split) (*hiddenStates, error) {
 		return r.cache.get(sp, layer, func(examples []int) model.Batch { return r.batch(nil, sp, examples, nil) }, r.halted)
 	}
 	var err error
-	if r.trainHidden, err = get(r.train); err != nil {
+	if r.trainHidden, err = get(r.rows); err != nil {
 		return err
 	}
 	r.devHidden, err = get(r.dev)
@@ -171,7 +160,7 @@ func (r *run) fit() (stopped string, err error) {
 		}
 		if e := r.Step / perEpoch; e != epoch {
 			epoch = e
-			batches = trainBatches(r.train.lengths, r.rows, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
+			batches = trainBatches(r.rows.lengths, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
 		}
 		if err := r.update(batches[r.Step%perEpoch]); err != nil {
 			return "", err
@@ -205,9 +194,9 @@ func (r *run) update(examples []int) error {
 	defer scope.Free()
 	labels := make([]float64, len(examples))
 	for i, example := range examples {
-		labels[i] = (r.train.labels[example] - r.mean) / r.scale
+		labels[i] = (r.rows.labels[example] - r.mean) / r.scale
 	}
-	loss := r.model.Loss(scope, r.batch(scope, r.train, examples, r.trainHidden), labels, r.Step)
+	loss := r.model.Loss(scope, r.batch(scope, r.rows, examples, r.trainHidden), labels, r.Step)
 	value := scope.Item(loss)
 	if scope.Err() == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
 		return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: fmt.Sprintf("the loss is %g at step %d: try a lower learning rate", value, r.Step+1)}

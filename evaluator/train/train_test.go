@@ -101,7 +101,7 @@ func TestCachedAndUncachedTrainingAgree(t *testing.T) {
 
 func TestTheCacheStaysWithinItsMemory(t *testing.T) {
 	s := openTiny(t, 1<<30)
-	s.cache.limit = s.cache.size(s.train, 1) + s.cache.size(s.dev, 1)
+	s.cache.limit = s.cache.size(s.subset(64), 1) + s.cache.size(s.dev, 1)
 	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
 		job := upperLayer()
 		job.Candidate.Plan.Layers = plan
