@@ -54,6 +54,10 @@ bin/peftsearch-worker: libtorch
 	@echo "building the worker (the first time compiles gotch's C++ for about 3 minutes)" >&2
 	go build -trimpath -o $@ ./cmd/peftsearch-worker
 
+.PHONY: demo
+demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real search on STS-B (10 minutes after the downloads)
+	bin/peftsearch run examples/stsb.yaml --db demo.db
+
 .PHONY: test
 test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...

@@ -40,7 +40,7 @@ type run struct {
 	outputs int
 	rows    *split // the training rows of the budget
 	steps   int    // of the whole budget
-	rungs   []int // steps after which the dev split is scored, ascending
+	rungs   []int  // steps after which the dev split is scored, ascending
 
 	trainHidden, devHidden *hiddenStates // nil without cache
 
