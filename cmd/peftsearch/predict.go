@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -37,7 +38,7 @@ file has the columns of the training data; it needs no labels.`,
 			defer stop()
 			document, err := g.predict(ctx, args[0], input, model)
 			if ctx.Err() != nil {
-				return &failure{exitInterrupted, ctx.Err(), "the same command; predict stores nothing"}
+				return &failure{exitInterrupted, errors.New("interrupted; predict stores nothing"), "run the same command again"}
 			}
 			if err != nil {
 				return err
