@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -91,7 +92,7 @@ type RunOptions struct {
 // Run runs trials until the study has its budget, with open making one evaluator for each worker. It
 // returns the status at the end. When ctx is cancelled, running trials are interrupted at their next
 // step and wait to run again; the error is then ctx.Err(). Other errors: ErrTooManyFailures,
-// ErrNoUsableTrial, search.ErrExhausted wrapped (the space has no further plan), an evaluator that
+// ErrNoUsableTrial, search.ErrExhausted (the space has no further plan), an evaluator that
 // cannot be opened, a database that cannot be written. Whatever the error, finished trials are stored.
 func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
 	me, err := thisProcess()
@@ -104,8 +105,11 @@ func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluat
 		group.Go(func() error { return r.work(ctx2) })
 	}
 	err = group.Wait()
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		err = ctx.Err()
+	case err == nil && r.exhausted.Load():
+		err = search.ErrExhausted
 	}
 	status, statusErr := s.Status(context.WithoutCancel(ctx))
 	if err == nil && statusErr == nil && !r.draining() && status.Complete == 0 {
@@ -130,7 +134,8 @@ type runner struct {
 	options RunOptions
 	open    func(ctx context.Context) (evaluator.Evaluator, error)
 
-	mu sync.Mutex // guards calls of options.Events
+	mu        sync.Mutex  // guards calls of options.Events
+	exhausted atomic.Bool // a worker found no further plan
 }
 
 func (r *runner) draining() bool {
@@ -153,6 +158,10 @@ func (r *runner) work(ctx context.Context) (err error) {
 	for !r.draining() && ctx.Err() == nil {
 		trial, lease, err := r.store.claim(ctx, r.record, r.config.Budget.Trials, r.me, r.propose)
 		if errors.Is(err, errNoneLeft) {
+			return nil
+		}
+		if errors.Is(err, search.ErrExhausted) { // the other workers' trials go on
+			r.exhausted.Store(true)
 			return nil
 		}
 		if err != nil {
