@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,7 +57,7 @@ func (d *display) update(current, total int, parts ...string) {
 // note writes a message: above the bar, or to the log.
 func (d *display) note(level slog.Level, message string, attributes ...any) {
 	if d.bars == nil {
-		d.log.Log(nil, level, message, attributes...)
+		d.log.Log(context.Background(), level, message, attributes...)
 		return
 	}
 	var b strings.Builder
