@@ -89,7 +89,7 @@ func printStudy(w io.Writer, record *studies.Record, trials []studies.Trial) {
 	field(w, "front", "%d plans, hypervolume %s", len(front.Members), score(front.Hypervolume))
 	fmt.Fprintln(w)
 	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
-	t.SetColumnConfigs(right(1, 4, 5, 6))
+	t.SetColumnConfigs(append(right(1, 4, 5, 6), planColumn(7, 72)))
 	for _, trial := range trials {
 		value := ""
 		if scored(trial) {

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/term"
 
 	"peftsearch/peft"
 	"peftsearch/studies"
@@ -39,10 +41,19 @@ func right(columns ...int) []table.ColumnConfig {
 	return configs
 }
 
+// planColumn wraps plans to what the terminal has left beside the columns before; elsewhere nothing wraps.
+func planColumn(number, before int) table.ColumnConfig {
+	config := table.ColumnConfig{Number: number, WidthMaxEnforcer: text.WrapSoft}
+	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		config.WidthMax = max(width-before, 30)
+	}
+	return config
+}
+
 // printFront writes the front as a table, the knee marked.
 func printFront(w io.Writer, record *studies.Record, front studies.Front) {
 	t := newTable(w, "trial", "params", "% of model", record.Metric, "", "plan")
-	t.SetColumnConfigs(right(1, 2, 3, 4))
+	t.SetColumnConfigs(append(right(1, 2, 3, 4), planColumn(6, 48)))
 	for i, m := range front.Members {
 		mark, plan := "", m.Candidate.Plan.String()
 		if i == front.Knee {
