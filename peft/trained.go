@@ -26,6 +26,12 @@ const (
 	backboneFile = "backbone.safetensors"
 )
 
+// The kinds of head.
+const (
+	headLinear = "linear" // W·h + c
+	headDense  = "dense"  // W·tanh(W_p·h + c_p) + c
+)
+
 // Trained is a plan with its trained tensors and everything needed to use them: what a trained
 // directory holds.
 //
@@ -99,7 +105,7 @@ func (p Plan) TensorShapes(g Geometry) map[string][]int {
 // HeadShapes lists the tensors of a head ("linear" or "dense") by name.
 func HeadShapes(head string, g Geometry, outputs int) map[string][]int {
 	shapes := map[string][]int{"head.weight": {outputs, g.Hidden}, "head.bias": {outputs}}
-	if head == "dense" {
+	if head == headDense {
 		shapes["head.dense.weight"] = []int{g.Hidden, g.Hidden}
 		shapes["head.dense.bias"] = []int{g.Hidden}
 	}

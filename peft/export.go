@@ -1,0 +1,352 @@
+package peft
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"peftsearch/data"
+)
+
+// Format names a form in which other programs can use a plan.
+type Format string
+
+// The formats, with the versions of the libraries that they are verified with.
+const (
+	FormatPlan     Format = "plan"     // plan.json, for this program
+	FormatAdapters Format = "adapters" // AdapterHub's adapters 1.3.0
+	FormatPEFT     Format = "peft"     // Hugging Face PEFT 0.21.2
+	FormatMerged   Format = "merged"   // a Hugging Face model directory, LoRA folded into the weights
+)
+
+// Formats lists every format.
+var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
+
+// Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
+// it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
+// Geometry, Head and Labels.
+//
+// lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
+// with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
+func Export(format Format, source Trained, dir string, lossy bool) (lost []string, err error) {
+	if err := source.exportable(); err != nil {
+		return nil, fmt.Errorf("export as %s: %w", format, err)
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return nil, fmt.Errorf("export as %s: %s is not empty: name a new directory", format, dir)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("export as %s: %w", format, err)
+	}
+	exporter, known := exporters[format]
+	if !known {
+		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
+	}
+	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
+	if len(lost) > 0 && !lossy {
+		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
+			format, strings.Join(lost, ", "))
+	}
+	e, err := exporter.build(source)
+	if err == nil {
+		err = e.write(dir, e.readme(format, source, lost))
+	}
+	if err != nil {
+		return lost, fmt.Errorf("export as %s: %w", format, err)
+	}
+	return lost, nil
+}
+
+// exporters holds two functions for each format: part is what it can express of a plan, and build
+// expresses that.
+var exporters = map[Format]struct {
+	part  func(Plan, Geometry) (kept Plan, lost []string)
+	build func(Trained) (*export, error)
+}{
+	FormatPlan:     {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan},
+	FormatAdapters: {adaptersPart, exportAdapters},
+	FormatPEFT:     {peftPart, exportPEFT},
+	FormatMerged:   {mergedPart, exportMerged},
+}
+
+// exportable checks what every format relies on.
+func (t Trained) exportable() error {
+	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
+		return err
+	}
+	if _, known := families[t.Info.Geometry.Architecture]; !known {
+		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture, slices.Sorted(maps.Keys(families)))
+	}
+	if t.Info.Head != headLinear && t.Info.Head != headDense {
+		return fmt.Errorf("head %q: must be %s or %s", t.Info.Head, headLinear, headDense)
+	}
+	if t.configOnly() {
+		return nil
+	}
+	return t.check()
+}
+
+// configOnly reports whether there are no trained tensors.
+func (t Trained) configOnly() bool { return t.Head == nil }
+
+// export is what goes into the directory of an export, by slash-separated path.
+type export struct {
+	documents map[string]any                    // JSON
+	tensors   map[string]map[string]data.Tensor // safetensors
+	copies    map[string]string                 // path of the original
+	loading   string                            // Python, or a command, that loads it
+	notes     []string                          // what its user has to know
+}
+
+func exportPlan(t Trained) (*export, error) {
+	return &export{
+		documents: map[string]any{planFile: t.Plan},
+		loading:   "```sh\npeftsearch train --plan plan.json --config study.yaml --out trained\n```\n",
+	}, nil
+}
+
+// write fills a new directory beside dir and renames it, so that dir is whole or absent.
+func (e *export) write(dir, readme string) (err error) {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	temporary, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(temporary))
+		}
+	}()
+	place := func(name string) (string, error) {
+		path := filepath.Join(temporary, filepath.FromSlash(name))
+		return path, os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	for name, value := range e.documents {
+		path, err := place(name)
+		if err == nil {
+			err = writeJSON(path, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name, tensors := range e.tensors {
+		path, err := place(name)
+		if err == nil {
+			// The libraries read "format" to see that the tensors are PyTorch's.
+			err = data.WriteSafetensors(path, tensors, map[string]string{"format": "pt"})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name, original := range e.copies {
+		path, err := place(name)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(original)
+		if err == nil {
+			err = writeFile(path, content)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := writeFile(filepath.Join(temporary, "README.md"), []byte(readme)); err != nil {
+		return err
+	}
+	if err := os.Chmod(temporary, 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(temporary, dir)
+}
+
+// readme is the README.md of the export.
+func (e *export) readme(format Format, t Trained, lost []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
+	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.Info.Model,
+		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
+	if t.configOnly() && format != FormatPlan {
+		b.WriteString("This is the configuration without trained weights.\n")
+	}
+	if len(t.Info.Labels) > 0 {
+		fmt.Fprintf(&b, "The classes, by output: %s.\n", strings.Join(t.Info.Labels, ", "))
+	}
+	fmt.Fprintf(&b, "\n## Load\n\n%s", e.loading)
+	for _, note := range e.notes {
+		fmt.Fprintf(&b, "\n%s\n", note)
+	}
+	if len(lost) > 0 {
+		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from those of the plan.\n\n")
+		for _, l := range lost {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
+	return b.String()
+}
+
+// python fences code.
+func python(lines ...string) string { return "```python\n" + strings.Join(lines, "\n") + "\n```\n" }
+
+// quote writes a Python string: JSON's escapes are among Python's.
+func quote(s string) string {
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	return string(quoted)
+}
+
+// example calls the model on one input of the task.
+func (t Trained) example() []string {
+	text := `"A sentence."`
+	if t.Info.Task.Columns.TextPair != "" {
+		text = `"The first sentence.", "The second."`
+	}
+	limit := ""
+	if t.Info.Task.MaxLength > 0 {
+		limit = fmt.Sprintf(", max_length=%d", t.Info.Task.MaxLength)
+	}
+	return []string{
+		fmt.Sprintf(`inputs = tokenizer(%s, truncation=True%s, return_tensors="pt")`, text, limit),
+		"logits = model(**inputs).logits",
+	}
+}
+
+// family is how the Hugging Face libraries name the parts of an architecture.
+type family struct {
+	backbone      string // attribute of the backbone in a model with a head
+	adapterModel  string // the class with flexible heads in adapters
+	classifier    string // the class for sequence classification in transformers
+	dense, logits string // the two linear layers of that class's head
+	saved         []string
+}
+
+var families = map[string]family{
+	data.ModelBERT: {"bert", "BertAdapterModel", "BertForSequenceClassification", "bert.pooler.dense", "classifier",
+		[]string{"classifier", "pooler"}},
+	data.ModelRoBERTa: {"roberta", "RobertaAdapterModel", "RobertaForSequenceClassification", "classifier.dense",
+		"classifier.out_proj", []string{"classifier"}},
+}
+
+func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
+
+// targetModules names the linear layers that LoRA changes, within a layer.
+var targetModules = map[Target]string{
+	TargetQuery:           "attention.self.query",
+	TargetKey:             "attention.self.key",
+	TargetValue:           "attention.self.value",
+	TargetAttentionOutput: "attention.output.dense",
+	TargetFFNIn:           "intermediate.dense",
+	TargetFFNOut:          "output.dense",
+}
+
+func layerModule(layer int, module string) string {
+	return fmt.Sprintf("encoder.layer.%d.%s", layer, module)
+}
+
+func moduleTensor(layer int, name string) string { return fmt.Sprintf("layers.%d.%s", layer, name) }
+
+// linearScale is ε of [Trained.sequenceHead]; as a power of two it rounds nothing.
+const linearScale = 1.0 / (1 << 12)
+
+// sequenceHead is the head in the only form that the classes for sequence classification have,
+// W·tanh(W_p·h + c_p) + c. A linear head becomes W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …,
+// logits change by about 3e-6.
+func (t Trained) sequenceHead() map[string]data.Tensor {
+	f := t.family()
+	head := map[string]data.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
+	if t.Info.Head == headDense {
+		head[f.dense+".weight"], head[f.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
+		return head
+	}
+	d := t.Info.Geometry.Hidden
+	identity := make([]float32, d*d)
+	for i := range d {
+		identity[i*d+i] = linearScale
+	}
+	head[f.dense+".weight"], head[f.dense+".bias"] = data.NewTensor(identity, d, d), data.NewTensor(make([]float32, d), d)
+	head[f.logits+".weight"] = scaled(head[f.logits+".weight"], 1/linearScale)
+	return head
+}
+
+func scaled(t data.Tensor, factor float32) data.Tensor {
+	values := t.Float32()
+	for i := range values {
+		values[i] *= factor
+	}
+	return data.NewTensor(values, t.Shape...)
+}
+
+// linearHeadNote explains sequenceHead to whoever looks at the weights.
+var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class puts a tanh before the classifier, so "+
+	"the layer before it is 2^%.0f·I and the classifier is scaled up by as much; logits agree to about 3e-6.", math.Log2(linearScale))
+
+// labelMaps are id2label and label2id, as transformers writes them; a regression has one unnamed output.
+func (i Info) labelMaps() (id2label map[string]string, label2id map[string]int) {
+	labels := i.Labels
+	if len(labels) == 0 {
+		labels = []string{"LABEL_0"}
+	}
+	id2label, label2id = map[string]string{}, map[string]int{}
+	for n, label := range labels {
+		id2label[fmt.Sprint(n)], label2id[label] = label, n
+	}
+	return id2label, label2id
+}
+
+// losses describes the modules of a plan that a format drops, and in which layers.
+type losses struct {
+	order []string
+	where map[string][]int
+}
+
+func (l *losses) add(what string, layer int) {
+	if l.where == nil {
+		l.where = map[string][]int{}
+	}
+	if l.where[what] == nil {
+		l.order = append(l.order, what)
+	}
+	l.where[what] = append(l.where[what], layer)
+}
+
+func (l *losses) list() []string {
+	var list []string
+	for _, what := range l.order {
+		list = append(list, fmt.Sprintf("%s (layers %s)", what, ranges(l.where[what])))
+	}
+	return list
+}
+
+// dropAdapters removes the serial and parallel adapters of a layer.
+func (l *losses) dropAdapters(layer *Layer, i int) {
+	if layer.Serial != nil {
+		l.add(fmt.Sprintf("serial adapters of width %d", layer.Serial.Width), i)
+	}
+	if layer.Parallel != nil {
+		l.add(fmt.Sprintf("parallel adapters of width %d", layer.Parallel.Width), i)
+	}
+	layer.Serial, layer.Parallel = nil, nil
+}
+
+func (l *losses) dropPrefix(layer *Layer, i int) {
+	if layer.Prefix != nil {
+		l.add(fmt.Sprintf("prefixes of length %d", layer.Prefix.Length), i)
+	}
+	layer.Prefix = nil
+}

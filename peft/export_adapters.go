@@ -1,0 +1,547 @@
+package peft
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"peftsearch/data"
+)
+
+// The export for AdapterHub's adapters. A plan becomes one adapter where one can hold it: an adapter has at
+// most one prefix length, one LoRA rank, alpha and set of targets, and one bottleneck in a layer.
+// Otherwise it becomes a setup directory: a stack with the k-th prefix length and the k-th LoRA in
+// adapter task-k, which leaves out all other layers.
+//
+// A serial and a parallel adapter in one layer need a fusion (AdapterFusion, Pfeiffer et al. 2021) of
+// both whose queries are zero: then each attention weight is 1/2, which doubled scalings undo. The serial
+// one comes last, because the residual is that of the last child, and the parallel one in a stack of its
+// own, because that gives it its own input.
+
+const (
+	adaptersVersion = "adapters.1.3.0"
+	adapterName     = "task" // of the adapter and the head
+	fusedParallel   = adapterName + "-pa"
+	fusedSerial     = adapterName + "-sa"
+	fusionName      = fusedParallel + "," + fusedSerial
+)
+
+// pythonFloat is written with a fraction: adapters takes 4.0 for a scaling, but not 4.
+type pythonFloat float64
+
+// MarshalJSON writes at least one decimal.
+func (f pythonFloat) MarshalJSON() ([]byte, error) {
+	text := strconv.FormatFloat(float64(f), 'f', -1, 64)
+	if !strings.Contains(text, ".") {
+		text += ".0"
+	}
+	return []byte(text), nil
+}
+
+// bottleneckConfig is a BnConfig. It has no "architecture": the library takes any value for another class.
+type bottleneckConfig struct {
+	MHAdapter        bool               `json:"mh_adapter"`
+	OutputAdapter    bool               `json:"output_adapter"`
+	IsParallel       bool               `json:"is_parallel"`
+	NonLinearity     string             `json:"non_linearity"`
+	OriginalLNBefore bool               `json:"original_ln_before"`
+	Scaling          pythonFloat        `json:"scaling"`
+	InitWeights      string             `json:"init_weights"`
+	ReductionFactor  map[string]float64 `json:"reduction_factor"` // by layer
+	LeaveOut         []int              `json:"leave_out"`
+}
+
+type prefixConfig struct {
+	Architecture string `json:"architecture"` // "prefix_tuning"
+	Flat         bool   `json:"flat"`
+	PrefixLength int    `json:"prefix_length"`
+	LeaveOut     []int  `json:"leave_out"`
+}
+
+type loraConfig struct {
+	Architecture     string   `json:"architecture"` // "lora"
+	R                int      `json:"r"`
+	Alpha            float64  `json:"alpha"`
+	SelfattnLoRA     bool     `json:"selfattn_lora"`
+	AttnMatrices     []string `json:"attn_matrices"`
+	IntermediateLoRA bool     `json:"intermediate_lora"`
+	OutputLoRA       bool     `json:"output_lora"`
+	LeaveOut         []int    `json:"leave_out"`
+}
+
+type unionConfig struct {
+	Architecture string `json:"architecture"` // "union"
+	Configs      []any  `json:"configs"`
+}
+
+// adapterFile is adapter_config.json, head_config.json or adapter_fusion_config.json.
+type adapterFile struct {
+	Name       string `json:"name"`
+	Version    string `json:"version"`
+	ModelType  string `json:"model_type"`
+	ModelName  string `json:"model_name"`
+	ModelClass string `json:"model_class"`
+	HiddenSize int    `json:"hidden_size"`
+	Config     any    `json:"config"`
+}
+
+func (t Trained) adapterFile(name string, config any) adapterFile {
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.Info.Model, t.family().adapterModel, t.Info.Geometry.Hidden, config}
+}
+
+type headConfig struct {
+	HeadType           string         `json:"head_type"`
+	NumLabels          int            `json:"num_labels"`
+	Layers             int            `json:"layers"`
+	ActivationFunction *string        `json:"activation_function"`
+	UsePooler          bool           `json:"use_pooler"`
+	Label2ID           map[string]int `json:"label2id"`
+}
+
+// fusionConfig has all keys of an AdapterFusionConfig: the library has no defaults for them.
+type fusionConfig struct {
+	Key                bool `json:"key"`
+	Query              bool `json:"query"`
+	Value              bool `json:"value"`
+	QueryBeforeLN      bool `json:"query_before_ln"`
+	Regularization     bool `json:"regularization"`
+	ResidualBefore     bool `json:"residual_before"`
+	Temperature        bool `json:"temperature"`
+	ValueBeforeSoftmax bool `json:"value_before_softmax"`
+	ValueInitialized   bool `json:"value_initialized"`
+	DropoutProb        any  `json:"dropout_prob"`
+}
+
+// composition is a composition block: "Stack" and "Fuse" have blocks as children, "single" has a name.
+type composition struct {
+	Type     string `json:"type"`
+	Children []any  `json:"children"`
+}
+
+func single(name string) composition { return composition{"single", []any{name}} }
+
+type setupFile struct {
+	AdapterSetup composition `json:"adapter_setup"`
+	HeadSetup    string      `json:"head_setup"`
+	Version      string      `json:"version"`
+}
+
+// adaptersPart drops LoRA on the attention's output: for BERT and RoBERTa, the library has it nowhere.
+func adaptersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+	var l losses
+	kept.Layers = slices.Clone(p.Layers)
+	for i := range kept.Layers {
+		layer := &kept.Layers[i]
+		if layer.LoRA == nil || !slices.Contains(layer.LoRA.Targets, TargetAttentionOutput) {
+			continue
+		}
+		l.add(fmt.Sprintf("LoRA of rank %d on %s", layer.LoRA.Rank, TargetAttentionOutput), i)
+		rest := layer.LoRA.canonical()
+		rest.Targets = slices.DeleteFunc(rest.Targets, func(t Target) bool { return t == TargetAttentionOutput })
+		layer.LoRA = &rest
+		if len(rest.Targets) == 0 {
+			layer.LoRA = nil
+		}
+	}
+	return kept, l.list()
+}
+
+func exportAdapters(t Trained) (*export, error) {
+	if t.Backbone != nil {
+		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
+	}
+	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{}, tensors: map[string]map[string]data.Tensor{}}}
+	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool { return l.Serial != nil && l.Parallel != nil })
+	parts := a.parts(fused)
+	switch {
+	case len(parts) == 0 && !fused:
+		a.addHead("")
+	case len(parts) == 1 && !fused:
+		a.addAdapter("", adapterName, parts[0])
+		a.addHead("")
+	default:
+		a.addSetup(parts, fused)
+	}
+	a.loading = a.snippet(len(parts), fused)
+	return a.export, nil
+}
+
+type adaptersExport struct {
+	Trained
+	*export
+}
+
+// parts splits the plan into plans that one adapter each can hold; a fusion's bottlenecks are in none.
+func (a *adaptersExport) parts(fused bool) []Plan {
+	var parts []Plan
+	part := func(k int) *Plan {
+		for len(parts) <= k {
+			parts = append(parts, Plan{Layers: make([]Layer, len(a.Plan.Layers))})
+		}
+		return &parts[k]
+	}
+	var lengths []int
+	var loras []string
+	for i, layer := range a.Plan.Layers {
+		if !fused && (layer.Serial != nil || layer.Parallel != nil) {
+			kept := &part(0).Layers[i]
+			kept.Serial, kept.Parallel = layer.Serial, layer.Parallel
+		}
+		if layer.Prefix != nil {
+			k := slices.Index(lengths, layer.Prefix.Length)
+			if k < 0 {
+				k, lengths = len(lengths), append(lengths, layer.Prefix.Length)
+			}
+			part(k).Layers[i].Prefix = layer.Prefix
+		}
+		if layer.LoRA != nil {
+			canonical := layer.LoRA.canonical()
+			key := fmt.Sprint(canonical)
+			k := slices.Index(loras, key)
+			if k < 0 {
+				k, loras = len(loras), append(loras, key)
+			}
+			part(k).Layers[i].LoRA = &canonical
+		}
+	}
+	return parts
+}
+
+// addAdapter adds the directory of one adapter.
+func (a *adaptersExport) addAdapter(dir, name string, p Plan) {
+	var configs []any
+	for _, config := range []any{prefixConfigOf(p), a.bottleneckConfigOf(p, MethodSerial, 1), a.bottleneckConfigOf(p, MethodParallel, 1), loraConfigOf(p)} {
+		if config != nil {
+			configs = append(configs, config)
+		}
+	}
+	var config any = unionConfig{"union", configs}
+	if len(configs) == 1 {
+		config = configs[0]
+	}
+	a.documents[path.Join(dir, "adapter_config.json")] = a.adapterFile(name, config)
+	if a.configOnly() {
+		return
+	}
+	tensors := map[string]data.Tensor{}
+	if prefix, ok := a.prefixTensor(p); ok {
+		tensors[a.family().backbone+".prefix_tuning.prefix_tunings."+name+".self_prefix.control_trans"] = prefix
+	}
+	for i, layer := range p.Layers {
+		if layer.Serial != nil {
+			a.addBottleneck(tensors, name, i, a.bottleneckTensors(i, MethodSerial))
+		}
+		if layer.Parallel != nil {
+			a.addBottleneck(tensors, name, i, a.bottleneckTensors(i, MethodParallel))
+		}
+		if layer.LoRA != nil {
+			for _, target := range layer.LoRA.Targets {
+				module := a.family().backbone + "." + layerModule(i, targetModules[target]) + ".loras." + name
+				tensors[module+".lora_A"] = a.Modules[moduleTensor(i, "lora."+string(target)+".a")]
+				tensors[module+".lora_B"] = a.Modules[moduleTensor(i, "lora."+string(target)+".b")]
+			}
+		}
+	}
+	a.tensors[path.Join(dir, "adapter.safetensors")] = tensors
+}
+
+// leaveOut lists the layers without something.
+func leaveOut(p Plan, has func(Layer) bool) []int {
+	layers := []int{}
+	for i, layer := range p.Layers {
+		if !has(layer) {
+			layers = append(layers, i)
+		}
+	}
+	return layers
+}
+
+// prefixConfigOf is the config of the one prefix length in p, nil if it has none.
+func prefixConfigOf(p Plan) any {
+	for _, layer := range p.Layers {
+		if layer.Prefix != nil {
+			return prefixConfig{"prefix_tuning", true, layer.Prefix.Length, leaveOut(p, func(l Layer) bool { return l.Prefix != nil })}
+		}
+	}
+	return nil
+}
+
+// loraConfigOf is the config of the one kind of LoRA in p, nil if it has none.
+func loraConfigOf(p Plan) any {
+	for _, layer := range p.Layers {
+		if layer.LoRA == nil {
+			continue
+		}
+		c := loraConfig{Architecture: "lora", R: layer.LoRA.Rank, Alpha: layer.LoRA.Alpha, AttnMatrices: []string{},
+			LeaveOut: leaveOut(p, func(l Layer) bool { return l.LoRA != nil })}
+		for _, target := range layer.LoRA.Targets {
+			switch target {
+			case TargetFFNIn:
+				c.IntermediateLoRA = true
+			case TargetFFNOut:
+				c.OutputLoRA = true
+			default:
+				c.SelfattnLoRA, c.AttnMatrices = true, append(c.AttnMatrices, string(target)[:1])
+			}
+		}
+		return c
+	}
+	return nil
+}
+
+// bottleneckConfigOf is the config of p's serial or parallel adapters, nil if it has none.
+func (a *adaptersExport) bottleneckConfigOf(p Plan, m Method, factor pythonFloat) any {
+	adapter := func(l Layer) *Adapter {
+		if m == MethodSerial {
+			return l.Serial
+		}
+		return l.Parallel
+	}
+	c := bottleneckConfig{OutputAdapter: true, NonLinearity: "relu", OriginalLNBefore: true, Scaling: factor * SerialScale,
+		InitWeights: "bert", ReductionFactor: map[string]float64{},
+		LeaveOut: leaveOut(p, func(l Layer) bool { return adapter(l) != nil })}
+	if m == MethodParallel {
+		c.IsParallel, c.OriginalLNBefore, c.Scaling, c.InitWeights = true, false, factor*ParallelScale, "mam_adapter"
+	}
+	for i, layer := range p.Layers {
+		if bottleneck := adapter(layer); bottleneck != nil {
+			// The library's width is int(D // factor). D/b itself comes out one too small for many b.
+			c.ReductionFactor[strconv.Itoa(i)] = float64(a.Info.Geometry.Hidden) / (float64(bottleneck.Width) + 0.5)
+		}
+	}
+	if len(c.ReductionFactor) == 0 {
+		return nil
+	}
+	return c
+}
+
+// bottleneckTensors are a module's tensors by the names in this package, without the module's name.
+func (a *adaptersExport) bottleneckTensors(layer int, m Method) map[string]data.Tensor {
+	tensors := map[string]data.Tensor{}
+	for _, name := range []string{"down.weight", "down.bias", "up.weight", "up.bias"} {
+		tensors[name] = a.Modules[moduleTensor(layer, string(m)+"."+name)]
+	}
+	return tensors
+}
+
+func (a *adaptersExport) addBottleneck(into map[string]data.Tensor, name string, layer int, from map[string]data.Tensor) {
+	module := a.family().backbone + "." + layerModule(layer, "output.adapters."+name)
+	into[module+".adapter_down.0.weight"] = from["down.weight"]
+	into[module+".adapter_down.0.bias"] = from["down.bias"]
+	into[module+".adapter_up.weight"] = from["up.weight"]
+	into[module+".adapter_up.bias"] = from["up.bias"]
+}
+
+// prefixTensor is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
+func (a *adaptersExport) prefixTensor(p Plan) (tensor data.Tensor, ok bool) {
+	var pairs [][]float32
+	length, d := 0, a.Info.Geometry.Hidden
+	for i, layer := range p.Layers {
+		if layer.Prefix != nil {
+			length = layer.Prefix.Length
+			pairs = append(pairs, a.Modules[moduleTensor(i, "prefix.keys")].Float32(), a.Modules[moduleTensor(i, "prefix.values")].Float32())
+		}
+	}
+	values := interleave(pairs, length, d)
+	return data.NewTensor(values, len(values)), len(pairs) > 0
+}
+
+// interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].
+func interleave(matrices [][]float32, rows, columns int) []float32 {
+	var values []float32
+	for row := range rows {
+		for _, m := range matrices {
+			values = append(values, m[row*columns:(row+1)*columns]...)
+		}
+	}
+	return values
+}
+
+// addSetup adds a setup directory.
+func (a *adaptersExport) addSetup(parts []Plan, fused bool) {
+	stack := composition{Type: "Stack"}
+	for k, part := range parts {
+		name := fmt.Sprintf("%s-%d", adapterName, k+1)
+		a.addAdapter(name, name, part)
+		stack.Children = append(stack.Children, single(name))
+	}
+	if fused {
+		a.addFusion()
+		stack.Children = append(stack.Children, composition{"Fuse", []any{
+			composition{"Stack", []any{single(fusedParallel)}}, single(fusedSerial)}})
+	}
+	a.documents["adapter_setup.json"] = setupFile{stack, adapterName, adaptersVersion}
+	a.addHead(adapterName)
+}
+
+// standIns lists the fused adapters that exist only because the library wants both of a fusion in a
+// layer that has either: zeros of width 1, which contribute nothing.
+func (a *adaptersExport) standIns() (list []standIn) {
+	for i, layer := range a.Plan.Layers {
+		switch {
+		case layer.Serial != nil && layer.Parallel == nil:
+			list = append(list, standIn{fusedParallel, i})
+		case layer.Serial == nil && layer.Parallel != nil:
+			list = append(list, standIn{fusedSerial, i})
+		}
+	}
+	return list
+}
+
+type standIn struct {
+	adapter string
+	layer   int
+}
+
+func (a *adaptersExport) addFusion() {
+	// Both of the fusion's adapters, in each layer that has either.
+	both := Plan{Layers: make([]Layer, len(a.Plan.Layers))}
+	for i, layer := range a.Plan.Layers {
+		if layer.Serial != nil || layer.Parallel != nil {
+			both.Layers[i] = Layer{Serial: layer.Serial, Parallel: layer.Parallel}
+		}
+	}
+	for _, s := range a.standIns() {
+		if s.adapter == fusedSerial {
+			both.Layers[s.layer].Serial = &Adapter{Width: 1}
+		} else {
+			both.Layers[s.layer].Parallel = &Adapter{Width: 1}
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		method Method
+	}{{fusedParallel, MethodParallel}, {fusedSerial, MethodSerial}} {
+		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, a.bottleneckConfigOf(both, f.method, 2))
+	}
+	a.documents[path.Join(fusionName, "adapter_fusion_config.json")] = a.adapterFile(fusionName,
+		fusionConfig{Query: true, ValueBeforeSoftmax: true})
+	if a.configOnly() {
+		return
+	}
+	d := a.Info.Geometry.Hidden
+	parallel, serial, fusion := map[string]data.Tensor{}, map[string]data.Tensor{}, map[string]data.Tensor{}
+	missing := a.standIns()
+	zero := map[string]data.Tensor{"down.weight": data.NewTensor(make([]float32, d), 1, d), "down.bias": data.NewTensor([]float32{0}, 1),
+		"up.weight": data.NewTensor(make([]float32, d), d, 1), "up.bias": data.NewTensor(make([]float32, d), d)}
+	for i, layer := range both.Layers {
+		if layer.Empty() {
+			continue
+		}
+		for _, f := range []struct {
+			name   string
+			method Method
+			into   map[string]data.Tensor
+		}{{fusedParallel, MethodParallel, parallel}, {fusedSerial, MethodSerial, serial}} {
+			tensors := zero
+			if !slices.Contains(missing, standIn{f.name, i}) {
+				tensors = a.bottleneckTensors(i, f.method)
+			}
+			a.addBottleneck(f.into, f.name, i, tensors)
+		}
+		query := a.family().backbone + "." + layerModule(i, "output.adapter_fusion_layer."+fusionName+".query")
+		// Half precision keeps the zeros small.
+		fusion[query+".weight"] = data.Tensor{DType: data.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
+		fusion[query+".bias"] = data.Tensor{DType: data.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}
+	}
+	a.tensors[path.Join(fusedParallel, "adapter.safetensors")] = parallel
+	a.tensors[path.Join(fusedSerial, "adapter.safetensors")] = serial
+	a.tensors[path.Join(fusionName, "model_adapter_fusion.safetensors")] = fusion
+}
+
+// addHead adds the head, which reads the first token's hidden state and not the library's pooler.
+func (a *adaptersExport) addHead(dir string) {
+	c := headConfig{HeadType: "classification", NumLabels: a.Info.Outputs(), Layers: 1}
+	_, c.Label2ID = a.Info.labelMaps()
+	names := map[string]string{"head": "1"}
+	if a.Info.Head == headDense {
+		tanh := "tanh"
+		c.Layers, c.ActivationFunction = 2, &tanh
+		names = map[string]string{"head.dense": "1", "head": "4"}
+	}
+	a.documents[path.Join(dir, "head_config.json")] = a.adapterFile(adapterName, c)
+	if a.configOnly() {
+		return
+	}
+	tensors := map[string]data.Tensor{}
+	for ours, theirs := range names {
+		for _, kind := range []string{"weight", "bias"} {
+			tensors["heads."+adapterName+"."+theirs+"."+kind] = a.Head[ours+"."+kind]
+		}
+	}
+	a.tensors[path.Join(dir, "model_head.safetensors")] = tensors
+}
+
+// snippet loads the export in Python.
+func (a *adaptersExport) snippet(parts int, fused bool) string {
+	model := quote(a.Info.Model)
+	if a.configOnly() {
+		return a.trainingSnippet(parts, fused)
+	}
+	lines := []string{
+		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
+		`directory = "."  # this directory`,
+		"tokenizer = AutoTokenizer.from_pretrained(" + model + ")",
+		"model = AutoAdapterModel.from_pretrained(" + model + ")",
+	}
+	switch {
+	case parts == 0 && !fused:
+		lines = append(lines, "model.load_head(directory, use_safetensors=True)", `model.active_head = "`+adapterName+`"`)
+	case parts == 1 && !fused:
+		lines = append(lines, "model.load_adapter(directory, use_safetensors=True, set_active=True)")
+	default:
+		lines = append(lines, "model.load_adapter_setup(directory, use_safetensors=True, set_active=True)")
+		if fused {
+			a.notes = append(a.notes, "Layers with a serial and a parallel adapter use a fusion whose queries are zero, so that both "+
+				"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
+		}
+	}
+	return python(append(append(lines, "model.eval()"), a.example()...)...)
+}
+
+// trainingSnippet builds the adapters from their configurations and prepares them for training.
+func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
+	model := quote(a.Info.Model)
+	lines := []string{"import json", "import os", ""}
+	head := []string{
+		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,
+		`del head["head_type"], head["label2id"]`,
+		`model.add_classification_head("` + adapterName + `", **head)`,
+	}
+	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
+		"model = AutoAdapterModel.from_pretrained(" + model + ")"}
+	switch {
+	case parts == 0 && !fused:
+		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)
+	case parts == 1 && !fused:
+		return python(append(append(append(lines, open...),
+			`model.add_adapter("`+adapterName+`", config=AdapterConfig.load(os.path.join(directory, "adapter_config.json")))`),
+			append(head, `model.train_adapter("`+adapterName+`")`)...)...)
+	}
+	head[0] = strings.Replace(head[0], "directory,", `directory, "`+adapterName+`",`, 1)
+	lines = append(lines, "from adapters.composition import AdapterCompositionBlock, Fuse, Stack")
+	lines = append(append(lines, open...),
+		`setup = json.load(open(os.path.join(directory, "adapter_setup.json")))["adapter_setup"]`,
+		"setup = AdapterCompositionBlock.from_dict(setup)",
+		"for name in sorted(setup.flatten()):",
+		`    model.add_adapter(name, config=AdapterConfig.load(os.path.join(directory, name, "adapter_config.json")))`)
+	if fused {
+		lines = append(lines,
+			`fusion = json.load(open(os.path.join(directory, "`+fusionName+`", "adapter_fusion_config.json")))["config"]`,
+			`model.add_adapter_fusion(Fuse("`+fusedParallel+`", "`+fusedSerial+`"), fusion)`)
+	}
+	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))", "model.set_active_adapters(setup)",
+		`model.active_head = "`+adapterName+`"`)
+	if fused {
+		lines = append(lines, "# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
+		for _, s := range a.standIns() {
+			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`, s.adapter, s.layer))
+		}
+		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
+	}
+	return python(lines...)
+}

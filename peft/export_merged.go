@@ -1,0 +1,149 @@
+package peft
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"peftsearch/data"
+)
+
+// The export as a plain Hugging Face model for sequence classification.
+
+// mergedPart keeps LoRA: the other methods change more than weights.
+func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+	var l losses
+	kept.Layers = make([]Layer, len(p.Layers))
+	for i, layer := range p.Layers {
+		l.dropAdapters(&layer, i)
+		l.dropPrefix(&layer, i)
+		kept.Layers[i] = layer
+	}
+	return kept, l.list()
+}
+
+func exportMerged(t Trained) (*export, error) {
+	if t.configOnly() {
+		return nil, errors.New("there are no trained weights to merge: train the plan first")
+	}
+	checkpoint, err := data.OpenCheckpoint(t.Info.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer checkpoint.Close()
+	if fingerprint, err := checkpoint.Fingerprint(); err != nil {
+		return nil, err
+	} else if fingerprint != t.Info.ModelFingerprint {
+		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the original back",
+			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
+	}
+	tensors, err := t.mergedTensors(checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	config, err := t.mergedConfig(filepath.Join(t.Info.Model, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	e := &export{
+		documents: map[string]any{"config.json": config},
+		tensors:   map[string]map[string]data.Tensor{"model.safetensors": tensors},
+		copies:    map[string]string{},
+		loading: python(append([]string{"from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
+			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
+			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
+	}
+	for _, name := range data.TokenizerFiles {
+		path := filepath.Join(t.Info.Model, name)
+		if _, err := os.Stat(path); err == nil {
+			e.copies[name] = path
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if t.Info.Head == headLinear {
+		e.notes = append(e.notes, linearHeadNote)
+	}
+	return e, nil
+}
+
+// mergedTensors has the backbone with LoRA folded in, and the head, in float32.
+func (t Trained) mergedTensors(c *data.Checkpoint) (map[string]data.Tensor, error) {
+	updates := map[string]func(weight []float32){}
+	for i, layer := range t.Plan.Layers {
+		if layer.LoRA == nil {
+			continue
+		}
+		for _, target := range layer.LoRA.Targets {
+			a, b := t.Modules[moduleTensor(i, "lora."+string(target)+".a")], t.Modules[moduleTensor(i, "lora."+string(target)+".b")]
+			factor := layer.LoRA.Alpha / float64(layer.LoRA.Rank)
+			updates[layerModule(i, targetModules[target])+".weight"] = func(weight []float32) { fold(weight, a, b, factor) }
+		}
+	}
+	tensors := t.sequenceHead()
+	for _, name := range c.Backbone() {
+		tensor, err := c.Tensor(name)
+		if err != nil {
+			return nil, err
+		}
+		if trained, ok := t.Backbone[name]; ok {
+			if !slices.Equal(trained.Shape, tensor.Shape) {
+				return nil, fmt.Errorf("backbone tensor %s has shape %v, the model's has %v", name, trained.Shape, tensor.Shape)
+			}
+			tensor = trained
+		}
+		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
+		if update := updates[name]; update != nil {
+			update(values)
+		}
+		tensors[t.family().backbone+"."+name] = data.NewTensor(values, tensor.Shape...)
+	}
+	return tensors, nil
+}
+
+// fold adds factor·B·A to a weight [out, in]; A is [r, in], B is [out, r].
+func fold(weight []float32, a, b data.Tensor, factor float64) {
+	rank, in, left, right := a.Shape[0], a.Shape[1], b.Float32(), a.Float32()
+	sum := make([]float64, in)
+	for row := range b.Shape[0] {
+		clear(sum)
+		for k := range rank {
+			scale := factor * float64(left[row*rank+k])
+			for j, v := range right[k*in : (k+1)*in] {
+				sum[j] += scale * float64(v)
+			}
+		}
+		for j, v := range sum {
+			weight[row*in+j] += float32(v)
+		}
+	}
+}
+
+// mergedConfig is the backbone's config.json with the head's keys.
+func (t Trained) mergedConfig(path string) (map[string]any, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber() // keeps numbers as they are written
+	var config map[string]any
+	if err := decoder.Decode(&config); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	delete(config, "torch_dtype") // the older name of dtype
+	delete(config, "_name_or_path")
+	config["dtype"] = "float32"
+	config["architectures"] = []string{t.family().classifier}
+	config["id2label"], config["label2id"] = t.Info.labelMaps()
+	config["problem_type"] = "single_label_classification"
+	if len(t.Info.Labels) == 0 {
+		config["problem_type"] = "regression"
+	}
+	return config, nil
+}

@@ -1,0 +1,413 @@
+package peft_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"peftsearch/data"
+	"peftsearch/peft"
+)
+
+// goldenExport is a plan with what a library has for it; scripts/golden/exports.py writes them.
+type goldenExport struct {
+	Name      string         `json:"name"`
+	Format    peft.Format    `json:"format"`
+	Plan      peft.Plan      `json:"plan"`
+	Head      string         `json:"head"`
+	Labels    []string       `json:"labels"`
+	Documents map[string]any `json:"documents"`
+}
+
+func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
+	content, err := os.ReadFile("testdata/exports/golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []goldenExport
+	if err := json.Unmarshal(content, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, golden := range cases {
+		t.Run(golden.Name, func(t *testing.T) {
+			source := peft.Trained{Plan: golden.Plan, Modules: map[string]data.Tensor{}, Head: map[string]data.Tensor{}, Info: peft.Info{
+				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels}}
+			want := map[string]data.Tensor{}
+			tensors, _, err := data.ReadSafetensors("testdata/exports/" + golden.Name + ".safetensors")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, tensor := range tensors {
+				if theirs, ok := strings.CutPrefix(name, "theirs."); ok {
+					want[theirs] = tensor
+				} else if ours := strings.TrimPrefix(name, "ours."); strings.HasPrefix(ours, "head.") {
+					source.Head[ours] = tensor
+				} else {
+					source.Modules[ours] = tensor
+				}
+			}
+			dir := filepath.Join(t.TempDir(), "export")
+			if lost, err := peft.Export(golden.Format, source, dir, false); err != nil || len(lost) > 0 {
+				t.Fatalf("lost %v, error %v", lost, err)
+			}
+			compareTensors(t, want, exportedTensors(t, dir))
+			for name, document := range golden.Documents {
+				got := readDocument(t, filepath.Join(dir, name))
+				switch inner := got.(map[string]any); {
+				case name == "adapter_setup.json":
+					got = inner["adapter_setup"]
+				case golden.Format == peft.FormatAdapters:
+					got = inner["config"]
+				}
+				subset(t, name, got, document)
+			}
+		})
+	}
+}
+
+// exportedTensors joins the tensors of an export and checks that each lies in its adapter's directory.
+func exportedTensors(t *testing.T, dir string) map[string]data.Tensor {
+	t.Helper()
+	all := map[string]data.Tensor{}
+	for name := range list(t, dir) {
+		if !strings.HasSuffix(name, ".safetensors") {
+			continue
+		}
+		tensors, metadata, err := data.ReadSafetensors(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if metadata["format"] != "pt" {
+			t.Errorf("%s: metadata %v", name, metadata)
+		}
+		for key, tensor := range tensors {
+			if adapter := filepath.Dir(name); adapter != "." && !strings.Contains(key, "."+adapter+".") {
+				t.Errorf("%s lies in %s", key, name)
+			}
+			all[key] = tensor
+		}
+	}
+	return all
+}
+
+// compareTensors compares values; the zeros of a fusion may have another element type.
+func compareTensors(t *testing.T, want, got map[string]data.Tensor) {
+	t.Helper()
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
+		t.Fatalf("names (-want +got)\n%s", diff)
+	}
+	for name, tensor := range want {
+		if diff := cmp.Diff(tensor.Shape, got[name].Shape); diff != "" {
+			t.Errorf("%s: shape %s", name, diff)
+		} else if diff := cmp.Diff(tensor.Float32(), got[name].Float32()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// subset checks that what is written is what the library has; defaults may be left out, and the name
+// of an initialisation plays no role.
+func subset(t *testing.T, where string, got, want any) {
+	t.Helper()
+	switch got := got.(type) {
+	case map[string]any:
+		want, ok := want.(map[string]any)
+		if !ok {
+			t.Errorf("%s: have %v, the library %v", where, got, want)
+			return
+		}
+		for key, value := range got {
+			subset(t, where+": "+key, value, want[key])
+		}
+	case []any:
+		want, ok := want.([]any)
+		if !ok || len(want) != len(got) {
+			t.Errorf("%s: have %v, the library %v", where, got, want)
+			return
+		}
+		if strings.HasSuffix(where, ": target_modules") || strings.HasSuffix(where, ": modules_to_save") { // sets
+			less := func(a, b any) int { return strings.Compare(a.(string), b.(string)) }
+			slices.SortFunc(got, less)
+			slices.SortFunc(want, less)
+		}
+		for i := range got {
+			subset(t, where, got[i], want[i])
+		}
+	default:
+		if !cmp.Equal(got, want) {
+			t.Errorf("%s: have %v, the library %v", where, got, want)
+		}
+	}
+}
+
+func readDocument(t *testing.T, path string) any {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value any
+	if err := json.Unmarshal(content, &value); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return value
+}
+
+// list is the set of files under a directory.
+func list(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	files := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			name, _ := filepath.Rel(dir, path)
+			files[filepath.ToSlash(name)] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestScalingsAreWrittenAsFloats(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "export")
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{Parallel: &peft.Adapter{Width: 2}}), dir, false); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
+	if err != nil || !strings.Contains(string(content), `"scaling": 4.0,`) {
+		t.Errorf("%v\n%s", err, content)
+	}
+}
+
+// TestWidths checks that int(D // factor), which is what adapters makes of a reduction factor, is the width.
+func TestWidths(t *testing.T) {
+	for _, hidden := range []int{128, 384, 768, 1024} {
+		g := peft.Geometry{Architecture: "bert", Layers: hidden, Hidden: hidden, FFN: 4 * hidden, Heads: 2}
+		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear"}}
+		for i := range source.Plan.Layers {
+			source.Plan.Layers[i].Serial = &peft.Adapter{Width: i + 1}
+		}
+		dir := filepath.Join(t.TempDir(), "export")
+		if _, err := peft.Export(peft.FormatAdapters, source, dir, false); err != nil {
+			t.Fatal(err)
+		}
+		config := readDocument(t, filepath.Join(dir, "adapter_config.json")).(map[string]any)["config"].(map[string]any)
+		factors := config["reduction_factor"].(map[string]any)
+		for layer, factor := range factors {
+			var i int
+			if err := json.Unmarshal([]byte(layer), &i); err != nil {
+				t.Fatal(err)
+			}
+			if width := int(math.Floor(float64(hidden) / factor.(float64))); width != i+1 {
+				t.Errorf("hidden %d: width %d instead of %d", hidden, width, i+1)
+			}
+		}
+		if len(factors) != hidden {
+			t.Errorf("%d factors for %d layers", len(factors), hidden)
+		}
+	}
+}
+
+// configOnly is a source without tensors for the small geometry; missing layers have no modules.
+func configOnly(layers ...peft.Layer) peft.Trained {
+	return peft.Trained{Plan: peft.Plan{Layers: append(layers, make([]peft.Layer, small.Layers-len(layers))...)},
+		Info: peft.Info{Model: "models/small", Geometry: small, Head: "linear", Labels: []string{"no", "yes"}}}
+}
+
+func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
+	lora := &peft.LoRA{Rank: 2, Alpha: 4, Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}
+	for name, test := range map[string]struct {
+		format peft.Format
+		layers []peft.Layer
+		lost   []string
+	}{
+		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{LoRA: lora}, {LoRA: lora}},
+			[]string{"LoRA of rank 2 on attention_output (layers 0-1)"}},
+		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Serial: &peft.Adapter{Width: 3}}, {Parallel: &peft.Adapter{Width: 4}}},
+			[]string{"serial adapters of width 3 (layers 0)", "parallel adapters of width 4 (layers 1)"}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Prefix: &peft.Prefix{Length: 2}}, {Prefix: &peft.Prefix{Length: 2}}},
+			[]string{"prefixes of length 2 (layers 0-1)"}},
+	} {
+		dir := filepath.Join(t.TempDir(), "export")
+		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)
+		if err == nil || !strings.Contains(err.Error(), test.lost[0]) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if diff := cmp.Diff(test.lost, lost); diff != "" {
+			t.Errorf("%s: lost (-want +got)\n%s", name, diff)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s: refused, but something was written", name)
+		}
+		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, true); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lost {
+			if !strings.Contains(string(readme), "- "+l+"\n") {
+				t.Errorf("%s: README.md does not list %q", name, l)
+			}
+		}
+	}
+}
+
+func TestImpossibleExports(t *testing.T) {
+	occupied := t.TempDir()
+	if err := os.WriteFile(filepath.Join(occupied, "notes.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	full := trainedPlan()
+	full.Backbone = map[string]data.Tensor{}
+	broken := trainedPlan()
+	delete(broken.Modules, "layers.1.prefix.keys")
+	other := configOnly()
+	other.Info.Geometry.Architecture = "gpt2"
+	uneven := []peft.Layer{{Prefix: &peft.Prefix{Length: 2}}}
+	for name, test := range map[string]struct {
+		format peft.Format
+		source peft.Trained
+		dir    string
+		words  string
+	}{
+		"unknown format":       {"onnx", configOnly(), "", `"onnx"`},
+		"occupied directory":   {peft.FormatPlan, configOnly(), occupied, "not empty"},
+		"a file":               {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
+		"nothing for peft":     {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
+		"nothing to merge":     {peft.FormatMerged, configOnly(), "", "train the plan first"},
+		"trained backbone":     {peft.FormatAdapters, full, "", "merged"},
+		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
+		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
+		"no model":             {peft.FormatMerged, trainedPlan(), "", "models/small"},
+	} {
+		dir := test.dir
+		if dir == "" {
+			dir = filepath.Join(t.TempDir(), "export")
+		}
+		if _, err := peft.Export(test.format, test.source, dir, true); err == nil || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if _, err := os.Stat(dir); err == nil && test.dir == "" {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+	if left := list(t, filepath.Dir(occupied)); len(left) != 1 {
+		t.Errorf("files are left: %v", left)
+	}
+}
+
+func TestPlansAreExportedWhole(t *testing.T) {
+	dir := t.TempDir() // empty directories are taken
+	source := trainedPlan()
+	if _, err := peft.Export(peft.FormatPlan, source, dir, false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]bool{"plan.json": true, "README.md": true}, list(t, dir)); diff != "" {
+		t.Error(diff)
+	}
+	f, err := os.Open(filepath.Join(dir, "plan.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	plan, err := peft.ReadPlan(f)
+	if err != nil || plan.Key() != source.Plan.Key() {
+		t.Errorf("%v: %v", err, plan)
+	}
+}
+
+// TestMerged folds LoRA by hand into two elements of the two-layer BERT's weights.
+func TestMerged(t *testing.T) {
+	model := filepath.Join("..", "models", "bert-tiny")
+	if _, err := os.Stat(model); err != nil {
+		t.Skipf("%s is absent: make models/bert-tiny fetches it", model)
+	}
+	before, err := data.OpenCheckpoint(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	fingerprint, err := before.Fingerprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := peft.GeometryOf(before)
+	source := peft.Trained{
+		Plan: peft.Plan{Layers: []peft.Layer{{}, {LoRA: &peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
+		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
+			Labels: []string{"no", "yes", "maybe"}},
+	}
+	tensors := func(shapes map[string][]int) map[string]data.Tensor {
+		filled := map[string]data.Tensor{}
+		for name, shape := range shapes {
+			values := make([]float32, data.Tensor{Shape: shape}.Elements())
+			for i := range values {
+				values[i] = float32(i%7) - 3
+			}
+			filled[name] = data.NewTensor(values, shape...)
+		}
+		return filled
+	}
+	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(peft.HeadShapes("linear", g, 3))
+	dir := filepath.Join(t.TempDir(), "merged")
+	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
+		t.Fatal(lost, err)
+	}
+	after, err := data.OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	a, b := source.Modules["layers.1.lora.ffn_in.a"].Float32(), source.Modules["layers.1.lora.ffn_in.b"].Float32()
+	for _, name := range before.Backbone() {
+		x, _ := before.Tensor(name)
+		y, err := after.Tensor(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, merged := x.Float32(), y.Float32()
+		if name != "encoder.layer.1.intermediate.dense.weight" {
+			if !slices.Equal(old, merged) {
+				t.Errorf("%s has changed", name)
+			}
+			continue
+		}
+		for _, at := range [][2]int{{0, 0}, {300, 77}} { // row, column of [512, 128]
+			row, column := at[0], at[1]
+			want := old[row*128+column] + 3*(b[row*2]*a[column]+b[row*2+1]*a[128+column])
+			if got := merged[row*128+column]; math.Abs(float64(got-want)) > 1e-5 {
+				t.Errorf("element %v is %g, by hand %g", at, got, want)
+			}
+		}
+	}
+	weight, err := after.Tensor("classifier.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := weight.Float32()[5], 4096*source.Head["head.weight"].Float32()[5]; got != want {
+		t.Errorf("classifier %g, want %g", got, want)
+	}
+	config := readDocument(t, filepath.Join(dir, "config.json")).(map[string]any)
+	if diff := cmp.Diff(map[string]any{"0": "no", "1": "yes", "2": "maybe"}, config["id2label"]); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := data.LoadTokenizer(dir); err != nil {
+		t.Error(err)
+	}
+	source.Info.ModelFingerprint = "another"
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+		t.Errorf("another model: the error is %v", err)
+	}
+}
