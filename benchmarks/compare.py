@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -122,6 +123,7 @@ def compare(name, args, ways, peers, figure, higher_is_better):
     A ratio says how many times better a way's median of the figure is than a peer's. Without bfloat16 units a step
     with autocast takes minutes, which no user would bear: such ways are then measured only if --ways names them.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running measurement ends too
     facts, runs = machine(), []
     if args.ways:
         unknown = set(args.ways) - {way for way, _ in ways}
