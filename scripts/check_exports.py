@@ -276,7 +276,7 @@ def main():
     batches, failures = inputs(), 0
     with tempfile.TemporaryDirectory() as place:
         place = pathlib.Path(place)
-        subprocess.run(["go", "build", "-o", place / "export", "scripts/export.go"], check=True)
+        subprocess.run(["go", "build", "-o", place / "peftsearch", "./cmd/peftsearch"], check=True)
         models = [pathlib.Path("models", name).resolve() for name in ("bert-tiny", "all-MiniLM-L6-v2")]
         print(f"{'plan':34}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
         for seed, (name, model, plan, head, outputs) in enumerate(cases(*models, random_roberta(place / "roberta"))):
@@ -287,7 +287,7 @@ def main():
             row = f"{name:34}{head:>8}{outputs:>9}"
             for to in ("adapters", "peft", "merged"):
                 out = place / f"{seed}-{to}"
-                done = subprocess.run([place / "export", trained, to, out], capture_output=True, text=True)
+                done = subprocess.run([place / "peftsearch", "export", trained, "--to", to, "--out", out], capture_output=True, text=True)
                 expected = refused(plan, reference.config["model_type"], to)
                 if done.returncode or expected:
                     right = bool(done.returncode) and expected and not out.exists()
