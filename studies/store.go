@@ -349,7 +349,7 @@ func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint
 // proposal is a new trial before it has a number.
 type proposal struct {
 	origin, reason string
-	trial          Trial // Point, Candidate, Params, Seed
+	trial          Trial // Point, Candidate, Params
 }
 
 // claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
@@ -382,13 +382,7 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 			if err != nil {
 				return err
 			}
-			var point any
-			if p.trial.Point != nil {
-				point = marshal(p.trial.Point)
-			}
-			if _, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
-				VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
-				marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(p.trial.Seed), now); err != nil {
+			if err := insertWaiting(tx, r, number, p); err != nil {
 				return err
 			}
 		}
@@ -403,6 +397,39 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 		return t, "", err
 	}
 	return t, lease, s.problem("writing", err)
+}
+
+// enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
+func (s *Store) enqueue(ctx context.Context, r *Record, p proposal) (t Trial, added bool, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		trials, err := queryTrials(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		var known bool
+		if t, known = findCandidate(trials, p.trial.Candidate); known {
+			return nil
+		}
+		number := int64(len(trials))
+		if err := insertWaiting(tx, r, number, p); err != nil {
+			return err
+		}
+		added = true
+		t, err = scanTrial(tx.QueryRow("SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
+		return err
+	})
+	return t, added, s.problem("writing", err)
+}
+
+func insertWaiting(tx *sql.Tx, r *Record, number int64, p proposal) error {
+	var point any
+	if p.trial.Point != nil {
+		point = marshal(p.trial.Point)
+	}
+	_, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
+		VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
+		marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(trialSeed(r.Seed, number)), time.Now().Unix())
+	return err
 }
 
 // heartbeatGrace is how long a trial on another host may go without a heartbeat.

@@ -44,9 +44,9 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := studies.OpenStore(g.db)
+	store, err := g.open()
 	if err != nil {
-		return environment("peftsearch doctor; --db names another place", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	study, err := studies.Start(cmd.Context(), store, config, inputs)

@@ -1,0 +1,52 @@
+package studies
+
+import (
+	"context"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+)
+
+// Enqueue makes a plan wait as the next trial, trained with the study's own settings. Its origin is
+// "enqueued:" and name; reason says in words why it is there. A study never has the same candidate
+// twice: if it is there already, Enqueue returns its trial and added is false. The plan must fit the
+// study's backbone.
+func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial Trial, added bool, err error) {
+	if err := plan.Validate(s.inputs.Geometry); err != nil {
+		return Trial{}, false, err
+	}
+	return s.store.enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
+}
+
+// Candidate is a plan with the study's own training settings.
+func (s *Study) Candidate(plan peft.Plan) evaluator.Candidate {
+	return evaluator.Candidate{Plan: plan, Training: s.inputs.Training}
+}
+
+// given is the proposal of a plan that no sampler chose.
+func (s *Study) given(origin, reason string, plan peft.Plan) proposal {
+	p := proposal{origin: origin, reason: reason,
+		trial: Trial{Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}}
+	if point, err := s.inputs.Space.Point(p.trial.Candidate); err == nil {
+		p.trial.Point = point // the samplers learn from it, and do not propose it again
+	}
+	return p
+}
+
+// candidateKey is equal for two candidates exactly if they are the same.
+type candidateKey struct {
+	plan     string
+	training evaluator.Training
+}
+
+func keyOf(c evaluator.Candidate) candidateKey { return candidateKey{c.Plan.Key(), c.Training} }
+
+func findCandidate(trials []Trial, c evaluator.Candidate) (Trial, bool) {
+	key := keyOf(c)
+	for _, t := range trials {
+		if keyOf(t.Candidate) == key {
+			return t, true
+		}
+	}
+	return Trial{}, false
+}
