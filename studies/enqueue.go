@@ -33,18 +33,10 @@ func (s *Study) given(origin, reason string, plan peft.Plan) proposal {
 	return p
 }
 
-// candidateKey is equal for two candidates exactly if they are the same.
-type candidateKey struct {
-	plan     string
-	training evaluator.Training
-}
-
-func keyOf(c evaluator.Candidate) candidateKey { return candidateKey{c.Plan.Key(), c.Training} }
-
 func findCandidate(trials []Trial, c evaluator.Candidate) (Trial, bool) {
-	key := keyOf(c)
+	key := c.Key()
 	for _, t := range trials {
-		if keyOf(t.Candidate) == key {
+		if t.Candidate.Key() == key {
 			return t, true
 		}
 	}

@@ -35,9 +35,9 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 	if len(trials) != 4 || trials[0].State != Complete || trials[0].Seed != trialSeed(11, 0) {
 		t.Errorf("%d trials, the first %+v", len(trials), trials[0])
 	}
-	keys := map[candidateKey]bool{}
+	keys := map[string]bool{}
 	for _, trial := range trials {
-		keys[keyOf(trial.Candidate)] = true
+		keys[trial.Candidate.Key()] = true
 		if strings.HasPrefix(trial.Origin, "baseline:") {
 			t.Errorf("trial %d repeats an enqueued plan as %s", trial.Number, trial.Origin)
 		}

@@ -336,5 +336,5 @@ func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
 
 // Analytic makes the evaluator of a study file with evaluator.analytic.
 func (s *Study) Analytic() evaluator.Evaluator {
-	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005}
+	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005, Metric: s.record.Metric}
 }

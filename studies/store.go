@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the number of migrations, and the user_version of a database with all of them.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // Errors that callers tell apart.
 var (
@@ -344,6 +344,40 @@ func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint
 		points = append(points, p)
 	}
 	return points, s.problem("reading", rows.Err())
+}
+
+// Confirmations lists the full trainings of a study's plans, grouped by candidate.
+func (s *Store) Confirmations(ctx context.Context, r *Record) (Confirmations, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT candidate, seed, result FROM confirmations WHERE study = ? ORDER BY id", r.id)
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	var all Confirmations
+	for rows.Next() {
+		var candidate, result string
+		var seed int64
+		if err := rows.Scan(&candidate, &seed, &result); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		var c evaluator.Candidate
+		t := Training{Seed: uint64(seed)}
+		if err := errors.Join(json.Unmarshal([]byte(candidate), &c), json.Unmarshal([]byte(result), &t.Result)); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		all.add(c, t, r)
+	}
+	return all, s.problem("reading", rows.Err())
+}
+
+// confirm stores a full training. One that is there already stays: the same training has the same result.
+func (s *Store) confirm(ctx context.Context, r *Record, c evaluator.Candidate, t Training) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT OR IGNORE INTO confirmations (study, candidate, seed, result, finished) VALUES (?, ?, ?, ?, ?)`,
+			r.id, marshal(c), int64(t.Seed), marshal(t.Result), time.Now().Unix())
+		return err
+	})
+	return s.problem("writing", err)
 }
 
 // proposal is a new trial before it has a number.
