@@ -20,7 +20,7 @@ func newEnqueue(g *globals) *cobra.Command {
 		Long: `Let a study try the plans of files, or plans from the literature, before the sampler proposes others. They
 are trained with the study's own settings and count as trials. A plan that the study has already is not
 added again. A search that is running takes them up; otherwise peftsearch run does.`,
-		Example:           "  peftsearch enqueue my-study --plan plan.json --preset mam",
+		Example:           "  peftsearch enqueue my-study --plan plan.json --preset lora-r8,mam",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -50,7 +50,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&files, "plan", nil, "file with a plan; may be given again")
-	flags.StringArrayVar(&presets, "preset", nil, "plan from the literature, as under baselines in the study file; may be given again")
+	flags.StringSliceVar(&presets, "preset", nil, "plans from the literature, as under baselines in the study file")
 	cmd.MarkFlagsOneRequired("plan", "preset")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

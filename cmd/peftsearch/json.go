@@ -62,8 +62,12 @@ func newTestScores(s studies.Sample) testScores {
 }
 
 func newFrontDocument(record *studies.Record, front studies.Front, confirmed studies.Confirmations) frontDocument {
-	document := frontDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric,
-		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: []frontMember{}}
+	return frontDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric,
+		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: newFrontMembers(record, front, confirmed)}
+}
+
+func newFrontMembers(record *studies.Record, front studies.Front, confirmed studies.Confirmations) []frontMember {
+	members := []frontMember{}
 	for i, m := range front.Members {
 		member := frontMember{Trial: m.Number, Params: m.Params, ParamsPercent: percentOf(m.Params, record.Geometry),
 			HeadParams: m.Result.Head, Score: m.Result.Score, Knee: i == front.Knee, Plan: m.Candidate.Plan}
@@ -71,9 +75,9 @@ func newFrontDocument(record *studies.Record, front studies.Front, confirmed stu
 			scores := newTestScores(c.Test)
 			member.Confirmed = &scores
 		}
-		document.Front = append(document.Front, member)
+		members = append(members, member)
 	}
-	return document
+	return members
 }
 
 // listDocument is what ls --json prints.

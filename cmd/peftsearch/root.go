@@ -54,7 +54,7 @@ against trainable parameters.
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
 	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
-	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newEnqueue(g), newConfirm(g), newExport(g), newTrain(g), newPredict(g),
+	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newExport(g), newTrain(g), newPredict(g),
 		newDoctor(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help", "%w", err)
@@ -163,11 +163,16 @@ func (g *globals) dbFlag(cmd *cobra.Command) string {
 	return ""
 }
 
-// completeStudy offers the names of the database's studies.
-func (g *globals) completeStudy(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// completeStudy offers the names of the database's studies as the first argument.
+func (g *globals) completeStudy(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	return g.completeStudies(cmd, args, prefix)
+}
+
+// completeStudies offers the names of the database's studies.
+func (g *globals) completeStudies(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	store, err := g.view()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
