@@ -43,17 +43,15 @@ func (s Sample) Interval() (low, high float64, ok bool) {
 }
 
 // welch is the two-sided p-value of Welch's t-test that two samples have the same mean, which assumes
-// nothing about their variances. It is NaN if a sample has fewer than two scores.
+// nothing about their variances. It is NaN if a sample has fewer than two scores, or if neither has any
+// spread: equal scores on a few seeds do not show that there is no noise.
 func welch(a, b Sample) float64 {
 	if a.N < 2 || b.N < 2 {
 		return math.NaN()
 	}
 	va, vb := a.SD*a.SD/float64(a.N), b.SD*b.SD/float64(b.N)
-	if va+vb == 0 { // no spread: any difference is one
-		if a.Mean == b.Mean {
-			return 1
-		}
-		return 0
+	if va+vb == 0 {
+		return math.NaN()
 	}
 	t := math.Abs(a.Mean-b.Mean) / math.Sqrt(va+vb)
 	nu := (va + vb) * (va + vb) / (va*va/float64(a.N-1) + vb*vb/float64(b.N-1))
@@ -65,7 +63,8 @@ type Ranked struct {
 	*Confirmation
 	Behind float64 // difference of the means, at least 0; 0 for the best itself
 	// PValue is that of Welch's t-test against the best, adjusted by Holm's method for the number of
-	// comparisons; NaN for the best itself, and where a sample has fewer than two scores.
+	// comparisons; NaN for the best itself, and where the test says nothing: a sample with fewer than two
+	// scores, or no spread.
 	PValue float64
 }
 

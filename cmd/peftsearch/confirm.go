@@ -35,7 +35,7 @@ type confirmedPlan struct {
 	HeadParams      int64              `json:"head_params"`
 	Test            testScores         `json:"test"`
 	Behind          float64            `json:"behind"`  // the best mean minus this one
-	PValue          *float64           `json:"p_value"` // null for the best, and for one seed
+	PValue          *float64           `json:"p_value"` // null for the best, for one seed, and without any spread
 	LargerThanNoise bool               `json:"larger_than_noise"`
 	Trainings       []confirmedSeed    `json:"trainings"`
 	Training        evaluator.Training `json:"training"`
