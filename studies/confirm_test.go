@@ -156,6 +156,32 @@ func TestConfirmIsContinuedByTheSameCall(t *testing.T) {
 	}
 }
 
+func TestConfirmWithSeveralWorkers(t *testing.T) {
+	one, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	path := writeStudy(t, t.TempDir(), 3)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 3}", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	three, _ := start(t, path)
+	for _, study := range []*Study{one, three} {
+		candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam")), study.Candidate(preset(t, study, "lora-r8"))}
+		if err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+			candidates, 4, ConfirmOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, got := confirmations(t, one), confirmations(t, three)
+	for _, confirmation := range want {
+		if diff := cmp.Diff(confirmation, got.Of(confirmation.Candidate)); diff != "" {
+			t.Errorf("with three workers:\n%s", diff)
+		}
+	}
+}
+
 func TestFailedTrainingsAreTriedAgain(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
 	candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam"))}

@@ -235,7 +235,7 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	case err == nil:
 		trial.State, trial.Result = Complete, result
 		if _, err := r.store.finish(stored, r.record, trial.Number, lease, Complete, result, curve); err != nil {
-			return ignoreFenced(err)
+			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
 		return nil
@@ -249,7 +249,7 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	case errors.As(err, &failure):
 		trial.State, trial.Failure = Failed, failure
 		if err := r.store.fail(stored, r.record, trial.Number, lease, failure); err != nil {
-			return ignoreFenced(err)
+			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFailed, Trial: trial})
 		return r.tooMany(stored)
@@ -263,6 +263,15 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 // giveBack makes a trial wait again.
 func (r *runner) giveBack(trial Trial, lease string) error {
 	return ignoreFenced(r.store.release(context.Background(), r.record, trial.Number, lease))
+}
+
+// notStored handles the error of storing an outcome: the trial runs again. If even that cannot be written,
+// the next run sees that its process is gone.
+func (r *runner) notStored(trial Trial, lease string, err error) error {
+	if ignoreFenced(err) != nil {
+		r.giveBack(trial, lease)
+	}
+	return ignoreFenced(err)
 }
 
 // ignoreFenced drops the error of a trial that another process has taken over: its outcome counts.
