@@ -77,6 +77,9 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 // Record is the study as it is stored.
 func (s *Study) Record() *Record { return s.record }
 
+// Config is the study file.
+func (s *Study) Config() *Config { return s.config }
+
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
 
@@ -181,42 +184,24 @@ func (r *runner) work(ctx context.Context) (err error) {
 
 // propose makes the trial of a number: a baseline first, then what the optimiser suggests.
 func (r *runner) propose(trials []Trial, number int64) (proposal, error) {
-	p := proposal{trial: Trial{Seed: trialSeed(r.record.Seed, number)}}
 	for _, name := range r.config.Baselines {
-		origin := "baseline:" + name
-		if hasOrigin(trials, origin) {
-			continue
-		}
 		plan, err := peft.Preset(name, r.inputs.Geometry)
 		if err != nil {
-			return p, err
+			return proposal{}, err
 		}
-		p.origin, p.reason = origin, "named in the study file"
-		p.trial.Candidate = evaluator.Candidate{Plan: plan, Training: r.inputs.Training}
-		p.trial.Params = plan.Params(r.inputs.Geometry).Total()
-		if point, err := r.inputs.Space.Point(p.trial.Candidate); err == nil {
-			p.trial.Point = point // the samplers learn from it, and do not propose it again
+		if _, known := findCandidate(trials, r.Candidate(plan)); !known {
+			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
-		return p, nil
 	}
 	suggestion, err := r.optimizer.Ask(observations(trials), number)
 	if err != nil {
-		return p, err
+		return proposal{}, err
 	}
-	p.origin, p.reason = suggestion.Sampler, suggestion.Reason
+	p := proposal{origin: suggestion.Sampler, reason: suggestion.Reason}
 	p.trial.Point = suggestion.Point
 	p.trial.Params = r.inputs.Space.Params(suggestion.Point)
 	p.trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
 	return p, err
-}
-
-func hasOrigin(trials []Trial, origin string) bool {
-	for _, t := range trials {
-		if t.Origin == origin {
-			return true
-		}
-	}
-	return false
 }
 
 var searchStates = map[State]search.State{Waiting: search.Running, Running: search.Running, Complete: search.Complete, Pruned: search.Pruned, Failed: search.Failed}
@@ -360,5 +345,5 @@ func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
 
 // Analytic makes the evaluator of a study file with evaluator.analytic.
 func (s *Study) Analytic() evaluator.Evaluator {
-	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005}
+	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005, Metric: s.record.Metric}
 }

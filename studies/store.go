@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the number of migrations, and the user_version of a database with all of them.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // Errors that callers tell apart.
 var (
@@ -346,10 +346,44 @@ func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint
 	return points, s.problem("reading", rows.Err())
 }
 
+// Confirmations lists the full trainings of a study's plans, grouped by candidate.
+func (s *Store) Confirmations(ctx context.Context, r *Record) (Confirmations, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT candidate, seed, result FROM confirmations WHERE study = ? ORDER BY id", r.id)
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	var all Confirmations
+	for rows.Next() {
+		var candidate, result string
+		var seed int64
+		if err := rows.Scan(&candidate, &seed, &result); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		var c evaluator.Candidate
+		t := Training{Seed: uint64(seed)}
+		if err := errors.Join(json.Unmarshal([]byte(candidate), &c), json.Unmarshal([]byte(result), &t.Result)); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		all.add(c, t, r)
+	}
+	return all, s.problem("reading", rows.Err())
+}
+
+// confirm stores a full training. One that is there already stays: the same training has the same result.
+func (s *Store) confirm(ctx context.Context, r *Record, c evaluator.Candidate, t Training) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT OR IGNORE INTO confirmations (study, candidate, seed, result, finished) VALUES (?, ?, ?, ?, ?)`,
+			r.id, marshal(c), int64(t.Seed), marshal(t.Result), time.Now().Unix())
+		return err
+	})
+	return s.problem("writing", err)
+}
+
 // proposal is a new trial before it has a number.
 type proposal struct {
 	origin, reason string
-	trial          Trial // Point, Candidate, Params, Seed
+	trial          Trial // Point, Candidate, Params
 }
 
 // claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
@@ -382,13 +416,7 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 			if err != nil {
 				return err
 			}
-			var point any
-			if p.trial.Point != nil {
-				point = marshal(p.trial.Point)
-			}
-			if _, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
-				VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
-				marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(p.trial.Seed), now); err != nil {
+			if err := insertWaiting(tx, r, number, p); err != nil {
 				return err
 			}
 		}
@@ -403,6 +431,39 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 		return t, "", err
 	}
 	return t, lease, s.problem("writing", err)
+}
+
+// enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
+func (s *Store) enqueue(ctx context.Context, r *Record, p proposal) (t Trial, added bool, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		trials, err := queryTrials(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		var known bool
+		if t, known = findCandidate(trials, p.trial.Candidate); known {
+			return nil
+		}
+		number := int64(len(trials))
+		if err := insertWaiting(tx, r, number, p); err != nil {
+			return err
+		}
+		added = true
+		t, err = scanTrial(tx.QueryRow("SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
+		return err
+	})
+	return t, added, s.problem("writing", err)
+}
+
+func insertWaiting(tx *sql.Tx, r *Record, number int64, p proposal) error {
+	var point any
+	if p.trial.Point != nil {
+		point = marshal(p.trial.Point)
+	}
+	_, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
+		VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
+		marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(trialSeed(r.Seed, number)), time.Now().Unix())
+	return err
 }
 
 // heartbeatGrace is how long a trial on another host may go without a heartbeat.

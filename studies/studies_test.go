@@ -320,7 +320,7 @@ func TestDrainAndCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Delay: 20 * time.Millisecond}
+	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Metric: "accuracy", Delay: 20 * time.Millisecond}
 	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil }, RunOptions{Events: func(e Event) {
 		if e.Kind == EventProgress && e.Trial.Number == 7 {
 			cancel()

@@ -27,7 +27,7 @@ const (
 type Trial struct {
 	Number    int64
 	State     State
-	Origin    string      // the sampler, or "baseline:" and a preset
+	Origin    string      // the sampler; or "baseline:" and a preset; or "enqueued:" and a name
 	Reason    string      // why the sampler proposed it
 	Point     space.Point // nil for a plan outside the space
 	Candidate evaluator.Candidate
