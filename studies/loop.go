@@ -29,6 +29,9 @@ const minFinished = 5
 // maxAttempts is how often a trial is started before a worker that ends counts as its failure.
 const maxAttempts = 2
 
+// prunerRisk is the accepted chance of stopping a trial that would have entered the front.
+const prunerRisk = 0.05
+
 const heartbeatEvery = 15 * time.Second
 
 // Study is a stored study, opened with its inputs to run on.
@@ -38,6 +41,7 @@ type Study struct {
 	config    *Config
 	inputs    *Inputs
 	optimizer *search.Optimizer
+	pruner    search.Pruner // nil for none
 	continued bool
 }
 
@@ -65,6 +69,9 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 		Initial: config.Search.Initial, Reference: s.record.Reference})
 	if err != nil {
 		return nil, err
+	}
+	if config.Search.Pruner == prunerFront {
+		s.pruner = search.FrontPruner{Risk: prunerRisk}
 	}
 	if !s.continued {
 		if err := store.create(ctx, s.record); err != nil {
@@ -209,7 +216,14 @@ var searchStates = map[State]search.State{Waiting: search.Running, Running: sear
 func observations(trials []Trial) []search.Observation {
 	out := make([]search.Observation, len(trials))
 	for i, t := range trials {
-		out[i] = search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
+		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
+		if t.State == Pruned {
+			o.Score = t.Forecast
+		}
+		for _, p := range t.Curve {
+			o.Curve = append(o.Curve, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
+		}
+		out[i] = o
 	}
 	return out
 }
@@ -220,21 +234,30 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	stopBeating := r.keepBeating(ctx, trial.Number, lease)
 	defer stopBeating()
 	var curve []CurvePoint
+	var verdict evaluator.Verdict
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
 	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
 		if p.Score != nil {
 			curve = append(curve, CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
 		r.emitProgress(trial, p)
-		return evaluator.Verdict{}
+		if p.Score == nil || r.pruner == nil {
+			return evaluator.Verdict{}
+		}
+		trial.Curve = curve
+		verdict, trial.Forecast = r.judge(ctx, trial)
+		return verdict
 	})
 	stopBeating()
 	stored := context.WithoutCancel(ctx) // an outcome is stored even if the run is being cancelled
 	var failure *evaluator.Failure
 	switch {
 	case err == nil:
-		trial.State, trial.Result = Complete, result
-		if _, err := r.store.finish(stored, r.record, trial.Number, lease, Complete, result, curve); err != nil {
+		trial.State, trial.Result, trial.Curve = Complete, result, curve
+		if verdict.Stop && result.Stopped == verdict.Reason {
+			trial.State = Pruned
+		}
+		if _, err := r.store.finish(stored, r.record, trial, lease); err != nil {
 			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
@@ -258,6 +281,24 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 		r.emit(stored, Event{Kind: EventReturned, Trial: trial})
 		return errors.Join(err, back)
 	}
+}
+
+// judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
+// goes on: storing its outcome reports the problem.
+func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, float64) {
+	trials, err := r.store.Trials(ctx, r.record)
+	if err != nil {
+		return evaluator.Verdict{}, 0
+	}
+	curves, err := r.store.curves(ctx, r.record)
+	if err != nil {
+		return evaluator.Verdict{}, 0
+	}
+	for i := range trials {
+		trials[i].Curve = curves[trials[i].Number]
+	}
+	verdict, forecast := r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
+	return verdict, forecast.Score
 }
 
 // giveBack makes a trial wait again.

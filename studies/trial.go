@@ -41,6 +41,8 @@ type Trial struct {
 	Result  evaluator.Result   // of complete and pruned trials
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
+	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
+	Forecast float64
 }
 
 // CurvePoint is a dev score at a rung.
