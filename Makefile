@@ -62,3 +62,14 @@ demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real searc
 test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
+
+benchmarks/.venv: benchmarks/requirements.txt | prerequisites
+	python3 -m venv $@
+	$@/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+.PHONY: bench-step bench-trial
+bench-step: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a training step with the Python libraries (1 hour)
+	benchmarks/.venv/bin/python benchmarks/step.py
+bench-trial: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a whole trial with the Python libraries (hours)
+	benchmarks/.venv/bin/python benchmarks/trial.py

@@ -289,7 +289,7 @@ func startWorker(options ProcessOptions) (*worker, error) {
 	w := &worker{cmd: exec.Command(options.Command[0], options.Command[1:]...), log: &tailWriter{next: options.Log},
 		lines: make(chan []byte), ended: make(chan struct{})}
 	w.cmd.Stderr = w.log
-	w.cmd.Env = workerEnv(os.Environ(), options.Hello.Settings.Threads)
+	w.cmd.Env = WorkerEnv(os.Environ(), options.Hello.Settings.Threads)
 	// Ctrl-C in the terminal goes to the supervisor alone, which ends the worker in order.
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
@@ -341,10 +341,11 @@ func decode(line []byte, into any) error {
 	return nil
 }
 
-// workerEnv adds what libtorch, OpenMP and glibc read when the program loads; what the user has set
-// stays. Idle OpenMP threads sleep, since active waiting makes a step ten times slower as soon as
-// another process wants the core; large blocks of memory are kept instead of returned at every step.
-func workerEnv(env []string, threads int) []string {
+// WorkerEnv adds to a worker's environment what libtorch, OpenMP and glibc read when the program loads;
+// what the user has set stays. Idle OpenMP threads sleep, since active waiting makes a step ten times
+// slower as soon as another process wants the core; large blocks of memory are kept instead of returned
+// at every step.
+func WorkerEnv(env []string, threads int) []string {
 	for _, setting := range []string{
 		"OMP_NUM_THREADS=" + strconv.Itoa(max(threads, 1)),
 		"OMP_WAIT_POLICY=passive",

@@ -42,6 +42,9 @@ type run struct {
 	steps   int    // of the whole budget
 	rungs   []int  // steps after which the dev split is scored, ascending
 
+	epoch   int     // of batches
+	batches [][]int // of one epoch; nil before the first step
+
 	trainHidden, devHidden *hiddenStates // nil without cache
 
 	progress           // what a checkpoint holds beside the model's state
@@ -62,21 +65,11 @@ type progress struct {
 }
 
 func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, error) {
-	if s.dataset == nil {
-		return evaluator.Result{}, errors.New("this session has no task to train on")
-	}
-	if err := checkJob(job); err != nil {
-		return evaluator.Result{}, err
-	}
-	r := &run{Session: s, job: job, control: control, outputs: max(1, len(s.dataset.Labels)), started: time.Now()}
-	var err error
-	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Head: s.hello.Head, Outputs: r.outputs,
-		Training: job.Candidate.Training, Seed: job.Seed})
+	r, err := s.newRun(job, control)
 	if err != nil {
 		return evaluator.Result{}, err
 	}
 	defer r.model.Close()
-	r.plan()
 	if job.Output != "" {
 		if err := r.restore(); err != nil {
 			return evaluator.Result{}, err
@@ -87,6 +80,25 @@ func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, 
 		return evaluator.Result{}, err
 	}
 	return r.finish(stopped)
+}
+
+// newRun makes a run before its first step; its model must be closed.
+func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
+	if s.dataset == nil {
+		return nil, errors.New("this session has no task to train on")
+	}
+	if err := checkJob(job); err != nil {
+		return nil, err
+	}
+	r := &run{Session: s, job: job, control: control, outputs: max(1, len(s.dataset.Labels)), started: time.Now()}
+	var err error
+	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Head: s.hello.Head, Outputs: r.outputs,
+		Training: job.Candidate.Training, Seed: job.Seed})
+	if err != nil {
+		return nil, err
+	}
+	r.plan()
+	return r, nil
 }
 
 // checkJob refuses what a study file cannot say, but another supervisor might.
@@ -150,19 +162,12 @@ func (r *run) fit() (stopped string, err error) {
 	if err := r.prepare(); err != nil {
 		return "", err
 	}
-	perEpoch := r.epochSteps()
-	var batches [][]int
-	epoch := -1
 	reported, saved := time.Now(), time.Now()
 	for r.Step < r.steps {
 		if reason, stop := r.control.Stop(); stop {
 			return reason, r.save()
 		}
-		if e := r.Step / perEpoch; e != epoch {
-			epoch = e
-			batches = trainBatches(r.rows.lengths, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
-		}
-		if err := r.update(batches[r.Step%perEpoch]); err != nil {
+		if err := r.update(r.next()); err != nil {
 			return "", err
 		}
 		rung := slices.Contains(r.rungs, r.Step)
@@ -186,6 +191,15 @@ func (r *run) fit() (stopped string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// next is the examples of the next step.
+func (r *run) next() []int {
+	perEpoch := r.epochSteps()
+	if epoch := r.Step / perEpoch; r.batches == nil || epoch != r.epoch {
+		r.epoch, r.batches = epoch, trainBatches(r.rows.lengths, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
+	}
+	return r.batches[r.Step%perEpoch]
 }
 
 // update makes one optimiser step.

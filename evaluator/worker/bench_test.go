@@ -1,0 +1,79 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"peftsearch/evaluator"
+	"peftsearch/evaluator/worker"
+)
+
+func bench(t *testing.T, job evaluator.Job, measure string) (map[string]any, error) {
+	t.Helper()
+	var in, out bytes.Buffer
+	messages := json.NewEncoder(&in)
+	for _, message := range []any{hello(t), evaluator.EvaluateRequest{Type: evaluator.TypeEvaluate, Job: job}, json.RawMessage(measure)} {
+		if err := messages.Encode(message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := worker.Bench(&in, &out); err != nil {
+		return nil, err
+	}
+	var figures map[string]any
+	if err := json.Unmarshal(out.Bytes(), &figures); err != nil {
+		t.Fatal(err)
+	}
+	return figures, nil
+}
+
+func TestBenchTimesSteps(t *testing.T) {
+	figures, err := bench(t, job(), `{"way":"ours","warm_up":1,"steps":4}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	perSecond, perStep := figures["samples_per_s"].(float64), figures["ms_per_step"].(float64)
+	if examples := perSecond * perStep / 1000; examples < 15.99 || examples > 16.01 {
+		t.Errorf("%g samples/s at %g ms a step are %g examples a step, want 16", perSecond, perStep, examples)
+	}
+	if tokens := figures["tokens_per_sample"].(float64); tokens < 5 || tokens > 64 {
+		t.Errorf("%g tokens a row", tokens)
+	}
+	if _, trial := figures["wall_s"]; trial || figures["way"] != "ours" || figures["precision"] != "float32" ||
+		figures["threads"] != 1.0 || figures["libtorch"] == "" || figures["peak_bytes"].(float64) < 1<<20 {
+		t.Errorf("figures %v", figures)
+	}
+}
+
+func TestBenchOfATrialGivesItsScore(t *testing.T) {
+	p, err := open(t, hello(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := p.Evaluate(context.Background(), job(), func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures, err := bench(t, job(), `{"way":"ours","warm_up":3,"steps":0}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if figures["score"] != want.Score || figures["steps"] != float64(want.Steps) || figures["wall_s"].(float64) <= 0 {
+		t.Errorf("figures %v, the worker's result is %+v", figures, want)
+	}
+}
+
+func TestBenchRefuses(t *testing.T) {
+	for name, test := range map[string]struct{ measure, words string }{
+		"more steps than the job has": {`{"warm_up":30,"steps":31}`, "60"},
+		"negative steps":              {`{"warm_up":-1,"steps":3}`, "at least 0"},
+		"nothing to measure":          {`""`, "measure"},
+	} {
+		if _, err := bench(t, job(), test.measure); err == nil || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
