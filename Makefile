@@ -49,10 +49,10 @@ build: bin/peftsearch bin/peftsearch-worker ## build both binaries into bin/
 
 .PHONY: bin/peftsearch bin/peftsearch-worker
 bin/peftsearch: prerequisites
-	go build -trimpath -o $@ ./cmd/peftsearch
+	go build -o $@ ./cmd/peftsearch
 bin/peftsearch-worker: libtorch
 	@echo "building the worker (the first time compiles gotch's C++ for about 3 minutes)" >&2
-	go build -trimpath -o $@ ./cmd/peftsearch-worker
+	go build -o $@ ./cmd/peftsearch-worker
 
 .PHONY: demo
 demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real search on STS-B (10 minutes after the downloads)

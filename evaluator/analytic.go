@@ -15,11 +15,12 @@ import (
 //
 // Each layer gives gain g = max over its modules of weight·size/(size+half), upper layers count more,
 // and the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate
-// of 1e-3. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of standard
+// of 1e-3; full fine-tuning has 0.9. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of standard
 // deviation Noise is drawn from the job's seed.
 type Analytic struct {
 	Geometry peft.Geometry
 	Noise    float64
+	Metric   string        // what the scores are called in Result.Dev and Result.Test
 	Delay    time.Duration // at every rung
 }
 
@@ -55,9 +56,9 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 			break
 		}
 	}
-	result.Dev = map[string]float64{"score": result.Score}
+	result.Dev = map[string]float64{a.Metric: result.Score}
 	if job.Test {
-		result.Test = map[string]float64{"score": result.Score - 0.01}
+		result.Test = map[string]float64{a.Metric: result.Score - 0.01}
 	}
 	return result, nil
 }
@@ -66,6 +67,9 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 func (a *Analytic) Close() error { return nil }
 
 func (a *Analytic) surface(c Candidate) float64 {
+	if c.Training.Backbone {
+		return 0.9
+	}
 	var sum, weights float64
 	for i, layer := range c.Plan.Layers {
 		gain := 0.0

@@ -18,6 +18,9 @@ type Candidate struct {
 	Training Training  `json:"training"`
 }
 
+// Key is equal for two candidates exactly if they are the same.
+func (c Candidate) Key() string { return fmt.Sprintf("%s %+v", c.Plan.Key(), c.Training) }
+
 // Schedule names how the learning rate falls after the warm-up.
 type Schedule string
 

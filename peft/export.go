@@ -77,6 +77,9 @@ var exporters = map[Format]struct {
 
 // exportable checks what every format relies on.
 func (t Trained) exportable() error {
+	if g := t.Info.Geometry; g.Layers < 1 || g.Hidden < 1 || g.FFN < 1 {
+		return fmt.Errorf("the backbone has %d layers of width %d and %d: at least 1 each", g.Layers, g.Hidden, g.FFN)
+	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
 		return err
 	}

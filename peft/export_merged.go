@@ -42,6 +42,9 @@ func exportMerged(t Trained) (*export, error) {
 		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the original back",
 			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
 	}
+	if g := GeometryOf(checkpoint); g != t.Info.Geometry {
+		return nil, fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
+	}
 	tensors, err := t.mergedTensors(checkpoint)
 	if err != nil {
 		return nil, err

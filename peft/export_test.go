@@ -275,6 +275,7 @@ func TestImpossibleExports(t *testing.T) {
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
 	other.Info.Geometry.Architecture = "gpt2"
+	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear"}}
 	uneven := []peft.Layer{{Prefix: &peft.Prefix{Length: 2}}}
 	for name, test := range map[string]struct {
 		format peft.Format
@@ -290,6 +291,7 @@ func TestImpossibleExports(t *testing.T) {
 		"trained backbone":     {peft.FormatAdapters, full, "", "merged"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
 		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
+		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
 		"no model":             {peft.FormatMerged, trainedPlan(), "", "models/small"},
 	} {
 		dir := test.dir
@@ -405,6 +407,10 @@ func TestMerged(t *testing.T) {
 	}
 	if _, err := data.LoadTokenizer(dir); err != nil {
 		t.Error(err)
+	}
+	source.Info.Geometry.Heads = 1
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "Heads:1") {
+		t.Errorf("another geometry: the error is %v", err)
 	}
 	source.Info.ModelFingerprint = "another"
 	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "fingerprint") {

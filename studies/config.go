@@ -95,6 +95,7 @@ type Full struct {
 // SearchConfig is the section search.
 type SearchConfig struct {
 	Sampler string `yaml:"sampler" default:"auto" doc:"auto, tpe or random"`
+	Pruner  string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size"`
 	Seed    uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
 	Initial int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space"`
 }
@@ -109,6 +110,12 @@ type EvaluatorConfig struct {
 	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments; empty is peftsearch-worker"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands"`
 }
+
+// The values of search.pruner.
+const (
+	prunerNone  = "none"
+	prunerFront = "front"
+)
 
 // ReadConfig reads a study file. The error joins one *ConfigError for every mistake in it.
 func ReadConfig(path string) (*Config, error) {
@@ -197,6 +204,7 @@ func (c *Config) validate() []error {
 	within("budget.train.epochs", b.Train.Epochs, 1e-6, 1e6)
 	within("budget.train.patience", float64(b.Train.Patience), 0, 1e6)
 	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
+	oneOf("search.pruner", c.Search.Pruner, prunerNone, prunerFront)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator
 	within("evaluator.workers", float64(e.Workers), 1, 1024)

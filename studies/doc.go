@@ -1,5 +1,5 @@
-// Package studies is a study's life: the study file ([Config]), the database ([Store]), and the loop
-// that runs trials ([Study.Run]).
+// Package studies is a study's life: the study file ([Config]), the database ([Store]), the loop that
+// runs trials ([Study.Run]), and the full trainings that confirm what it found ([Study.Confirm]).
 //
 //	config, err := studies.ReadConfig("study.yaml")
 //	inputs, err := config.Open()

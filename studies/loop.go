@@ -29,6 +29,9 @@ const minFinished = 5
 // maxAttempts is how often a trial is started before a worker that ends counts as its failure.
 const maxAttempts = 2
 
+// prunerRisk is the accepted chance of stopping a trial that would have entered the front.
+const prunerRisk = 0.05
+
 const heartbeatEvery = 15 * time.Second
 
 // Study is a stored study, opened with its inputs to run on.
@@ -38,6 +41,7 @@ type Study struct {
 	config    *Config
 	inputs    *Inputs
 	optimizer *search.Optimizer
+	pruner    search.Pruner // nil for none
 	continued bool
 }
 
@@ -66,6 +70,9 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 	if err != nil {
 		return nil, err
 	}
+	if config.Search.Pruner == prunerFront {
+		s.pruner = search.FrontPruner{Risk: prunerRisk}
+	}
 	if !s.continued {
 		if err := store.create(ctx, s.record); err != nil {
 			return nil, err
@@ -76,6 +83,9 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 
 // Record is the study as it is stored.
 func (s *Study) Record() *Record { return s.record }
+
+// Config is the study file.
+func (s *Study) Config() *Config { return s.config }
 
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
@@ -181,42 +191,24 @@ func (r *runner) work(ctx context.Context) (err error) {
 
 // propose makes the trial of a number: a baseline first, then what the optimiser suggests.
 func (r *runner) propose(trials []Trial, number int64) (proposal, error) {
-	p := proposal{trial: Trial{Seed: trialSeed(r.record.Seed, number)}}
 	for _, name := range r.config.Baselines {
-		origin := "baseline:" + name
-		if hasOrigin(trials, origin) {
-			continue
-		}
 		plan, err := peft.Preset(name, r.inputs.Geometry)
 		if err != nil {
-			return p, err
+			return proposal{}, err
 		}
-		p.origin, p.reason = origin, "named in the study file"
-		p.trial.Candidate = evaluator.Candidate{Plan: plan, Training: r.inputs.Training}
-		p.trial.Params = plan.Params(r.inputs.Geometry).Total()
-		if point, err := r.inputs.Space.Point(p.trial.Candidate); err == nil {
-			p.trial.Point = point // the samplers learn from it, and do not propose it again
+		if _, known := findCandidate(trials, r.Candidate(plan)); !known {
+			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
-		return p, nil
 	}
 	suggestion, err := r.optimizer.Ask(observations(trials), number)
 	if err != nil {
-		return p, err
+		return proposal{}, err
 	}
-	p.origin, p.reason = suggestion.Sampler, suggestion.Reason
+	p := proposal{origin: suggestion.Sampler, reason: suggestion.Reason}
 	p.trial.Point = suggestion.Point
 	p.trial.Params = r.inputs.Space.Params(suggestion.Point)
 	p.trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
 	return p, err
-}
-
-func hasOrigin(trials []Trial, origin string) bool {
-	for _, t := range trials {
-		if t.Origin == origin {
-			return true
-		}
-	}
-	return false
 }
 
 var searchStates = map[State]search.State{Waiting: search.Running, Running: search.Running, Complete: search.Complete, Pruned: search.Pruned, Failed: search.Failed}
@@ -224,7 +216,14 @@ var searchStates = map[State]search.State{Waiting: search.Running, Running: sear
 func observations(trials []Trial) []search.Observation {
 	out := make([]search.Observation, len(trials))
 	for i, t := range trials {
-		out[i] = search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
+		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
+		if t.State == Pruned {
+			o.Score = t.Forecast
+		}
+		for _, p := range t.Curve {
+			o.Curve = append(o.Curve, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
+		}
+		out[i] = o
 	}
 	return out
 }
@@ -235,22 +234,31 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	stopBeating := r.keepBeating(ctx, trial.Number, lease)
 	defer stopBeating()
 	var curve []CurvePoint
+	var verdict evaluator.Verdict
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
 	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
 		if p.Score != nil {
 			curve = append(curve, CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
 		r.emitProgress(trial, p)
-		return evaluator.Verdict{}
+		if p.Score == nil || r.pruner == nil {
+			return evaluator.Verdict{}
+		}
+		trial.Curve = curve
+		verdict, trial.Forecast = r.judge(ctx, trial)
+		return verdict
 	})
 	stopBeating()
 	stored := context.WithoutCancel(ctx) // an outcome is stored even if the run is being cancelled
 	var failure *evaluator.Failure
 	switch {
 	case err == nil:
-		trial.State, trial.Result = Complete, result
-		if _, err := r.store.finish(stored, r.record, trial.Number, lease, Complete, result, curve); err != nil {
-			return ignoreFenced(err)
+		trial.State, trial.Result, trial.Curve = Complete, result, curve
+		if verdict.Stop && result.Stopped == verdict.Reason {
+			trial.State = Pruned
+		}
+		if _, err := r.store.finish(stored, r.record, trial, lease); err != nil {
+			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
 		return nil
@@ -264,7 +272,7 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	case errors.As(err, &failure):
 		trial.State, trial.Failure = Failed, failure
 		if err := r.store.fail(stored, r.record, trial.Number, lease, failure); err != nil {
-			return ignoreFenced(err)
+			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFailed, Trial: trial})
 		return r.tooMany(stored)
@@ -275,9 +283,36 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	}
 }
 
+// judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
+// goes on: storing its outcome reports the problem.
+func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, float64) {
+	trials, err := r.store.Trials(ctx, r.record)
+	if err != nil {
+		return evaluator.Verdict{}, 0
+	}
+	curves, err := r.store.curves(ctx, r.record)
+	if err != nil {
+		return evaluator.Verdict{}, 0
+	}
+	for i := range trials {
+		trials[i].Curve = curves[trials[i].Number]
+	}
+	verdict, forecast := r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
+	return verdict, forecast.Score
+}
+
 // giveBack makes a trial wait again.
 func (r *runner) giveBack(trial Trial, lease string) error {
 	return ignoreFenced(r.store.release(context.Background(), r.record, trial.Number, lease))
+}
+
+// notStored handles the error of storing an outcome: the trial runs again. If even that cannot be written,
+// the next run sees that its process is gone.
+func (r *runner) notStored(trial Trial, lease string, err error) error {
+	if ignoreFenced(err) != nil {
+		r.giveBack(trial, lease)
+	}
+	return ignoreFenced(err)
 }
 
 // ignoreFenced drops the error of a trial that another process has taken over: its outcome counts.
@@ -351,5 +386,5 @@ func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
 
 // Analytic makes the evaluator of a study file with evaluator.analytic.
 func (s *Study) Analytic() evaluator.Evaluator {
-	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005}
+	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005, Metric: s.record.Metric}
 }

@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the number of migrations, and the user_version of a database with all of them.
-const schemaVersion = 1
+const schemaVersion = 3
 
 // Errors that callers tell apart.
 var (
@@ -230,7 +230,7 @@ func (s *Store) Studies(ctx context.Context) ([]*Record, error) {
 }
 
 const trialColumns = `number, state, origin, reason, point, candidate, params, seed, attempts, created, started, finished,
-	score, best_step, steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure`
+	score, best_step, steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast`
 
 func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	var t Trial
@@ -238,9 +238,9 @@ func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	var candidate string
 	var point, dev, stopped, failureKind, failure sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
-	var score, wall sql.NullFloat64
+	var score, wall, forecast sql.NullFloat64
 	err := row.Scan(&t.Number, &t.State, &t.Origin, &t.Reason, &point, &candidate, &t.Params, &seed, &t.Attempts, &created, &started, &finished,
-		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure)
+		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast)
 	if err != nil {
 		return t, err
 	}
@@ -253,6 +253,7 @@ func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.Unix(created, 0), unix(started), unix(finished)
 	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
 		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
+	t.Forecast = forecast.Float64
 	if failureKind.Valid {
 		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
 	}
@@ -317,6 +318,25 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (Trial, erro
 	return t, s.problem("reading", rows.Err())
 }
 
+// curves reads the curves of all of a study's trials, by trial.
+func (s *Store) curves(ctx context.Context, r *Record) (map[int64][]CurvePoint, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT trial, step, steps, loss, score FROM curves WHERE study = ? ORDER BY trial, step", r.id)
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	curves := map[int64][]CurvePoint{}
+	for rows.Next() {
+		var trial int64
+		var p CurvePoint
+		if err := rows.Scan(&trial, &p.Step, &p.Steps, &p.Loss, &p.Score); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		curves[trial] = append(curves[trial], p)
+	}
+	return curves, s.problem("reading", rows.Err())
+}
+
 // HypervolumePoint is a study's hypervolume after one of its complete trials.
 type HypervolumePoint struct {
 	Trial       int64
@@ -346,10 +366,44 @@ func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint
 	return points, s.problem("reading", rows.Err())
 }
 
+// Confirmations lists the full trainings of a study's plans, grouped by candidate.
+func (s *Store) Confirmations(ctx context.Context, r *Record) (Confirmations, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT candidate, seed, result FROM confirmations WHERE study = ? ORDER BY id", r.id)
+	if err != nil {
+		return nil, s.problem("reading", err)
+	}
+	defer rows.Close()
+	var all Confirmations
+	for rows.Next() {
+		var candidate, result string
+		var seed int64
+		if err := rows.Scan(&candidate, &seed, &result); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		var c evaluator.Candidate
+		t := Training{Seed: uint64(seed)}
+		if err := errors.Join(json.Unmarshal([]byte(candidate), &c), json.Unmarshal([]byte(result), &t.Result)); err != nil {
+			return nil, s.problem("reading", err)
+		}
+		all.add(c, t, r)
+	}
+	return all, s.problem("reading", rows.Err())
+}
+
+// confirm stores a full training. One that is there already stays: the same training has the same result.
+func (s *Store) confirm(ctx context.Context, r *Record, c evaluator.Candidate, t Training) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT OR IGNORE INTO confirmations (study, candidate, seed, result, finished) VALUES (?, ?, ?, ?, ?)`,
+			r.id, marshal(c), int64(t.Seed), marshal(t.Result), time.Now().Unix())
+		return err
+	})
+	return s.problem("writing", err)
+}
+
 // proposal is a new trial before it has a number.
 type proposal struct {
 	origin, reason string
-	trial          Trial // Point, Candidate, Params, Seed
+	trial          Trial // Point, Candidate, Params
 }
 
 // claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
@@ -382,13 +436,7 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 			if err != nil {
 				return err
 			}
-			var point any
-			if p.trial.Point != nil {
-				point = marshal(p.trial.Point)
-			}
-			if _, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
-				VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
-				marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(p.trial.Seed), now); err != nil {
+			if err := insertWaiting(tx, r, number, p); err != nil {
 				return err
 			}
 		}
@@ -403,6 +451,39 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 		return t, "", err
 	}
 	return t, lease, s.problem("writing", err)
+}
+
+// enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
+func (s *Store) enqueue(ctx context.Context, r *Record, p proposal) (t Trial, added bool, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		trials, err := queryTrials(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		var known bool
+		if t, known = findCandidate(trials, p.trial.Candidate); known {
+			return nil
+		}
+		number := int64(len(trials))
+		if err := insertWaiting(tx, r, number, p); err != nil {
+			return err
+		}
+		added = true
+		t, err = scanTrial(tx.QueryRow("SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
+		return err
+	})
+	return t, added, s.problem("writing", err)
+}
+
+func insertWaiting(tx *sql.Tx, r *Record, number int64, p proposal) error {
+	var point any
+	if p.trial.Point != nil {
+		point = marshal(p.trial.Point)
+	}
+	_, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
+		VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
+		marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(trialSeed(r.Seed, number)), time.Now().Unix())
+	return err
 }
 
 // heartbeatGrace is how long a trial on another host may go without a heartbeat.
@@ -476,22 +557,24 @@ func (s *Store) fail(ctx context.Context, r *Record, number int64, lease string,
 	return s.problem("writing", err)
 }
 
-// finish records a trial's result, its curve, and the front that follows, in one transaction.
-func (s *Store) finish(ctx context.Context, r *Record, number int64, lease string, state State, result evaluator.Result, curve []CurvePoint) (Front, error) {
+// finish records a trial's State, Result, Curve and Forecast, and the front that follows, in one
+// transaction.
+func (s *Store) finish(ctx context.Context, r *Record, t Trial, lease string) (Front, error) {
+	result := t.Result
 	if math.IsNaN(result.Score) || math.IsInf(result.Score, 0) {
-		return Front{}, fmt.Errorf("trial %d: its score %g is not finite", number, result.Score)
+		return Front{}, fmt.Errorf("trial %d: its score %g is not finite", t.Number, result.Score)
 	}
 	var front Front
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := held(tx, `UPDATE trials SET state = ?, lease = NULL, finished = ?, score = ?, best_step = ?, steps = ?, dev = ?,
-			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
-			state, time.Now().Unix(), result.Score, result.BestStep, result.Steps, marshal(result.Dev),
-			result.Head, result.WallS, result.PeakB, result.Stopped, r.id, number, lease); err != nil {
+			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ?, forecast = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
+			t.State, time.Now().Unix(), result.Score, result.BestStep, result.Steps, marshal(result.Dev),
+			result.Head, result.WallS, result.PeakB, result.Stopped, sql.NullFloat64{Float64: t.Forecast, Valid: t.State == Pruned}, r.id, t.Number, lease); err != nil {
 			return err
 		}
-		for _, p := range curve {
+		for _, p := range t.Curve {
 			if _, err := tx.Exec("INSERT OR REPLACE INTO curves (study, trial, step, steps, loss, score) VALUES (?, ?, ?, ?, ?, ?)",
-				r.id, number, p.Step, p.Steps, p.Loss, p.Score); err != nil {
+				r.id, t.Number, p.Step, p.Steps, p.Loss, p.Score); err != nil {
 				return err
 			}
 		}
@@ -500,7 +583,7 @@ func (s *Store) finish(ctx context.Context, r *Record, number int64, lease strin
 			return err
 		}
 		front = FrontOf(trials, r.Reference)
-		if state != Complete {
+		if t.State != Complete {
 			return nil
 		}
 		members := make([]int64, len(front.Members))
@@ -508,7 +591,7 @@ func (s *Store) finish(ctx context.Context, r *Record, number int64, lease strin
 			members[i] = m.Number
 		}
 		_, err = tx.Exec(`INSERT INTO fronts (study, sequence, trial, hypervolume, members)
-			SELECT ?, COUNT(*) + 1, ?, ?, ? FROM fronts WHERE study = ?`, r.id, number, front.Hypervolume, marshal(members), r.id)
+			SELECT ?, COUNT(*) + 1, ?, ?, ? FROM fronts WHERE study = ?`, r.id, t.Number, front.Hypervolume, marshal(members), r.id)
 		return err
 	})
 	return front, s.problem("writing", err)

@@ -162,6 +162,63 @@ func TestTwiceHalfIsTheWhole(t *testing.T) {
 	}
 }
 
+func TestPruningIsRecordedAndReplayed(t *testing.T) {
+	prune := func(trials int) string {
+		path := writeStudy(t, t.TempDir(), trials)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = []byte(strings.Replace(string(content), "initial: 4", "pruner: front, initial: 4", 1))
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	whole, store := start(t, prune(60))
+	want := mustRun(t, whole)
+	pruned := 0
+	for _, trial := range want {
+		if trial.State != Pruned {
+			continue
+		}
+		pruned++
+		if trial.Result.Steps >= 300 || !strings.Contains(trial.Result.Stopped, "the chance to pass it is") {
+			t.Errorf("trial %d was pruned after %d steps: %q", trial.Number, trial.Result.Steps, trial.Result.Stopped)
+		}
+		if trial.Forecast < trial.Result.Score {
+			t.Errorf("trial %d has %g and is predicted to end at %g", trial.Number, trial.Result.Score, trial.Forecast)
+		}
+	}
+	if pruned == 0 {
+		t.Fatal("no trial was pruned")
+	}
+	front := FrontOf(want, whole.record.Reference)
+	for _, m := range front.Members {
+		if m.State != Complete {
+			t.Errorf("trial %d is on the front and %s", m.Number, m.State)
+		}
+	}
+	if volumes, err := store.Hypervolumes(context.Background(), whole.record); err != nil || len(volumes) != 60-pruned {
+		t.Errorf("%d fronts for %d complete trials, %v", len(volumes), 60-pruned, err)
+	}
+
+	path := prune(30)
+	first, _ := start(t, path)
+	mustRun(t, first)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "trials: 30", "trials: 60", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := start(t, path)
+	if diff := cmp.Diff(want, mustRun(t, second), ignoreTimes); diff != "" {
+		t.Errorf("60 trials and 30 + 30 differ with pruning:\n%s", diff)
+	}
+}
+
 func TestTrialsKeepTheirCurves(t *testing.T) {
 	study, store := start(t, writeStudy(t, t.TempDir(), 2))
 	mustRun(t, study)
@@ -320,7 +377,7 @@ func TestDrainAndCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Delay: 20 * time.Millisecond}
+	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Metric: "accuracy", Delay: 20 * time.Millisecond}
 	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil }, RunOptions{Events: func(e Event) {
 		if e.Kind == EventProgress && e.Trial.Number == 7 {
 			cancel()
@@ -454,10 +511,10 @@ func TestFencing(t *testing.T) {
 	if first.Number != second.Number || first.Seed != second.Seed || second.Attempts != 2 {
 		t.Errorf("trial %d seed %d, then trial %d seed %d, attempt %d", first.Number, first.Seed, second.Number, second.Seed, second.Attempts)
 	}
-	if _, err := store.finish(ctx, study.record, first.Number, lease, Complete, evaluator.Result{Score: 1}, nil); !errors.Is(err, errFenced) {
+	if _, err := store.finish(ctx, study.record, Trial{Number: first.Number, State: Complete, Result: evaluator.Result{Score: 1}}, lease); !errors.Is(err, errFenced) {
 		t.Errorf("the old lease still writes: %v", err)
 	}
-	if _, err := store.finish(ctx, study.record, second.Number, newLease, Complete, evaluator.Result{Score: 0.5}, nil); err != nil {
+	if _, err := store.finish(ctx, study.record, Trial{Number: second.Number, State: Complete, Result: evaluator.Result{Score: 0.5}}, newLease); err != nil {
 		t.Error(err)
 	}
 	elsewhere, _ := claim(process{host: "another host", id: "1 1"})

@@ -27,7 +27,7 @@ const (
 type Trial struct {
 	Number    int64
 	State     State
-	Origin    string      // the sampler, or "baseline:" and a preset
+	Origin    string      // the sampler; or "baseline:" and a preset; or "enqueued:" and a name
 	Reason    string      // why the sampler proposed it
 	Point     space.Point // nil for a plan outside the space
 	Candidate evaluator.Candidate
@@ -41,6 +41,8 @@ type Trial struct {
 	Result  evaluator.Result   // of complete and pruned trials
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
+	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
+	Forecast float64
 }
 
 // CurvePoint is a dev score at a rung.

@@ -67,6 +67,8 @@ func explain(err error) *failure {
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, studies.ErrNoTrial):
 		return &failure{exitUsage, err, "peftsearch show STUDY lists the trials"}
+	case errors.Is(err, studies.ErrNoTestRows):
+		return &failure{exitUsage, err, "name a file under task.test, or set task.test_share above 0, in a new study"}
 	case errors.Is(err, studies.ErrTooManyFailures):
 		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
 	case errors.Is(err, studies.ErrNoUsableTrial):

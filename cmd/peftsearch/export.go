@@ -7,56 +7,136 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	"peftsearch/peft"
+	"peftsearch/studies"
 )
 
-// exportTargets are the values of --to.
-var exportTargets = []string{"plan"}
+type exportFlags struct {
+	trial                 int64
+	plan, config, to, out string
+	lossy                 bool
+}
 
 func newExport(g *globals) *cobra.Command {
-	var number int64
-	var to, out string
+	var flags exportFlags
 	cmd := &cobra.Command{
-		Use:   "export STUDY --trial N",
-		Short: "Write a trial's plan for use elsewhere",
-		Long: `Write the plan of a trial as JSON, as docs/reference/plan.md describes it: to stdout, or with --out to
-plan.json in a directory.`,
-		Example:           "  peftsearch export my-study --trial 17 > plan.json\n  peftsearch train --plan plan.json --config study.yaml --out trained",
-		Args:              cobra.ExactArgs(1),
+		Use:   "export {STUDY --trial N | DIR | --plan FILE --config STUDY.yaml}",
+		Short: "Write a plan, with its trained weights, for use elsewhere",
+		Long: `Write a plan for peftsearch (plan), AdapterHub's adapters, Hugging Face peft, or as a merged Hugging Face
+model. From a directory that train wrote, the trained weights go with it; from a trial or a plan file there
+is only the configuration. What a format cannot express is refused, unless --lossy leaves it out. Without
+--out, --to plan prints the plan.`,
+		Example:           "  peftsearch export my-study --trial 17 > plan.json\n  peftsearch export trained --to adapters --out adapter",
+		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if to != "plan" {
-				return usage("peftsearch export --help", "--to %q: must be one of %v", to, exportTargets)
+			format := peft.Format(flags.to)
+			if !slices.Contains(peft.Formats, format) {
+				return usage("peftsearch export --help", "--to %q: must be one of %v", flags.to, peft.Formats)
 			}
-			store, record, err := g.viewStudy(cmd, args[0])
+			if flags.out == "" && format != peft.FormatPlan {
+				return usage("peftsearch export --help", "--to %s needs a directory: --out DIR", format)
+			}
+			source, err := g.exportSource(cmd, args, flags)
 			if err != nil {
 				return err
 			}
-			defer store.Close()
-			trial, err := store.Trial(cmd.Context(), record, number)
+			if flags.out == "" {
+				return writeJSON(cmd.OutOrStdout(), source.Plan)
+			}
+			lost, err := peft.Export(format, source, flags.out, flags.lossy)
 			if err != nil {
-				return err
+				if len(lost) > 0 && !flags.lossy {
+					return usage("--to adapters holds every plan; --lossy leaves out what is named", "%w", err)
+				}
+				return usage("docs/reference/exports.md says what each format holds", "%w", err)
 			}
-			content, err := json.MarshalIndent(trial.Candidate.Plan, "", "  ")
-			if err != nil {
-				return fmt.Errorf("encoding the plan: %w", err)
+			for _, l := range lost {
+				fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s\n", l)
 			}
-			content = append(content, '\n')
-			if out == "" {
-				_, err := cmd.OutOrStdout().Write(content)
-				return err
-			}
-			return writeNew(filepath.Join(out, "plan.json"), content)
+			fmt.Fprintln(cmd.OutOrStdout(), flags.out)
+			return nil
 		},
 	}
-	flags := cmd.Flags()
-	flags.Int64Var(&number, "trial", 0, "number of the trial")
-	flags.StringVar(&to, "to", "plan", "format: plan")
-	flags.StringVar(&out, "out", "", "directory to write to; stdout if left out")
-	cmd.MarkFlagRequired("trial")
-	cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(exportTargets, cobra.ShellCompDirectiveNoFileComp))
+	set := cmd.Flags()
+	set.Int64Var(&flags.trial, "trial", 0, "number of the trial")
+	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
+	set.StringVar(&flags.config, "config", "", "study file with model and task, for --plan")
+	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged")
+	set.StringVar(&flags.out, "out", "", "new directory to write to")
+	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
+	var formats []string
+	for _, f := range peft.Formats {
+		formats = append(formats, string(f))
+	}
+	cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// exportSource finds what is to be exported.
+func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFlags) (peft.Trained, error) {
+	trial := cmd.Flags().Changed("trial")
+	switch {
+	case len(args) == 1 && trial && flags.plan == "":
+		return g.trialSource(cmd, args[0], flags)
+	case len(args) == 1 && !trial && flags.plan == "" && isDirectory(args[0]):
+		source, err := peft.ReadTrained(args[0])
+		if err != nil {
+			return source, usage("peftsearch train writes such a directory", "%w", err)
+		}
+		return source, nil
+	case len(args) == 0 && !trial && flags.plan != "" && flags.config != "":
+		config, err := studies.ReadConfig(flags.config)
+		if err != nil {
+			return peft.Trained{}, err
+		}
+		plan, err := readPlan(flags.plan)
+		if err != nil {
+			return peft.Trained{}, usage("docs/reference/plan.md describes plans", "%s: %w", flags.plan, err)
+		}
+		return configured(config, plan)
+	}
+	return peft.Trained{}, usage("peftsearch export --help", "name STUDY with --trial, a directory that train wrote, or --plan with --config")
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// trialSource is the plan of a trial. Only formats of other programs need the model and the data.
+func (g *globals) trialSource(cmd *cobra.Command, name string, flags exportFlags) (peft.Trained, error) {
+	store, record, err := g.viewStudy(cmd, name)
+	if err != nil {
+		return peft.Trained{}, err
+	}
+	trial, err := store.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, store.Close()); err != nil {
+		return peft.Trained{}, err
+	}
+	if flags.to == string(peft.FormatPlan) {
+		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry, Head: "linear"}}, nil
+	}
+	config, err := record.ReadConfig()
+	if err != nil {
+		return peft.Trained{}, err
+	}
+	return configured(config, trial.Candidate.Plan)
+}
+
+// configured is a plan on the model and task of a study file, without weights.
+func configured(config *studies.Config, plan peft.Plan) (peft.Trained, error) {
+	inputs, err := config.Open()
+	if err != nil {
+		return peft.Trained{}, err
+	}
+	return peft.Trained{Plan: plan, Info: peft.Info{Version: peft.TrainedVersion, Model: inputs.Model,
+		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(config.Model.Head),
+		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}, nil
 }
 
 // writeNew writes a file that must not be there yet, with the directories above it.

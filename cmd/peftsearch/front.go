@@ -38,7 +38,8 @@ func newFront(g *globals) *cobra.Command {
 		Use:   "front STUDY",
 		Short: "Show the best score at each size",
 		Long: `Show the Pareto front of a study: the plans that no other plan beats in both score and number of
-trainable parameters. The knee is where more parameters begin to buy little.`,
+trainable parameters. The knee is where more parameters begin to buy little. Test scores of plans that were
+confirmed stand beside the search score.`,
 		Example:           "  peftsearch front my-study --max-params 100k\n  peftsearch front my-study --knee --json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
@@ -52,15 +53,19 @@ trainable parameters. The knee is where more parameters begin to buy little.`,
 			if err != nil {
 				return err
 			}
+			confirmed, err := store.Confirmations(cmd.Context(), record)
+			if err != nil {
+				return err
+			}
 			front := pick.of(studies.FrontOf(trials, record.Reference))
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front))
+				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front, confirmed))
 			}
 			if len(front.Members) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
 				return nil
 			}
-			printFront(cmd.OutOrStdout(), record, front)
+			printFront(cmd.OutOrStdout(), record, front, confirmed)
 			return nil
 		},
 	}

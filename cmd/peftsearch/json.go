@@ -35,24 +35,49 @@ type frontDocument struct {
 }
 
 type frontMember struct {
-	Trial         int64     `json:"trial"`
-	Params        int64     `json:"params"`
-	ParamsPercent float64   `json:"params_percent"` // of the backbone
-	HeadParams    int64     `json:"head_params"`
-	Score         float64   `json:"score"`
-	Knee          bool      `json:"knee"`
-	Plan          peft.Plan `json:"plan"`
+	Trial         int64       `json:"trial"`
+	Params        int64       `json:"params"`
+	ParamsPercent float64     `json:"params_percent"` // of the backbone
+	HeadParams    int64       `json:"head_params"`
+	Score         float64     `json:"score"`
+	Confirmed     *testScores `json:"confirmed"` // null unless it was confirmed
+	Knee          bool        `json:"knee"`
+	Plan          peft.Plan   `json:"plan"`
 }
 
-func newFrontDocument(record *studies.Record, front studies.Front) frontDocument {
-	document := frontDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric,
-		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: []frontMember{}}
-	for i, m := range front.Members {
-		document.Front = append(document.Front, frontMember{Trial: m.Number, Params: m.Params,
-			ParamsPercent: percentOf(m.Params, record.Geometry), HeadParams: m.Result.Head, Score: m.Result.Score,
-			Knee: i == front.Knee, Plan: m.Candidate.Plan})
+// testScores is a sample of test scores, one for each seed.
+type testScores struct {
+	Seeds    int         `json:"seeds"`
+	Mean     float64     `json:"mean"`
+	SD       *float64    `json:"sd"`       // null for one seed, like interval
+	Interval *[2]float64 `json:"interval"` // 95 %, of the mean
+}
+
+func newTestScores(s studies.Sample) testScores {
+	scores := testScores{Seeds: s.N, Mean: s.Mean}
+	if low, high, ok := s.Interval(); ok {
+		scores.SD, scores.Interval = &s.SD, &[2]float64{low, high}
 	}
-	return document
+	return scores
+}
+
+func newFrontDocument(record *studies.Record, front studies.Front, confirmed studies.Confirmations) frontDocument {
+	return frontDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric,
+		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: newFrontMembers(record, front, confirmed)}
+}
+
+func newFrontMembers(record *studies.Record, front studies.Front, confirmed studies.Confirmations) []frontMember {
+	members := []frontMember{}
+	for i, m := range front.Members {
+		member := frontMember{Trial: m.Number, Params: m.Params, ParamsPercent: percentOf(m.Params, record.Geometry),
+			HeadParams: m.Result.Head, Score: m.Result.Score, Knee: i == front.Knee, Plan: m.Candidate.Plan}
+		if c := confirmed.Of(m.Candidate); c != nil {
+			scores := newTestScores(c.Test)
+			member.Confirmed = &scores
+		}
+		members = append(members, member)
+	}
+	return members
 }
 
 // listDocument is what ls --json prints.

@@ -190,7 +190,7 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 			}
 		}
 	}
-	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258,
+	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,
 		Dev: map[string]float64{"accuracy": 0.6}}
 	if job.Test {
 		result.Test = map[string]float64{"accuracy": 0.59}

@@ -137,6 +137,35 @@ func (s *searchProgress) show(running string) {
 	s.update(st.Finished(), st.Trials, append(parts, running)...)
 }
 
+// confirmProgress shows trainings on several seeds.
+type confirmProgress struct {
+	*display
+	names map[string]string // by the candidate's key
+}
+
+// event takes an event of studies.Study.Confirm.
+func (c *confirmProgress) event(e studies.ConfirmEvent) {
+	name := c.names[e.Candidate.Key()]
+	training := []any{"plan", name, "seed", e.Seed}
+	running := ""
+	switch e.Kind {
+	case studies.EventProgress:
+		running = fmt.Sprintf("%s, seed %d: %d/%d", name, e.Seed, e.Progress.Step, e.Progress.Steps)
+		if c.bars == nil {
+			c.note(slog.LevelDebug, string(e.Kind), append(training, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
+		}
+	case studies.EventFailed:
+		c.note(slog.LevelWarn, string(e.Kind), append(training, "reason", firstLine(e.Failure.Error()))...)
+	case studies.EventFinished:
+		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", score(e.Score), "done", e.Done, "of", e.Total)...)
+	case studies.EventStarted:
+		if c.bars == nil {
+			c.note(slog.LevelInfo, string(e.Kind), training...)
+		}
+	}
+	c.update(e.Done, e.Total, fmt.Sprintf("%d/%d", e.Done, e.Total), running)
+}
+
 // trainProgress shows the training of one plan.
 type trainProgress struct {
 	*display

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -41,7 +43,7 @@ against trainable parameters.
 			if g.noColor || os.Getenv("NO_COLOR") != "" || !isTerminal(os.Stdout) {
 				text.DisableColors()
 			}
-			if err := cmd.ValidateRequiredFlags(); err != nil {
+			if err := cmp.Or(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
 				return usage(cmd.CommandPath()+" --help", "%w", err)
 			}
 			return nil
@@ -52,7 +54,7 @@ against trainable parameters.
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
 	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
-	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newExport(g), newTrain(g), newPredict(g),
+	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newExport(g), newImport(), newTrain(g), newPredict(g),
 		newDoctor(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help", "%w", err)
@@ -78,10 +80,18 @@ func refuseAsUsage(cmd *cobra.Command) {
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
+// mustExist refuses a database that is not there.
+func (g *globals) mustExist() error {
+	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
+		return usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
+	}
+	return nil
+}
+
 // view opens the database for reading.
 func (g *globals) view() (*studies.Store, error) {
-	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
-		return nil, usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
+	if err := g.mustExist(); err != nil {
+		return nil, err
 	}
 	store, err := studies.ViewStore(g.db)
 	if err != nil {
@@ -103,6 +113,48 @@ func (g *globals) viewStudy(cmd *cobra.Command, name string) (*studies.Store, *s
 	return store, record, nil
 }
 
+// open opens the database for writing and makes it if it is not there.
+func (g *globals) open() (*studies.Store, error) {
+	store, err := studies.OpenStore(g.db)
+	if err != nil {
+		return nil, environment("peftsearch doctor; --db names another place", err)
+	}
+	return store, nil
+}
+
+// openStudy opens the database for writing and a study in it, with the study file that it was started
+// with. The caller closes the store.
+func (g *globals) openStudy(cmd *cobra.Command, name string) (*studies.Store, *studies.Study, error) {
+	if err := g.mustExist(); err != nil {
+		return nil, nil, err
+	}
+	store, err := g.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	study, err := continueStudy(cmd.Context(), store, name)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return store, study, nil
+}
+
+func continueStudy(ctx context.Context, store *studies.Store, name string) (*studies.Study, error) {
+	record, err := store.Study(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	config, err := record.ReadConfig()
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := config.Open()
+	if err != nil {
+		return nil, err
+	}
+	return studies.Start(ctx, store, config, inputs)
+}
+
 // dbFlag repeats --db in commands that are printed, where it was given.
 func (g *globals) dbFlag(cmd *cobra.Command) string {
 	if cmd.Flags().Changed("db") {
@@ -111,11 +163,16 @@ func (g *globals) dbFlag(cmd *cobra.Command) string {
 	return ""
 }
 
-// completeStudy offers the names of the database's studies.
-func (g *globals) completeStudy(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// completeStudy offers the names of the database's studies as the first argument.
+func (g *globals) completeStudy(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	return g.completeStudies(cmd, args, prefix)
+}
+
+// completeStudies offers the names of the database's studies.
+func (g *globals) completeStudies(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	store, err := g.view()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"peftsearch/evaluator"
 	"peftsearch/search"
 	"peftsearch/studies"
 )
@@ -34,9 +33,8 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	command := config.Evaluator.Command
-	if !config.Evaluator.Analytic {
-		if command, err = workerCommand(command); err != nil {
+	if !config.Evaluator.Analytic { // before the inputs are read
+		if _, err := workerCommand(config.Evaluator.Command); err != nil {
 			return err
 		}
 	}
@@ -44,9 +42,9 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := studies.OpenStore(g.db)
+	store, err := g.open()
 	if err != nil {
-		return environment("peftsearch doctor; --db names another place", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	study, err := studies.Start(cmd.Context(), store, config, inputs)
@@ -65,17 +63,7 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	})
 	defer signals.stop()
-	open := func(ctx context.Context) (evaluator.Evaluator, error) {
-		if config.Evaluator.Analytic {
-			return study.Analytic(), nil
-		}
-		worker, err := g.startWorker(ctx, command, config.Hello(cores()), progress.writer(stderr))
-		if err != nil {
-			return nil, err // not a nil worker in an interface
-		}
-		return worker, nil
-	}
-	status, err = study.Run(ctx, open, studies.RunOptions{Events: progress.event, Drain: signals.drain})
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
 	progress.close()
 
 	again := "peftsearch run " + path + g.dbFlag(cmd)
@@ -96,8 +84,12 @@ func (g *globals) conclude(cmd *cobra.Command, store *studies.Store, record *stu
 	if err != nil {
 		return err
 	}
+	confirmed, err := store.Confirmations(cmd.Context(), record)
+	if err != nil {
+		return err
+	}
 	front := studies.FrontOf(trials, record.Reference)
-	printFront(cmd.OutOrStdout(), record, front)
+	printFront(cmd.OutOrStdout(), record, front, confirmed)
 	if !g.quiet {
 		printNext(cmd.ErrOrStderr(), record.Name, front.Members[front.Knee].Number, again, g.dbFlag(cmd))
 	}
@@ -108,6 +100,7 @@ func printNext(w io.Writer, study string, trial int64, again, db string) {
 	fmt.Fprintf(w, `
 continue  raise budget.trials, then %[3]s
 inspect   peftsearch show %[1]s --trial %[2]d%[4]s
+confirm   peftsearch confirm %[1]s --front%[4]s
 train     peftsearch train %[1]s --trial %[2]d --out trained%[4]s
 export    peftsearch export %[1]s --trial %[2]d --to plan%[4]s
 `, study, trial, again, db)

@@ -50,18 +50,33 @@ func planColumn(number, before int) table.ColumnConfig {
 	return config
 }
 
-// printFront writes the front as a table, the knee marked.
-func printFront(w io.Writer, record *studies.Record, front studies.Front) {
-	t := newTable(w, "trial", "params", "% of model", record.Metric, "", "plan")
-	t.SetColumnConfigs(append(right(1, 2, 3, 4), planColumn(6, 48)))
+// printFront writes the front as a table, the knee marked, with a column for confirmed test scores if
+// there are any.
+func printFront(w io.Writer, record *studies.Record, front studies.Front, confirmed studies.Confirmations) {
+	tests, shown := make([]string, len(front.Members)), false
+	for i, m := range front.Members {
+		if c := confirmed.Of(m.Candidate); c != nil {
+			tests[i], shown = spread(c.Test), true
+		}
+	}
+	t := newTable(w, "trial", "params", "% of model", record.Metric, "test ± sd (seeds)", "", "plan")
+	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5), table.ColumnConfig{Number: 5, Hidden: !shown}, planColumn(7, 68)))
 	for i, m := range front.Members {
 		mark, plan := "", m.Candidate.Plan.String()
 		if i == front.Knee {
 			mark, plan = text.FgGreen.Sprint("knee"), text.FgGreen.Sprint(plan)
 		}
-		t.AppendRow(table.Row{m.Number, thousands(m.Params), percent(m.Params, record.Geometry), score(m.Result.Score), mark, plan})
+		t.AppendRow(table.Row{m.Number, thousands(m.Params), percent(m.Params, record.Geometry), score(m.Result.Score), tests[i], mark, plan})
 	}
 	t.Render()
+}
+
+// spread writes a sample of test scores: mean ± sd (seeds).
+func spread(s studies.Sample) string {
+	if s.N < 2 {
+		return fmt.Sprintf("%s (%d)", score(s.Mean), s.N)
+	}
+	return fmt.Sprintf("%s ± %s (%d)", score(s.Mean), score(s.SD), s.N)
 }
 
 func score(s float64) string { return strconv.FormatFloat(s, 'f', 4, 64) }

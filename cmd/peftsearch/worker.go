@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies"
 )
 
 const workerName = "peftsearch-worker"
@@ -51,6 +52,21 @@ func (g *globals) startWorker(ctx context.Context, command []string, hello evalu
 		return nil, environment("peftsearch doctor STUDY.yaml; -v shows the worker's log", err)
 	}
 	return process, err
+}
+
+// evaluators opens the evaluators of a study's workers; their logs go to log.
+func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.Context) (evaluator.Evaluator, error) {
+	config := study.Config()
+	return func(ctx context.Context) (evaluator.Evaluator, error) {
+		if config.Evaluator.Analytic {
+			return study.Analytic(), nil
+		}
+		worker, err := g.startWorker(ctx, config.Evaluator.Command, config.Hello(cores()), log)
+		if err != nil {
+			return nil, err // not a nil worker in an interface
+		}
+		return worker, nil
+	}
 }
 
 func cores() int { return runtime.GOMAXPROCS(0) }

@@ -56,7 +56,8 @@ type run struct {
 
 // progress is where a run stands.
 type progress struct {
-	Step     int                `json:"step"` // steps done
+	Step     int                `json:"step"`   // steps done
+	Scored   int                `json:"scored"` // step of the last rung that was scored
 	Score    float64            `json:"score"`
 	BestStep int                `json:"best_step"` // 0 before the first rung
 	Dev      map[string]float64 `json:"dev"`
@@ -163,34 +164,40 @@ func (r *run) fit() (stopped string, err error) {
 		return "", err
 	}
 	reported, saved := time.Now(), time.Now()
-	for r.Step < r.steps {
+	for {
+		if r.Scored < r.Step && slices.Contains(r.rungs, r.Step) {
+			reason, err := r.score()
+			if err != nil {
+				return "", err
+			}
+			if reason != "" {
+				return reason, r.save()
+			}
+			if p := r.job.Budget.Patience; p > 0 && r.Stale >= p && r.Step < r.steps {
+				return fmt.Sprintf("no better dev score in %d rungs", p), nil
+			}
+			saved = time.Time{}
+		}
+		if r.Step == r.steps {
+			return "", nil
+		}
+		if time.Since(saved) > checkpointEvery {
+			saved = time.Now()
+			if err := r.save(); err != nil {
+				return "", err
+			}
+		}
 		if reason, stop := r.control.Stop(); stop {
 			return reason, r.save()
 		}
 		if err := r.update(r.next()); err != nil {
 			return "", err
 		}
-		rung := slices.Contains(r.rungs, r.Step)
-		if !rung && time.Since(reported) > reportEvery {
+		if time.Since(reported) > reportEvery && !slices.Contains(r.rungs, r.Step) {
 			reported = time.Now()
 			r.report(nil)
 		}
-		if rung {
-			if reason, err := r.score(); err != nil || reason != "" {
-				return reason, err
-			}
-			if p := r.job.Budget.Patience; p > 0 && r.Stale >= p && r.Step < r.steps {
-				return fmt.Sprintf("no better dev score in %d rungs", p), nil
-			}
-		}
-		if (rung || time.Since(saved) > checkpointEvery) && r.Step < r.steps {
-			saved = time.Now()
-			if err := r.save(); err != nil {
-				return "", err
-			}
-		}
 	}
-	return "", nil
 }
 
 // next is the examples of the next step.
@@ -238,11 +245,11 @@ func (r *run) score() (stopped string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if halted { // the rung is scored when the job continues
-		r.Step--
+	if halted { // a continued job scores the rung first
 		reason, _ := r.control.Stop()
 		return reason, nil
 	}
+	r.Scored = r.Step
 	score := metrics[string(r.hello.Task.Metric)]
 	r.Stale++
 	if r.BestStep == 0 || score > r.Score {

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/studies"
+)
+
+// confirmDocument is what confirm --json prints.
+type confirmDocument struct {
+	SchemaVersion int             `json:"schema_version"`
+	Study         string          `json:"study"`
+	Metric        string          `json:"metric"`
+	Plans         []confirmedPlan `json:"plans"` // by mean test score, best first
+}
+
+type confirmedPlan struct {
+	Name            string             `json:"name"`
+	Params          int64              `json:"params"`
+	ParamsPercent   float64            `json:"params_percent"`
+	HeadParams      int64              `json:"head_params"`
+	Test            testScores         `json:"test"`
+	Behind          float64            `json:"behind"`  // the best mean minus this one
+	PValue          *float64           `json:"p_value"` // null for the best, for one seed, and without any spread
+	LargerThanNoise bool               `json:"larger_than_noise"`
+	Trainings       []confirmedSeed    `json:"trainings"`
+	Training        evaluator.Training `json:"training"`
+	Plan            peft.Plan          `json:"plan"`
+}
+
+type confirmedSeed struct {
+	Seed   uint64           `json:"seed"`
+	Result evaluator.Result `json:"result"`
+}
+
+type confirmFlags struct {
+	front    bool
+	trials   []int64
+	presets  []string
+	full     bool
+	fullRate float64
+	seeds    int
+	json     bool
+}
+
+func newConfirm(g *globals) *cobra.Command {
+	var flags confirmFlags
+	cmd := &cobra.Command{
+		Use:   "confirm STUDY",
+		Short: "Train plans in full on several seeds and compare their test scores",
+		Long: `Train plans with the study's full budget (budget.train) on several seeds, score them on the test split, and
+say which differences from the best are larger than noise: those with p < 0.05 in Welch's t-test, adjusted
+by Holm's method for the number of plans. Trainings are stored, front shows them, and none is done twice:
+after an interruption the same command does what is missing.`,
+		Example: `  peftsearch confirm my-study --front --seeds 5
+  peftsearch confirm my-study --trial 17,23 --preset lora-r8,mam --full`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeStudy,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.seeds < 1 || flags.seeds > 1000 {
+				return usage("", "--seeds %d: must be between 1 and 1000", flags.seeds)
+			}
+			if !(flags.fullRate > 0 && flags.fullRate <= 1) {
+				return usage("", "--full-rate %g: must be above 0 and at most 1", flags.fullRate)
+			}
+			return g.confirm(cmd, args[0], flags)
+		},
+	}
+	set := cmd.Flags()
+	set.BoolVar(&flags.front, "front", false, "the plans of the front")
+	set.Int64SliceVar(&flags.trials, "trial", nil, "the plans of these trials")
+	set.StringSliceVar(&flags.presets, "preset", nil, "plans from the literature, as under baselines in the study file")
+	set.BoolVar(&flags.full, "full", false, "full fine-tuning of the backbone")
+	set.Float64Var(&flags.fullRate, "full-rate", 5e-5, "peak learning rate of --full; the default is that of transformers' Trainer")
+	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
+	set.BoolVar(&flags.json, "json", false, "print JSON")
+	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
+	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// namedCandidate is something to confirm.
+type namedCandidate struct {
+	name      string
+	candidate evaluator.Candidate
+}
+
+// candidates lists what the flags select, each once: under its first name and, in brackets, its others.
+func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study *studies.Study) ([]namedCandidate, error) {
+	var selected []namedCandidate
+	add := func(name string, c evaluator.Candidate) {
+		i := slices.IndexFunc(selected, func(s namedCandidate) bool { return s.candidate.Key() == c.Key() })
+		switch {
+		case i < 0:
+			selected = append(selected, namedCandidate{name, c})
+		case selected[i].name != name:
+			selected[i].name += " (" + name + ")"
+		}
+	}
+	record := study.Record()
+	trials, err := store.Trials(cmd.Context(), record)
+	if err != nil {
+		return nil, err
+	}
+	if f.front {
+		for _, m := range studies.FrontOf(trials, record.Reference).Members {
+			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
+		}
+		if len(selected) == 0 {
+			return nil, usage("peftsearch show "+record.Name, "the study has no complete trial yet, and so no front")
+		}
+	}
+	for _, number := range f.trials {
+		trial, err := store.Trial(cmd.Context(), record, number)
+		if err != nil {
+			return nil, err
+		}
+		add(fmt.Sprintf("trial %d", number), trial.Candidate)
+	}
+	for _, name := range f.presets {
+		plan, err := presetPlan(name, record.Geometry)
+		if err != nil {
+			return nil, err
+		}
+		add(name, study.Candidate(plan))
+	}
+	if f.full {
+		add(fmt.Sprintf("full fine-tuning, rate %g", f.fullRate), study.FullFineTuning(f.fullRate))
+	}
+	return selected, nil
+}
+
+func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (err error) {
+	store, study, err := g.openStudy(cmd, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	selected, err := flags.candidates(cmd, store, study)
+	if err != nil {
+		return err
+	}
+	candidates, names := make([]evaluator.Candidate, len(selected)), map[string]string{}
+	for i, s := range selected {
+		candidates[i], names[s.candidate.Key()] = s.candidate, s.name
+	}
+
+	stderr := cmd.ErrOrStderr()
+	progress := &confirmProgress{display: g.newDisplay(stderr), names: names}
+	ctx, signals := watchInterrupts(cmd.Context(), func() {
+		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
+	})
+	defer signals.stop()
+	err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
+		studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})
+	progress.close()
+
+	again := repeat(cmd, name)
+	var failed *studies.ConfirmError
+	confirmed, readErr := store.Confirmations(cmd.Context(), study.Record())
+	switch {
+	case readErr != nil:
+		return errors.Join(err, readErr)
+	case errors.As(err, &failed):
+		err = &failure{exitNoTrial, err, again + " tries them again; -v shows the worker's log"}
+	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)):
+		if done, total := trained(confirmed, candidates, flags.seeds), len(candidates)*flags.seeds; done < total {
+			return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trainings are stored", done, total), again}
+		}
+		err = nil
+	case err != nil:
+		return err
+	}
+
+	var selectedConfirmations []*studies.Confirmation
+	for _, c := range candidates {
+		if confirmation := confirmed.Of(c); confirmation != nil {
+			selectedConfirmations = append(selectedConfirmations, confirmation)
+		}
+	}
+	ranked := studies.Rank(selectedConfirmations)
+	if flags.json {
+		return errors.Join(err, writeJSON(cmd.OutOrStdout(), newConfirmDocument(study.Record(), ranked, names)))
+	}
+	printConfirmed(cmd.OutOrStdout(), study.Record(), ranked, names)
+	if !g.quiet && len(ranked) > 1 {
+		fmt.Fprintln(stderr, "\nworse: p < 0.05 in Welch's t-test against the best, adjusted for the number of plans (Holm)")
+	}
+	return err
+}
+
+// trained counts the stored trainings of the candidates, at most so many of each.
+func trained(confirmed studies.Confirmations, candidates []evaluator.Candidate, seeds int) int {
+	n := 0
+	for _, c := range candidates {
+		if confirmation := confirmed.Of(c); confirmation != nil {
+			n += min(seeds, len(confirmation.Trainings))
+		}
+	}
+	return n
+}
+
+func newConfirmDocument(record *studies.Record, ranked []studies.Ranked, names map[string]string) confirmDocument {
+	document := confirmDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, Plans: []confirmedPlan{}}
+	for _, r := range ranked {
+		plan := confirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params, ParamsPercent: percentOf(r.Params, record.Geometry),
+			HeadParams: r.Trainings[0].Result.Head, Test: newTestScores(r.Test), Behind: r.Behind, LargerThanNoise: r.LargerThanNoise(),
+			Training: r.Candidate.Training, Plan: r.Candidate.Plan}
+		if !math.IsNaN(r.PValue) {
+			plan.PValue = &r.PValue
+		}
+		for _, t := range r.Trainings {
+			plan.Trainings = append(plan.Trainings, confirmedSeed(t))
+		}
+		document.Plans = append(document.Plans, plan)
+	}
+	return document
+}
+
+// printConfirmed writes the comparison as a table.
+func printConfirmed(w io.Writer, record *studies.Record, ranked []studies.Ranked, names map[string]string) {
+	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+record.Metric, "sd", "95 % interval", "behind", "p", "")
+	t.SetColumnConfigs(right(2, 3, 4, 5, 6, 7, 8, 9))
+	for i, r := range ranked {
+		row := table.Row{names[r.Candidate.Key()], thousands(r.Params), percent(r.Params, record.Geometry), r.Test.N, score(r.Test.Mean), "", "", "", "", ""}
+		if low, high, ok := r.Test.Interval(); ok {
+			row[5], row[6] = score(r.Test.SD), score(low)+"–"+score(high)
+		}
+		switch {
+		case i == 0:
+			row[9] = text.FgGreen.Sprint("best")
+		case r.LargerThanNoise():
+			row[9] = "worse"
+		case !math.IsNaN(r.PValue):
+			row[9] = "within noise"
+		}
+		if i > 0 {
+			row[7] = score(r.Behind)
+			if !math.IsNaN(r.PValue) {
+				row[8] = pValue(r.PValue)
+			}
+		}
+		t.AppendRow(row)
+	}
+	t.Render()
+}
+
+func pValue(p float64) string {
+	if p < 0.0001 {
+		return "<0.0001"
+	}
+	return score(p)
+}
+
+// repeat is the command that is running, with the flags that were given.
+func repeat(cmd *cobra.Command, args ...string) string {
+	parts := append([]string{cmd.CommandPath()}, args...)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch values := f.Value.(type) {
+		case pflag.SliceValue:
+			parts = append(parts, "--"+f.Name, strings.Join(values.GetSlice(), ","))
+		default:
+			if f.Value.Type() == "bool" {
+				parts = append(parts, "--"+f.Name)
+			} else {
+				parts = append(parts, "--"+f.Name, f.Value.String())
+			}
+		}
+	})
+	return strings.Join(parts, " ")
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"peftsearch/studies"
+)
+
+func newTransfer(g *globals) *cobra.Command {
+	var to string
+	var top int
+	cmd := &cobra.Command{
+		Use:   "transfer STUDY --to OTHER.yaml",
+		Short: "Let a study on another task try the plans that this one found",
+		Long: `Enqueue the plans of a study's front in the study of another study file, which is started if the database
+does not have it. Both need a model of the same shape. The plans are trained with the other study's own settings.`,
+		Example:           "  peftsearch transfer my-study --to other.yaml --top 3\n  peftsearch run other.yaml\n  peftsearch compare my-study other",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeStudy,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if top < 0 {
+				return usage("", "--top %d: must be at least 0", top)
+			}
+			return g.transfer(cmd, args[0], to, top)
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "study file of the other task")
+	cmd.Flags().IntVar(&top, "top", 0, "only so many plans, those with the highest scores; 0 is the whole front")
+	cmd.MarkFlagRequired("to")
+	cmd.MarkFlagFilename("to", "yaml", "yml")
+	return cmd
+}
+
+func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err error) {
+	config, err := studies.ReadConfig(path)
+	if err != nil {
+		return err
+	}
+	if config.Study == name {
+		return usage("name the file of another study", "%s is the file of study %s itself", path, name)
+	}
+	if err := g.mustExist(); err != nil {
+		return err
+	}
+	store, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	record, err := store.Study(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	trials, err := store.Trials(cmd.Context(), record)
+	if err != nil {
+		return err
+	}
+	members := studies.FrontOf(trials, record.Reference).Members
+	if len(members) == 0 {
+		return usage("peftsearch show "+name, "the study has no complete trial yet, and so no front")
+	}
+	inputs, err := config.Open()
+	if err != nil {
+		return err
+	}
+	if inputs.Geometry != record.Geometry {
+		from, to := record.Geometry, inputs.Geometry
+		return usage("plans transfer between models of the same shape",
+			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters (%s)",
+			name, from.Layers, from.Hidden, thousands(from.BackboneParams), from.Architecture,
+			path, to.Layers, to.Hidden, thousands(to.BackboneParams), to.Architecture)
+	}
+	study, err := studies.Start(cmd.Context(), store, config, inputs)
+	if err != nil {
+		return err
+	}
+	slices.Reverse(members) // a front is sorted by parameters, and so by score
+	if top > 0 {
+		members = members[:min(top, len(members))]
+	}
+	var plans []namedPlan
+	for _, m := range members {
+		plans = append(plans, namedPlan{name: fmt.Sprintf("%s/%d", name, m.Number), reason: "on the front of study " + name, plan: m.Candidate.Plan})
+	}
+	if err := enqueue(cmd, study, plans); err != nil {
+		return err
+	}
+	if !g.quiet {
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       peftsearch run %[1]s%[4]s\ncompare   peftsearch compare %[2]s %[3]s%[4]s\n", path, name, config.Study, g.dbFlag(cmd))
+	}
+	return nil
+}

@@ -1,0 +1,560 @@
+package peft
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxConfigSize   = 1 << 20 // bytes; the libraries write a few thousand
+	maxImportedSize = 1 << 20 // far above any useful width or length
+)
+
+// Import reads the configuration of a Hugging Face PEFT adapter (LoRA or prefix tuning) or of an adapter of
+// AdapterHub's adapters as a plan for a backbone. path is the adapter's directory or its
+// adapter_config.json. Weights are not read; heads and LoRA on them are no part of a plan. Whatever else
+// a plan cannot express is an error.
+func Import(path string, g Geometry) (Plan, error) {
+	file := path
+	if info, err := os.Stat(path); err != nil {
+		return Plan{}, err
+	} else if info.IsDir() {
+		file = filepath.Join(path, "adapter_config.json")
+		if !fileExists(file) && fileExists(filepath.Join(path, "adapter_setup.json")) {
+			return Plan{}, fmt.Errorf("%s is a setup of several adapters: import the directory of one of them", path)
+		}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return Plan{}, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return Plan{}, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(content) > maxConfigSize {
+		return Plan{}, fmt.Errorf("%s has more than %d bytes: it is no adapter's configuration", file, maxConfigSize)
+	}
+	p, err := importConfig(content, g)
+	if err == nil {
+		err = p.Validate(g)
+	}
+	if err != nil {
+		return Plan{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return p, nil
+}
+
+func importConfig(content []byte, g Geometry) (Plan, error) {
+	if _, known := families[g.Architecture]; !known {
+		return Plan{}, fmt.Errorf("architecture %q: must be one of %v", g.Architecture, slices.Sorted(maps.Keys(families)))
+	}
+	var s settings
+	if err := json.Unmarshal(content, &s); err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Layers: make([]Layer, g.Layers)}
+	if s["peft_type"] != nil {
+		return p, s.importPEFT(p, g)
+	}
+	if inner := s["config"]; inner != nil { // the file of a saved adapter; otherwise a bare configuration
+		var version string
+		if err := s.take("version", &version); err != nil {
+			return p, err
+		}
+		s = nil
+		if err := json.Unmarshal(inner, &s); err != nil {
+			return p, fmt.Errorf("config: %w", err)
+		}
+		if string(s["architecture"]) == `"lora"` && oldLoRA(version) {
+			return p, fmt.Errorf("a LoRA of %s has another scale: load and save it with adapters 1.1 or newer", version)
+		}
+	} else if s["architecture"] == nil && s["reduction_factor"] == nil {
+		return p, errors.New(`has neither "peft_type" nor "config": it is of neither peft nor adapters`)
+	}
+	return p, s.importAdapters(p, g)
+}
+
+// oldLoRA reports whether adapters would rewrite the alpha of a LoRA that was saved by this version.
+func oldLoRA(version string) bool {
+	number, ok := strings.CutPrefix(version, "adapters.")
+	if !ok {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(number, "%d.%d", &major, &minor); err != nil {
+		return true
+	}
+	return major < 1 || major == 1 && minor < 1
+}
+
+// settings is a configuration whose keys are taken out as they are understood.
+type settings map[string]json.RawMessage
+
+// take decodes and removes a key; one that is absent or null leaves into as it is.
+func (s settings) take(key string, into any) error {
+	raw := s[key]
+	delete(s, key)
+	if raw == nil || string(raw) == "null" {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// takeAll is take for several keys.
+func (s settings) takeAll(into map[string]any) error {
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(into)) {
+		errs = append(errs, s.take(key, into[key]))
+	}
+	return errors.Join(errs...)
+}
+
+// rest refuses what was not taken, unless it is switched off or ignored: it could change what the adapter
+// computes.
+func (s settings) rest(ignored ...string) error {
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(s)) {
+		var value any
+		if err := json.Unmarshal(s[key], &value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		off := value == nil || value == false || value == "" || value == 0.0
+		switch value := value.(type) {
+		case []any:
+			off = len(value) == 0
+		case map[string]any:
+			off = len(value) == 0
+		}
+		if !off && !slices.Contains(ignored, key) {
+			errs = append(errs, fmt.Errorf("%s is %.80s: a plan cannot express it", key, s[key]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s settings) importPEFT(p Plan, g Geometry) error {
+	var kind string
+	if err := s.take("peft_type", &kind); err != nil {
+		return err
+	}
+	var saved []string
+	if err := s.take("modules_to_save", &saved); err != nil {
+		return err
+	}
+	for _, name := range saved {
+		if !slices.Contains([]string{"classifier", "score", "pooler"}, name) {
+			return fmt.Errorf("modules_to_save has %.40q: a plan trains no module of the backbone whole", name)
+		}
+	}
+	switch kind {
+	case "LORA":
+		return s.importPEFTLoRA(p, g)
+	case "PREFIX_TUNING":
+		length, hidden, layers := 0, g.Hidden, g.Layers
+		if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden, "num_layers": &layers}); err != nil {
+			return err
+		}
+		if hidden != g.Hidden || layers != g.Layers {
+			return fmt.Errorf("the prefix is for %d layers of width %d, the backbone has %d of width %d", layers, hidden, g.Layers, g.Hidden)
+		}
+		if length < 1 || length > maxImportedSize {
+			return fmt.Errorf("num_virtual_tokens %d: must be from 1 to %d", length, maxImportedSize)
+		}
+		for i := range p.Layers {
+			p.Layers[i].Prefix = &Prefix{Length: length}
+		}
+		return s.rest(append(peftRecords, "encoder_hidden_size", "num_attention_heads", "num_transformer_submodules",
+			"prefix_projection", "init_weights")...)
+	}
+	return fmt.Errorf("peft_type %.40q: must be LORA or PREFIX_TUNING", kind)
+}
+
+// peftRecords are keys that do not change what a trained adapter computes.
+var peftRecords = []string{"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"}
+
+func (s settings) importPEFTLoRA(p Plan, g Geometry) error {
+	rank, alpha, bias, rankStabilised := 8, 8.0, "none", false
+	ranks, alphas := map[string]int{}, map[string]float64{}
+	var targets, layers, layerNames json.RawMessage
+	if err := s.takeAll(map[string]any{"r": &rank, "lora_alpha": &alpha, "bias": &bias, "use_rslora": &rankStabilised,
+		"rank_pattern": &ranks, "alpha_pattern": &alphas, "target_modules": &targets, "layers_to_transform": &layers,
+		"layers_pattern": &layerNames}); err != nil {
+		return err
+	}
+	if bias != "none" {
+		return fmt.Errorf("bias is %.40q: a plan trains no biases of the backbone", bias)
+	}
+	if err := s.rest(append(peftRecords, "init_lora_weights", "lora_dropout", "megatron_core", "qalora_group_size",
+		"eva_config", "corda_config", "lora_ga_config")...); err != nil {
+		return err
+	}
+	selected, err := selectModules(targets, layers, layerNames, g)
+	if err != nil {
+		return err
+	}
+	rankOf, err := compilePatterns("rank_pattern", ranks)
+	if err != nil {
+		return err
+	}
+	alphaOf, err := compilePatterns("alpha_pattern", alphas)
+	if err != nil {
+		return err
+	}
+	for i := range p.Layers {
+		for _, target := range Targets {
+			if !selected(i, target) {
+				continue
+			}
+			path := families[g.Architecture].backbone + "." + layerModule(i, targetModules[target])
+			r, err := rankOf(path, rank)
+			if err != nil {
+				return err
+			}
+			a, err := alphaOf(path, alpha)
+			if err != nil {
+				return err
+			}
+			if rankStabilised { // the scale is alpha/√rank
+				a *= math.Sqrt(float64(r))
+			}
+			layer := &p.Layers[i]
+			if layer.LoRA == nil {
+				layer.LoRA = &LoRA{Rank: r, Alpha: a}
+			}
+			if layer.LoRA.Rank != r || layer.LoRA.Alpha != a {
+				return fmt.Errorf("layer %d has LoRA of rank %d, alpha %g and of rank %d, alpha %g: a plan has one rank and alpha in a layer",
+					i, layer.LoRA.Rank, layer.LoRA.Alpha, r, a)
+			}
+			layer.LoRA.Targets = append(layer.LoRA.Targets, target)
+		}
+	}
+	return nil
+}
+
+// selectModules says which modules target_modules means: a regular expression for the whole path of a
+// module, "all-linear", or a list of paths and their ends, which layers_to_transform restricts.
+func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (selected func(layer int, t Target) bool, err error) {
+	prefix := families[g.Architecture].backbone + "."
+	var pattern string
+	if json.Unmarshal(targets, &pattern) == nil && targets != nil {
+		if pattern == "all-linear" {
+			return func(int, Target) bool { return true }, nil
+		}
+		expression, err := compile(`^(?:` + pattern + `)$`)
+		if err != nil {
+			return nil, fmt.Errorf("target_modules: %w", err)
+		}
+		selected = func(layer int, t Target) bool {
+			path := layerModule(layer, targetModules[t])
+			return expression.MatchString(path) || expression.MatchString(prefix+path)
+		}
+		for i := range g.Layers {
+			if slices.ContainsFunc(Targets, func(t Target) bool { return selected(i, t) }) {
+				return selected, nil
+			}
+		}
+		return nil, fmt.Errorf("target_modules %.80q matches no layer of the backbone", pattern)
+	}
+	names := []string{"query", "value"} // the library's default for BERT and RoBERTa
+	if targets != nil {
+		if err := json.Unmarshal(targets, &names); err != nil {
+			return nil, fmt.Errorf("target_modules: must be a string or a list of strings")
+		}
+	}
+	only, err := layerIndices(layers, layerNames, g)
+	if err != nil {
+		return nil, err
+	}
+	matches := func(name string, layer int, t Target) bool {
+		path := layerModule(layer, targetModules[t])
+		if name == path || name == prefix+path {
+			return true
+		}
+		return strings.HasSuffix("."+path, "."+name) && (only == nil || slices.Contains(only, layer))
+	}
+	for _, name := range names {
+		found := false
+		for i := range g.Layers {
+			found = found || slices.ContainsFunc(Targets, func(t Target) bool { return matches(name, i, t) })
+		}
+		if !found {
+			return nil, fmt.Errorf("target_modules: %.80q is none of the modules that a plan can change", name)
+		}
+	}
+	return func(layer int, t Target) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return matches(name, layer, t) })
+	}, nil
+}
+
+// layerIndices reads layers_to_transform, an integer or a list; nil means every layer.
+func layerIndices(layers, names json.RawMessage, g Geometry) ([]int, error) {
+	if n := string(names); names != nil && n != `""` && n != "[]" && n != `"layer"` && n != `["layer"]` {
+		return nil, fmt.Errorf(`layers_pattern is %.40s: the backbone's layers are called "layer"`, names)
+	}
+	var only []int
+	if layers != nil && json.Unmarshal(layers, &only) != nil {
+		var one int
+		if err := json.Unmarshal(layers, &one); err != nil {
+			return nil, errors.New("layers_to_transform: must be an integer or a list of integers")
+		}
+		only = []int{one}
+	}
+	for _, layer := range only {
+		if layer < 0 || layer >= g.Layers {
+			return nil, fmt.Errorf("layers_to_transform: the backbone has no layer %d", layer)
+		}
+	}
+	if len(only) == 0 {
+		return nil, nil
+	}
+	return only, nil
+}
+
+// compilePatterns returns a look-up by the path of a module: the value of the pattern that matches, else
+// the default. The library takes the first of several matches; here they must agree.
+func compilePatterns[V comparable](key string, patterns map[string]V) (func(path string, otherwise V) (V, error), error) {
+	expressions := map[string]*regexp.Regexp{}
+	for pattern := range patterns {
+		expression, err := compile(`^(?:.*\.)?(?:` + pattern + `)$`)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		expressions[pattern] = expression
+	}
+	names := slices.Sorted(maps.Keys(patterns))
+	return func(path string, otherwise V) (V, error) {
+		value, by := otherwise, ""
+		for _, name := range names {
+			if !expressions[name].MatchString(path) {
+				continue
+			}
+			if by != "" && patterns[name] != value {
+				return value, fmt.Errorf("%s: both %.80q and %.80q match %s", key, by, name, path)
+			}
+			value, by = patterns[name], name
+		}
+		return value, nil
+	}, nil
+}
+
+// compile takes the regular expressions that Go and Python have in common.
+func compile(expression string) (*regexp.Regexp, error) {
+	compiled, err := regexp.Compile(expression)
+	if err != nil {
+		return nil, fmt.Errorf("regular expression: %w: write it without lookarounds and backreferences", err)
+	}
+	return compiled, nil
+}
+
+// importAdapters reads a configuration of adapters into p.
+func (s settings) importAdapters(p Plan, g Geometry) error {
+	var architecture string
+	if err := s.take("architecture", &architecture); err != nil {
+		return err
+	}
+	if architecture != "union" {
+		return s.importModule(architecture, p, g)
+	}
+	var configs []settings
+	if err := s.take("configs", &configs); err != nil {
+		return err
+	}
+	if len(configs) == 0 {
+		return errors.New("configs: the union is empty")
+	}
+	for n, config := range configs {
+		var architecture string
+		err := config.take("architecture", &architecture)
+		if err == nil {
+			err = config.importModule(architecture, p, g)
+		}
+		if err != nil {
+			return fmt.Errorf("config %d of the union: %w", n+1, err)
+		}
+	}
+	return s.rest()
+}
+
+// importModule reads the configuration of one method.
+func (s settings) importModule(architecture string, p Plan, g Geometry) error {
+	var leaveOut []int
+	if err := s.take("leave_out", &leaveOut); err != nil {
+		return err
+	}
+	for _, layer := range leaveOut {
+		if layer < 0 || layer >= g.Layers {
+			return fmt.Errorf("leave_out: the backbone has no layer %d", layer)
+		}
+	}
+	var module func(layer int) (Layer, error)
+	var err error
+	switch architecture {
+	case "":
+		module, err = s.importBottleneck(g)
+	case "prefix_tuning":
+		module, err = s.importPrefix()
+	case "lora":
+		module, err = s.importLoRA()
+	default:
+		err = fmt.Errorf("architecture %.40q: must be a bottleneck adapter, prefix_tuning, lora or a union of them", architecture)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range p.Layers {
+		if slices.Contains(leaveOut, i) {
+			continue
+		}
+		m, err := module(i)
+		if err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
+		}
+		switch layer := &p.Layers[i]; {
+		case m.Serial != nil && layer.Serial == nil:
+			layer.Serial = m.Serial
+		case m.Parallel != nil && layer.Parallel == nil:
+			layer.Parallel = m.Parallel
+		case m.Prefix != nil && layer.Prefix == nil:
+			layer.Prefix = m.Prefix
+		case m.LoRA != nil && layer.LoRA == nil:
+			layer.LoRA = m.LoRA
+		default:
+			return fmt.Errorf("layer %d has two modules of the same kind", i)
+		}
+	}
+	return nil
+}
+
+// importBottleneck takes the configurations that compute what [Adapter] says.
+func (s settings) importBottleneck(g Geometry) (func(int) (Layer, error), error) {
+	var attention, output, parallel, before bool
+	after, residual, scaling, activation := true, true, 1.0, ""
+	var factor json.RawMessage
+	if err := s.takeAll(map[string]any{"mh_adapter": &attention, "output_adapter": &output, "is_parallel": &parallel,
+		"original_ln_before": &before, "original_ln_after": &after, "residual_before_ln": &residual, "scaling": &scaling,
+		"non_linearity": &activation, "reduction_factor": &factor}); err != nil {
+		return nil, err
+	}
+	wantScale := SerialScale
+	if parallel {
+		wantScale = ParallelScale
+	}
+	switch {
+	case attention || !output:
+		return nil, errors.New("mh_adapter, output_adapter: a plan has adapters after the feed-forward part only")
+	case activation != "relu":
+		return nil, fmt.Errorf("non_linearity %.40q: a plan's adapters have relu", activation)
+	case scaling != wantScale:
+		return nil, fmt.Errorf("scaling %g: a plan's adapters have %g here", scaling, wantScale)
+	case !after || !parallel && !(before && residual):
+		return nil, errors.New("original_ln_before, original_ln_after, residual_before_ln: a plan's adapters have all three true")
+	}
+	if err := s.rest("adapter_residual_before_ln", "cross_adapter", "dropout", "factorized_phm_W", "hypercomplex_nonlinearity",
+		"init_weights", "init_weights_seed", "inv_adapter_reduction_factor", "learn_phm", "phm_bias", "phm_c_init", "phm_dim",
+		"phm_init_range", "phm_rank", "shared_phm_rule", "stochastic_depth"); err != nil {
+		return nil, err
+	}
+	var factors map[string]float64
+	if json.Unmarshal(factor, &factors) != nil {
+		var one float64
+		if err := json.Unmarshal(factor, &one); err != nil {
+			return nil, errors.New("reduction_factor: must be a number or a number for each layer")
+		}
+		factors = map[string]float64{"default": one}
+	}
+	return func(layer int) (Layer, error) {
+		factor, ok := factors[strconv.Itoa(layer)]
+		if !ok {
+			if factor, ok = factors["default"]; !ok {
+				return Layer{}, errors.New("reduction_factor has neither this layer nor a default")
+			}
+		}
+		if !(factor > 0) {
+			return Layer{}, fmt.Errorf("reduction_factor %g: must be above 0", factor)
+		}
+		width := floorDivide(float64(g.Hidden), factor)
+		if width < 1 || width > maxImportedSize {
+			return Layer{}, fmt.Errorf("reduction_factor %g makes an adapter of width %g", factor, width)
+		}
+		a := &Adapter{Width: int(width)}
+		if parallel {
+			return Layer{Parallel: a}, nil
+		}
+		return Layer{Serial: a}, nil
+	}, nil
+}
+
+// floorDivide is Python's a // b for positive numbers, which is not always ⌊a/b⌋.
+func floorDivide(a, b float64) float64 {
+	quotient := (a - math.Mod(a, b)) / b
+	return math.Round(quotient)
+}
+
+func (s settings) importPrefix() (func(int) (Layer, error), error) {
+	length, encoder := 30, true
+	if err := s.takeAll(map[string]any{"prefix_length": &length, "encoder_prefix": &encoder}); err != nil {
+		return nil, err
+	}
+	if !encoder {
+		return nil, errors.New("encoder_prefix is false: the backbone is an encoder")
+	}
+	if length < 1 || length > maxImportedSize {
+		return nil, fmt.Errorf("prefix_length %d: must be from 1 to %d", length, maxImportedSize)
+	}
+	if err := s.rest("bottleneck_size", "cross_prefix", "dropout", "flat", "init_weights_seed", "non_linearity", "shared_gating"); err != nil {
+		return nil, err
+	}
+	return func(int) (Layer, error) { return Layer{Prefix: &Prefix{Length: length}}, nil }, nil
+}
+
+func (s settings) importLoRA() (func(int) (Layer, error), error) {
+	rank, alpha, mode, matrices := 8, 8.0, "add", []string{"q", "v"}
+	attention, in, out := true, false, false
+	if err := s.takeAll(map[string]any{"r": &rank, "alpha": &alpha, "composition_mode": &mode, "attn_matrices": &matrices,
+		"selfattn_lora": &attention, "intermediate_lora": &in, "output_lora": &out}); err != nil {
+		return nil, err
+	}
+	if mode != "add" {
+		return nil, fmt.Errorf("composition_mode %.40q: a plan's LoRA adds to the weights", mode)
+	}
+	if err := s.rest("dropout", "dtype", "init_weights", "init_weights_seed"); err != nil {
+		return nil, err
+	}
+	var targets []Target
+	if attention {
+		for _, target := range []Target{TargetQuery, TargetKey, TargetValue} {
+			if slices.Contains(matrices, string(target)[:1]) {
+				targets = append(targets, target)
+			}
+		}
+		for _, m := range matrices {
+			if !slices.Contains([]string{"q", "k", "v"}, m) {
+				return nil, fmt.Errorf("attn_matrices: %.40q is none of q, k, v", m)
+			}
+		}
+	}
+	if in {
+		targets = append(targets, TargetFFNIn)
+	}
+	if out {
+		targets = append(targets, TargetFFNOut)
+	}
+	return func(int) (Layer, error) {
+		return Layer{LoRA: &LoRA{Rank: rank, Alpha: alpha, Targets: slices.Clone(targets)}}, nil
+	}, nil
+}

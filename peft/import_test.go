@@ -1,0 +1,194 @@
+package peft_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"peftsearch/peft"
+)
+
+// TestExportsAreImported draws plans and compares them with what comes back.
+func TestExportsAreImported(t *testing.T) {
+	place := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		format := rapid.SampledFrom([]peft.Format{peft.FormatAdapters, peft.FormatPEFT}).Draw(t, "format")
+		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear"}}
+		// What one directory of the format holds: a LoRA in some layer for peft; for adapters one length, one
+		// LoRA and one bottleneck in a layer.
+		var prefix *peft.Prefix
+		var lora *peft.LoRA
+		for i := range source.Plan.Layers {
+			layer := &source.Plan.Layers[i]
+			if format == peft.FormatPEFT {
+				*layer = peft.Layer{LoRA: layer.LoRA}
+				continue
+			}
+			if layer.Serial != nil {
+				layer.Parallel = nil
+			}
+			if prefix == nil {
+				prefix = layer.Prefix
+			} else if layer.Prefix != nil {
+				layer.Prefix = prefix
+			}
+			if layer.LoRA == nil {
+				continue
+			}
+			layer.LoRA.Targets = slices.DeleteFunc(layer.LoRA.Targets, func(t peft.Target) bool { return t == peft.TargetAttentionOutput })
+			if lora == nil && len(layer.LoRA.Targets) > 0 {
+				lora = layer.LoRA
+			}
+			layer.LoRA = lora
+		}
+		if source.Plan.Empty() {
+			t.Skip("no module")
+		}
+		dir := filepath.Join(place, "export")
+		defer os.RemoveAll(dir)
+		if lost, err := peft.Export(format, source, dir, false); err != nil || len(lost) > 0 {
+			t.Fatalf("lost %v, error %v", lost, err)
+		}
+		got, err := peft.Import(dir, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Key() != source.Plan.Key() {
+			t.Fatalf("%s came back as %s", source.Plan, got)
+		}
+	})
+}
+
+// importText imports a configuration for the small geometry of two layers of width 8.
+func importText(t *testing.T, text string) (peft.Plan, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "adapter_config.json")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return peft.Import(file, small)
+}
+
+func TestImport(t *testing.T) {
+	lora := func(rank int, alpha float64, targets ...peft.Target) peft.Layer {
+		return peft.Layer{LoRA: &peft.LoRA{Rank: rank, Alpha: alpha, Targets: targets}}
+	}
+	qv := lora(4, 8, peft.TargetQuery, peft.TargetValue)
+	for name, test := range map[string]struct {
+		text string
+		want []peft.Layer
+	}{
+		"peft, names": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], "lora_dropout": 0.1,
+			"bias": "none", "megatron_core": "megatron.core", "init_lora_weights": true, "modules_to_save": ["classifier"]}`, []peft.Layer{qv, qv}},
+		"peft, default targets": {`{"peft_type": "LORA", "r": 4, "target_modules": null}`, []peft.Layer{qv, qv}},
+		"peft, one layer": {`{"peft_type": "LORA", "r": 4, "target_modules": ["query", "value"], "layers_to_transform": 1, "layers_pattern": "layer"}`,
+			[]peft.Layer{{}, qv}},
+		"peft, list of layers": {`{"peft_type": "LORA", "r": 4, "target_modules": ["query", "value"], "layers_to_transform": [0]}`, []peft.Layer{qv, {}}},
+		"peft, expression":     {`{"peft_type": "LORA", "r": 4, "target_modules": ".*\\.1\\.attention\\.self\\.(query|value)"}`, []peft.Layer{{}, qv}},
+		"peft, every linear layer": {`{"peft_type": "LORA", "r": 2, "target_modules": "all-linear"}`,
+			[]peft.Layer{lora(2, 8, peft.Targets...), lora(2, 8, peft.Targets...)}},
+		"peft, an ambiguous name": {`{"peft_type": "LORA", "r": 2, "target_modules": ["output.dense"], "layers_to_transform": [1]}`,
+			[]peft.Layer{{}, lora(2, 8, peft.TargetAttentionOutput, peft.TargetFFNOut)}},
+		"peft, patterns": {`{"peft_type": "LORA", "r": 4, "target_modules": ["query", "value"], "rank_pattern": {"layer.1.attention.self.(query|value)": 2},
+			"alpha_pattern": {"bert.encoder.layer.1.*": 3.5}}`, []peft.Layer{qv, lora(2, 3.5, peft.TargetQuery, peft.TargetValue)}},
+		"peft, rank-stabilised": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_rslora": true}`, []peft.Layer{qv, qv}},
+		"peft, prefix": {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 8, "num_layers": 2, "encoder_hidden_size": 8}`,
+			[]peft.Layer{{Prefix: &peft.Prefix{Length: 5}}, {Prefix: &peft.Prefix{Length: 5}}}},
+		"adapters, a bare configuration": {`{"architecture": "lora", "r": 4, "alpha": 8, "attn_matrices": ["v", "q"]}`, []peft.Layer{qv, qv}},
+		"adapters, widths by layer": {`{"version": "adapters.1.2.0", "config": {"mh_adapter": false, "output_adapter": true, "non_linearity": "relu",
+			"original_ln_before": true, "reduction_factor": {"1": 8, "default": 3.9}, "phm_dim": 4, "leave_out": []}}`,
+			[]peft.Layer{{Serial: &peft.Adapter{Width: 2}}, {Serial: &peft.Adapter{Width: 1}}}},
+		"adapters, mix and match": {`{"config": {"architecture": "union", "configs": [
+			{"architecture": "prefix_tuning", "bottleneck_size": 512, "dropout": 0.1, "leave_out": [1]},
+			{"mh_adapter": false, "output_adapter": true, "is_parallel": true, "non_linearity": "relu", "scaling": 4.0, "reduction_factor": 2}]}}`,
+			[]peft.Layer{{Prefix: &peft.Prefix{Length: 30}, Parallel: &peft.Adapter{Width: 4}}, {Parallel: &peft.Adapter{Width: 4}}}},
+	} {
+		got, err := importText(t, test.text)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if diff := cmp.Diff(test.want, got.Layers); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
+func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
+	const adapter = `"mh_adapter": false, "output_adapter": true, "non_linearity": "relu", "original_ln_before": true, "reduction_factor": 2`
+	for name, test := range map[string]struct{ text, words string }{
+		"no JSON":                 {`weights`, "invalid character"},
+		"a list":                  {`[]`, "cannot unmarshal array"},
+		"another file":            {`{"hidden_size": 8}`, "peft_type"},
+		"another method":          {`{"peft_type": "IA3"}`, `"IA3"`},
+		"a wrong type":            {`{"peft_type": "LORA", "r": "four"}`, "r: json"},
+		"rank 0":                  {`{"peft_type": "LORA", "r": 0}`, "lora rank 0"},
+		"a huge rank":             {`{"peft_type": "LORA", "r": 9}`, "full rank"},
+		"DoRA":                    {`{"peft_type": "LORA", "use_dora": true}`, "use_dora"},
+		"biases":                  {`{"peft_type": "LORA", "bias": "all"}`, "bias"},
+		"a saved encoder":         {`{"peft_type": "LORA", "modules_to_save": ["classifier", "encoder"]}`, "encoder"},
+		"unknown modules":         {`{"peft_type": "LORA", "target_modules": ["q_proj"]}`, "q_proj"},
+		"targets of a wrong kind": {`{"peft_type": "LORA", "target_modules": 7}`, "target_modules"},
+		"no such module":          {`{"peft_type": "LORA", "target_modules": ".*q_proj"}`, "matches no layer"},
+		"a lookahead":             {`{"peft_type": "LORA", "target_modules": "(?!x)y"}`, "lookarounds"},
+		"a broken pattern":        {`{"peft_type": "LORA", "rank_pattern": {"(": 4}}`, "rank_pattern"},
+		"patterns that differ":    {`{"peft_type": "LORA", "rank_pattern": {"query": 4, ".*query": 2}}`, "both"},
+		"two ranks in a layer":    {`{"peft_type": "LORA", "rank_pattern": {"query": 4}}`, "one rank and alpha in a layer"},
+		"a layer too many":        {`{"peft_type": "LORA", "layers_to_transform": [2]}`, "no layer 2"},
+		"layers of another name":  {`{"peft_type": "LORA", "layers_to_transform": [1], "layers_pattern": "h"}`, "layers_pattern"},
+		"another width":           {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
+		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
+		"another architecture":    {`{"config": {"architecture": "prompt_tuning"}}`, "prompt_tuning"},
+		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
+		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "swish", 1) + `}}`, "swish"},
+		"another norm":            {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`, "original_ln_before"},
+		"another scale":           {`{"config": {"is_parallel": true, ` + adapter + `}}`, "scaling 1"},
+		"a learned scale":         {`{"config": {"scaling": "learned", ` + adapter + `}}`, "scaling"},
+		"gates":                   {`{"config": {"use_gating": true, ` + adapter + `}}`, "use_gating"},
+		"a hostile factor":        {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 1e-300`, 1) + `}}`, "1e-300"},
+		"a negative factor":       {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": -2`, 1) + `}}`, "above 0"},
+		"width 0":                 {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 9`, 1) + `}}`, "width 0"},
+		"a factor too few":        {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": {"0": 2}`, 1) + `}}`, "layer 1"},
+		"two in a layer":          {`{"config": {"architecture": "union", "configs": [{` + adapter + `}, {` + adapter + `}]}}`, "two modules"},
+		"an empty union":          {`{"config": {"architecture": "union", "configs": []}}`, "empty"},
+		"a nested union":          {`{"config": {"architecture": "union", "configs": [{"architecture": "union"}]}}`, `"union"`},
+		"a scaled LoRA":           {`{"config": {"architecture": "lora", "composition_mode": "scale"}}`, "scale"},
+		"an old LoRA":             {`{"version": "adapters.1.0.1", "config": {"architecture": "lora", "r": 4, "alpha": 8}}`, "adapters.1.0.1"},
+		"a matrix too many":       {`{"config": {"architecture": "lora", "r": 4, "attn_matrices": ["q", "o"]}}`, `"o"`},
+		"layers left out":         {`{"config": {"architecture": "lora", "r": 4, "leave_out": [7]}}`, "no layer 7"},
+		"layers as text":          {`{"config": {"architecture": "lora", "r": 4, "leave_out": ["1"]}}`, "leave_out"},
+		"a huge file":             {`{"peft_type": "LORA"` + strings.Repeat(" ", 1<<20) + `}`, "more than"},
+	} {
+		if _, err := importText(t, test.text); err == nil || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+	if _, err := peft.Import(filepath.Join(t.TempDir(), "absent"), small); err == nil {
+		t.Error("an absent directory was imported")
+	}
+	setup := filepath.Join(t.TempDir(), "setup")
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{Serial: &peft.Adapter{Width: 2}, Parallel: &peft.Adapter{Width: 2}}), setup, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peft.Import(setup, small); err == nil || !strings.Contains(err.Error(), "setup of several adapters") {
+		t.Errorf("a setup: the error is %v", err)
+	}
+	if _, err := peft.Import(t.TempDir(), small); err == nil || !strings.Contains(err.Error(), "adapter_config.json") {
+		t.Errorf("an empty directory: the error is %v", err)
+	}
+}
+
+// FuzzImport checks that whatever is imported is a valid plan.
+func FuzzImport(f *testing.F) {
+	f.Add(`{"peft_type": "LORA", "r": 4, "rank_pattern": {"layer.1.*": 2}}`)
+	f.Add(`{"config": {"architecture": "union", "configs": [{"architecture": "lora"}, {"architecture": "prefix_tuning"}]}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := importText(t, text)
+		if err == nil && p.Validate(small) != nil {
+			t.Errorf("%s became %s", text, p)
+		}
+	})
+}

@@ -1,0 +1,308 @@
+#!/usr/bin/env python3
+"""Load exports in the libraries that they are made for, and compare logits with the formula.
+
+Run it in the repository root with Go, torch 2.15.0, transformers 4.57.6, adapters 1.3.0, peft 0.21.2 and safetensors 0.8.0,
+after `make models/all-MiniLM-L6-v2 models/bert-tiny`. It takes 5 to 10 minutes on 2 cores.
+
+It writes trained directories with random tensors, exports each in every format, runs the code of the export's
+README.md, and compares the loaded model on real sentence pairs with a plain PyTorch forward pass of the formula in
+peft/doc.go, which uses none of the libraries. It prints a table and ends with 1 if logits differ by more than 1e-3,
+or if something is refused, or not refused, against what docs/reference/exports.md says.
+"""
+import contextlib
+import csv
+import hashlib
+import json
+import logging
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+import transformers
+
+TOLERANCE, INPUTS, BATCH = 1e-3, 200, 40
+TARGETS = ["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+MODULES = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
+           "attention_output": "attention.output.dense", "ffn_in": "intermediate.dense", "ffn_out": "output.dense"}
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
+                   "special_tokens_map.json", "added_tokens.json"]
+
+
+def lora(rank, alpha, *targets):
+    return {"lora": {"rank": rank, "alpha": alpha, "targets": list(targets)}}
+
+
+def serial(width):
+    return {"serial": {"width": width}}
+
+
+def parallel(width):
+    return {"parallel": {"width": width}}
+
+
+def prefix(length):
+    return {"prefix": {"length": length}}
+
+
+def cases(tiny, mini, roberta):
+    """Name, model, layers, head, outputs."""
+    rnd = torch.Generator().manual_seed(7)
+
+    def draw(*options):
+        return options[int(torch.randint(len(options), (1,), generator=rnd))]
+
+    def hybrid(layers):
+        plan = []
+        for _ in range(layers):
+            layer = {}
+            for option in (serial(draw(1, 13, 24)), parallel(draw(7, 33)), prefix(draw(2, 5)),
+                           lora(draw(2, 4), draw(1.5, 8), *draw(["query", "value"], ["key"], ["ffn_in", "ffn_out"], ["query", "ffn_in"]))):
+                if draw(True, False):
+                    layer |= option
+            plan.append(layer)
+        return plan
+
+    one = "query", "value"
+    yield "serial", mini, [serial(24)] * 6, "linear", 1
+    yield "parallel", mini, [parallel(24)] * 6, "linear", 3
+    yield "prefix", mini, [prefix(5)] * 6, "dense", 1
+    yield "prefix, linear head", tiny, [prefix(3)] * 2, "linear", 2
+    yield "prefix, some layers", mini, [{}, prefix(7), {}, prefix(7), {}, {}], "linear", 1
+    yield "prefixes of two lengths", mini, [prefix(2), {}, prefix(9), prefix(2), {}, {}], "linear", 2
+    yield "lora", mini, [lora(8, 16, *one)] * 6, "linear", 1
+    yield "lora, dense head", mini, [lora(8, 16, *one)] * 6, "dense", 3
+    yield "lora, every target", tiny, [lora(3, 6, *TARGETS)] * 2, "dense", 2
+    yield "lora, all but attention_output", tiny, [lora(3, 6, *TARGETS[:3], *TARGETS[4:])] * 2, "linear", 2
+    yield "loras of two ranks", mini, [lora(2, 8, *one), {}, lora(16, 16, *one), lora(2, 8, *one), {}, {}], "linear", 1
+    yield "loras of two alphas", mini, [lora(4, 8, *one), {}, lora(4, 2.5, *one), {}, {}, {}], "linear", 1
+    yield "head only", tiny, [{}] * 2, "linear", 3
+    yield "serial and parallel apart", mini, [serial(13), parallel(26), {}, {}, serial(1), {}], "linear", 1
+    yield "serial and parallel together", mini, [serial(13) | parallel(26), {}, serial(2), {}, parallel(5), {}], "dense", 1
+    yield "serial and parallel everywhere", tiny, [serial(5) | parallel(6)] * 2, "linear", 1
+    yield "everything in a layer", tiny, [serial(5) | parallel(6) | prefix(3) | lora(2, 4, *one)] * 2, "linear", 2
+    for n in range(1, 7):
+        yield f"hybrid {n}", mini, hybrid(6), draw("linear", "dense"), draw(1, 2, 5)
+    yield "roberta lora", roberta, [lora(2, 4, *TARGETS)] * 2, "dense", 2
+    yield "roberta lora, linear head", roberta, [lora(2, 4, *one), {}], "linear", 1
+    yield "roberta prefix", roberta, [prefix(4)] * 2, "dense", 2  # PEFT cannot run it
+    yield "roberta hybrid", roberta, [serial(5) | parallel(6) | lora(2, 4, *one), prefix(3) | serial(2)], "linear", 2
+
+
+def refused(plan, model_type, to):
+    """Whether the format cannot hold the plan."""
+    used = {m for layer in plan for m in layer}
+    targets = {t for layer in plan for t in layer.get("lora", {}).get("targets", [])}
+    if to == "adapters":
+        return "attention_output" in targets
+    if to == "merged":
+        return bool(used - {"lora"})
+    uniform = model_type == "bert" and used == {"prefix"} and all(layer == plan[0] for layer in plan)
+    return used != {"lora"} and not uniform
+
+
+def fingerprint(model):
+    total = hashlib.sha256()
+    for name in ["config.json", "model.safetensors", *TOKENIZER_FILES]:
+        if (model / name).exists():
+            digest = hashlib.sha256((model / name).read_bytes()).hexdigest()
+            total.update(f"{name}\n{digest}\n".encode())
+    return total.hexdigest()
+
+
+class Reference:
+    """The formula, on a plan's tensors."""
+
+    def __init__(self, model, plan, head, outputs, seed):
+        self.config = c = json.loads((model / "config.json").read_text())
+        self.plan, self.head = plan, head
+        self.w = {}
+        for name, t in safetensors.torch.load_file(model / "model.safetensors").items():
+            name = re.sub(r"^(bert|roberta)\.", "", name).replace("gamma", "weight").replace("beta", "bias")
+            self.w[name] = t.float() if t.is_floating_point() else t
+        g, d = torch.Generator().manual_seed(seed), c["hidden_size"]
+
+        def tensor(std, *shape):
+            return torch.randn(shape, generator=g) * std
+
+        self.modules, self.heads = {}, {"head.weight": tensor(0.3, outputs, d), "head.bias": tensor(0.3, outputs)}
+        if head == "dense":
+            self.heads |= {"head.dense.weight": tensor(0.1, d, d), "head.dense.bias": tensor(0.1, d)}
+        for i, layer in enumerate(plan):
+            for kind in ("serial", "parallel"):
+                if kind in layer:
+                    b, name = layer[kind]["width"], f"layers.{i}.{kind}."
+                    self.modules |= {name + "down.weight": tensor(0.1, b, d), name + "down.bias": tensor(0.1, b),
+                                     name + "up.weight": tensor(0.1, d, b), name + "up.bias": tensor(0.1, d)}
+            if "prefix" in layer:
+                p = layer["prefix"]["length"]
+                self.modules |= {f"layers.{i}.prefix.keys": tensor(1, p, d), f"layers.{i}.prefix.values": tensor(1, p, d)}
+            for target in layer.get("lora", {}).get("targets", []):
+                out, wide = self.w[f"encoder.layer.{i}.{MODULES[target]}.weight"].shape
+                rank = layer["lora"]["rank"]
+                self.modules |= {f"layers.{i}.lora.{target}.a": tensor(0.1, rank, wide),
+                                 f"layers.{i}.lora.{target}.b": tensor(0.1, out, rank)}
+
+    def linear(self, i, target, x):
+        name = f"encoder.layer.{i}.{MODULES[target]}"
+        y = F.linear(x, self.w[name + ".weight"], self.w[name + ".bias"])
+        low_rank = self.plan[i].get("lora", {"targets": []})
+        if target in low_rank["targets"]:
+            a, b = self.modules[f"layers.{i}.lora.{target}.a"], self.modules[f"layers.{i}.lora.{target}.b"]
+            y = y + low_rank["alpha"] / low_rank["rank"] * (x @ a.T) @ b.T
+        return y
+
+    def norm(self, name, x):
+        return F.layer_norm(x, x.shape[-1:], self.w[name + ".weight"], self.w[name + ".bias"], self.config["layer_norm_eps"])
+
+    def adapter(self, i, kind, h):
+        m = {k: self.modules[f"layers.{i}.{kind}.{k}"] for k in ("down.weight", "down.bias", "up.weight", "up.bias")}
+        return F.linear(F.relu(F.linear(h, m["down.weight"], m["down.bias"])), m["up.weight"], m["up.bias"])
+
+    @torch.no_grad()
+    def logits(self, input_ids, attention_mask, token_type_ids):
+        c, w, mask = self.config, self.w, attention_mask
+        n, s = input_ids.shape
+        heads, d = c["num_attention_heads"], c["hidden_size"]
+        positions = torch.arange(s)[None].expand(n, s)
+        if c["model_type"] == "roberta":
+            positions = torch.where(mask.bool(), positions + c["pad_token_id"] + 1, c["pad_token_id"])
+        x = (w["embeddings.word_embeddings.weight"][input_ids] + w["embeddings.position_embeddings.weight"][positions]
+             + w["embeddings.token_type_embeddings.weight"][token_type_ids])
+        x = self.norm("embeddings.LayerNorm", x)
+        for i, layer in enumerate(self.plan):
+            q, k, v = (self.linear(i, t, x) for t in TARGETS[:3])
+            visible = mask.bool()
+            if "prefix" in layer:
+                keys, values = (self.modules[f"layers.{i}.prefix.{part}"] for part in ("keys", "values"))
+                k, v = (torch.cat([t.expand(n, *t.shape), own], 1) for t, own in ((keys, k), (values, v)))
+                visible = torch.cat([torch.ones(n, len(keys), dtype=bool), visible], 1)
+            q, k, v = (t.view(n, -1, heads, d // heads).transpose(1, 2) for t in (q, k, v))
+            scores = (q @ k.transpose(2, 3) / (d // heads) ** 0.5).masked_fill(~visible[:, None, None], float("-inf"))
+            context = (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, s, d)
+            a = self.norm(f"encoder.layer.{i}.attention.output.LayerNorm", x + self.linear(i, "attention_output", context))
+            f = self.linear(i, "ffn_out", F.gelu(self.linear(i, "ffn_in", a)))
+            out, y = f"encoder.layer.{i}.output.LayerNorm", a + f
+            if "serial" in layer:
+                y = y + self.adapter(i, "serial", self.norm(out, a + f))
+            if "parallel" in layer:
+                y = y + 4 * self.adapter(i, "parallel", a)
+            x = self.norm(out, y)
+        h = x[:, 0]
+        if self.head == "dense":
+            h = torch.tanh(F.linear(h, self.heads["head.dense.weight"], self.heads["head.dense.bias"]))
+        return F.linear(h, self.heads["head.weight"], self.heads["head.bias"])
+
+    def write(self, directory, model, outputs):
+        """A trained directory."""
+        directory.mkdir()
+        c, params = self.config, sum(t.numel() for name, t in self.w.items() if re.match(r"(embeddings|encoder)\..*(weight|bias)$", name))
+        save = lambda name, tensors: safetensors.torch.save_file({k: t.contiguous() for k, t in tensors.items()}, directory / name)
+        save("head.safetensors", self.heads)
+        if self.modules:
+            save("modules.safetensors", self.modules)
+        documents = {
+            "metrics.json": {"best_step": 1, "dev": {}},
+            "task.json": {
+                "version": 1, "model": str(model), "model_fingerprint": fingerprint(model), "head": self.head,
+                "geometry": {"architecture": c["model_type"], "layers": len(self.plan), "hidden": c["hidden_size"],
+                             "ffn": c["intermediate_size"], "heads": c["num_attention_heads"], "backbone_params": params},
+                "task": {"kind": "regression" if outputs == 1 else "classification", "columns": {"text": "a", "text_pair": "b", "label": "c"},
+                         "max_length": 128},
+                "labels": [f"class {n}" for n in range(outputs)] if outputs > 1 else None, "training": {}, "seed": 1},
+            "plan.json": {"version": 1, "layers": self.plan},
+        }
+        for name, value in documents.items():
+            (directory / name).write_text(json.dumps(value))
+
+
+def random_roberta(target):
+    """A small random RoBERTa with MiniLM's vocabulary."""
+    torch.manual_seed(3)
+    c = transformers.RobertaConfig(vocab_size=30522, hidden_size=32, num_attention_heads=4, intermediate_size=48, num_hidden_layers=2,
+                                   max_position_embeddings=140, pad_token_id=0, type_vocab_size=2, layer_norm_eps=1e-5)
+    model = transformers.RobertaModel(c, add_pooling_layer=False)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() == 2:
+                p.normal_(0, 0.3)
+    model.save_pretrained(target)
+    transformers.BertTokenizerFast.from_pretrained("models/all-MiniLM-L6-v2").save_pretrained(target)
+    return target
+
+
+def inputs():
+    """Real sentence pairs, by length; the models share a vocabulary."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained("models/all-MiniLM-L6-v2")
+    with open("examples/data/stsb/dev.tsv", newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
+    text = sorted(((r["sentence1"], r["sentence2"]) for r in rows[:INPUTS]), key=lambda pair: len("".join(pair)))
+    return [tokenizer(*map(list, zip(*text[start:start + BATCH])), truncation=True, max_length=128, padding=True, return_tensors="pt")
+            for start in range(0, INPUTS, BATCH)]
+
+
+def load(directory):
+    """Runs the README's code: its names."""
+    code = re.search(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.S).group(1)
+    names = {}
+    with contextlib.chdir(directory):
+        exec(compile(code, str(directory / "README.md"), "exec"), names)
+    return names
+
+
+@torch.no_grad()
+def compare(directory, reference, batches, wanted):
+    """The largest difference of logits on the batches and on the README's example."""
+    names = load(directory)
+    worst = (names["logits"] - reference.logits(**names["inputs"])).abs().max().item()
+    for batch, want in zip(batches, wanted):
+        more = {}
+        if "position_ids" in names:
+            more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
+        worst = max(worst, (names["model"](**batch, **more).logits - want).abs().max().item())
+    return worst
+
+
+def main():
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    batches, failures = inputs(), 0
+    with tempfile.TemporaryDirectory() as place:
+        place = pathlib.Path(place)
+        subprocess.run(["go", "build", "-o", place / "peftsearch", "./cmd/peftsearch"], check=True)
+        models = [pathlib.Path("models", name).resolve() for name in ("bert-tiny", "all-MiniLM-L6-v2")]
+        print(f"{'plan':34}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
+        for seed, (name, model, plan, head, outputs) in enumerate(cases(*models, random_roberta(place / "roberta"))):
+            reference = Reference(model, plan, head, outputs, seed)
+            trained = place / f"{seed}"
+            reference.write(trained, model, outputs)
+            wanted = [reference.logits(**b) for b in batches]
+            row = f"{name:34}{head:>8}{outputs:>9}"
+            for to in ("adapters", "peft", "merged"):
+                out = place / f"{seed}-{to}"
+                done = subprocess.run([place / "peftsearch", "export", trained, "--to", to, "--out", out], capture_output=True, text=True)
+                expected = refused(plan, reference.config["model_type"], to)
+                if done.returncode or expected:
+                    right = bool(done.returncode) and expected and not out.exists()
+                    row += f"{'refused' if right else 'wrong':>12}"
+                    if not right:
+                        print(done.stderr, file=sys.stderr)
+                else:
+                    worst = compare(out, reference, batches, wanted)
+                    right = worst <= TOLERANCE
+                    row += f"{worst:12.1e}"
+                failures += not right
+            print(row, flush=True)
+    if failures:
+        sys.exit(f"{failures} exports differ by more than {TOLERANCE:g} or were wrongly refused or accepted")
+
+
+if __name__ == "__main__":
+    main()

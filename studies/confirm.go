@@ -1,0 +1,254 @@
+package studies
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+)
+
+// firstSeed is the seed of a candidate's first full training; the next ones count up. The seeds are the
+// same for every candidate, and no trial's.
+const firstSeed = 40
+
+// ErrNoTestRows says that there is nothing to confirm on.
+var ErrNoTestRows = errors.New("the task has no test rows")
+
+// Training is one full training of a candidate.
+type Training struct {
+	Seed   uint64
+	Result evaluator.Result // with test scores
+}
+
+// Confirmation is what the full trainings of one candidate say.
+type Confirmation struct {
+	Candidate evaluator.Candidate
+	Params    int64      // trainable parameters, without the head; all of the backbone in full fine-tuning
+	Trainings []Training // by seed
+	Test      Sample     // of the test score in the study's metric
+}
+
+// Confirmations holds one Confirmation for each candidate, in the order in which they were first trained.
+type Confirmations []*Confirmation
+
+// Of finds the confirmation of a candidate; nil if it was never confirmed.
+func (all Confirmations) Of(c evaluator.Candidate) *Confirmation {
+	key := c.Key()
+	for _, confirmation := range all {
+		if confirmation.Candidate.Key() == key {
+			return confirmation
+		}
+	}
+	return nil
+}
+
+func (all *Confirmations) add(c evaluator.Candidate, t Training, r *Record) {
+	confirmation := all.Of(c)
+	if confirmation == nil {
+		confirmation = &Confirmation{Candidate: c, Params: c.Plan.Params(r.Geometry).Total()}
+		if c.Training.Backbone {
+			confirmation.Params += r.Geometry.BackboneParams
+		}
+		*all = append(*all, confirmation)
+	}
+	confirmation.Trainings = append(confirmation.Trainings, t)
+	slices.SortFunc(confirmation.Trainings, func(a, b Training) int { return cmp.Compare(a.Seed, b.Seed) })
+	scores := make([]float64, len(confirmation.Trainings))
+	for i, t := range confirmation.Trainings {
+		scores[i] = t.Result.Test[r.Metric]
+	}
+	confirmation.Test = NewSample(scores)
+}
+
+// FullFineTuning trains the head and every weight of the backbone, with the study's own settings but for
+// the learning rate: one that suits small modules ruins a pretrained backbone.
+func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
+	c := s.Candidate(peft.Plan{Layers: make([]peft.Layer, s.inputs.Geometry.Layers)})
+	c.Training.Backbone, c.Training.LearningRate = true, learningRate
+	return c
+}
+
+// ConfirmEvent tells a listener of Confirm what happened.
+type ConfirmEvent struct {
+	Kind        EventKind // started, progress, finished or failed
+	Candidate   evaluator.Candidate
+	Seed        uint64
+	Progress    evaluator.Progress // of progress
+	Score       float64            // of finished: on test, in the study's metric
+	Failure     *evaluator.Failure // of failed
+	Done, Total int                // trainings of this call and those that were there
+}
+
+// ConfirmOptions adjusts one call of Confirm.
+type ConfirmOptions struct {
+	// Events receives every event, one at a time, from the goroutines of the workers. It must return
+	// quickly. Nil ignores them.
+	Events func(ConfirmEvent)
+	// Drain, when closed, lets running trainings end and starts no new ones. Nil never does.
+	Drain <-chan struct{}
+}
+
+// ConfirmError says that trainings failed. Nothing of them is stored: the next call tries them again.
+type ConfirmError struct {
+	Failed, Total int
+	First         *evaluator.Failure
+}
+
+func (e *ConfirmError) Error() string {
+	return fmt.Sprintf("%d of %d trainings failed: %v", e.Failed, e.Total, e.First)
+}
+
+func (e *ConfirmError) Unwrap() error { return e.First }
+
+// Confirm trains every candidate with the full budget on so many seeds and scores it on the test split.
+// Trainings that are stored already are not repeated, so that a call that was interrupted, in whatever
+// way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
+// that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
+// stored.
+func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
+	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
+	if len(s.inputs.Dataset.Test) == 0 {
+		return ErrNoTestRows
+	}
+	stored, err := s.store.Confirmations(ctx, s.record)
+	if err != nil {
+		return err
+	}
+	c := &confirmer{Study: s, open: open, options: options, total: len(candidates) * seeds}
+	c.queue = missing(stored, candidates, seeds)
+	c.done = c.total - len(c.queue)
+	group, ctx2 := errgroup.WithContext(ctx)
+	for range min(s.config.Evaluator.Workers, len(c.queue)) {
+		group.Go(func() error { return c.work(ctx2) })
+	}
+	err = group.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil && c.failed > 0:
+		return &ConfirmError{Failed: c.failed, Total: c.total, First: c.first}
+	}
+	return err
+}
+
+// missing lists the trainings that are not stored, seed by seed, so that all candidates get on alike.
+func missing(stored Confirmations, candidates []evaluator.Candidate, seeds int) []evaluator.Job {
+	var jobs []evaluator.Job
+	for i := range seeds {
+		seed := uint64(firstSeed + i)
+		for _, candidate := range candidates {
+			known := stored.Of(candidate)
+			if known != nil && slices.ContainsFunc(known.Trainings, func(t Training) bool { return t.Seed == seed }) {
+				continue
+			}
+			jobs = append(jobs, evaluator.Job{Trial: int64(len(jobs)), Candidate: candidate, Seed: seed, Test: true})
+		}
+	}
+	return jobs
+}
+
+// confirmer is one call of Confirm.
+type confirmer struct {
+	*Study
+	open    func(ctx context.Context) (evaluator.Evaluator, error)
+	options ConfirmOptions
+	total   int
+
+	mu     sync.Mutex // guards the rest, and calls of options.Events
+	queue  []evaluator.Job
+	done   int
+	failed int
+	first  *evaluator.Failure
+}
+
+// next takes a training from the queue, unless the call is to end.
+func (c *confirmer) next() (job evaluator.Job, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.options.Drain:
+		return job, false
+	default:
+	}
+	if len(c.queue) == 0 {
+		return job, false
+	}
+	job, c.queue = c.queue[0], c.queue[1:]
+	return job, true
+}
+
+// work is one worker: it runs trainings one after another.
+func (c *confirmer) work(ctx context.Context) (err error) {
+	eval, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, eval.Close()) }()
+	for ctx.Err() == nil {
+		job, ok := c.next()
+		if !ok {
+			return nil
+		}
+		if err := c.training(ctx, eval, job); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// training runs one training and stores its result. An error ends the call.
+func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job evaluator.Job) error {
+	event := ConfirmEvent{Kind: EventStarted, Candidate: job.Candidate, Seed: job.Seed}
+	c.emit(event)
+	job.Budget = c.config.FullBudget()
+	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
+		progress := event
+		progress.Kind, progress.Progress = EventProgress, p
+		c.emit(progress)
+		return evaluator.Verdict{}
+	})
+	if errors.As(err, &event.Failure) {
+		event.Kind = EventFailed
+		c.emit(event)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	score, ok := result.Test[c.record.Metric]
+	if !ok || math.IsNaN(score) || math.IsInf(score, 0) {
+		return fmt.Errorf("the evaluator gave no finite test score in %s", c.record.Metric)
+	}
+	// A result is stored even if the call is being cancelled.
+	if err := c.store.confirm(context.WithoutCancel(ctx), c.record, job.Candidate, Training{Seed: job.Seed, Result: result}); err != nil {
+		return err
+	}
+	event.Kind, event.Score = EventFinished, score
+	c.emit(event)
+	return nil
+}
+
+// emit counts and sends an event.
+func (c *confirmer) emit(e ConfirmEvent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e.Kind {
+	case EventFinished:
+		c.done++
+	case EventFailed:
+		c.failed++
+		c.first = cmp.Or(c.first, e.Failure)
+	}
+	e.Done, e.Total = c.done, c.total
+	if c.options.Events != nil {
+		c.options.Events(e)
+	}
+}

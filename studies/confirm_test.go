@@ -1,0 +1,360 @@
+package studies
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"peftsearch/evaluator"
+)
+
+// counting counts evaluations, and fails those that fails names.
+type counting struct {
+	evaluator.Evaluator
+	n     *int
+	fails func(job evaluator.Job) error
+}
+
+func (c counting) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+	*c.n++
+	if c.fails != nil {
+		if err := c.fails(job); err != nil {
+			return evaluator.Result{}, err
+		}
+	}
+	return c.Evaluator.Evaluate(ctx, job, report)
+}
+
+// confirm confirms with one worker and returns how many trainings were started.
+func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate, seeds int, fails func(evaluator.Job) error, options ConfirmOptions) (int, error) {
+	n := 0
+	err := study.Confirm(ctx, func(context.Context) (evaluator.Evaluator, error) {
+		return counting{study.Analytic(), &n, fails}, nil
+	}, candidates, seeds, options)
+	return n, err
+}
+
+func confirmations(t *testing.T, study *Study) Confirmations {
+	t.Helper()
+	all, err := study.store.Confirmations(context.Background(), study.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func seedsOf(c *Confirmation) []uint64 {
+	var seeds []uint64
+	for _, t := range c.Trainings {
+		seeds = append(seeds, t.Seed)
+	}
+	return seeds
+}
+
+func TestConfirmTrainsInFullAndStores(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 3)
+	study, _ := start(t, path)
+	trials := mustRun(t, study)
+	full := study.FullFineTuning(5e-5)
+	candidates := []evaluator.Candidate{trials[1].Candidate, study.Candidate(preset(t, study, "mam")), full}
+	ctx := context.Background()
+	var last ConfirmEvent
+	n, err := confirm(ctx, study, candidates, 3, func(job evaluator.Job) error {
+		if !job.Test || job.Budget.Epochs != 10 || job.Budget.TrainRows != 0 || job.Output != "" {
+			t.Errorf("job %+v", job)
+		}
+		return nil
+	}, ConfirmOptions{Events: func(e ConfirmEvent) { last = e }})
+	if err != nil || n != 9 {
+		t.Fatalf("%d trainings, %v", n, err)
+	}
+	if last.Kind != EventFinished || last.Done != 9 || last.Total != 9 {
+		t.Errorf("the last event is %+v", last)
+	}
+	if n, err := confirm(ctx, study, candidates, 3, nil, ConfirmOptions{}); err != nil || n != 0 {
+		t.Errorf("again: %d trainings, %v", n, err)
+	}
+	if n, err := confirm(ctx, study, candidates[1:], 5, nil, ConfirmOptions{}); err != nil || n != 4 {
+		t.Errorf("two more seeds of two plans: %d trainings, %v", n, err)
+	}
+
+	reopened, _ := start(t, path)
+	all := confirmations(t, reopened)
+	if len(all) != 3 {
+		t.Fatalf("%d candidates", len(all))
+	}
+	if diff := cmp.Diff([]uint64{40, 41, 42}, seedsOf(all.Of(trials[1].Candidate))); diff != "" {
+		t.Error(diff)
+	}
+	confirmed := all.Of(full)
+	if diff := cmp.Diff([]uint64{40, 41, 42, 43, 44}, seedsOf(confirmed)); diff != "" {
+		t.Error(diff)
+	}
+	if confirmed.Params != study.record.Geometry.BackboneParams {
+		t.Errorf("full fine-tuning trains %d parameters", confirmed.Params)
+	}
+	var sum float64
+	for _, training := range confirmed.Trainings {
+		sum += training.Result.Test["accuracy"]
+	}
+	if s := confirmed.Test; s.N != 5 || math.Abs(s.Mean-sum/5) > 1e-15 || !(s.SD > 0) {
+		t.Errorf("sample %+v", s)
+	}
+	if all.Of(study.Candidate(preset(t, study, "prefix-30"))) != nil {
+		t.Error("a plan is confirmed that was not trained")
+	}
+	if diff := cmp.Diff(trials, trialsOf(t, study)); diff != "" {
+		t.Errorf("confirming changed the trials:\n%s", diff)
+	}
+}
+
+func TestConfirmIsContinuedByTheSameCall(t *testing.T) {
+	whole, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	candidatesOf := func(s *Study) []evaluator.Candidate {
+		return []evaluator.Candidate{s.Candidate(preset(t, s, "mam")), s.Candidate(preset(t, s, "lora-r8"))}
+	}
+	ctx := context.Background()
+	if _, err := confirm(ctx, whole, candidatesOf(whole), 4, nil, ConfirmOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	cancelled, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n, err := confirm(cancelled, study, candidatesOf(study), 4, func(job evaluator.Job) error {
+		if job.Trial == 3 {
+			cancel()
+			return cancelled.Err()
+		}
+		return nil
+	}, ConfirmOptions{})
+	if !errors.Is(err, context.Canceled) || n != 4 {
+		t.Fatalf("cancelled: %d trainings, %v", n, err)
+	}
+	drain := make(chan struct{})
+	n, err = confirm(ctx, study, candidatesOf(study), 4, nil, ConfirmOptions{Drain: drain, Events: func(e ConfirmEvent) {
+		if e.Kind == EventStarted && e.Done == 4 {
+			close(drain)
+		}
+	}})
+	if err != nil || n != 2 {
+		t.Fatalf("drained: %d trainings, %v", n, err)
+	}
+	if n, err = confirm(ctx, study, candidatesOf(study), 4, nil, ConfirmOptions{}); err != nil || n != 3 {
+		t.Fatalf("continued: %d trainings, %v", n, err)
+	}
+	if diff := cmp.Diff(confirmations(t, whole), confirmations(t, study)); diff != "" {
+		t.Errorf("interrupted and uninterrupted confirmations differ:\n%s", diff)
+	}
+}
+
+func TestConfirmWithSeveralWorkers(t *testing.T) {
+	one, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	path := writeStudy(t, t.TempDir(), 3)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 3}", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	three, _ := start(t, path)
+	for _, study := range []*Study{one, three} {
+		candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam")), study.Candidate(preset(t, study, "lora-r8"))}
+		if err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+			candidates, 4, ConfirmOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, got := confirmations(t, one), confirmations(t, three)
+	for _, confirmation := range want {
+		if diff := cmp.Diff(confirmation, got.Of(confirmation.Candidate)); diff != "" {
+			t.Errorf("with three workers:\n%s", diff)
+		}
+	}
+}
+
+func TestFailedTrainingsAreTriedAgain(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
+	candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam"))}
+	n, err := confirm(context.Background(), study, candidates, 3, func(job evaluator.Job) error {
+		if job.Seed == 41 {
+			return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is NaN"}
+		}
+		return nil
+	}, ConfirmOptions{})
+	var failed *ConfirmError
+	if !errors.As(err, &failed) || failed.Failed != 1 || failed.Total != 3 || n != 3 || !strings.Contains(err.Error(), "the loss is NaN") {
+		t.Fatalf("%d trainings, %v", n, err)
+	}
+	if diff := cmp.Diff([]uint64{40, 42}, seedsOf(confirmations(t, study)[0])); diff != "" {
+		t.Error(diff)
+	}
+	if n, err := confirm(context.Background(), study, candidates, 3, nil, ConfirmOptions{}); err != nil || n != 1 {
+		t.Errorf("again: %d trainings, %v", n, err)
+	}
+}
+
+func TestConfirmNeedsTestScores(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 3)
+	study, _ := start(t, path)
+	candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam"))}
+	err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+		return &evaluator.Analytic{Geometry: study.inputs.Geometry, Metric: "mcc"}, nil
+	}, candidates, 1, ConfirmOptions{})
+	if err == nil || !strings.Contains(err.Error(), "no finite test score in accuracy") {
+		t.Errorf("%v", err)
+	}
+	study.inputs.Dataset.Test = nil
+	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err, ErrNoTestRows) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStatisticsAreThoseOfSciPy(t *testing.T) {
+	content, err := os.ReadFile("testdata/statistics.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct {
+		Samples []struct {
+			Scores              []float64
+			Mean, SD, Low, High float64
+		}
+		Welch []struct {
+			A, B int
+			P    float64
+		}
+	}
+	if err := json.Unmarshal(content, &golden); err != nil {
+		t.Fatal(err)
+	}
+	near := cmpopts.EquateApprox(1e-9, 0)
+	var samples []Sample
+	for i, g := range golden.Samples {
+		s := NewSample(g.Scores)
+		low, high, ok := s.Interval()
+		if diff := cmp.Diff([]float64{g.Mean, g.SD, g.Low, g.High}, []float64{s.Mean, s.SD, low, high}, near); diff != "" || !ok || s.N != len(g.Scores) {
+			t.Errorf("sample %d:\n%s", i, diff)
+		}
+		samples = append(samples, s)
+	}
+	for _, g := range golden.Welch {
+		if p := welch(samples[g.A], samples[g.B]); !cmp.Equal(p, g.P, near) {
+			t.Errorf("samples %d and %d: p = %g, want %g", g.A, g.B, p, g.P)
+		}
+	}
+}
+
+func TestSamplesWithoutSpread(t *testing.T) {
+	one, same, other := NewSample([]float64{0.7}), NewSample([]float64{0.8, 0.8, 0.8}), NewSample([]float64{0.7, 0.7})
+	if _, _, ok := one.Interval(); ok || !math.IsNaN(one.SD) || one.Mean != 0.7 {
+		t.Errorf("%+v has an interval", one)
+	}
+	if p := welch(one, same); !math.IsNaN(p) {
+		t.Errorf("one score is tested: p = %g", p)
+	}
+	if p := welch(same, other); !math.IsNaN(p) {
+		t.Errorf("scores without spread are tested: p = %g", p)
+	}
+}
+
+func TestRankAdjustsForTheNumberOfPlans(t *testing.T) {
+	scores := [][]float64{
+		{0.80, 0.81, 0.79, 0.80, 0.80}, // p against the best alone 0.02…, but four are compared
+		{0.81, 0.83, 0.82, 0.84, 0.80}, // the best
+		{0.60, 0.61, 0.62, 0.60, 0.61},
+		{0.5},
+		{0.82, 0.81, 0.83, 0.80, 0.82},
+	}
+	var all []*Confirmation
+	for _, s := range scores {
+		all = append(all, &Confirmation{Test: NewSample(s)})
+	}
+	best := all[1].Test
+	raw := []float64{welch(best, all[0].Test), welch(best, all[2].Test), welch(best, all[4].Test)}
+	want := []float64{math.NaN(), raw[2], min(1, raw[0]*2), raw[1] * 3, math.NaN()}
+	ranked := Rank(all)
+	var got []float64
+	var noisy []bool
+	for _, r := range ranked {
+		got, noisy = append(got, r.PValue), append(noisy, r.LargerThanNoise())
+	}
+	if ranked[0].Confirmation != all[1] || ranked[0].Behind != 0 || ranked[4].Confirmation != all[3] {
+		t.Errorf("the order is %+v", ranked)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-12, 0)); diff != "" {
+		t.Errorf("p-values:\n%s", diff)
+	}
+	if raw[0] > Significance || !cmp.Equal(noisy, []bool{false, false, false, true, false}) {
+		t.Errorf("p alone %v, larger than noise %v", raw, noisy)
+	}
+	if len(Rank(nil)) != 0 {
+		t.Error("nothing is ranked")
+	}
+}
+
+func TestOlderDatabasesAreBroughtUpToDate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "studies.db")
+	script, err := os.ReadFile("schema/0001.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{string(script), "PRAGMA user_version = 1",
+		`INSERT INTO studies (id, name, created, path, config, identity, metric, geometry, reference, seed)
+			VALUES (1, 'old', 1700000000, '/old.yaml', 'study: old', '{}', 'accuracy', '{"layers": 1, "hidden": 4}', '{"chance": 0.5}', 7)`,
+		`INSERT INTO trials (study, number, state, origin, reason, candidate, plan_key, params, seed, created, finished, score)
+			VALUES (1, 0, 'complete', 'tpe', '', '{"plan": {"version": 1, "layers": [{}]}}', 'key', 0, 3, 1700000000, 1700000001, 0.75)`} {
+		if _, err := old.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ViewStore(path); err == nil || !strings.Contains(err.Error(), "brings it up to date") {
+		t.Errorf("viewing it before: %v", err)
+	}
+	for range 2 { // the second time there is nothing to do
+		store, err := OpenStore(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.Background()
+		record, err := store.Study(ctx, "old")
+		if err != nil {
+			t.Fatal(err)
+		}
+		trials, err := store.Trials(ctx, record)
+		if err != nil || len(trials) != 1 || trials[0].Result.Score != 0.75 {
+			t.Errorf("trials %+v, %v", trials, err)
+		}
+		training := Training{Seed: 40, Result: evaluator.Result{Test: map[string]float64{"accuracy": 0.7}}}
+		if err := store.confirm(ctx, record, trials[0].Candidate, training); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := store.Confirmations(ctx, record); err != nil || len(all) != 1 || len(all[0].Trainings) != 1 {
+			t.Errorf("confirmations %+v, %v", all, err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	viewer, err := ViewStore(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	viewer.Close()
+}

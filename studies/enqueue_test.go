@@ -1,0 +1,79 @@
+package studies
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"peftsearch/peft"
+)
+
+func preset(t testing.TB, study *Study, name string) peft.Plan {
+	t.Helper()
+	plan, err := peft.Preset(name, study.inputs.Geometry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
+	ctx := context.Background()
+	first, added, err := study.Enqueue(ctx, "mam", "a known good plan", preset(t, study, "mam"))
+	if err != nil || !added || first.Number != 0 || first.State != Waiting || first.Origin != "enqueued:mam" || first.Reason != "a known good plan" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if _, added, err := study.Enqueue(ctx, "head", "", preset(t, study, "head")); err != nil || !added {
+		t.Fatal(err)
+	}
+	again, added, err := study.Enqueue(ctx, "another name", "", preset(t, study, "mam"))
+	if err != nil || added || again.Number != 0 {
+		t.Errorf("the same plan again: added %v as trial %d, %v", added, again.Number, err)
+	}
+	trials := mustRun(t, study)
+	if len(trials) != 4 || trials[0].State != Complete || trials[0].Seed != trialSeed(11, 0) {
+		t.Errorf("%d trials, the first %+v", len(trials), trials[0])
+	}
+	keys := map[string]bool{}
+	for _, trial := range trials {
+		keys[trial.Candidate.Key()] = true
+		if strings.HasPrefix(trial.Origin, "baseline:") {
+			t.Errorf("trial %d repeats an enqueued plan as %s", trial.Number, trial.Origin)
+		}
+	}
+	if len(keys) != 4 {
+		t.Errorf("%d candidates in 4 trials", len(keys))
+	}
+	// Beyond the budget: what was enqueued runs, and no more.
+	if _, _, err := study.Enqueue(ctx, "prefix-30", "", preset(t, study, "prefix-30")); err != nil {
+		t.Fatal(err)
+	}
+	if trials = mustRun(t, study); len(trials) != 5 || trials[4].State != Complete {
+		t.Errorf("%d trials after enqueueing a fifth", len(trials))
+	}
+}
+
+func TestEnqueuedPlansInTheSpaceAreNotProposedAgain(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 30))
+	plan := peft.Plan{Layers: []peft.Layer{{Prefix: &peft.Prefix{Length: 1}}, {}}}
+	trial, _, err := study.Enqueue(context.Background(), "p", "", plan)
+	if err != nil || trial.Point == nil {
+		t.Fatalf("point %v, %v", trial.Point, err)
+	}
+	for _, other := range mustRun(t, study)[1:] {
+		if other.Candidate.Plan.Key() == plan.Key() {
+			t.Errorf("trial %d is the enqueued plan again", other.Number)
+		}
+	}
+}
+
+func TestPlansForAnotherBackboneAreRefused(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
+	if _, _, err := study.Enqueue(context.Background(), "p", "", peft.Plan{Layers: make([]peft.Layer, 3)}); err == nil || !strings.Contains(err.Error(), "3 layers") {
+		t.Errorf("%v", err)
+	}
+	if n := len(trialsOf(t, study)); n != 0 {
+		t.Errorf("%d trials are stored", n)
+	}
+}
