@@ -63,6 +63,10 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
 
+.PHONY: check-exports
+check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
+	benchmarks/.venv/bin/python scripts/check_exports.py
+
 benchmarks/.venv: benchmarks/requirements.txt | prerequisites
 	python3 -m venv $@
 	$@/bin/python -m pip install --quiet --requirement $<

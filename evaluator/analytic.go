@@ -42,8 +42,10 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 	for _, share := range job.Budget.Rungs {
 		select {
 		case <-ctx.Done():
-			return Result{}, ctx.Err()
 		case <-time.After(a.Delay):
+		}
+		if ctx.Err() != nil { // both may have been ready
+			return Result{}, ctx.Err()
 		}
 		step := max(1, int(math.Round(share*float64(steps))))
 		score := final - (final-0.5)*math.Exp(-4*share)

@@ -51,7 +51,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 			lost, err := peft.Export(format, source, flags.out, flags.lossy)
 			if err != nil {
 				if len(lost) > 0 && !flags.lossy {
-					return usage("--to adapters holds every plan; --lossy leaves out what is named", "%w", err)
+					return usage("docs/reference/exports.md says what each format holds; --lossy leaves out what is named", "%w", err)
 				}
 				return usage("docs/reference/exports.md says what each format holds", "%w", err)
 			}
