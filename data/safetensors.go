@@ -145,6 +145,14 @@ func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[strin
 	})
 }
 
+// WriteFile replaces a file whole: after a crash it has the old content or the new.
+func WriteFile(path string, content []byte) error {
+	return writeAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
 // writeAtomic writes a temporary file beside path, syncs it and renames it.
 func writeAtomic(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")

@@ -343,15 +343,14 @@ func decode(line []byte, into any) error {
 
 // WorkerEnv adds to a worker's environment what libtorch, OpenMP and glibc read when the program loads;
 // what the user has set stays. Idle OpenMP threads sleep, since active waiting makes a step ten times
-// slower as soon as another process wants the core; large blocks of memory are kept instead of returned
-// at every step.
+// slower as soon as another process wants the core.
 func WorkerEnv(env []string, threads int) []string {
 	for _, setting := range []string{
 		"OMP_NUM_THREADS=" + strconv.Itoa(max(threads, 1)),
 		"OMP_WAIT_POLICY=passive",
 		"ONEDNN_PRIMITIVE_CACHE_CAPACITY=8192",
 		"LRU_CACHE_CAPACITY=8192",
-		"GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=4294967296:glibc.malloc.arena_max=1",
+		"GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
 	} {
 		name, _, _ := strings.Cut(setting, "=")
 		if _, set := os.LookupEnv(name); !set {

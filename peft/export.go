@@ -159,13 +159,13 @@ func (e *export) write(dir, readme string) (err error) {
 		}
 		content, err := os.ReadFile(original)
 		if err == nil {
-			err = writeFile(path, content)
+			err = data.WriteFile(path, content)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(temporary, "README.md"), []byte(readme)); err != nil {
+	if err := data.WriteFile(filepath.Join(temporary, "README.md"), []byte(readme)); err != nil {
 		return err
 	}
 	if err := os.Chmod(temporary, 0o755); err != nil {

@@ -235,16 +235,7 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return writeFile(path, append(content, '\n'))
-}
-
-// writeFile replaces a file whole.
-func writeFile(path string, content []byte) error {
-	temporary := path + ".tmp"
-	if err := os.WriteFile(temporary, content, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return data.WriteFile(path, append(content, '\n'))
 }
 
 func readJSON(path string, into any) error {

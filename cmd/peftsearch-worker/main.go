@@ -22,8 +22,7 @@ import (
 )
 
 func main() {
-	// Almost all of the Go heap is cached hidden states: letting it grow by a half before it is collected
-	// costs nothing to speak of, and doubling it would.
+	// Almost all of the Go heap is cached hidden states: it is collected before it has doubled.
 	debug.SetGCPercent(50)
 	var err error
 	switch arguments := strings.Join(os.Args[1:], " "); arguments {

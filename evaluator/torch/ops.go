@@ -253,13 +253,6 @@ func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
 	}, table, indices)
 }
 
-// IndexSelect gathers the slices of dimension dim at the int32 or int64 indices [n].
-func (s *Scope) IndexSelect(t *Tensor, dim int, indices *Tensor) *Tensor {
-	return s.run("index select", func(out *libtch.Ctensor) {
-		libtch.AtgIndexSelect(out, t.c, int64(dim), indices.c)
-	}, t, indices)
-}
-
 // Cat joins tensors along a dimension; element types are promoted.
 func (s *Scope) Cat(dim int, tensors ...*Tensor) *Tensor {
 	return s.run("cat", func(out *libtch.Ctensor) {
@@ -272,25 +265,6 @@ func (s *Scope) Narrow(t *Tensor, dim, start, length int) *Tensor {
 	return s.run("narrow", func(out *libtch.Ctensor) {
 		libtch.AtgNarrow(out, t.c, int64(dim), int64(start), int64(length))
 	}, t)
-}
-
-// Unbind is a view of each entry of dimension dim.
-func (s *Scope) Unbind(t *Tensor, dim int) []*Tensor {
-	count := t.Size(dim)
-	views := make([]*Tensor, count)
-	if !s.ready("unbind", t) {
-		return views
-	}
-	array := libtch.AtgUnbind(t.c, int64(dim))
-	if array == nil {
-		s.fail("unbind", t)
-		return views
-	}
-	for i, c := range unsafe.Slice(array, count) {
-		views[i] = s.own(c)
-	}
-	C.free(unsafe.Pointer(array))
-	return views
 }
 
 // Permute is a view with the dimensions in another order.

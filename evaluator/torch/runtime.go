@@ -77,7 +77,7 @@ func (d Device) FastBFloat16() bool {
 
 var configureAllocator = sync.OnceFunc(func() {
 	// By default glibc maps and unmaps large blocks at every step, and each of them costs page faults.
-	// One heap that keeps what it has avoids that; ReleaseMemory gives it back.
+	// One heap that keeps what it has avoids that.
 	C.mallopt(C.M_ARENA_MAX, 1)
 	C.mallopt(C.M_MMAP_MAX, 0)
 	C.mallopt(C.M_TRIM_THRESHOLD, 1<<30)
@@ -96,9 +96,6 @@ func Version() string { return C.GoString(C.native_version()) }
 
 // Threads is the number of threads of libtorch's operators in the calling OS thread.
 func Threads() int { return int(C.native_get_num_threads()) }
-
-// ReleaseMemory returns free memory of the C heap to the operating system.
-func ReleaseMemory() { C.malloc_trim(0) }
 
 // PeakRSS is the highest resident memory of this process so far, in bytes.
 func PeakRSS() int64 {

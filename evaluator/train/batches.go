@@ -12,8 +12,8 @@ const (
 	// windowBatches is how many batches' examples are sorted by length together: enough to leave almost
 	// no padding, few enough that batches differ from epoch to epoch.
 	windowBatches = 50
-	// evalTokens bounds an evaluation batch, padding included: as fast as larger ones, and 15 MB of
-	// activations for each width of 384.
+	// evalTokens bounds an evaluation batch, padding included: large enough for matrix products, small
+	// enough that activations stay below those of training.
 	evalTokens = 4096
 )
 
