@@ -26,9 +26,6 @@ var (
 // minFinished is how many trials must have an outcome before their failures can end a run.
 const minFinished = 5
 
-// maxAttempts is how often a trial is started before a worker that ends counts as its failure.
-const maxAttempts = 2
-
 // prunerRisk is the accepted chance of stopping a trial that would have entered the front.
 const prunerRisk = 0.05
 
@@ -146,6 +143,7 @@ type runner struct {
 
 	mu        sync.Mutex  // guards calls of options.Events
 	exhausted atomic.Bool // a worker found no further plan
+	crashed   sync.Map    // numbers of the trials whose worker ended
 }
 
 func (r *runner) draining() bool {
@@ -262,7 +260,7 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 		}
 		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
 		return nil
-	case errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed && trial.Attempts < maxAttempts:
+	case errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed && r.firstCrash(trial.Number):
 		trial.Failure = failure
 		if err := r.store.release(stored, r.record, trial.Number, lease); err != nil {
 			return ignoreFenced(err)
@@ -299,6 +297,13 @@ func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, flo
 	}
 	verdict, forecast := r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
 	return verdict, forecast.Score
+}
+
+// firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted
+// before does not count.
+func (r *runner) firstCrash(number int64) bool {
+	_, again := r.crashed.LoadOrStore(number, true)
+	return !again
 }
 
 // giveBack makes a trial wait again.

@@ -138,7 +138,15 @@ type studyDocument struct {
 	Reference     search.Reference `json:"reference"`
 	Identity      studies.Identity `json:"identity"`
 	Hypervolume   float64          `json:"hypervolume"`
+	Fronts        []frontAfter     `json:"fronts"` // as they were stored, in the order of the complete trials
 	Trials        []trialEntry     `json:"trials"`
+}
+
+// frontAfter is a study's front after one of its complete trials.
+type frontAfter struct {
+	Trial       int64   `json:"trial"`
+	Hypervolume float64 `json:"hypervolume"`
+	Members     []int64 `json:"members"` // trial numbers, by parameters
 }
 
 // trialDocument is what show STUDY --trial N --json prints.

@@ -58,6 +58,9 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 
 	stderr := cmd.ErrOrStderr()
 	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
+	if study.Continued() {
+		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
+	}
 	progress.show("")
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")

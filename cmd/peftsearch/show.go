@@ -46,7 +46,11 @@ func newShow(g *globals) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(w, newStudyDocument(record, trials))
+				fronts, err := store.Hypervolumes(cmd.Context(), record)
+				if err != nil {
+					return err
+				}
+				return writeJSON(w, newStudyDocument(record, trials, fronts))
 			}
 			printStudy(w, record, trials)
 			return nil
@@ -57,10 +61,13 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-func newStudyDocument(record *studies.Record, trials []studies.Trial) studyDocument {
+func newStudyDocument(record *studies.Record, trials []studies.Trial, fronts []studies.HypervolumePoint) studyDocument {
 	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
-		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Trials: []trialEntry{}}
+		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Fronts: []frontAfter{}, Trials: []trialEntry{}}
+	for _, f := range fronts {
+		document.Fronts = append(document.Fronts, frontAfter(f))
+	}
 	for _, t := range trials {
 		document.Trials = append(document.Trials, newTrialEntry(record, t))
 	}
