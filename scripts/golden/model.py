@@ -202,6 +202,9 @@ CASES = [  # name, checkpoint, library, head, outputs, layers
      [{"lora": lora(1, 2, "query")}, {"serial": BOTTLENECK(2), "parallel": BOTTLENECK(1), "prefix": PREFIX(2)}]),
     ("full", "bert", "backbone", "linear", 2, [{}, {}, {}]),
     ("prefix-mlp", "bert", "mlp", "linear", 1, [{"prefix": PREFIX(4)}, {}, {"prefix": PREFIX(4)}]),
+    ("minilm", "models/all-MiniLM-L6-v2", "adapters", "linear", 2,
+     [{"serial": BOTTLENECK(2)}, {"parallel": BOTTLENECK(1)}, {"prefix": PREFIX(2)}, {"lora": lora(1, 2, "query", "value")},
+      {"serial": BOTTLENECK(1), "parallel": BOTTLENECK(2), "prefix": PREFIX(1), "lora": lora(2, 2, "key")}, {}]),
 ]
 
 
@@ -287,7 +290,7 @@ def case(name, where, library, head, outputs, layers, seed):
         losses.append(value.item())
         optimizer.step()
         schedule.step()
-    if name in ("hybrid", "full"):
+    if name in ("hybrid", "full", "minilm"):
         file.update({"after." + k: v for k, v in pieces(lambda p: p).items()})
     if library == "mlp":  # the flat form of the values before training
         with torch.no_grad():
