@@ -168,6 +168,34 @@ func TestPaddingChangesNothing(t *testing.T) {
 	}
 }
 
+// Batches of alike lengths have less padding than batches of any lengths: the same examples in the same
+// order give the same loss and gradient with both.
+func TestPaddingChangesNoGradient(t *testing.T) {
+	for _, checkpoint := range []string{"bert", "roberta"} {
+		b := loadBackbone(t, checkpoint, onCPU)
+		c := b.network.config
+		m := newModel(t, b, Spec{Plan: hybrid(b.Geometry().Layers, 0), Outputs: 2})
+		tight := randomBatch(b, 4, 6, 6, 3, 5)
+		wide := Batch{Lengths: tight.Lengths, Len: 13}
+		for row := range tight.Lengths {
+			padding := make([]int32, wide.Len-tight.Len)
+			wide.TypeIDs = append(append(wide.TypeIDs, tight.TypeIDs[row*tight.Len:][:tight.Len]...), padding...)
+			for i := range padding {
+				padding[i] = int32(c.PadID)
+			}
+			wide.IDs = append(append(wide.IDs, tight.IDs[row*tight.Len:][:tight.Len]...), padding...)
+		}
+		labels := []float64{0, 1, 1}
+		s := newScope(t, b)
+		few, many := m.Loss(s, tight, labels, 0), m.Loss(s, wide, labels, 0)
+		compare(t, checkpoint+", loss", s.Float32s(many), s.Float32s(few), 1e-6)
+		compare(t, checkpoint+", gradient", s.Float32s(m.parameters.gradient(s, many)), s.Float32s(m.parameters.gradient(s, few)), 1e-5)
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestParamsCountsTheTensors(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	g := b.Geometry()
