@@ -28,6 +28,7 @@ type Settings struct {
 	Precision   string `json:"precision"`    // auto, float32 or bfloat16: of frozen weights and activations
 	Threads     int    `json:"threads"`      // of libtorch, at least 1
 	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers
+	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for those that do not fit in memory, of all workers together
 }
 
 // Head names what is put on the backbone for the task.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -22,8 +21,6 @@ import (
 )
 
 func main() {
-	// Almost all of the Go heap is cached hidden states: it is collected before it has doubled.
-	debug.SetGCPercent(50)
 	var err error
 	switch arguments := strings.Join(os.Args[1:], " "); arguments {
 	case "":

@@ -1,62 +1,89 @@
 package train
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
 	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 )
 
 // hiddenCache keeps what the frozen layers below a plan's lowest module compute: it is the same in every
-// epoch of every trial. It belongs to one session, so model and data never change under it.
+// epoch of every trial. As much as its limit allows is in memory; the rest is in memory-mapped files,
+// which later processes and other workers read too. It belongs to one session, so model and data never
+// change under it.
 //
-// Whether a job uses it depends on the job and the memory limit alone, and its contents do not depend
-// on the order of jobs, so that it never changes a score.
+// Whether a job uses it depends on the job and the limits alone, and its contents depend neither on the
+// order of jobs nor on where they are kept, so that it never changes a score. A disk that cannot be
+// written is the exception: the job then computes what it would have read, the same but for rounding.
 type hiddenCache struct {
 	backbone *model.Backbone
-	limit    int64           // bytes
+	memory   int64           // limit in bytes of what is kept without a file
+	files    *stateFiles     // nil without files
 	entries  []*hiddenStates // least recently used first
 }
 
 // hiddenStates holds the hidden states of a split before one block: for each token, or for the first
-// token of each row after the last block.
+// token of each row after the last block. The rows are in the order of evalBatches.
 type hiddenStates struct {
 	split     *split
 	layer     int
 	width     int
 	firstOnly bool
 	bfloat16  bool
-	offsets   []int // of each row, in tokens
-	values    []float32
+	offsets   []int64 // of each row, in bytes
+	size      int64   // in bytes
+	file      bool    // values are in a file
+	values    []byte  // float32 or bfloat16, without padding; outside the Go heap
+	mapped    []byte  // what close unmaps
 }
 
-func newHiddenCache(b *model.Backbone, limit int64) *hiddenCache {
-	return &hiddenCache{backbone: b, limit: limit}
+// layout is the hidden states of a split before a block, without their values.
+func (c *hiddenCache) layout(sp *split, layer int) *hiddenStates {
+	geometry := c.backbone.Geometry()
+	h := &hiddenStates{split: sp, layer: layer, width: geometry.Hidden, firstOnly: layer == geometry.Layers,
+		bfloat16: c.backbone.Precision() == model.PrecisionBFloat16, offsets: make([]int64, len(sp.lengths))}
+	for _, examples := range evalBatches(sp.lengths) {
+		for _, example := range examples {
+			h.offsets[example] = h.size
+			h.size += h.rowSize(example)
+		}
+	}
+	return h
 }
 
-// size is the memory in bytes of a split's hidden states before a block.
-func (c *hiddenCache) size(sp *split, layer int) int64 {
-	tokens := 0
-	for _, length := range sp.lengths {
-		tokens += length
+// rowSize is the size in bytes of one row.
+func (h *hiddenStates) rowSize(example int) int64 {
+	tokens, element := h.split.lengths[example], 4
+	if h.firstOnly {
+		tokens = 1
 	}
-	if layer == c.backbone.Geometry().Layers {
-		tokens = len(sp.lengths)
+	if h.bfloat16 {
+		element = 2
 	}
-	return int64(tokens) * int64(c.backbone.Geometry().Hidden) * 4
+	return int64(tokens * h.width * element)
 }
 
 // fits reports whether the splits of a job can be cached together.
 func (c *hiddenCache) fits(layer int, splits ...*split) bool {
 	var total int64
 	for _, sp := range splits {
-		total += c.size(sp, layer)
+		total += c.layout(sp, layer).size
 	}
-	return total <= c.limit
+	return total <= c.memory || c.files != nil && total <= c.files.limit
 }
 
 // get returns the hidden states of a split before a block, computing them if necessary; nil if stop
-// ended it. makeBatch pads rows of the split.
+// ended it or the disk failed. It keeps what it returned for the other splits of a job for which fits
+// is true. makeBatch pads rows of the split.
 func (c *hiddenCache) get(sp *split, layer int, makeBatch func([]int) model.Batch, stop func() bool) (*hiddenStates, error) {
 	for i, entry := range c.entries {
 		if entry.split == sp && entry.layer == layer {
@@ -64,69 +91,116 @@ func (c *hiddenCache) get(sp *split, layer int, makeBatch func([]int) model.Batc
 			return entry, nil
 		}
 	}
-	c.evict(c.limit - c.size(sp, layer))
-	entry, err := c.compute(sp, layer, makeBatch, stop)
-	if entry != nil {
-		c.entries = append(c.entries, entry)
-	}
-	return entry, err
-}
-
-// evict drops entries until at most limit bytes are used.
-func (c *hiddenCache) evict(limit int64) {
-	var used int64
-	for _, entry := range c.entries {
-		used += int64(len(entry.values)) * 4
-	}
-	for len(c.entries) > 0 && used > limit {
-		used -= int64(len(c.entries[0].values)) * 4
-		c.entries = slices.Delete(c.entries, 0, 1)
-	}
-}
-
-func (c *hiddenCache) compute(sp *split, layer int, makeBatch func([]int) model.Batch, stop func() bool) (*hiddenStates, error) {
-	geometry := c.backbone.Geometry()
-	h := &hiddenStates{split: sp, layer: layer, width: geometry.Hidden, firstOnly: layer == geometry.Layers,
-		bfloat16: c.backbone.Precision() == model.PrecisionBFloat16, offsets: make([]int, len(sp.lengths))}
-	tokens := 0
-	for i, length := range sp.lengths {
-		h.offsets[i] = tokens
-		if h.firstOnly {
-			length = 1
+	h := c.layout(sp, layer)
+	fill := func(out io.Writer) error { return c.compute(h, out, makeBatch, stop) }
+	var err error
+	switch {
+	case c.files != nil && c.files.open(h) == nil:
+	case c.inMemory()+h.size > c.memory && c.files != nil && h.size <= c.files.limit:
+		err = c.files.create(h, fill)
+		var disk *fs.PathError
+		if errors.As(err, &disk) {
+			slog.Warn("hidden states are not kept on disk any more", "error", err)
+			c.files, err = nil, errStopped
 		}
-		tokens += length
+	default:
+		c.evict(c.memory - h.size)
+		err = h.allocate(fill)
 	}
-	h.values = make([]float32, tokens*h.width)
-	for _, examples := range evalBatches(sp.lengths) {
+	if errors.Is(err, errStopped) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.entries = append(c.entries, h)
+	return h, nil
+}
+
+// inMemory is how many bytes are kept without a file.
+func (c *hiddenCache) inMemory() (used int64) {
+	for _, entry := range c.entries {
+		if !entry.file {
+			used += entry.size
+		}
+	}
+	return used
+}
+
+// evict drops entries without a file until they use at most limit bytes.
+func (c *hiddenCache) evict(limit int64) {
+	for used := c.inMemory(); used > limit; {
+		i := slices.IndexFunc(c.entries, func(h *hiddenStates) bool { return !h.file })
+		if i < 0 {
+			return
+		}
+		used -= c.entries[i].size
+		c.entries[i].close()
+		c.entries = slices.Delete(c.entries, i, i+1)
+	}
+}
+
+// close frees all memory; the files stay.
+func (c *hiddenCache) close() {
+	for _, entry := range c.entries {
+		entry.close()
+	}
+	c.entries = nil
+}
+
+// errStopped ends the computation of hidden states that nobody waits for.
+var errStopped = errors.New("stopped")
+
+// compute writes the values of h, row by row.
+func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, makeBatch func([]int) model.Batch, stop func() bool) error {
+	for _, examples := range evalBatches(h.split.lengths) {
 		if stop() {
-			return nil, nil
+			return errStopped
 		}
 		batch := makeBatch(examples)
 		scope := c.backbone.Scope()
-		values := scope.Float32s(c.backbone.Hidden(scope, batch, layer))
+		values := scope.Float32s(c.backbone.Hidden(scope, batch, h.layer))
 		err := scope.Err()
 		scope.Free()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		stride := batch.Len
 		if h.firstOnly {
 			stride = 1
 		}
 		for i, example := range examples {
-			copy(h.row(example), values[i*stride*h.width:])
+			row := h.encode(values[i*stride*h.width:], int(h.rowSize(example)))
+			if _, err := out.Write(row); err != nil {
+				return err
+			}
 		}
 	}
-	return h, nil
+	return nil
 }
 
-// row is the values of one row, without padding.
-func (h *hiddenStates) row(example int) []float32 {
-	end := len(h.values)
-	if example+1 < len(h.offsets) {
-		end = h.offsets[example+1] * h.width
+// encode is the first size bytes of values as they are kept.
+func (h *hiddenStates) encode(values []float32, size int) []byte {
+	if !h.bfloat16 {
+		return unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), len(values)*4)[:size]
 	}
-	return h.values[h.offsets[example]*h.width : end]
+	row := make([]uint16, size/2)
+	for i := range row { // exact: the model computed them in bfloat16
+		row[i] = uint16(math.Float32bits(values[i]) >> 16)
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&row[0])), size)
+}
+
+// decode copies a row's values.
+func (h *hiddenStates) decode(into []float32, example int) {
+	row := h.values[h.offsets[example]:][:h.rowSize(example)]
+	if !h.bfloat16 {
+		copy(into, unsafe.Slice((*float32)(unsafe.Pointer(&row[0])), len(row)/4))
+		return
+	}
+	for i, value := range unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), len(row)/2) {
+		into[i] = math.Float32frombits(uint32(value) << 16)
+	}
 }
 
 // batch pads rows to one length: [n·length, D], or [n, D] for first tokens.
@@ -136,11 +210,43 @@ func (h *hiddenStates) batch(s *torch.Scope, examples []int, length int) *torch.
 	}
 	values := make([]float32, len(examples)*length*h.width)
 	for i, example := range examples {
-		copy(values[i*length*h.width:], h.row(example))
+		h.decode(values[i*length*h.width:], example)
 	}
 	t := torch.From(s, values, len(examples)*length, h.width)
 	if h.bfloat16 {
 		t = s.To(t, torch.BFloat16)
 	}
 	return t
+}
+
+// allocate fills h in memory that Go's collector neither scans nor counts.
+func (h *hiddenStates) allocate(fill func(io.Writer) error) error {
+	mapped, err := unix.Mmap(-1, 0, int(h.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return fmt.Errorf("%w: %d bytes for hidden states: %w", torch.ErrOutOfMemory, h.size, err)
+	}
+	h.mapped, h.values = mapped, mapped
+	if err := fill(&memoryWriter{rest: mapped}); err != nil {
+		h.close()
+		return err
+	}
+	return nil
+}
+
+func (h *hiddenStates) close() {
+	if h.mapped != nil {
+		unix.Munmap(h.mapped) // of our own mapping: it cannot fail
+		h.mapped, h.values = nil, nil
+	}
+}
+
+// memoryWriter fills a block of memory from its start.
+type memoryWriter struct{ rest []byte }
+
+func (w *memoryWriter) Write(p []byte) (int, error) {
+	if len(p) > len(w.rest) {
+		return 0, io.ErrShortBuffer
+	}
+	w.rest = w.rest[copy(w.rest, p):]
+	return len(p), nil
 }

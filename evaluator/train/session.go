@@ -3,7 +3,10 @@ package train
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 
 	"peftsearch/data"
 	"peftsearch/evaluator"
@@ -55,12 +58,12 @@ func (s *Session) load() (err error) {
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
 		return err
 	}
-	s.cache = newHiddenCache(s.backbone, s.hello.Settings.CacheMemory)
 	s.ready = evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion,
 		Geometry: s.backbone.Geometry(), Precision: s.backbone.Precision()}
 	if s.ready.Fingerprint.Model, err = s.checkpoint.Fingerprint(); err != nil {
 		return err
 	}
+	s.cache = &hiddenCache{backbone: s.backbone, memory: s.hello.Settings.CacheMemory, files: s.stateFiles()}
 	if s.hello.Task.Train == "" {
 		return nil
 	}
@@ -78,6 +81,24 @@ func (s *Session) load() (err error) {
 		s.standardise()
 	}
 	return nil
+}
+
+// stateFiles is where hidden states are kept on disk; nil if they are not.
+func (s *Session) stateFiles() *stateFiles {
+	if s.hello.Settings.CacheDisk == 0 {
+		return nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		slog.Warn("hidden states are not kept on disk", "error", err)
+		return nil
+	}
+	return &stateFiles{
+		dir:   filepath.Join(dir, "peftsearch", "hidden-states"),
+		limit: s.hello.Settings.CacheDisk,
+		computed: fmt.Sprintf("model %s, %s on %s, %d threads, libtorch %s", s.ready.Fingerprint.Model, s.ready.Precision,
+			s.hello.Settings.Device, s.hello.Settings.Threads, torch.Version()),
+	}
 }
 
 func (s *Session) tokenise(examples []data.Example) *split {
@@ -138,6 +159,9 @@ func (s *Session) Ready() evaluator.Ready { return s.ready }
 
 // Close frees everything.
 func (s *Session) Close() {
+	if s.cache != nil {
+		s.cache.close()
+	}
 	if s.backbone != nil {
 		s.backbone.Close()
 	}

@@ -151,7 +151,7 @@ func (r *run) prepare() error {
 		return r.cache.get(sp, layer, func(examples []int) model.Batch { return r.batch(nil, sp, examples, nil) }, r.halted)
 	}
 	var err error
-	if r.trainHidden, err = get(r.rows); err != nil {
+	if r.trainHidden, err = get(r.rows); err != nil || r.trainHidden == nil {
 		return err
 	}
 	r.devHidden, err = get(r.dev)

@@ -73,8 +73,8 @@ func TestTrainingLearns(t *testing.T) {
 }
 
 func TestCachedAndUncachedTrainingAgree(t *testing.T) {
-	cached, uncached := openTiny(t, 1<<30), openTiny(t, 0)
-	job := upperLayer()
+	cached, uncached := openSmall(t, 1<<30), openSmall(t, 0)
+	job := smallJob()
 	with, err := cached.Train(job, free())
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestCachedAndUncachedTrainingAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if math.Abs(with.Score-without.Score) > 1e-3 {
+	if math.Abs(with.Score-without.Score) > 1e-4 {
 		t.Errorf("%g with cache, %g without", with.Score, without.Score)
 	}
 	again, err := cached.Train(job, free())
@@ -96,26 +96,6 @@ func TestCachedAndUncachedTrainingAgree(t *testing.T) {
 	job.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, 2)} // head only: above the last block
 	if _, err := cached.Train(job, free()); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestTheCacheStaysWithinItsMemory(t *testing.T) {
-	s := openTiny(t, 1<<30)
-	s.cache.limit = s.cache.size(s.subset(64), 1) + s.cache.size(s.dev, 1)
-	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
-		job := upperLayer()
-		job.Candidate.Plan.Layers = plan
-		job.Budget.TrainRows = 64
-		if _, err := s.Train(job, free()); err != nil {
-			t.Fatal(err)
-		}
-		var used int64
-		for _, entry := range s.cache.entries {
-			used += int64(len(entry.values)) * 4
-		}
-		if used > s.cache.limit {
-			t.Errorf("%d bytes of at most %d", used, s.cache.limit)
-		}
 	}
 }
 
