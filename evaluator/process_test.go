@@ -76,6 +76,18 @@ func testWorker(mode string) {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
+		if mode == "endless" {
+			for step, going := 1, true; going; step++ {
+				out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: request.Trial, Progress: evaluator.Progress{Step: step, Steps: 1e9}})
+				select {
+				case <-in:
+					going = false
+				case <-time.After(time.Millisecond):
+				}
+			}
+			out.Encode(evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: request.Trial, Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}})
+			continue
+		}
 		analytic := &evaluator.Analytic{Geometry: geometry}
 		result, err := analytic.Evaluate(context.Background(), request.Job, func(p evaluator.Progress) evaluator.Verdict {
 			out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: request.Trial, Progress: p})
@@ -157,5 +169,46 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 	}
 	if _, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{"/no/such/worker"}}); err == nil {
 		t.Error("a worker that does not exist starts")
+	}
+}
+
+func TestThroughputOfSeveralWorkers(t *testing.T) {
+	measure := func(mode string, while time.Duration) (evaluator.Throughput, error) {
+		t.Setenv("PEFTSEARCH_TEST_WORKER", mode)
+		return evaluator.MeasureThroughput(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]}}, job, 2, 3, while)
+	}
+	got, err := measure("endless", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Workers != 2 || got.Threads != 3 || got.StepsPerS <= 0 || got.PeakB <= 0 {
+		t.Errorf("measured %+v", got)
+	}
+	for _, mode := range []string{"good", "refuse"} { // the job ends early; there is no worker
+		if got, err := measure(mode, time.Hour); err == nil {
+			t.Errorf("a worker that is %s is measured as %+v", mode, got)
+		}
+	}
+}
+
+func TestFastestNumberOfWorkers(t *testing.T) {
+	alone := evaluator.Throughput{Workers: 1, Threads: 4, StepsPerS: 10, PeakB: 600}
+	for name, test := range map[string]struct {
+		two, four float64
+		want      int
+	}{
+		"more are slower":        {9, 8, 1},
+		"more are hardly faster": {10.4, 10.3, 1},
+		"two are faster":         {11, 11.4, 2},
+		"four are the fastest":   {11, 13, 4},
+		"only four are worth it": {10.4, 10.6, 4},
+	} {
+		measured := []evaluator.Throughput{alone, {Workers: 2, StepsPerS: test.two}, {Workers: 4, StepsPerS: test.four}}
+		if got := evaluator.Fastest(measured); got.Workers != test.want {
+			t.Errorf("%s: %d workers", name, got.Workers)
+		}
+	}
+	if !alone.Fits(1000, 400) || alone.Fits(999, 400) {
+		t.Error("a worker of 600 bytes that may grow by 400 needs 1000")
 	}
 }

@@ -102,13 +102,35 @@ type SearchConfig struct {
 
 // EvaluatorConfig is the section evaluator.
 type EvaluatorConfig struct {
-	Workers     int      `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own"`
+	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here"`
 	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
 	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
-	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute; 0 turns the cache off"`
+	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute, so that it is computed once"`
+	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what does not fit in cache_memory, in the user's cache directory, for all studies together; 0 writes none"`
 	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments; empty is peftsearch-worker"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands"`
+}
+
+// Workers is the value of evaluator.workers.
+type Workers int
+
+// AutoWorkers stands for a number that is measured before it is used.
+const AutoWorkers Workers = 0
+
+// UnmarshalYAML reads a number or the word auto.
+func (w *Workers) UnmarshalYAML(unmarshal func(any) error) error {
+	var word string
+	if err := unmarshal(&word); err == nil && word == "auto" {
+		*w = AutoWorkers
+		return nil
+	}
+	var n int
+	if err := unmarshal(&n); err != nil || n < 1 {
+		return errors.New("must be auto or a number of at least 1")
+	}
+	*w = Workers(n)
+	return nil
 }
 
 // The values of search.pruner.
@@ -207,10 +229,15 @@ func (c *Config) validate() []error {
 	oneOf("search.pruner", c.Search.Pruner, prunerNone, prunerFront)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator
-	within("evaluator.workers", float64(e.Workers), 1, 1024)
+	if e.Workers != AutoWorkers {
+		within("evaluator.workers", float64(e.Workers), 1, 1024)
+	} else if e.Device != "cpu" {
+		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s", e.Device)
+	}
 	within("evaluator.threads", float64(e.Threads), 0, 1024)
 	oneOf("evaluator.precision", e.Precision, "auto", "float32", "bfloat16")
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
+	within("evaluator.cache_disk", e.CacheDisk, 0, 1<<20)
 	if e.Analytic && len(e.Command) > 0 {
 		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}
@@ -345,8 +372,9 @@ func (c *Config) Hello(cores int) evaluator.Hello {
 	e := c.Evaluator
 	threads := e.Threads
 	if threads == 0 {
-		threads = max(1, cores/e.Workers)
+		threads = max(1, cores/max(1, int(e.Workers)))
 	}
+	gib := func(n float64) int64 { return int64(n * (1 << 30)) }
 	return evaluator.Hello{Model: c.resolve(c.Model.Path), Head: c.Model.Head, Task: c.task(), Settings: evaluator.Settings{
-		Device: e.Device, Precision: e.Precision, Threads: threads, CacheMemory: int64(e.CacheMemory * (1 << 30))}}
+		Device: e.Device, Precision: e.Precision, Threads: threads, CacheMemory: gib(e.CacheMemory), CacheDisk: gib(e.CacheDisk)}}
 }

@@ -40,6 +40,22 @@ func TestDefaultsAreThoseOfTheTags(t *testing.T) {
 	}
 }
 
+func TestWorkersAreANumberOrAuto(t *testing.T) {
+	if c := parse(t, minimal+"evaluator: {workers: auto}\n"); c.Evaluator.Workers != AutoWorkers || c.Hello(4).Settings.Threads != 4 {
+		t.Errorf("%+v", c.Evaluator)
+	}
+	if c := parse(t, minimal+"evaluator: {workers: 3}\n"); c.Evaluator.Workers != 3 || c.Hello(8).Settings.Threads != 2 {
+		t.Errorf("%+v", c.Evaluator)
+	}
+	for value, want := range map[string]string{"0": "auto or a number", "-1": "auto or a number", "many": "auto or a number",
+		"2000": "between 1 and 1024", "auto, device: cuda": "give a number"} {
+		_, err := ParseConfig("study.yaml", []byte(minimal+"evaluator: {workers: "+value+"}\n"))
+		if err == nil || !strings.Contains(err.Error(), "study.yaml:7:13: evaluator.workers") || !strings.Contains(err.Error(), want) {
+			t.Errorf("workers: %s: %v", value, err)
+		}
+	}
+}
+
 func TestTemplateSaysWhatTheDefaultsAre(t *testing.T) {
 	template := string(Template())
 	fromTemplate := parse(t, template)

@@ -126,7 +126,7 @@ func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (eva
 	c.queue = missing(stored, candidates, seeds)
 	c.done = c.total - len(c.queue)
 	group, ctx2 := errgroup.WithContext(ctx)
-	for range min(s.config.Evaluator.Workers, len(c.queue)) {
+	for range min(int(s.config.Evaluator.Workers), len(c.queue)) {
 		group.Go(func() error { return c.work(ctx2) })
 	}
 	err = group.Wait()

@@ -131,7 +131,7 @@ func (s *Study) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return statusOf(trials, FrontOf(trials, s.record.Reference), s.config.Budget.Trials, s.config.Evaluator.Workers), nil
+	return statusOf(trials, FrontOf(trials, s.record.Reference), s.config.Budget.Trials, int(s.config.Evaluator.Workers)), nil
 }
 
 // runner is one call of Run.
@@ -387,6 +387,14 @@ func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.options.Events(Event{Kind: EventProgress, Trial: trial, Progress: p})
+}
+
+// TimingJob is a job without an end for measuring how fast this study's trials are: a usual plan with
+// modules in every layer, on few rows, so that every measurement has the same ones.
+func (s *Study) TimingJob() (evaluator.Job, error) {
+	plan, err := peft.Preset("lora-r8", s.inputs.Geometry)
+	return evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: s.inputs.Training},
+		Budget: evaluator.Budget{Epochs: 1e6, TrainRows: 8 * s.inputs.Training.BatchSize, Rungs: []float64{1}}}, err
 }
 
 // Analytic makes the evaluator of a study file with evaluator.analytic.

@@ -89,6 +89,9 @@ func keys(t reflect.Type, prefix string) []key {
 }
 
 func typeName(t reflect.Type) string {
+	if t == reflect.TypeFor[Workers]() {
+		return "integer or auto"
+	}
 	switch t.Kind() {
 	case reflect.Slice:
 		return "list of " + typeName(t.Elem())

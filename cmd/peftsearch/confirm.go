@@ -160,6 +160,15 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
+	stored, err := store.Confirmations(cmd.Context(), study.Record())
+	if err != nil {
+		return err
+	}
+	if trained(stored, candidates, flags.seeds) < len(candidates)*flags.seeds {
+		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
+			return err
+		}
+	}
 	progress := &confirmProgress{display: g.newDisplay(stderr), names: names}
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")

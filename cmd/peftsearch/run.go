@@ -51,12 +51,16 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
+	stderr := cmd.ErrOrStderr()
 	status, err := study.Status(cmd.Context())
 	if err != nil {
 		return err
 	}
-
-	stderr := cmd.ErrOrStderr()
+	if status.Finished() < status.Trials {
+		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
+			return err
+		}
+	}
 	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)

@@ -179,7 +179,7 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 
 // evaluate runs one job in a worker of its own.
 func (g *globals) evaluate(ctx context.Context, config *studies.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
-	hello := config.Hello(cores() * config.Evaluator.Workers) // one worker gets all cores
+	hello := config.Hello(cores() * max(1, int(config.Evaluator.Workers))) // one worker gets all cores
 	worker, err := g.startWorker(ctx, config.Evaluator.Command, hello, progress.writer(os.Stderr))
 	if err != nil {
 		return evaluator.Result{}, err

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"peftsearch/evaluator"
 	"peftsearch/studies"
@@ -67,6 +70,68 @@ func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.C
 		}
 		return worker, nil
 	}
+}
+
+// measureFor is how long a number of workers is measured.
+const measureFor = 5 * time.Second
+
+// chooseWorkers replaces evaluator.workers: auto by what trains fastest on this machine and fits in its
+// memory, with a share of the cores for each worker. It says what it measured on stderr.
+func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stderr io.Writer) error {
+	config := study.Config()
+	e := &config.Evaluator
+	if e.Workers != studies.AutoWorkers {
+		return nil
+	}
+	if e.Analytic {
+		e.Workers = 1
+		return nil
+	}
+	if g.quiet {
+		stderr = io.Discard
+	}
+	command, err := workerCommand(e.Command)
+	if err != nil {
+		return err
+	}
+	job, err := study.TimingJob()
+	if err != nil {
+		return err
+	}
+	available, err := availableMemory()
+	if err != nil {
+		return fmt.Errorf("evaluator.workers auto: %w", err)
+	}
+	fmt.Fprintln(stderr, "evaluator.workers auto: measuring, which takes about 10 seconds for each number of workers")
+	options := evaluator.ProcessOptions{Command: command, Hello: config.Hello(cores())}
+	if g.verbose {
+		options.Log = stderr
+	}
+	slots := max(1, cores()/max(1, e.Threads))
+	var measured []evaluator.Throughput
+	for workers := 1; workers <= slots; workers++ {
+		if slots%workers != 0 {
+			continue
+		}
+		threads := cmp.Or(e.Threads, cores()/workers)
+		if workers > 1 {
+			next := evaluator.Throughput{Workers: workers, PeakB: measured[0].PeakB}
+			if !next.Fits(available, options.Hello.Settings.CacheMemory) {
+				fmt.Fprintf(stderr, "  %d workers do not fit in %.1f GiB of free memory\n", workers, float64(available)/(1<<30))
+				break
+			}
+		}
+		t, err := evaluator.MeasureThroughput(ctx, options, job, workers, threads, measureFor)
+		if err != nil {
+			return environment("give evaluator.workers a number; peftsearch doctor STUDY.yaml", err)
+		}
+		fmt.Fprintf(stderr, "  %d × %d threads: %.3g steps/s, %d MB each\n", t.Workers, t.Threads, t.StepsPerS, t.PeakB/1e6)
+		measured = append(measured, t)
+	}
+	best := evaluator.Fastest(measured)
+	e.Workers, e.Threads = studies.Workers(best.Workers), best.Threads
+	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not measured again\n", best.Workers, best.Threads)
+	return nil
 }
 
 func cores() int { return runtime.GOMAXPROCS(0) }
