@@ -18,7 +18,8 @@ const (
 )
 
 // Backbone is a pretrained encoder with frozen weights. It and everything made from it belong to the
-// goroutine that loaded it.
+// goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
+// that may run on several goroutines at once.
 type Backbone struct {
 	checkpoint *data.Checkpoint
 	geometry   peft.Geometry

@@ -38,7 +38,7 @@ func BenchmarkStep(b *testing.B) {
 			step := 0
 			for b.Loop() {
 				s := m.Scope()
-				m.Update(s, m.Loss(s, batch, labels, step), 1e-3)
+				m.Update(s, m.Gradient(s, m.Loss(s, batch, labels, step)), 1e-3)
 				if err := s.Err(); err != nil {
 					b.Fatal(err)
 				}

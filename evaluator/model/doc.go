@@ -9,7 +9,7 @@
 //	for step, batch := range batches {
 //		s := m.Scope()
 //		rate := …
-//		m.Update(s, m.Loss(s, batch, labels, step), rate)
+//		m.Update(s, m.Gradient(s, m.Loss(s, batch, labels, step)), rate)
 //		err := s.Err()
 //		s.Free()
 //	}

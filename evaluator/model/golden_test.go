@@ -199,7 +199,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 
-			gradient := s.Float32s(m.parameters.gradient(s, m.Loss(s, batch, c.Labels, 0)))
+			gradient := s.Float32s(m.Gradient(s, m.Loss(s, batch, c.Labels, 0)))
 			if err := s.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +218,7 @@ func TestGolden(t *testing.T) {
 				if got := s.Item(loss); math.Abs(got-c.Losses[step]) > 1e-4 {
 					t.Errorf("loss of step %d is %g, want %g", step, got, c.Losses[step])
 				}
-				norm := m.Update(s, loss, rate)
+				norm := m.Update(s, m.Gradient(s, loss), rate)
 				if step == 0 && math.Abs(norm-c.GradNorm) > 1e-3*c.GradNorm {
 					t.Errorf("gradient norm %g, want %g", norm, c.GradNorm)
 				}

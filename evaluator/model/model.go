@@ -152,10 +152,20 @@ func (m *Model) forward(s *torch.Scope, batch Batch, dropout *dropout) *torch.Te
 	return m.head.apply(s, p.blocks(x, from, m.network.config.Layers))
 }
 
-// Update makes one step of AdamW at a learning rate and returns the norm of the gradient before it was
-// clipped.
-func (m *Model) Update(s *torch.Scope, loss *torch.Tensor, rate float64) (norm float64) {
-	norm = m.optimizer.Step(s, m.parameters.gradient(s, loss), rate)
+// Gradient is the gradient of a loss with respect to everything that is trained, in the model's own
+// order: [parameters] in float32. Losses and gradients of several batches may be computed at the same
+// time, each with a scope of its own goroutine.
+func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
+	return m.parameters.gradient(s, loss)
+}
+
+// NewGradient makes a gradient of zeros that lives as long as the model.
+func (m *Model) NewGradient() *torch.Tensor { return m.scope.Zeros(torch.Float32, m.parameters.size) }
+
+// Update makes one step of AdamW against a gradient, which it overwrites, at a learning rate, and returns
+// the norm of the gradient before it was clipped.
+func (m *Model) Update(s *torch.Scope, gradient *torch.Tensor, rate float64) (norm float64) {
+	norm = m.optimizer.Step(s, gradient, rate)
 	m.parameters.sync(s)
 	return norm
 }

@@ -64,7 +64,7 @@ func train(t *testing.T, m *Model, batch Batch, labels []float64, from, to int, 
 		s := m.Scope()
 		loss := m.Loss(s, batch, labels, step)
 		losses = append(losses, s.Item(loss))
-		m.Update(s, loss, rate)
+		m.Update(s, m.Gradient(s, loss), rate)
 		err := s.Err()
 		s.Free()
 		if err != nil {
@@ -132,8 +132,8 @@ func TestHiddenStatesAtTheBoundary(t *testing.T) {
 		batch := randomBatch(b, 3, 7, 7, 2, 5)
 		cached := Batch{Lengths: batch.Lengths, Len: batch.Len, Hidden: b.Hidden(s, batch, layer)}
 		compare(t, "logits", s.Float32s(m.Logits(s, cached)), s.Float32s(m.Logits(s, batch)), 1e-5)
-		compare(t, "gradient", s.Float32s(m.parameters.gradient(s, m.Loss(s, cached, labels, 0))),
-			s.Float32s(m.parameters.gradient(s, m.Loss(s, batch, labels, 0))), 1e-5)
+		compare(t, "gradient", s.Float32s(m.Gradient(s, m.Loss(s, cached, labels, 0))),
+			s.Float32s(m.Gradient(s, m.Loss(s, batch, labels, 0))), 1e-5)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestPaddingChangesNoGradient(t *testing.T) {
 		s := newScope(t, b)
 		few, many := m.Loss(s, tight, labels, 0), m.Loss(s, wide, labels, 0)
 		compare(t, checkpoint+", loss", s.Float32s(many), s.Float32s(few), 1e-6)
-		compare(t, checkpoint+", gradient", s.Float32s(m.parameters.gradient(s, many)), s.Float32s(m.parameters.gradient(s, few)), 1e-5)
+		compare(t, checkpoint+", gradient", s.Float32s(m.Gradient(s, many)), s.Float32s(m.Gradient(s, few)), 1e-5)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
 		}

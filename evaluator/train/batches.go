@@ -12,9 +12,12 @@ const (
 	// windowBatches is how many batches' examples are sorted by length together: enough to leave almost
 	// no padding, few enough that batches differ from epoch to epoch.
 	windowBatches = 50
-	// evalTokens bounds an evaluation batch, padding included: large enough for matrix products, small
-	// enough that activations stay below those of training.
+	// evalTokens bounds the evaluation batches that are computed at the same time, padding included: large
+	// enough for matrix products, small enough that activations stay below those of training.
 	evalTokens = 4096
+	// partRows is the least number of rows for which a training batch is split once more: matrix products
+	// with fewer lose more than a further thread gains.
+	partRows = 8
 )
 
 // newRand makes a generator from a job's seed, for one purpose.
@@ -41,9 +44,15 @@ func trainBatches(lengths []int, size int, seed uint64, epoch int) [][]int {
 	return batches
 }
 
-// evalBatches groups examples by length into batches of at most evalTokens, longest first, so that the
-// first batch needs the most memory.
-func evalBatches(lengths []int) [][]int {
+// splitBatch cuts a batch into the parts that lanes compute. Examples of alike length stay together.
+func splitBatch(batch []int, lanes int) [][]int {
+	parts := max(1, min(lanes, len(batch)/partRows))
+	return slices.Collect(slices.Chunk(batch, (len(batch)+parts-1)/parts))
+}
+
+// evalBatches groups examples by length into batches of at most `tokens` tokens, longest first, so that
+// the first batch needs the most memory.
+func evalBatches(lengths []int, tokens int) [][]int {
 	order := make([]int, len(lengths))
 	for i := range order {
 		order[i] = i
@@ -51,7 +60,7 @@ func evalBatches(lengths []int) [][]int {
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(lengths[b], lengths[a]) })
 	var batches [][]int
 	for len(order) > 0 {
-		n := min(len(order), max(1, evalTokens/lengths[order[0]]))
+		n := min(len(order), max(1, tokens/lengths[order[0]]))
 		batches, order = append(batches, order[:n]), order[n:]
 	}
 	return batches

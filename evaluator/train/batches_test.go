@@ -23,12 +23,12 @@ func TestBatchesHoldEveryExampleOnce(t *testing.T) {
 		if want := (len(lengths) + size - 1) / size; len(batches) != want {
 			t.Fatalf("%d batches, want %d", len(batches), want)
 		}
-		for name, all := range map[string][][]int{"train": batches, "eval": evalBatches(lengths)} {
+		for name, all := range map[string][][]int{"train": batches, "eval": evalBatches(lengths, evalTokens)} {
 			if seen := slices.Sorted(slices.Values(slices.Concat(all...))); !slices.Equal(seen, examples) {
 				t.Fatalf("%s: examples %v", name, seen)
 			}
 		}
-		for _, batch := range evalBatches(lengths) {
+		for _, batch := range evalBatches(lengths, evalTokens) {
 			if tokens := len(batch) * lengths[batch[0]]; len(batch) > 1 && tokens > evalTokens {
 				t.Fatalf("a batch of %d tokens", tokens)
 			}

@@ -26,13 +26,14 @@ import (
 // written is the exception: the job then computes what it would have read, the same but for rounding.
 type hiddenCache struct {
 	backbone *model.Backbone
+	lanes    *lanes
 	memory   int64           // limit in bytes of what is kept without a file
 	files    *stateFiles     // nil without files
 	entries  []*hiddenStates // least recently used first
 }
 
 // hiddenStates holds the hidden states of a split before one block: for each token, or for the first
-// token of each row after the last block. The rows are in the order of evalBatches.
+// token of each row after the last block. The rows are in the order of evalBatches, the longest first.
 type hiddenStates struct {
 	split     *split
 	layer     int
@@ -51,7 +52,7 @@ func (c *hiddenCache) layout(sp *split, layer int) *hiddenStates {
 	geometry := c.backbone.Geometry()
 	h := &hiddenStates{split: sp, layer: layer, width: geometry.Hidden, firstOnly: layer == geometry.Layers,
 		bfloat16: c.backbone.Precision() == model.PrecisionBFloat16, offsets: make([]int64, len(sp.lengths))}
-	for _, examples := range evalBatches(sp.lengths) {
+	for _, examples := range evalBatches(sp.lengths, evalTokens) {
 		for _, example := range examples {
 			h.offsets[example] = h.size
 			h.size += h.rowSize(example)
@@ -153,26 +154,30 @@ var errStopped = errors.New("stopped")
 
 // compute writes the values of h, row by row.
 func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, makeBatch func([]int) model.Batch, stop func() bool) error {
-	for _, examples := range evalBatches(h.split.lengths) {
+	for batches := range slices.Chunk(evalBatches(h.split.lengths, evalTokens/c.lanes.count()), c.lanes.count()) {
 		if stop() {
 			return errStopped
 		}
-		batch := makeBatch(examples)
-		scope := c.backbone.Scope()
-		values := scope.Float32s(c.backbone.Hidden(scope, batch, h.layer))
-		err := scope.Err()
-		scope.Free()
+		values := make([][]float32, len(batches))
+		err := c.lanes.run(len(batches), func(part int) error {
+			scope := c.backbone.Scope()
+			defer scope.Free()
+			values[part] = scope.Float32s(c.backbone.Hidden(scope, makeBatch(batches[part]), h.layer))
+			return scope.Err()
+		})
 		if err != nil {
 			return err
 		}
-		stride := batch.Len
-		if h.firstOnly {
-			stride = 1
-		}
-		for i, example := range examples {
-			row := h.encode(values[i*stride*h.width:], int(h.rowSize(example)))
-			if _, err := out.Write(row); err != nil {
-				return err
+		for part, examples := range batches {
+			stride := h.split.lengths[examples[0]] * h.width // of a row that is padded to the longest
+			if h.firstOnly {
+				stride = h.width
+			}
+			for i, example := range examples {
+				row := h.encode(values[part][i*stride:], int(h.rowSize(example)))
+				if _, err := out.Write(row); err != nil {
+					return err
+				}
 			}
 		}
 	}

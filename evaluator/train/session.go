@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"peftsearch/data"
 	"peftsearch/evaluator"
@@ -23,6 +24,7 @@ type Session struct {
 	backbone   *model.Backbone
 	ready      evaluator.Ready
 	cache      *hiddenCache
+	lanes      *lanes
 
 	dataset          *data.Dataset // nil without a task
 	train, dev, test *split
@@ -58,12 +60,13 @@ func (s *Session) load() (err error) {
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
 		return err
 	}
+	s.lanes = newLanes(laneCount(s.hello.Settings), s.hello.Settings.Threads)
 	s.ready = evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion,
 		Geometry: s.backbone.Geometry(), Precision: s.backbone.Precision()}
 	if s.ready.Fingerprint.Model, err = s.checkpoint.Fingerprint(); err != nil {
 		return err
 	}
-	s.cache = &hiddenCache{backbone: s.backbone, memory: s.hello.Settings.CacheMemory, files: s.stateFiles()}
+	s.cache = &hiddenCache{backbone: s.backbone, lanes: s.lanes, memory: s.hello.Settings.CacheMemory, files: s.stateFiles()}
 	if s.hello.Task.Train == "" {
 		return nil
 	}
@@ -81,6 +84,14 @@ func (s *Session) load() (err error) {
 		s.standardise()
 	}
 	return nil
+}
+
+// laneCount is one lane for each thread of a CPU; a GPU computes whole batches.
+func laneCount(settings evaluator.Settings) int {
+	if settings.Device != torch.CPU.String() {
+		return 1
+	}
+	return settings.Threads
 }
 
 // stateFiles is where hidden states are kept on disk; nil if they are not.
@@ -162,6 +173,9 @@ func (s *Session) Close() {
 	if s.cache != nil {
 		s.cache.close()
 	}
+	if s.lanes != nil {
+		s.lanes.close()
+	}
 	if s.backbone != nil {
 		s.backbone.Close()
 	}
@@ -198,26 +212,31 @@ func (s *Session) batch(scope *torch.Scope, sp *split, examples []int, hidden *h
 // batches; stopped says that it ended early.
 func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
-	for _, examples := range evalBatches(sp.lengths) {
+	for batches := range slices.Chunk(evalBatches(sp.lengths, evalTokens/s.lanes.count()), s.lanes.count()) {
 		if stop() {
 			return nil, true, nil
 		}
-		scope := m.Scope()
-		values := scope.Float32s(m.Logits(scope, s.batch(scope, sp, examples, hidden)))
-		err := scope.Err()
-		scope.Free()
+		err := s.lanes.run(len(batches), func(part int) error {
+			scope := m.Scope()
+			defer scope.Free()
+			values := scope.Float32s(m.Logits(scope, s.batch(scope, sp, batches[part], hidden)))
+			if err := scope.Err(); err != nil {
+				return err
+			}
+			for i, example := range batches[part] {
+				row := make([]float64, outputs)
+				for j := range row {
+					row[j] = float64(values[i*outputs+j])
+					if math.IsNaN(row[j]) || math.IsInf(row[j], 0) {
+						return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the model's output is not finite"}
+					}
+				}
+				rows[example] = row
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, false, err
-		}
-		for i, example := range examples {
-			row := make([]float64, outputs)
-			for j := range row {
-				row[j] = float64(values[i*outputs+j])
-				if math.IsNaN(row[j]) || math.IsInf(row[j], 0) {
-					return nil, false, &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the model's output is not finite"}
-				}
-			}
-			rows[example] = row
 		}
 	}
 	return rows, false, nil

@@ -45,7 +45,8 @@ type run struct {
 	epoch   int     // of batches
 	batches [][]int // of one epoch; nil before the first step
 
-	trainHidden, devHidden *hiddenStates // nil without cache
+	trainHidden, devHidden *hiddenStates   // nil without cache
+	gradients              []*torch.Tensor // of the parts of a batch
 
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
@@ -97,6 +98,13 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 		Training: job.Candidate.Training, Seed: job.Seed})
 	if err != nil {
 		return nil, err
+	}
+	parts := splitBatch(make([]int, job.Candidate.Training.BatchSize), s.lanes.count())
+	if job.Candidate.Training.Dropout > 0 { // its masks are those of whole batches
+		parts = parts[:1]
+	}
+	for range parts {
+		r.gradients = append(r.gradients, r.model.NewGradient())
 	}
 	r.plan()
 	return r, nil
@@ -211,6 +219,29 @@ func (r *run) next() []int {
 
 // update makes one optimiser step.
 func (r *run) update(examples []int) error {
+	parts := splitBatch(examples, len(r.gradients))
+	losses := make([]float64, len(parts))
+	if err := r.lanes.run(len(parts), func(part int) (err error) {
+		losses[part], err = r.backward(parts[part], float64(len(parts[part]))/float64(len(examples)), r.gradients[part])
+		return err
+	}); err != nil {
+		return err
+	}
+	scope := r.model.Scope()
+	defer scope.Free()
+	value, gradient := losses[0], r.gradients[0]
+	for part := 1; part < len(parts); part++ {
+		value += losses[part]
+		scope.AddTo(gradient, r.gradients[part])
+	}
+	r.model.Update(scope, gradient, learningRate(r.job.Candidate.Training, r.Step, r.steps))
+	r.loss, r.losses = r.loss+value, r.losses+1
+	r.Step++
+	return scope.Err()
+}
+
+// backward computes the loss of some examples and its gradient, both times share.
+func (r *run) backward(examples []int, share float64, gradient *torch.Tensor) (value float64, err error) {
 	scope := r.model.Scope()
 	defer scope.Free()
 	labels := make([]float64, len(examples))
@@ -218,14 +249,15 @@ func (r *run) update(examples []int) error {
 		labels[i] = (r.rows.labels[example] - r.mean) / r.scale
 	}
 	loss := r.model.Loss(scope, r.batch(scope, r.rows, examples, r.trainHidden), labels, r.Step)
-	value := scope.Item(loss)
-	if scope.Err() == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
-		return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: fmt.Sprintf("the loss is %g at step %d: try a lower learning rate", value, r.Step+1)}
+	if share != 1 {
+		loss = scope.Scale(loss, share)
 	}
-	r.model.Update(scope, loss, learningRate(r.job.Candidate.Training, r.Step, r.steps))
-	r.loss, r.losses = r.loss+value, r.losses+1
-	r.Step++
-	return scope.Err()
+	value = scope.Item(loss)
+	if scope.Err() == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
+		return 0, &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: fmt.Sprintf("the loss is %g at step %d: try a lower learning rate", value, r.Step+1)}
+	}
+	scope.CopyTo(gradient, r.model.Gradient(scope, loss))
+	return value, scope.Err()
 }
 
 // report passes on progress with the mean loss since the last report.

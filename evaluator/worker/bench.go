@@ -63,7 +63,7 @@ func Bench(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer session.Close()
-	answer := benchAnswer{Way: request.Way, Precision: session.Ready().Precision, Threads: torch.Threads(), Libtorch: torch.Version()}
+	answer := benchAnswer{Way: request.Way, Precision: session.Ready().Precision, Threads: hello.Settings.Threads, Libtorch: torch.Version()}
 	timing, err := session.Time(evaluate.Job, request.WarmUp, request.Steps)
 	if err != nil {
 		return err
