@@ -14,7 +14,7 @@ const (
 	windowBatches = 50
 	// evalTokens bounds the evaluation batches that are computed at the same time, padding included: large
 	// enough for matrix products, small enough that activations stay below those of training.
-	evalTokens = 4096
+	evalTokens = 2048
 	// partRows is the least number of rows for which a training batch is split once more: matrix products
 	// with fewer lose more than a further thread gains.
 	partRows = 8

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 
 	"peftsearch/data"
@@ -47,6 +48,7 @@ func Open(hello evaluator.Hello) (*Session, error) {
 		s.Close()
 		return nil, err
 	}
+	debug.FreeOSMemory() // loading the weights left as much garbage as there are weights
 	return s, nil
 }
 
