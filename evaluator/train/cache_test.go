@@ -189,7 +189,7 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 			for _, e := range s.dataset.Train[:64] {
 				texts = append(texts, e.Row)
 			}
-			h.split = s.encode(texts, 8)
+			h.split, _ = s.encode(texts, 8)
 		},
 		"model": func(f *stateFiles, _ *hiddenStates) {
 			s.ready.Fingerprint.Model = "x"

@@ -79,9 +79,11 @@ func (s *Session) load() (err error) {
 	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
 		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
 	}
-	s.train = s.tokenise(s.dataset.Train)
-	s.dev = s.tokenise(s.dataset.Dev)
-	s.test = s.tokenise(s.dataset.Test)
+	for sp, examples := range map[**split][]data.Example{&s.train: s.dataset.Train, &s.dev: s.dataset.Dev, &s.test: s.dataset.Test} {
+		if *sp, err = s.tokenise(examples); err != nil {
+			return err
+		}
+	}
 	if s.hello.Task.Kind == data.KindRegression {
 		s.standardise()
 	}
@@ -114,24 +116,31 @@ func (s *Session) stateFiles() *stateFiles {
 	}
 }
 
-func (s *Session) tokenise(examples []data.Example) *split {
+func (s *Session) tokenise(examples []data.Example) (*split, error) {
 	rows := make([]data.Row, len(examples))
 	labels := make([]float64, len(examples))
 	for i, e := range examples {
 		rows[i], labels[i] = e.Row, e.Label
 	}
-	sp := s.encode(rows, s.hello.Task.MaxLength)
+	sp, err := s.encode(rows, s.hello.Task.MaxLength)
+	if err != nil {
+		return nil, err
+	}
 	sp.labels = labels
-	return sp
+	return sp, nil
 }
 
-func (s *Session) encode(rows []data.Row, maxLength int) *split {
+func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
 	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
-	for i, row := range rows {
-		sp.encodings[i] = s.tokenizer.Encode(row, maxLength)
-		sp.lengths[i] = len(sp.encodings[i].IDs)
-	}
-	return sp
+	parts := s.lanes.count()
+	err := s.lanes.run(parts, func(part int) error {
+		for i := part; i < len(rows); i += parts {
+			sp.encodings[i] = s.tokenizer.Encode(rows[i], maxLength)
+			sp.lengths[i] = len(sp.encodings[i].IDs)
+		}
+		return nil
+	})
+	return sp, err
 }
 
 // subset is n random rows of train, all of them if n is 0: the same rows for every job, so that scores
@@ -279,7 +288,11 @@ func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, 
 			return nil, fmt.Errorf("row %d has no text", i+1)
 		}
 	}
-	logits, _, err := s.logits(m, s.encode(rows, trained.Info.Task.MaxLength), outputs, nil, func() bool { return false })
+	encoded, err := s.encode(rows, trained.Info.Task.MaxLength)
+	if err != nil {
+		return nil, err
+	}
+	logits, _, err := s.logits(m, encoded, outputs, nil, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}

@@ -148,8 +148,9 @@ func TestACheckpointOfAnotherJobIsRefused(t *testing.T) {
 	s := openTiny(t, 0)
 	job := upperLayer()
 	job.Output = t.TempDir()
-	control, steps := free(), 0
-	control.Stop = func() (string, bool) { steps++; return "interrupted", steps > 40 }
+	control, scored := free(), false
+	control.Report = func(p evaluator.Progress) { scored = scored || p.Score != nil }
+	control.Stop = func() (string, bool) { return "interrupted", scored }
 	if _, err := s.Train(job, control); err != nil {
 		t.Fatal(err)
 	}
