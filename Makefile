@@ -9,7 +9,9 @@ export CUDA
 # An existing libtorch 2.1 is used with LIBTORCH=/path (LIBTORCH_CXX11_ABI=1 if it was built with that ABI).
 LIBTORCH_CXX11_ABI ?= 0
 ifeq ($(CUDA),1)
-LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2-cuda
+LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2-cuda/torch
+# Nothing calls libtorch_cuda.so by name: it announces its kernels when it is loaded.
+CUDA_LDFLAGS := -Wl,--no-as-needed -ltorch_cuda -Wl,--as-needed
 else
 LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2
 endif
@@ -17,7 +19,7 @@ endif
 # Any change of these flags compiles gotch's C++ again (2.5 minutes).
 export CGO_CFLAGS   := -O2 -g
 export CGO_CXXFLAGS := -O2 -g -D_GLIBCXX_USE_CXX11_ABI=$(LIBTORCH_CXX11_ABI) -I$(LIBTORCH)/include -I$(LIBTORCH)/include/torch/csrc/api/include
-export CGO_LDFLAGS  := -L$(LIBTORCH)/lib -L$(LIBTORCH)/stubs -Wl,-rpath,$(LIBTORCH)/lib
+export CGO_LDFLAGS  := $(strip -L$(LIBTORCH)/lib -L$(LIBTORCH)/stubs -Wl,-rpath,$(LIBTORCH)/lib $(CUDA_LDFLAGS))
 
 .PHONY: env
 env: ## print the build environment: eval "$(make -s env)"

