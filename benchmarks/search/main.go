@@ -30,15 +30,16 @@ func command(args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	problems := flags.String("problems", strings.Join(problemNames(), ","), "problems to use")
 	samplers := flags.String("samplers", strings.Join(search.Samplers(), ","), "samplers to run")
-	seeds := flags.Int("seeds", 20, "seeds, from 0")
+	first := flags.Int("first", 0, "first seed; from 1000 upwards they are for tuning")
+	seeds := flags.Int("seeds", 20, "how many seeds")
 	evaluations := flags.Int("evaluations", 200, "evaluations of each run")
 	flags.Parse(args[1:])
 	names := strings.Split(*problems, ",")
 	switch {
 	case args[0] == "run" && flags.NArg() == 1:
-		return runAll(flags.Arg(0), names, strings.Split(*samplers, ","), *seeds, *evaluations)
+		return runAll(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations)
 	case args[0] == "optima" && flags.NArg() == 1:
-		return findOptima(flags.Arg(0), names)
+		return findOptima(flags.Arg(0), names, *first)
 	case args[0] == "serve" && flags.NArg() == 2:
 		var seed int
 		if _, err := fmt.Sscan(flags.Arg(1), &seed); err != nil {

@@ -31,20 +31,20 @@ func (p *problem) optimum() (float64, error) {
 	}
 	o, ok := optima[p.id()]
 	if !ok {
-		return 0, fmt.Errorf("the best hypervolume of %s is not in optima.json: bench-search optima finds it", p.id())
+		return 0, fmt.Errorf("the best hypervolume of %s is not in optima.json: bench-search optima finds it, then build again", p.id())
 	}
 	return o.Hypervolume, nil
 }
 
 // findOptima writes the best hypervolumes of the problems that have none in the file yet.
-func findOptima(path string, problems []string) error {
-	const searches, evaluations = 3, 2_000_000
+func findOptima(path string, problems []string, first int) error {
+	const searches, evaluations = 3, 1_000_000
 	optima := map[string]Optimum{}
 	if err := json.Unmarshal(optimaFile, &optima); err != nil {
 		return err
 	}
 	for _, name := range problems {
-		for seed := range instances {
+		for seed := first; seed < first+instances; seed++ {
 			p, err := newProblem(name, seed)
 			if err != nil {
 				return err
@@ -63,14 +63,17 @@ func findOptima(path string, problems []string) error {
 			}
 			found.Hypervolume = all.hypervolume(p.reference)
 			optima[p.id()] = found
+			content, err := json.MarshalIndent(optima, "", " ")
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
+				return err
+			}
 			fmt.Fprintln(os.Stderr, p.id(), found.Hypervolume, found.Searches, len(all))
 		}
 	}
-	content, err := json.MarshalIndent(optima, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(content, '\n'), 0o644)
+	return nil
 }
 
 // member is a point that no other of its archive dominates.

@@ -15,7 +15,7 @@ import (
 	"peftsearch/space"
 )
 
-//go:embed surrogates/*.json
+//go:embed surrogates
 var surrogates embed.FS
 
 // surrogate is a Gaussian process fitted by surrogate.py to recorded trials of a task.

@@ -7,7 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
-	"runtime/debug"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -103,19 +103,13 @@ func runSampler(problem, sampler, design string, seed, evaluations int) (Run, er
 	return r, err
 }
 
-// commit is what this program was built from.
+// commit is the state of the sources, if this is run among them.
 func commit() string {
-	info, _ := debug.ReadBuildInfo()
-	revision, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value[:12]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
-		}
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
 	}
-	return revision + dirty
+	return strings.TrimSpace(string(out))
 }
 
 // results is an append-only file of runs.
@@ -153,14 +147,14 @@ func (r *results) add(run Run) error {
 	return err
 }
 
-// runAll runs what is missing in a result file, seed by seed.
-func runAll(path string, problems, samplers []string, seeds, evaluations int) error {
+// runAll runs what is missing in a result file, seed by seed from the first.
+func runAll(path string, problems, samplers []string, first, seeds, evaluations int) error {
 	r, err := openResults(path)
 	if err != nil {
 		return err
 	}
 	defer r.file.Close()
-	for seed := range seeds {
+	for seed := first; seed < first+seeds; seed++ {
 		for _, problem := range problems {
 			for _, sampler := range samplers {
 				for _, design := range []string{designOwn, designShared} {
