@@ -79,3 +79,24 @@ bench-step: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a training
 	benchmarks/.venv/bin/python benchmarks/step.py
 bench-trial: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a whole trial with the Python libraries (hours)
 	benchmarks/.venv/bin/python benchmarks/trial.py
+
+.PHONY: bin/bench-search bin/peftbench
+bin/bench-search:
+	go build -o $@ ./benchmarks/search
+bin/peftbench:
+	go build -o $@ ./benchmarks/peftbench
+
+SEARCH := benchmarks/results/search
+.PHONY: bench-search
+bench-search: bin/bench-search benchmarks/.venv ## compare the samplers with Optuna and BoTorch; goes on where it stopped (a day)
+	bin/bench-search run $(SEARCH)-peftsearch.jsonl
+	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-optuna.jsonl --arms "optuna random" "optuna tpe" "optuna tpe multivariate" "optuna nsga2"
+	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-optuna.jsonl --arms "optuna gp" --seeds 8
+	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-botorch.jsonl --arms "botorch qlognehvi" --seeds 8
+	benchmarks/.venv/bin/python benchmarks/search/table.py $(SEARCH) $(SEARCH)-*.jsonl
+
+PEFTBENCH := stsb-tiny genre-tiny sst2-tiny stsb-minilm stsb-tiny-gp genre-tiny-gp sst2-tiny-gp
+.PHONY: peftbench
+peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans, replay the pruner on them (an hour)
+	bin/peftbench record --plans $(or $(PLANS),250) $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)
+	bin/peftbench pruning $(PEFTBENCH:%=benchmarks/peftbench/%.jsonl.gz)

@@ -15,6 +15,7 @@ import (
 // layers lists the packages from the top down: one may import only those further down. The last element
 // of a layer's pattern may be * for any package below it.
 var layers = []string{
+	"benchmarks/*",
 	"cmd/*",
 	"studies",
 	"search",

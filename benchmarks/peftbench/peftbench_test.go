@@ -1,0 +1,81 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+)
+
+// A record that was torn in the middle of a line goes on after the last whole one; one of another study is refused.
+func TestOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.jsonl")
+	r := &recorder{table: Table{Study: "a"}}
+	if err := r.open(path); err != nil {
+		t.Fatal(err)
+	}
+	for plan := range 3 {
+		if err := r.append(Trial{Plan: plan, Score: 0.5}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.file.Close()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content[:len(content)-10], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again := &recorder{table: r.table}
+	if err := again.open(path); err != nil || len(again.trials) != 2 {
+		t.Fatalf("%d trials, %v; want 2", len(again.trials), err)
+	}
+	if err := again.append(Trial{Plan: 2}); err != nil {
+		t.Fatal(err)
+	}
+	again.file.Close()
+	if err := compress(path); err != nil {
+		t.Fatal(err)
+	}
+	packed := &recorder{table: r.table}
+	if err := packed.open(path); err != nil || len(packed.trials) != 3 {
+		t.Fatalf("%d trials from the compressed record, %v; want 3", len(packed.trials), err)
+	}
+	packed.file.Close()
+	other := &recorder{table: Table{Study: "b"}}
+	if err := other.open(path); err == nil || !strings.Contains(err.Error(), "another study") {
+		t.Errorf("a record of another study is opened: %v", err)
+	}
+}
+
+// Where the first rung tells the final score exactly, plans that the front dominates are stopped there, and
+// the front keeps its hypervolume.
+func TestReplay(t *testing.T) {
+	table := Table{Reference: search.Reference{MinParams: 1, MaxParams: 1000}, Budget: evaluator.Budget{Rungs: []float64{0.25, 1}}}
+	var trials []Trial
+	for plan := range 40 {
+		params := int64(1 + 37*plan%997)
+		score := 0.2 + 0.001*float64(plan%10) + 0.0001*float64(params)
+		if plan%2 == 1 {
+			score -= 0.15
+		}
+		trials = append(trials, Trial{Plan: plan, Params: params, Curve: []float64{score - 0.1, score}, Score: score})
+	}
+	r := replay(table, trials)
+	if r.Pruned < 5 || r.Pruned > 30 {
+		t.Errorf("%d of 40 are stopped", r.Pruned)
+	}
+	if want := (40 - 0.75*float64(r.Pruned)) / 40; r.Spent-want > 1e-9 || want-r.Spent > 1e-9 {
+		t.Errorf("%g of the training is spent, want %g", r.Spent, want)
+	}
+	if r.Volume < 0.999 || r.Volume > 1 {
+		t.Errorf("the hypervolume is %g of the whole search's", r.Volume)
+	}
+	if r.Faster[0] < 1 {
+		t.Errorf("pruning makes the search %g times faster", r.Faster[0])
+	}
+}

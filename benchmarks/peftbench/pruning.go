@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+
+	"gonum.org/v1/gonum/stat"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+)
+
+// The replays.
+const (
+	risk   = 0.05 // of the pruner, as in a study
+	orders = 20   // of a record whose plans were drawn at random
+	length = 100  // trials of those
+)
+
+// levels are the shares of the whole search's hypervolume up to which training is counted.
+var levels = []float64{0.9, 0.95, 0.99}
+
+// Replay is a recorded search with the pruner, relative to the same search without it.
+type Replay struct {
+	Trials int       `json:"trials"`
+	Pruned int       `json:"pruned"`
+	Spent  float64   `json:"spent"`  // share of the training
+	Volume float64   `json:"volume"` // share of the hypervolume of the final front, with full trainings
+	Faster []float64 `json:"faster"` // training until each level, how many times less; 0 where it was not reached
+}
+
+// Replays are those of one record.
+type Replays struct {
+	Study   string   `json:"study"`
+	Sampler string   `json:"sampler"`
+	Replays []Replay `json:"replays"`
+}
+
+// pruning replays records and writes a table to out, and all figures to the file.
+func pruning(paths []string, file string, out io.Writer) error {
+	fmt.Fprintf(out, "| study | sampler | replays | trials | pruned | training spent | final hypervolume |")
+	for _, level := range levels {
+		fmt.Fprintf(out, " to %.0f %%: times less |", 100*level)
+	}
+	fmt.Fprintf(out, "\n|---|---|---|---|---|---|---|---|---|---|\n")
+	var all []Replays
+	for _, path := range paths {
+		table, trials, err := readRecord(path)
+		if err != nil {
+			return err
+		}
+		r := Replays{Study: table.Study, Sampler: table.Sampler}
+		for _, order := range searches(table, trials) {
+			r.Replays = append(r.Replays, replay(table, order))
+		}
+		all = append(all, r)
+		r.write(out)
+	}
+	content, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(content, '\n'), 0o644)
+}
+
+func readRecord(path string) (table Table, trials []Trial, err error) {
+	content, err := unpack(path)
+	if err != nil {
+		return table, nil, err
+	}
+	first, rest, _ := bytes.Cut(content, []byte("\n"))
+	if err := json.Unmarshal(first, &table); err != nil {
+		return table, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	trials, err = readTrials(bytes.NewReader(rest))
+	return table, trials, err
+}
+
+// searches are the sequences of trials to replay: the recorded one if a sampler made it from the scores, else
+// random ones.
+func searches(table Table, trials []Trial) [][]Trial {
+	trials = slices.DeleteFunc(slices.Clone(trials), func(t Trial) bool { return t.Failure != nil || t.Seed != seedOf(t.Plan, 0) })
+	if table.Sampler != "random" {
+		return [][]Trial{trials}
+	}
+	var all [][]Trial
+	for seed := range uint64(orders) {
+		order := slices.Clone(trials)
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		all = append(all, order[:min(length, len(order))])
+	}
+	return all
+}
+
+// replay shows a search's curves to the pruner in their order, and stops where it says so.
+func replay(table Table, trials []Trial) Replay {
+	pruner := search.FrontPruner{Risk: risk}
+	whole, pruned := &spending{reference: table.Reference}, &spending{reference: table.Reference}
+	var history []search.Observation
+	r := Replay{Trials: len(trials)}
+	for number, t := range trials {
+		whole.add(1, t)
+		o := search.Observation{Number: int64(number), Point: t.Point, Params: t.Params}
+		var verdict evaluator.Verdict
+		var forecast search.Forecast
+		for i, score := range t.Curve {
+			o.Curve = append(o.Curve, search.Rung{Share: table.Budget.Rungs[i], Score: score})
+			if verdict, forecast = pruner.Decide(o, history); verdict.Stop {
+				break
+			}
+		}
+		if verdict.Stop {
+			o.State, o.Score = search.Pruned, forecast.Score
+			pruned.spent += o.Curve[len(o.Curve)-1].Share
+			r.Pruned++
+		} else {
+			o.State, o.Score = search.Complete, t.Score
+			pruned.add(1, t)
+		}
+		history = append(history, o)
+	}
+	r.Spent, r.Volume = pruned.spent/whole.spent, pruned.volume()/whole.volume()
+	for _, level := range levels {
+		faster := 0.0
+		if with := pruned.until(level * whole.volume()); with > 0 {
+			faster = whole.until(level*whole.volume()) / with
+		}
+		r.Faster = append(r.Faster, faster)
+	}
+	return r
+}
+
+// spending is the hypervolume of a search over the training that it spent, in whole trainings.
+type spending struct {
+	reference search.Reference
+	spent     float64
+	outcomes  []search.Outcome
+	at        []float64 // spent when each outcome was there
+}
+
+func (s *spending) add(share float64, t Trial) {
+	s.spent += share
+	s.outcomes = append(s.outcomes, search.Outcome{Number: int64(t.Plan), Params: t.Params, Score: t.Score})
+	s.at = append(s.at, s.spent)
+}
+
+func (s *spending) volume() float64 { return search.Hypervolume(s.outcomes, s.reference) }
+
+// until is what was spent when the hypervolume was reached; 0 if it never was.
+func (s *spending) until(volume float64) float64 {
+	for i := range s.outcomes {
+		if search.Hypervolume(s.outcomes[:i+1], s.reference) >= volume {
+			return s.at[i]
+		}
+	}
+	return 0
+}
+
+func (r Replays) write(out io.Writer) {
+	column := func(value func(Replay) float64) (mean, err float64) {
+		var values []float64
+		for _, replay := range r.Replays {
+			values = append(values, value(replay))
+		}
+		mean, sd := stat.MeanStdDev(values, nil)
+		if len(values) == 1 {
+			return mean, 0
+		}
+		return mean, stat.StdErr(sd, float64(len(values)))
+	}
+	trials, _ := column(func(r Replay) float64 { return float64(r.Trials) })
+	fmt.Fprintf(out, "| %s | %s | %d | %.0f |", r.Study, r.Sampler, len(r.Replays), trials)
+	cells := []func(Replay) float64{func(r Replay) float64 { return float64(r.Pruned) / float64(r.Trials) },
+		func(r Replay) float64 { return r.Spent }, func(r Replay) float64 { return r.Volume }}
+	for i := range levels {
+		cells = append(cells, func(r Replay) float64 { return r.Faster[i] })
+	}
+	for _, cell := range cells {
+		mean, err := column(cell)
+		fmt.Fprintf(out, " %.3f ± %.3f |", mean, err)
+	}
+	fmt.Fprintln(out)
+}

@@ -1,0 +1,54 @@
+// Command search runs the samplers on problems whose every point can be scored at once, and serves the same
+// problems to other libraries. docs/explain/benchmarks.md says what is compared and how to read it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"peftsearch/search"
+)
+
+const usage = `usage: bench-search run [flags] RESULTS.jsonl     run our samplers, what is missing in the file
+       bench-search serve PROBLEM SEED           play one run with a program on stdin and stdout
+       bench-search optima OPTIMA.json           find the best hypervolumes that are missing in the file
+       bench-search problems                     list the problems`
+
+func main() {
+	if err := command(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+func command(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("nothing to do\n%s", usage)
+	}
+	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
+	problems := flags.String("problems", strings.Join(problemNames(), ","), "problems to use")
+	samplers := flags.String("samplers", strings.Join(search.Samplers(), ","), "samplers to run")
+	first := flags.Int("first", 0, "first seed; from 1000 upwards they are for tuning")
+	seeds := flags.Int("seeds", 20, "how many seeds")
+	evaluations := flags.Int("evaluations", 200, "evaluations of each run")
+	flags.Parse(args[1:])
+	names := strings.Split(*problems, ",")
+	switch {
+	case args[0] == "run" && flags.NArg() == 1:
+		return runAll(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations)
+	case args[0] == "optima" && flags.NArg() == 1:
+		return findOptima(flags.Arg(0), names, *first)
+	case args[0] == "serve" && flags.NArg() == 2:
+		var seed int
+		if _, err := fmt.Sscan(flags.Arg(1), &seed); err != nil {
+			return fmt.Errorf("seed %q: %w", flags.Arg(1), err)
+		}
+		return serve(flags.Arg(0), seed, os.Stdin, os.Stdout)
+	case args[0] == "problems":
+		fmt.Println(strings.Join(problemNames(), "\n"))
+		return nil
+	}
+	return fmt.Errorf("usage\n%s", usage)
+}

@@ -1,0 +1,185 @@
+"""Run the samplers of Optuna and BoTorch on the problems that bench-search serves, and append each run to a file.
+
+Runs that are in the file already are skipped. Every run has one thread.
+"""
+import os
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import warnings
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+class Episode:
+    """One run on a problem, played over the pipes of bench-search serve."""
+
+    def __init__(self, server, problem, seed):
+        self.process = subprocess.Popen([server, "serve", problem, str(seed)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        problem = json.loads(self.process.stdout.readline())
+        self.levels, self.initial, self.chance = problem["levels"], problem["initial"], problem["chance"]
+        self.times = []
+
+    def ask(self, **request):
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def cost(self, points):
+        return self.ask(cost=points)
+
+    def evaluate(self, point, seconds):
+        """The noisy score, to be maximised, and the cost, to be minimised; seconds is what the suggestion took."""
+        self.times.append(seconds)
+        answer = self.ask(evaluate=list(map(int, point)))
+        return answer["score"], answer["cost"]
+
+    def finish(self):
+        run = self.ask(finish=self.times)
+        self.process.stdin.close()
+        self.process.wait()
+        return run
+
+
+def optuna_arm(make_sampler):
+    def run(episode, seed, evaluations, shared):
+        import optuna
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(optuna.samplers, seed))
+        space = {f"x{i:02}": optuna.distributions.IntDistribution(0, n - 1) for i, n in enumerate(episode.levels)}
+        for point in episode.initial if shared else []:
+            study.enqueue_trial(dict(zip(space, point)))
+        for _ in range(evaluations):
+            start = time.perf_counter()
+            trial = study.ask(space)
+            seconds = time.perf_counter() - start
+            study.tell(trial, episode.evaluate([trial.params[name] for name in space], seconds))
+    return run, ("optuna", "torch", "scipy", "numpy")
+
+
+def botorch_run(episode, seed, evaluations, shared):
+    """qLogNEHVI (Daulton et al. 2021, Ament et al. 2023) on a GP of the score; the cost is a function of the point.
+
+    The acquisition starts from the best of 512 random points and 512 front members with 1 to 4 changed levels, and
+    is climbed over all points that differ in one level.
+    """
+    import torch
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import ModelList, SingleTaskGP
+    from botorch.models.deterministic import GenericDeterministicModel
+    from botorch.optim import optimize_acqf_discrete_local_search
+    from botorch.utils.multi_objective.pareto import is_non_dominated
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    levels = torch.tensor(episode.levels)
+    top = (levels - 1).double()
+    choices = [torch.arange(n).double() / (n - 1) for n in episode.levels]
+    known = {}
+
+    def draw(count):
+        return (torch.rand(count, len(levels), generator=random, dtype=torch.double) * levels).long()
+
+    def negative_cost(x):
+        points = (x * top).round().long().reshape(-1, len(levels)).tolist()
+        missing = list({tuple(p) for p in points} - known.keys())
+        if missing:
+            known.update(zip(missing, episode.cost(missing)))
+        return -torch.tensor([known[tuple(p)] for p in points], dtype=torch.double).reshape(*x.shape[:-1], 1)
+
+    if shared:
+        start = torch.tensor(episode.initial)
+    else:
+        sobol = torch.quasirandom.SobolEngine(len(levels), scramble=True, seed=seed)
+        start = (sobol.draw(len(episode.initial), dtype=torch.double) * levels).long()
+    points, values = [], []
+    for number in range(evaluations):
+        begin = time.perf_counter()
+        if number < len(start):
+            point = start[number]
+        else:
+            x = torch.stack(points) / top
+            y = torch.tensor(values, dtype=torch.double)
+            gp = SingleTaskGP(x, y[:, :1])  # standardises, and infers the noise
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(gp.likelihood, gp))
+            model = ModelList(gp, GenericDeterministicModel(negative_cost))
+            acquisition = qLogNoisyExpectedHypervolumeImprovement(
+                model=model, ref_point=[episode.chance, -1.0], X_baseline=x, prune_baseline=True, cache_root=False)
+            front = torch.stack(points)[is_non_dominated(y)]
+            near = front[torch.randint(len(front), (512,), generator=random)].clone()
+            for row in near:
+                count = int(torch.randint(1, 5, (1,), generator=random))
+                for d in torch.randint(len(levels), (count,), generator=random):
+                    row[d] = torch.randint(int(levels[d]), (1,), generator=random)
+            candidates = torch.cat([draw(512), near]) / top
+            with torch.no_grad():
+                worth = torch.cat([acquisition(c.unsqueeze(1)) for c in candidates.split(128)])
+            best = candidates[worth.topk(5).indices]
+            chosen, _ = optimize_acqf_discrete_local_search(
+                acquisition, choices, q=1, num_restarts=5, batch_initial_conditions=best.unsqueeze(1),
+                max_batch_size=128, X_avoid=x, unique=True)
+            point = (chosen[0] * top).round().long()
+        seconds = time.perf_counter() - begin
+        score, cost = episode.evaluate(point.tolist(), seconds)
+        points.append(point)
+        values.append([score, -cost])
+
+
+ARMS = {
+    "optuna random": optuna_arm(lambda samplers, seed: samplers.RandomSampler(seed)),
+    "optuna tpe": optuna_arm(lambda samplers, seed: samplers.TPESampler(seed=seed)),
+    "optuna tpe multivariate": optuna_arm(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)),
+    "optuna nsga2": optuna_arm(lambda samplers, seed: samplers.NSGAIISampler(seed=seed, population_size=20)),
+    "optuna gp": optuna_arm(lambda samplers, seed: samplers.GPSampler(seed=seed)),
+    "botorch qlognehvi": (botorch_run, ("botorch", "gpytorch", "torch", "numpy")),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("results", type=pathlib.Path)
+    parser.add_argument("--server", default=ROOT / "bin/bench-search", help="the bench-search program")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--problems", nargs="+", help="all, if not given")
+    parser.add_argument("--designs", nargs="+", choices=["own", "shared"], default=["own", "shared"])
+    parser.add_argument("--seeds", type=int, default=20, help="seeds, from 0")
+    parser.add_argument("--evaluations", type=int, default=200)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    problems = args.problems or subprocess.check_output([args.server, "problems"], text=True).split()
+    key = lambda run: tuple(run[k] for k in ("problem", "arm", "design", "seed"))
+    done = {}
+    if args.results.exists():
+        for run in map(json.loads, args.results.read_text().splitlines()):
+            done[key(run)] = max(done.get(key(run), 0), run["evaluations"])
+    for seed in range(args.seeds):
+        for problem in problems:
+            for arm in args.arms:
+                for design in args.designs:
+                    run = {"problem": problem, "arm": arm, "design": design, "seed": seed}
+                    if done.get(key(run), 0) >= args.evaluations:
+                        continue
+                    play, packages = ARMS[arm]
+                    episode = Episode(args.server, problem, seed)
+                    play(episode, seed, args.evaluations, design == "shared")
+                    run = episode.finish() | run
+                    run["versions"] = {p: importlib.metadata.version(p) for p in packages}
+                    with args.results.open("a") as file:
+                        file.write(json.dumps(run) + "\n")
+                    print(problem, arm, design, seed, run["volumes"], run["seconds"], sep="  ", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

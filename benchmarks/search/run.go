@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"peftsearch/search"
+	"peftsearch/space"
+)
+
+// Run is one line of a result file: one arm on one problem with one seed.
+type Run struct {
+	Problem     string             `json:"problem"`
+	Instance    int                `json:"instance"`
+	Arm         string             `json:"arm"`
+	Design      string             `json:"design"` // of the start: the arm's own, or shared by the arms
+	Seed        int                `json:"seed"`
+	Evaluations int                `json:"evaluations"`
+	Volumes     map[string]float64 `json:"volumes"` // share of the best hypervolume, after so many evaluations
+	Seconds     map[string]float64 `json:"seconds"` // for a suggestion, mean since the checkpoint before
+	Repeats     int                `json:"repeats"` // evaluations of plans that had been evaluated
+	Versions    map[string]string  `json:"versions"`
+}
+
+// The designs.
+const (
+	designOwn    = "own"
+	designShared = "shared"
+	sharedSize   = 20
+)
+
+// run describes the episode so far; times are the seconds of each suggestion.
+func (e *episode) run(times []float64) (Run, error) {
+	best, err := e.optimum()
+	if err != nil {
+		return Run{}, err
+	}
+	r := Run{Problem: e.name, Instance: e.instance, Seed: e.seed, Evaluations: len(e.outcomes), Repeats: e.repeats,
+		Volumes: map[string]float64{}, Seconds: map[string]float64{}}
+	before := 0
+	for _, n := range checkpoints {
+		if n > len(e.outcomes) {
+			break
+		}
+		key := fmt.Sprint(n)
+		r.Volumes[key] = rounded(search.Hypervolume(e.outcomes[:n], e.reference) / best)
+		total := 0.0
+		for _, t := range times[before:n] {
+			total += t
+		}
+		r.Seconds[key] = rounded(total / float64(n-before))
+		before = n
+	}
+	return r, nil
+}
+
+func rounded(value float64) float64 { return math.Round(1e6*value) / 1e6 }
+
+// runSampler runs one of our samplers.
+func runSampler(problem, sampler, design string, seed, evaluations int) (Run, error) {
+	e, err := newEpisode(problem, seed)
+	if err != nil {
+		return Run{}, err
+	}
+	var shared []space.Point
+	if design == designShared {
+		if shared, err = e.initial(); err != nil {
+			return Run{}, err
+		}
+	}
+	// The generator of a seed must not be that of the shared design.
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler, Initial: len(shared), Reference: e.reference})
+	if err != nil {
+		return Run{}, err
+	}
+	var history []search.Observation
+	var times []float64
+	for number := range evaluations {
+		start := time.Now()
+		var point space.Point
+		if number < len(shared) {
+			point = shared[number]
+		} else {
+			suggestion, err := optimizer.Ask(history, int64(number))
+			if err != nil {
+				return Run{}, err
+			}
+			point = suggestion.Point
+		}
+		times = append(times, time.Since(start).Seconds())
+		history = append(history, search.Observation{Number: int64(number), Point: point, Params: e.space.Params(point),
+			State: search.Complete, Score: e.evaluate(point)})
+	}
+	r, err := e.run(times)
+	r.Arm, r.Design, r.Versions = "peftsearch "+sampler, design, map[string]string{"peftsearch": commit()}
+	return r, err
+}
+
+// commit is the state of the sources, if this is run among them.
+func commit() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// results is an append-only file of runs.
+type results struct {
+	file *os.File
+	done map[string]int // evaluations of the runs in it
+}
+
+func openResults(path string) (*results, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	r := &results{file: file, done: map[string]int{}}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		var run Run
+		if err := json.Unmarshal(lines.Bytes(), &run); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		key := run.key()
+		r.done[key] = max(r.done[key], run.Evaluations)
+	}
+	return r, lines.Err()
+}
+
+func (r Run) key() string { return fmt.Sprint(r.Problem, "|", r.Arm, "|", r.Design, "|", r.Seed) }
+
+func (r *results) add(run Run) error {
+	line, err := json.Marshal(run)
+	if err != nil {
+		return err
+	}
+	_, err = r.file.Write(append(line, '\n'))
+	return err
+}
+
+// runAll runs what is missing in a result file, seed by seed from the first.
+func runAll(path string, problems, samplers []string, first, seeds, evaluations int) error {
+	r, err := openResults(path)
+	if err != nil {
+		return err
+	}
+	defer r.file.Close()
+	for seed := first; seed < first+seeds; seed++ {
+		for _, problem := range problems {
+			for _, sampler := range samplers {
+				for _, design := range []string{designOwn, designShared} {
+					if r.done[Run{Problem: problem, Arm: "peftsearch " + sampler, Design: design, Seed: seed}.key()] >= evaluations {
+						continue
+					}
+					run, err := runSampler(problem, sampler, design, seed, evaluations)
+					if err != nil {
+						return fmt.Errorf("%s, %s, seed %d: %w", problem, sampler, seed, err)
+					}
+					if err := r.add(run); err != nil {
+						return err
+					}
+					fmt.Fprintln(os.Stderr, strings.Join([]string{problem, run.Arm, design, fmt.Sprint(seed), fmt.Sprint(run.Volumes)}, "  "))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// serve plays one episode with another program over lines of JSON. It greets with the problem; then
+// {"cost": [points]} asks for costs, {"evaluate": point} for a noisy score, and {"finish": [seconds of
+// each suggestion]} for the run, which ends the episode.
+func serve(problem string, seed int, in io.Reader, out io.Writer) error {
+	e, err := newEpisode(problem, seed)
+	if err != nil {
+		return err
+	}
+	initial, err := e.initial()
+	if err != nil {
+		return err
+	}
+	var levels []int
+	for _, d := range e.space.Dimensions() {
+		levels = append(levels, len(d.Levels))
+	}
+	encoder := json.NewEncoder(out)
+	if err := encoder.Encode(map[string]any{"levels": levels, "initial": initial, "chance": e.reference.Chance}); err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(in)
+	for {
+		var request struct {
+			Cost     []space.Point
+			Evaluate space.Point
+			Finish   []float64
+		}
+		if err := decoder.Decode(&request); err != nil {
+			return err
+		}
+		var answer any
+		switch {
+		case request.Finish != nil:
+			run, err := e.run(request.Finish)
+			if err != nil {
+				return err
+			}
+			return encoder.Encode(run)
+		case request.Evaluate != nil:
+			answer = map[string]float64{"score": e.evaluate(request.Evaluate), "cost": e.cost(request.Evaluate)}
+		default:
+			costs := make([]float64, len(request.Cost))
+			for i, p := range request.Cost {
+				costs[i] = e.cost(p)
+			}
+			answer = costs
+		}
+		if err := encoder.Encode(answer); err != nil {
+			return err
+		}
+	}
+}

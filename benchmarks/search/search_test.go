@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"peftsearch/search"
+	"peftsearch/space"
+)
+
+// An archive is the front of what was inserted, in its order.
+func TestArchive(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var a archive
+		var all []search.Outcome
+		for number := range int64(30) {
+			o := search.Outcome{Number: number, Params: 1 + rng.Int64N(12), Score: float64(rng.IntN(10))}
+			all = append(all, o)
+			a.insert(member{Outcome: o})
+		}
+		front := search.Front(all)
+		if len(front) != len(a) {
+			t.Fatalf("%d members, the front has %d", len(a), len(front))
+		}
+		for i, o := range front {
+			if a[i].Outcome != o {
+				t.Errorf("member %d is %+v, of the front %+v", i, a[i].Outcome, o)
+			}
+		}
+	}
+}
+
+// What another program is told is what our samplers see, and another seed sees other noise.
+func TestServe(t *testing.T) {
+	for _, problem := range problemNames() {
+		e, err := newEpisode(problem, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := newEpisode(problem, 3+instances) // the same instance
+		if err != nil {
+			t.Fatal(err)
+		}
+		initial, err := e.initial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var in, out bytes.Buffer
+		encoder := json.NewEncoder(&in)
+		for _, p := range initial[:3] {
+			encoder.Encode(map[string]space.Point{"evaluate": p})
+		}
+		encoder.Encode(map[string][]space.Point{"cost": initial})
+		if err := serve(problem, 3, &in, &out); err == nil || err.Error() != "EOF" {
+			t.Fatalf("%s: %v", problem, err)
+		}
+		decoder := json.NewDecoder(strings.NewReader(out.String()))
+		var greeting struct{ Initial []space.Point }
+		if err := decoder.Decode(&greeting); err != nil || len(greeting.Initial) != sharedSize {
+			t.Fatalf("%s: %d points, %v", problem, len(greeting.Initial), err)
+		}
+		for _, p := range initial[:3] {
+			var answer struct{ Score, Cost float64 }
+			if err := decoder.Decode(&answer); err != nil {
+				t.Fatal(err)
+			}
+			if score := e.evaluate(p); answer.Score != score || answer.Cost != e.cost(p) {
+				t.Errorf("%s: served %+v, here %g and %g", problem, answer, score, e.cost(p))
+			}
+			if other.evaluate(p) == answer.Score {
+				t.Errorf("%s: two seeds have the same noise", problem)
+			}
+		}
+		var costs []float64
+		if err := decoder.Decode(&costs); err != nil || len(costs) != len(initial) || costs[0] != e.cost(initial[0]) {
+			t.Errorf("%s: costs %v, %v", problem, costs, err)
+		}
+	}
+}
+
+// The scaled cost is the one of the hypervolume: a perfect score at cost c dominates 1 - c.
+func TestCost(t *testing.T) {
+	p, err := newProblem("layered", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &episode{problem: p}
+	points, err := e.initial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range points {
+		o := search.Outcome{Params: p.space.Params(point), Score: 1}
+		want := 1 - p.cost(point)
+		if got := search.Hypervolume([]search.Outcome{o}, p.reference); !(got-want < 1e-12 && want-got < 1e-12) {
+			t.Errorf("%d parameters: %g, want %g", o.Params, got, want)
+		}
+	}
+}
