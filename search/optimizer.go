@@ -65,6 +65,7 @@ func Samplers() []string { return slices.Sorted(maps.Keys(samplers)) }
 var samplers = map[string]sampler{
 	"auto":   autoSampler{},
 	"gp":     gpSampler{},
+	"nsga2":  nsga2Sampler{},
 	"random": randomSampler{},
 	"tpe":    tpeSampler{},
 }
