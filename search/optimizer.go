@@ -35,6 +35,7 @@ type Observation struct {
 	Params int64
 	State  State
 	Score  float64 // of complete trials; of pruned ones the forecast; finite
+	SD     float64 // of a pruned trial's forecast, finite and at least 0; 0 for other trials
 	Curve  []Rung  // by ascending share; read by pruners only
 }
 
@@ -80,7 +81,7 @@ type view struct {
 	space     *space.Space
 	reference Reference
 	rng       *rand.Rand
-	finished  []Observation   // complete and pruned, by number
+	finished  []Observation   // by number; pruned trials are complete ones whose score has an SD
 	failed    []Observation   // by number
 	running   []Observation   // by number
 	taken     map[string]bool // keys of all of them
@@ -108,9 +109,15 @@ func NewOptimizer(s *space.Space, options Options) (*Optimizer, error) {
 	o := &Optimizer{space: s, options: options, dists: map[string]any{}}
 	for _, d := range s.Dimensions() {
 		o.names = append(o.names, d.Name)
-		o.dists[d.Name] = goptuna.IntUniformDistribution{Low: 0, High: len(d.Levels) - 1}
+		o.dists[d.Name] = distribution(d)
 	}
 	return o, nil
+}
+
+// distribution is a dimension in goptuna's terms. Nominal dimensions are integers too: goptuna's samplers
+// favour the first of categorical choices.
+func distribution(d space.Dimension) goptuna.IntUniformDistribution {
+	return goptuna.IntUniformDistribution{Low: 0, High: len(d.Levels) - 1}
 }
 
 // Ask proposes the point of trial `number`. It is a pure function of the options, the number and the
@@ -147,11 +154,18 @@ func (o *Optimizer) Ask(history []Observation, number int64) (Suggestion, error)
 const (
 	attributeNumber = "number"
 	attributeParams = "params"
+	attributeSD     = "sd"
 )
 
+// goptunaStates has pruned trials as complete ones with the score that was forecast: goptuna ranks what it
+// calls pruned below everything that is complete.
 var goptunaStates = map[State]goptuna.TrialState{
 	Running: goptuna.TrialStateRunning, Complete: goptuna.TrialStateComplete,
-	Pruned: goptuna.TrialStatePruned, Failed: goptuna.TrialStateFail,
+	Pruned: goptuna.TrialStateComplete, Failed: goptuna.TrialStateFail,
+}
+
+var ourStates = map[goptuna.TrialState]State{
+	goptuna.TrialStateRunning: Running, goptuna.TrialStateComplete: Complete, goptuna.TrialStateFail: Failed,
 }
 
 // study rebuilds a goptuna study from the history.
@@ -171,8 +185,12 @@ func (o *Optimizer) study(history []Observation, sampler goptuna.RelativeSampler
 		if len(observation.Point) != len(o.names) {
 			return nil, fmt.Errorf("trial %d: its point has %d coordinates, the space %d dimensions", observation.Number, len(observation.Point), len(o.names))
 		}
-		if s := observation.Score; (observation.State == Complete || observation.State == Pruned) && (math.IsNaN(s) || math.IsInf(s, 0)) {
+		finished := observation.State == Complete || observation.State == Pruned
+		if s := observation.Score; finished && (math.IsNaN(s) || math.IsInf(s, 0)) {
 			return nil, fmt.Errorf("trial %d: its score %g is not finite", observation.Number, s)
+		}
+		if sd := observation.SD; finished && !(sd >= 0 && sd < math.Inf(1)) {
+			return nil, fmt.Errorf("trial %d: the standard deviation %g of its score is not finite", observation.Number, sd)
 		}
 		params := make(map[string]float64, len(o.names))
 		for i, name := range o.names {
@@ -184,6 +202,7 @@ func (o *Optimizer) study(history []Observation, sampler goptuna.RelativeSampler
 			UserAttrs: map[string]string{
 				attributeNumber: strconv.FormatInt(observation.Number, 10),
 				attributeParams: strconv.FormatInt(observation.Params, 10),
+				attributeSD:     strconv.FormatFloat(observation.SD, 'g', -1, 64),
 			},
 		}); err != nil {
 			return nil, fmt.Errorf("goptuna: %w", err)
@@ -217,7 +236,7 @@ func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.Fr
 		}
 		v.taken[o.space.Key(observation.Point)] = true
 		switch observation.State {
-		case Complete, Pruned:
+		case Complete:
 			v.finished = append(v.finished, observation)
 		case Failed:
 			v.failed = append(v.failed, observation)
@@ -249,14 +268,14 @@ func (o *Optimizer) observation(trial goptuna.FrozenTrial) (Observation, error) 
 	if err != nil {
 		return Observation{}, err
 	}
-	observation := Observation{Number: number, Params: params, Score: trial.Value, Point: make(space.Point, len(o.names))}
+	sd, err := strconv.ParseFloat(trial.UserAttrs[attributeSD], 64)
+	if err != nil {
+		return Observation{}, err
+	}
+	observation := Observation{Number: number, Params: params, State: ourStates[trial.State], Score: trial.Value, SD: sd,
+		Point: make(space.Point, len(o.names))}
 	for i, name := range o.names {
 		observation.Point[i] = int(trial.InternalParams[name])
-	}
-	for state, theirs := range goptunaStates {
-		if theirs == trial.State {
-			observation.State = state
-		}
 	}
 	return observation, nil
 }

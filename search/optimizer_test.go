@@ -58,7 +58,8 @@ func options(s *space.Space, sampler string, seed uint64) search.Options {
 	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}}
 }
 
-// extend asks for trials and scores them until the history has n.
+// extend asks for trials and scores them until the history has n. Every fifth is pruned, and what was forecast
+// would have come true.
 func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation, n int) []search.Observation {
 	t.Helper()
 	o, err := search.NewOptimizer(s, opts)
@@ -71,8 +72,12 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 		if err != nil {
 			t.Fatal(err)
 		}
-		history = append(history, search.Observation{Number: number, Point: suggestion.Point,
-			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)})
+		o := search.Observation{Number: number, Point: suggestion.Point,
+			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)}
+		if number%5 == 4 {
+			o.State, o.SD = search.Pruned, 0.02
+		}
+		history = append(history, o)
 	}
 	return history
 }
@@ -191,9 +196,15 @@ func TestOddHistories(t *testing.T) {
 				t.Errorf("%s: %+v", name, suggestion)
 			}
 		}
-		nan := change(func(o *search.Observation) { o.Score = math.NaN() })
-		if _, err := o.Ask(nan, 99); err == nil {
-			t.Error("a NaN score is accepted")
+		for name, f := range map[string]func(*search.Observation){
+			"score NaN":   func(o *search.Observation) { o.Score = math.NaN() },
+			"score +Inf":  func(o *search.Observation) { o.Score = math.Inf(1) },
+			"SD NaN":      func(o *search.Observation) { o.State, o.SD = search.Pruned, math.NaN() },
+			"SD negative": func(o *search.Observation) { o.State, o.SD = search.Pruned, -0.1 },
+		} {
+			if _, err := o.Ask(change(f), 99); err == nil {
+				t.Errorf("%s is accepted", name)
+			}
 		}
 	})
 }

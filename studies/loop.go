@@ -216,7 +216,7 @@ func observations(trials []Trial) []search.Observation {
 	for i, t := range trials {
 		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
 		if t.State == Pruned {
-			o.Score = t.Forecast
+			o.Score, o.SD = t.Forecast.Score, t.Forecast.SD
 		}
 		for _, p := range t.Curve {
 			o.Curve = append(o.Curve, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
@@ -283,20 +283,19 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 
 // judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
 // goes on: storing its outcome reports the problem.
-func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, float64) {
+func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, search.Forecast) {
 	trials, err := r.store.Trials(ctx, r.record)
 	if err != nil {
-		return evaluator.Verdict{}, 0
+		return evaluator.Verdict{}, search.Forecast{}
 	}
 	curves, err := r.store.curves(ctx, r.record)
 	if err != nil {
-		return evaluator.Verdict{}, 0
+		return evaluator.Verdict{}, search.Forecast{}
 	}
 	for i := range trials {
 		trials[i].Curve = curves[trials[i].Number]
 	}
-	verdict, forecast := r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
-	return verdict, forecast.Score
+	return r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
 }
 
 // firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted

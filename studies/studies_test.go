@@ -186,8 +186,8 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 		if trial.Result.Steps >= 300 || !strings.Contains(trial.Result.Stopped, "the chance to pass it is") {
 			t.Errorf("trial %d was pruned after %d steps: %q", trial.Number, trial.Result.Steps, trial.Result.Stopped)
 		}
-		if trial.Forecast < trial.Result.Score {
-			t.Errorf("trial %d has %g and is predicted to end at %g", trial.Number, trial.Result.Score, trial.Forecast)
+		if trial.Forecast.Score < trial.Result.Score || trial.Forecast.SD <= 0 {
+			t.Errorf("trial %d has %g and is predicted to end at %g ± %g", trial.Number, trial.Result.Score, trial.Forecast.Score, trial.Forecast.SD)
 		}
 	}
 	if pruned == 0 {

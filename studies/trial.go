@@ -42,7 +42,7 @@ type Trial struct {
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
-	Forecast float64
+	Forecast search.Forecast
 }
 
 // CurvePoint is a dev score at a rung.
