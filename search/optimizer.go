@@ -64,11 +64,12 @@ var ErrExhausted = errors.New("every plan of the search space has been tried")
 func Samplers() []string { return slices.Sorted(maps.Keys(samplers)) }
 
 var samplers = map[string]sampler{
-	"auto":   autoSampler{},
-	"gp":     gpSampler{},
-	"nsga2":  nsga2Sampler{},
-	"random": randomSampler{},
-	"tpe":    tpeSampler{},
+	"auto":           autoSampler{},
+	"gp":             gpSampler{},
+	"nsga2":          nsga2Sampler{},
+	"random":         randomSampler{},
+	"tpe":            tpeSampler{},
+	"tpe-univariate": univariateSampler{},
 }
 
 // sampler proposes a point that is feasible and not taken.
@@ -81,6 +82,7 @@ type view struct {
 	space     *space.Space
 	reference Reference
 	rng       *rand.Rand
+	study     *goptuna.Study  // the same history; pruned trials are complete in it
 	finished  []Observation   // by number; pruned trials are complete ones whose score has an SD
 	failed    []Observation   // by number
 	running   []Observation   // by number
@@ -221,7 +223,7 @@ type relativeSampler struct {
 
 func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.FrozenTrial, _ map[string]any) (map[string]float64, error) {
 	o := r.optimizer
-	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), taken: map[string]bool{}}
+	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), study: study, taken: map[string]bool{}}
 	trials, err := study.GetTrials()
 	if err != nil {
 		return nil, err

@@ -261,6 +261,31 @@ func TestGuidedSamplersBeatRandom(t *testing.T) {
 	}
 }
 
+// With one objective and a limit, goptuna's estimator must find better scores than the stratified random
+// draw.
+func TestUnivariateFindsTheBestScoreWithinALimit(t *testing.T) {
+	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
+	s := newSpace(t, space.Config{MaxParams: 200_000}, g)
+	const seeds, trials = 5, 80
+	best := map[string]float64{}
+	for _, sampler := range []string{"random", "tpe-univariate"} {
+		for seed := range uint64(seeds) {
+			highest := 0.0
+			for _, o := range extend(t, s, options(s, sampler, seed), nil, trials) {
+				highest = max(highest, o.Score)
+				if o.Params > 200_000 {
+					t.Fatalf("trial %d has %d parameters", o.Number, o.Params)
+				}
+			}
+			best[sampler] += highest / seeds
+		}
+	}
+	if best["tpe-univariate"] < best["random"]+0.005 {
+		t.Errorf("best scores, means of %d seeds: %.4v", seeds, best)
+	}
+	t.Logf("best scores, means of %d seeds: %.4v", seeds, best)
+}
+
 func TestUnknownSamplerIsRefused(t *testing.T) {
 	s := newSpace(t, space.Config{}, tiny)
 	if _, err := search.NewOptimizer(s, search.Options{Sampler: "bayes"}); err == nil {
