@@ -150,6 +150,7 @@ type regression struct {
 	x         *mat.Dense
 	y         *mat.VecDense
 	variances []float64 // of each score beside the noise
+	trends    []float64 // what another study says; nil for none
 }
 
 type normalPrior struct{ mean, sd float64 }
@@ -188,7 +189,11 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 		}
 	}
 	var cholesky mat.Cholesky
-	if !cholesky.Factorize(symmetric(covariance, k.noise+nugget, r.variances)) {
+	full := symmetric(covariance, k.noise+nugget, r.variances)
+	if r.trends != nil {
+		full.SymRankOne(full, 1, mat.NewVecDense(n, r.trends))
+	}
+	if !cholesky.Factorize(full) {
 		return math.Inf(1)
 	}
 	var alpha mat.VecDense
@@ -240,7 +245,7 @@ const (
 
 // fit maximises the posterior density by L-BFGS from two starts: the prior means (a smooth process), and
 // short lengthscales with more noise. One start alone is sometimes caught in a poor optimum.
-func (r *regression) fit() (*kernel, error) {
+func (r *regression) fit() (optimum, error) {
 	smooth := make([]float64, 0, len(r.features.space.Dimensions())+2)
 	for _, prior := range r.priors() {
 		smooth = append(smooth, prior.mean)
@@ -259,9 +264,9 @@ func (r *regression) fit() (*kernel, error) {
 	starts.Wait()
 	best := slices.MinFunc(fits[:], func(a, b optimum) int { return cmp.Compare(a.loss, b.loss) })
 	if best.theta == nil {
-		return nil, errors.New("the covariance of the scores is not positive definite")
+		return best, errors.New("the covariance of the scores is not positive definite")
 	}
-	return r.kernel(r.descend(best.theta, fitFinish).theta), nil
+	return r.descend(best.theta, fitFinish), nil
 }
 
 // optimum is the best that a descent has seen; theta is nil if the loss was finite nowhere.

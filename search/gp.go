@@ -11,6 +11,7 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat"
 
@@ -68,10 +69,13 @@ func (v *view) mostImproving() (space.Point, error) {
 	for i, o := range v.finished {
 		points[o.Number], finished[i] = o.Point, outcome(o)
 	}
-	front := Front(finished)
+	bases := v.prior.frontPoints()
+	for _, member := range Front(finished) {
+		bases = append(bases, points[member.Number])
+	}
 	for range gpDraws {
 		consider(v.sparse())
-		changed := points[front[v.rng.IntN(len(front))].Number]
+		changed := bases[v.rng.IntN(len(bases))]
 		for range 1 + v.rng.IntN(4) {
 			changed = v.neighbour(changed)
 		}
@@ -100,6 +104,8 @@ type sampledFronts struct {
 	kernel   *kernel
 	known    *mat.Dense        // scaled features of the sampled trials, one row each
 	columns  *mat.Dense        // its transpose
+	trends   []float64         // what another study says of them, centred
+	centre   float64           // of that
 	lower    blas64.Triangular // Cholesky factor of their covariance
 	weights  *mat.Dense        // covariance⁻¹ · outcomes, one column per front
 	fronts   []staircase
@@ -108,26 +114,18 @@ type sampledFronts struct {
 // sampleFronts fits the process and draws outcomes of the trials.
 func (v *view) sampleFronts() (*sampledFronts, error) {
 	modelled := v.modelled()
+	scale, scores, variances, err := standardise(modelled)
+	if err != nil {
+		return nil, err
+	}
 	points := make([]space.Point, 0, len(modelled)+len(v.failed)+len(v.running))
-	var scores, variances, costs []float64
+	var costs []float64
 	for _, o := range modelled {
 		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
-		scores, variances = append(scores, o.Score), append(variances, o.SD*o.SD)
-	}
-	if len(scores) < 2 {
-		return nil, fmt.Errorf("%d finished trials, it needs 2", len(scores))
-	}
-	mean, sd := stat.MeanStdDev(scores, nil)
-	if !(sd > 1e-9*math.Abs(mean)) {
-		return nil, errors.New("all scores are equal")
 	}
 	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] { // as bad as the worst, so that the search leaves the region
 		points, costs = append(points, o.Point), append(costs, math.Inf(1))
 		scores, variances = append(scores, slices.Min(scores[:len(modelled)])), append(variances, 0)
-	}
-	for i := range scores {
-		scores[i] = (scores[i] - mean) / sd
-		variances[i] /= sd * sd
 	}
 	observed := len(scores)
 	for _, o := range v.running[max(0, len(v.running)-gpTrials):] {
@@ -137,21 +135,52 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	s := &sampledFronts{view: v, features: newFeatures(v.space)}
 	encoded := s.features.encode(points)
 	y := mat.NewVecDense(observed, scores)
-	r := &regression{features: s.features, y: y, variances: variances,
+	s.trends = v.prior.means(points)
+	s.centre = stat.Mean(s.trends, nil)
+	floats.AddConst(-s.centre, s.trends)
+	r := &regression{features: s.features, y: y, variances: variances, trends: s.trends[:observed],
 		x: encoded.Slice(0, observed, 0, len(s.features.dimension)).(*mat.Dense)}
-	var err error
-	if s.kernel, err = r.fit(); err != nil {
+	best, err := r.fit()
+	if err != nil {
 		return nil, err
 	}
+	if v.prior != nil {
+		r.trends = nil
+		if without, err := r.fit(); err == nil && without.loss < best.loss {
+			best, v.prior, s.centre = without, nil, 0
+			clear(s.trends)
+		}
+	}
+	s.kernel = r.kernel(best.theta)
 	outcomes, err := s.sample(encoded, y, variances)
 	if err != nil {
 		return nil, err
 	}
-	chance := (v.reference.Chance - mean) / sd
+	chance := scale.of(v.reference.Chance)
 	for f := range gpFronts {
 		s.fronts = append(s.fronts, newStaircase(costs, mat.Col(nil, f, outcomes), chance))
 	}
 	return s, nil
+}
+
+// standardise scales the scores of trials to mean 0 and standard deviation 1, and the variances of pruned
+// trials' with them.
+func standardise(trials []Observation) (scale standard, scores, variances []float64, err error) {
+	if len(trials) < 2 {
+		return scale, nil, nil, fmt.Errorf("%d finished trials, it needs 2", len(trials))
+	}
+	for _, o := range trials {
+		scores = append(scores, o.Score)
+	}
+	scale = standardOf(scores)
+	if !(scale.sd > 1e-9*math.Abs(scale.mean)) {
+		return scale, nil, nil, errors.New("all scores are equal")
+	}
+	for i, o := range trials {
+		scores[i] = scale.of(o.Score)
+		variances = append(variances, o.SD*o.SD/(scale.sd*scale.sd))
+	}
+	return scale, scores, variances, nil
 }
 
 // modelled are the finished trials that the process is fitted to: all, or of many the better half of
@@ -175,6 +204,8 @@ func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense, variances []
 	all, _ := s.known.Dims()
 	observed := y.Len()
 	covariance := s.kernel.between(s.known, s.known)
+	trends := mat.NewVecDense(all, s.trends)
+	covariance.RankOne(covariance, 1, trends, trends)
 	for i := range all {
 		covariance.Set(i, i, covariance.At(i, i)+nugget)
 	}
@@ -212,6 +243,7 @@ type spot struct {
 	point      space.Point
 	features   []float64 // scaled
 	squares    []float64 // squared distances from the known trials
+	trend      float64   // what another study says of it, centred
 	covariance []float64 // with their outcomes
 	means      []float64 // of its outcome given each front's
 	variance   float64   // of its outcome
@@ -275,12 +307,15 @@ func (s *sampledFronts) step(from *spot, d int) *spot {
 			}
 		}
 		covariance, _ := s.kernel.at(moved)
-		sd := math.Sqrt(max(from.variance-nugget, 0)) + math.Sqrt(2*(s.kernel.signal-covariance))
-		to.variance = min(sd*sd, s.kernel.signal) + nugget
+		to.variance = 2 * (s.kernel.signal - covariance) // of f(q) − f(p), without the trend
 		spots = append(spots, to)
 	}
 	s.setMeans(spots)
-	spots = slices.DeleteFunc(spots, func(to *spot) bool { return s.improvement(to) <= from.value })
+	spots = slices.DeleteFunc(spots, func(to *spot) bool {
+		sd := math.Sqrt(max(from.variance-nugget, 0)) + math.Hypot(math.Sqrt(to.variance), to.trend-from.trend)
+		to.variance = min(sd*sd, s.kernel.signal+to.trend*to.trend) + nugget
+		return s.improvement(to) <= from.value
+	})
 	s.setVariances(spots)
 	best := from
 	for _, to := range spots {
@@ -298,10 +333,16 @@ func (s *sampledFronts) setMeans(spots []*spot) {
 	}
 	known, _ := s.known.Dims()
 	covariance := mat.NewDense(len(spots), known, nil)
+	points := make([]space.Point, len(spots))
 	for i, spot := range spots {
-		spot.covariance = covariance.RawRowView(i)
+		points[i] = spot.point
+	}
+	for i, trend := range s.view.prior.means(points) {
+		spot := spots[i]
+		spot.covariance, spot.trend = covariance.RawRowView(i), trend-s.centre
 		for j, square := range spot.squares {
 			spot.covariance[j], _ = s.kernel.at(square)
+			spot.covariance[j] += spot.trend * s.trends[j]
 		}
 	}
 	var means mat.Dense
@@ -322,7 +363,7 @@ func (s *sampledFronts) setVariances(spots []*spot) {
 	}
 	blas64.Trsm(blas.Right, blas.Trans, 1, s.lower, solved.RawMatrix())
 	for i, square := range rowSquares(solved) {
-		spots[i].variance = max(s.kernel.signal+nugget-square, nugget)
+		spots[i].variance = max(s.kernel.signal+spots[i].trend*spots[i].trend+nugget-square, nugget)
 	}
 }
 

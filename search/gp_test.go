@@ -45,13 +45,13 @@ func mixedView(t testing.TB, n int) *view {
 func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	v := mixedView(t, 25)
 	points := make([]space.Point, len(v.finished))
-	y, variances := mat.NewVecDense(len(points), nil), make([]float64, len(points))
+	y, variances, trends := mat.NewVecDense(len(points), nil), make([]float64, len(points)), make([]float64, len(points))
 	for i, o := range v.finished {
-		points[i], variances[i] = o.Point, v.rng.Float64()
+		points[i], variances[i], trends[i] = o.Point, v.rng.Float64(), v.rng.NormFloat64()
 		y.SetVec(i, (o.Score-0.65)/0.05)
 	}
 	f := newFeatures(v.space)
-	r := &regression{features: f, x: f.encode(points), y: y, variances: variances}
+	r := &regression{features: f, x: f.encode(points), y: y, variances: variances, trends: trends}
 	for range 5 {
 		theta := make([]float64, len(r.priors()))
 		for i, prior := range r.priors() {
@@ -118,7 +118,8 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	const observed = 4
 	y, variances := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0}), []float64{0, 0.3, 0, 1}
 	f := newFeatures(v.space)
-	s := &sampledFronts{view: v, features: f, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
+	trends := []float64{0.5, -0.5, 0, 1, -1, 0.7}
+	s := &sampledFronts{view: v, features: f, trends: trends, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
 	floats.AddConst(0.7, s.kernel.inverse)
 	encoded := f.encode(points)
 
@@ -137,6 +138,7 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	}
 
 	all := s.kernel.between(s.known, s.known)
+	all.RankOne(all, 1, mat.NewVecDense(n, trends), mat.NewVecDense(n, trends))
 	known := all.Slice(0, observed, 0, observed).(*mat.Dense)
 	cross := all.Slice(0, n, 0, observed).(*mat.Dense)
 	var solved mat.VecDense
@@ -200,7 +202,14 @@ func TestGPSaysWhyTPEProposes(t *testing.T) {
 // What the local search rules out by a bound must not be better, and what it computes step by step must be
 // what it computes at once.
 func TestStepsFindTheBestLevel(t *testing.T) {
+	for name, prior := range map[string][]Observation{"cold": nil, "warm": mixedView(t, 20).finished} {
+		t.Run(name, func(t *testing.T) { stepsFindTheBestLevel(t, prior) })
+	}
+}
+
+func stepsFindTheBestLevel(t *testing.T, prior []Observation) {
 	v := mixedView(t, 30)
+	v.prior = newSource(v.space, v.reference, prior)
 	s, err := v.sampleFronts()
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/c-bata/goptuna"
@@ -45,6 +46,8 @@ type Options struct {
 	Sampler   string    // one of Samplers
 	Initial   int       // trials of the initial design; 0 chooses by the number of dimensions
 	Reference Reference // scale of the objectives
+	// Prior is the finished trials of a study on another task, at points of this space; gp learns from them.
+	Prior []Observation
 }
 
 // Suggestion is a proposed point, and where it comes from.
@@ -83,6 +86,7 @@ type view struct {
 	reference Reference
 	rng       *rand.Rand
 	study     *goptuna.Study  // the same history; pruned trials are complete in it
+	prior     *source         // nil for none
 	finished  []Observation   // by number; pruned trials are complete ones whose score has an SD
 	failed    []Observation   // by number
 	running   []Observation   // by number
@@ -98,6 +102,7 @@ type Optimizer struct {
 	options Options
 	names   []string
 	dists   map[string]any // of goptuna, by dimension name
+	prior   func() *source // computed once, when it is needed
 }
 
 // NewOptimizer checks the options.
@@ -105,10 +110,13 @@ func NewOptimizer(s *space.Space, options Options) (*Optimizer, error) {
 	if samplers[options.Sampler] == nil {
 		return nil, fmt.Errorf("sampler %q: must be one of %v", options.Sampler, Samplers())
 	}
-	if options.Initial == 0 {
-		options.Initial = min(max(len(s.Dimensions())/3, 6), 20)
+	if options.Initial == 0 && len(options.Prior) > 0 {
+		options.Initial = warmInitial
+	} else if options.Initial == 0 {
+		options.Initial = min(max(len(s.Dimensions())/3, warmInitial), 20)
 	}
 	o := &Optimizer{space: s, options: options, dists: map[string]any{}}
+	o.prior = sync.OnceValue(func() *source { return newSource(s, options.Reference, options.Prior) })
 	for _, d := range s.Dimensions() {
 		o.names = append(o.names, d.Name)
 		o.dists[d.Name] = distribution(d)
@@ -223,7 +231,7 @@ type relativeSampler struct {
 
 func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.FrozenTrial, _ map[string]any) (map[string]float64, error) {
 	o := r.optimizer
-	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), study: study, taken: map[string]bool{}}
+	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), study: study, prior: o.prior(), taken: map[string]bool{}}
 	trials, err := study.GetTrials()
 	if err != nil {
 		return nil, err

@@ -286,6 +286,43 @@ func TestUnivariateFindsTheBestScoreWithinALimit(t *testing.T) {
 	t.Logf("best scores, means of %d seeds: %.4v", seeds, best)
 }
 
+// A study on a related task must save trials, and one on an unrelated task must do no more harm than chance.
+func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
+	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
+	s := newSpace(t, space.Config{}, g)
+	const seeds, trials = 4, 24
+	related := func(p space.Point, _ uint64) float64 { return 0.3 + 0.5*surface(s, p) }
+	unrelated := func(p space.Point, seed uint64) float64 { // the sum of a random value of each level
+		sum := 0.0
+		for d, level := range p {
+			sum += rand.New(rand.NewPCG(seed, uint64(100*d+level))).Float64()
+		}
+		return sum / float64(len(p))
+	}
+	volume := func(task func(space.Point, uint64) float64) (mean float64) {
+		for seed := range uint64(seeds) {
+			opts := options(s, "gp", seed)
+			opts.Initial = 6
+			if task != nil {
+				opts.Prior = extend(t, s, options(s, "tpe", seed+100), nil, 60)
+				for i := range opts.Prior {
+					opts.Prior[i].Score = task(opts.Prior[i].Point, seed)
+				}
+			}
+			mean += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
+		}
+		return mean
+	}
+	cold, warm, misled := volume(nil), volume(related), volume(unrelated)
+	t.Logf("hypervolume after %d trials: cold %.4f, after a related task %.4f, after an unrelated one %.4f", trials, cold, warm, misled)
+	if warm < cold+0.01 {
+		t.Errorf("the related task helps too little: %.4f, without it %.4f", warm, cold)
+	}
+	if misled < cold-0.02 {
+		t.Errorf("the unrelated task harms: %.4f, without it %.4f", misled, cold)
+	}
+}
+
 func TestUnknownSamplerIsRefused(t *testing.T) {
 	s := newSpace(t, space.Config{}, tiny)
 	if _, err := search.NewOptimizer(s, search.Options{Sampler: "bayes"}); err == nil {

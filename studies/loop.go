@@ -45,6 +45,13 @@ type Study struct {
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
 // error is an *IdentityError if the stored study had other inputs.
 func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
+	return StartFrom(ctx, store, config, inputs, "")
+}
+
+// StartFrom is Start for a study that learns from the finished trials of another one of the database, which
+// had a model of the same shape. A study that was started so continues so, with or without its name; one
+// that was not cannot. The error can also be a *WarmStartError.
+func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs, other string) (*Study, error) {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
 	s := &Study{store: store, config: config, inputs: inputs}
@@ -54,6 +61,11 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 	case errors.Is(err, ErrNoStudy):
 		s.record = &Record{Name: config.Study, Created: time.Now(), Path: config.resolve(filepath.Base(config.path)), Config: strings.Join(config.file.lines, "\n"), Identity: config.identity(inputs),
 			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
+		if other != "" {
+			if s.record.WarmStart, err = store.warmStart(ctx, config, inputs, other); err != nil {
+				return nil, err
+			}
+		}
 	case err != nil:
 		return nil, err
 	default:
@@ -61,9 +73,12 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 		if err := s.record.Check(config, inputs); err != nil {
 			return nil, err
 		}
+		if other != "" && (s.record.WarmStart == nil || s.record.WarmStart.Study != other) {
+			return nil, &WarmStartError{config.Study, other, "it was started already, without it"}
+		}
 	}
 	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: s.record.Reference})
+		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations()})
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the number of migrations, and the user_version of a database with all of them.
-const schemaVersion = 4
+const schemaVersion = 5
 
 // Errors that callers tell apart.
 var (
@@ -176,9 +176,9 @@ func marshal(v any) string {
 // create stores a new study; the name must be free.
 func (s *Store) create(ctx context.Context, r *Record) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
-			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed))
+		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed, warm_start)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
+			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed), sql.NullString{String: marshal(r.WarmStart), Valid: r.WarmStart != nil})
 		if err != nil {
 			return err
 		}
@@ -188,18 +188,23 @@ func (s *Store) create(ctx context.Context, r *Record) error {
 	return s.problem("writing", err)
 }
 
-const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed"
+const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed, warm_start"
 
 func scanRecord(row interface{ Scan(...any) error }) (*Record, error) {
 	var r Record
 	var created, seed int64
 	var identity, geometry, reference string
-	if err := row.Scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed); err != nil {
+	var warmStart sql.NullString
+	if err := row.Scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed, &warmStart); err != nil {
 		return nil, err
 	}
 	r.Created, r.Seed = time.Unix(created, 0), uint64(seed)
-	return &r, errors.Join(json.Unmarshal([]byte(identity), &r.Identity),
+	err := errors.Join(json.Unmarshal([]byte(identity), &r.Identity),
 		json.Unmarshal([]byte(geometry), &r.Geometry), json.Unmarshal([]byte(reference), &r.Reference))
+	if warmStart.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(warmStart.String), &r.WarmStart))
+	}
+	return &r, err
 }
 
 // Study finds a study; the error wraps ErrNoStudy if there is none of that name.

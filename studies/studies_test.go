@@ -219,6 +219,50 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 	}
 }
 
+// A study that starts from another one continues as it began, though the other has gone on since.
+func TestWarmStartIsKept(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 20)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(name string, trials int, from string) *Study {
+		text := strings.NewReplacer("study: trial-run", "study: "+name, "trials: 20", fmt.Sprintf("trials: %d", trials),
+			"sampler: tpe", "sampler: gp").Replace(string(content))
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		config, err := ReadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs, err := config.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := OpenStore(filepath.Join(filepath.Dir(path), "studies.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { store.Close() })
+		study, err := StartFrom(context.Background(), store, config, inputs, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return study
+	}
+	mustRun(t, open("source", 12, ""))
+	want := mustRun(t, open("whole", 12, "source"))
+	mustRun(t, open("halves", 6, "source"))
+	mustRun(t, open("source", 20, ""))
+	if diff := cmp.Diff(want, mustRun(t, open("halves", 12, "")), ignoreTimes); diff != "" {
+		t.Errorf("12 trials and 6 + 6 differ after a warm start:\n%s", diff)
+	}
+	if cmp.Equal(want, mustRun(t, open("cold", 12, "")), ignoreTimes) {
+		t.Error("the warm start changes nothing")
+	}
+}
+
 func TestTrialsKeepTheirCurves(t *testing.T) {
 	study, store := start(t, writeStudy(t, t.TempDir(), 2))
 	mustRun(t, study)

@@ -65,6 +65,7 @@ type Record struct {
 	Geometry  peft.Geometry
 	Reference search.Reference
 	Seed      uint64
+	WarmStart *WarmStart // nil for none
 }
 
 // Front is the non-dominated complete trials of a study, by ascending parameters.
