@@ -142,9 +142,11 @@ func symmetric(a *mat.Dense, constant float64, variances []float64) *mat.SymDens
 
 // regression is the fitting of a kernel to standardised scores.
 //
-// The parameters θ are the logarithms of the lengthscales, of the signal and of the noise. All have
-// normal priors; the lengthscales' grows with the number of dimensions (Hvarfner et al. 2024, "Vanilla
-// Bayesian Optimization Performs Great in High Dimensions"), the noise's is that of BoTorch.
+// The parameters θ are the logarithms of the lengthscales, of the signal and of the noise. Their priors are
+// normal. The lengthscales' mean grows with the number of dimensions (Hvarfner et al. 2024, "Vanilla
+// Bayesian Optimization Performs Great in High Dimensions"), and is known less well than the lengthscales
+// are alike: without the second part tens of lengthscales fit tens of scores, and the process is sure of
+// what it cannot know. The noise's prior is that of BoTorch.
 type regression struct {
 	features  *features
 	x         *mat.Dense
@@ -153,15 +155,45 @@ type regression struct {
 	trends    []float64 // what another study says; nil for none
 }
 
-type normalPrior struct{ mean, sd float64 }
+type normal struct{ mean, sd float64 }
 
-func (r *regression) priors() []normalPrior {
-	dimensions := len(r.features.space.Dimensions())
-	out := make([]normalPrior, dimensions, dimensions+2)
-	for d := range out {
-		out[d] = normalPrior{math.Sqrt2 + math.Log(float64(dimensions))/2, math.Sqrt(3)}
+// deviation is the negative logarithm of the density, up to a constant, and its derivative.
+func (p normal) deviation(x float64) (value, slope float64) {
+	z := (x - p.mean) / p.sd
+	return z * z / 2, z / p.sd
+}
+
+var (
+	signalPrior = normal{0, 1}
+	noisePrior  = normal{-4, 1}
+)
+
+const lengthscaleSpread = 0.5 // standard deviation of the lengthscales' logarithms around their common mean
+
+// lengthscalePrior is the prior of that mean.
+func (r *regression) lengthscalePrior() normal {
+	return normal{math.Sqrt2 + math.Log(float64(len(r.features.space.Dimensions())))/2, math.Sqrt(3)}
+}
+
+// prior is the negative logarithm of the density of θ, up to a constant; it adds its gradient. The mean of
+// the lengthscales is where it is likeliest.
+func (r *regression) prior(theta, gradient []float64) float64 {
+	lengthscales := theta[:len(theta)-2]
+	hyper := r.lengthscalePrior()
+	own, theirs := 1/(hyper.sd*hyper.sd), 1/(lengthscaleSpread*lengthscaleSpread)
+	common := normal{(own*hyper.mean + theirs*floats.Sum(lengthscales)) / (own + theirs*float64(len(lengthscales))), lengthscaleSpread}
+	total, _ := hyper.deviation(common.mean)
+	add := func(i int, p normal) {
+		value, slope := p.deviation(theta[i])
+		total += value
+		gradient[i] += slope
 	}
-	return append(out, normalPrior{0, 1}, normalPrior{-4, 1})
+	for d := range lengthscales {
+		add(d, common)
+	}
+	add(len(theta)-2, signalPrior)
+	add(len(theta)-1, noisePrior)
+	return total
 }
 
 // kernel reads the parameters.
@@ -229,12 +261,7 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 			gradient[d] -= 2 * z[c] * (rowSum*z[c] - gz[c])
 		}
 	}
-	for i, prior := range r.priors() {
-		deviation := (theta[i] - prior.mean) / prior.sd
-		value += deviation * deviation / 2
-		gradient[i] += deviation / prior.sd
-	}
-	return value
+	return value + r.prior(theta, gradient)
 }
 
 // Iterations of L-BFGS: from each start, and then from the better of what they reach.
@@ -246,10 +273,9 @@ const (
 // fit maximises the posterior density by L-BFGS from two starts: the prior means (a smooth process), and
 // short lengthscales with more noise. One start alone is sometimes caught in a poor optimum.
 func (r *regression) fit() (optimum, error) {
-	smooth := make([]float64, 0, len(r.features.space.Dimensions())+2)
-	for _, prior := range r.priors() {
-		smooth = append(smooth, prior.mean)
-	}
+	smooth := make([]float64, len(r.features.space.Dimensions()), len(r.features.space.Dimensions())+2)
+	floats.AddConst(r.lengthscalePrior().mean, smooth)
+	smooth = append(smooth, signalPrior.mean, noisePrior.mean)
 	rough := slices.Clone(smooth)
 	for i := range len(rough) - 2 {
 		rough[i] -= 2

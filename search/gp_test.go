@@ -53,10 +53,11 @@ func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	f := newFeatures(v.space)
 	r := &regression{features: f, x: f.encode(points), y: y, variances: variances, trends: trends}
 	for range 5 {
-		theta := make([]float64, len(r.priors()))
-		for i, prior := range r.priors() {
-			theta[i] = prior.mean + 0.5*prior.sd*v.rng.NormFloat64()
+		theta := make([]float64, len(v.space.Dimensions())+2)
+		for i := range theta {
+			theta[i] = v.rng.NormFloat64()
 		}
+		floats.AddConst(2, theta[:len(theta)-2])
 		got := make([]float64, len(theta))
 		r.loss(theta, got)
 		scratch := make([]float64, len(theta))
