@@ -60,7 +60,7 @@ func (f *features) encode(points []space.Point) *mat.Dense {
 	return out
 }
 
-// kernel is a Matérn-5/2 covariance with a lengthscale of its own for every dimension.
+// kernel is a Matérn-3/2 covariance with a lengthscale of its own for every dimension.
 type kernel struct {
 	inverse []float64 // 1/lengthscale of each feature
 	signal  float64   // variance of the process
@@ -83,9 +83,9 @@ func (k *kernel) scaled(x *mat.Dense) *mat.Dense {
 
 // at is the covariance at a squared scaled distance, without the nugget, and its derivative by it.
 func (k *kernel) at(square float64) (covariance, slope float64) {
-	u := math.Sqrt(5 * max(square, 0))
+	u := math.Sqrt(3 * max(square, 0))
 	decay := k.signal * math.Exp(-u)
-	return decay * (1 + u + u*u/3), -5.0 / 6 * (1 + u) * decay
+	return decay * (1 + u), -1.5 * decay
 }
 
 // between is the covariance of every row of a with every row of b, both scaled, without the nugget.
