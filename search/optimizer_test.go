@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -320,6 +321,27 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 	}
 	if misled < cold-0.02 {
 		t.Errorf("the unrelated task harms: %.4f, without it %.4f", misled, cold)
+	}
+}
+
+// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions.
+func BenchmarkAsk(b *testing.B) {
+	s := newSpace(b, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
+	history := extend(b, s, options(s, "tpe", 1), nil, 300)
+	for _, sampler := range search.Samplers() {
+		for _, trials := range []int{100, 300} {
+			b.Run(fmt.Sprintf("%s/%d", sampler, trials), func(b *testing.B) {
+				o, err := search.NewOptimizer(s, options(s, sampler, 1))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for number := int64(trials); b.Loop(); number++ {
+					if _, err := o.Ask(history[:trials], number); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 
