@@ -2,6 +2,8 @@ module peftsearch
 
 go 1.26.0
 
+godebug randseednop=0
+
 require (
 	github.com/c-bata/goptuna v0.9.0
 	github.com/goccy/go-yaml v1.19.2

@@ -1,8 +1,11 @@
 package search
 
 import (
+	"cmp"
 	"errors"
 	"math"
+	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -11,15 +14,17 @@ import (
 	"peftsearch/space"
 )
 
-// features encodes points for the Gaussian process.
+// features encodes points for the Gaussian process. An ordinal dimension has one feature, in which its levels
+// lie evenly in [0, 1]; a nominal one has as many as levels, one-hot and scaled so that two different levels
+// are at distance 1.
 type features struct {
 	space     *space.Space
 	dimension []int // of each feature
+	first     []int // feature of each dimension, and the number of features
 }
 
-// newFeatures gives an ordinal dimension one feature and a nominal one as many as it has levels.
 func newFeatures(s *space.Space) *features {
-	f := &features{space: s}
+	f := &features{space: s, first: []int{0}}
 	for d, dimension := range s.Dimensions() {
 		count := 1
 		if !dimension.Ordinal {
@@ -28,34 +33,38 @@ func newFeatures(s *space.Space) *features {
 		for range count {
 			f.dimension = append(f.dimension, d)
 		}
+		f.first = append(f.first, len(f.dimension))
 	}
 	return f
 }
 
-// encode makes one row per point. An ordinal level is placed evenly in [0, 1]; a nominal one is one-hot,
-// scaled so that two different levels are at distance 1.
+// put writes the features of one dimension.
+func (f *features) put(out []float64, d, level int) {
+	if dimension := f.space.Dimensions()[d]; dimension.Ordinal {
+		out[0] = float64(level) / float64(max(len(dimension.Levels)-1, 1))
+	} else {
+		clear(out)
+		out[level] = math.Sqrt2 / 2
+	}
+}
+
+// encode makes one row per point.
 func (f *features) encode(points []space.Point) *mat.Dense {
 	out := mat.NewDense(len(points), len(f.dimension), nil)
 	for i, p := range points {
-		row, column := out.RawRowView(i), 0
-		for d, dimension := range f.space.Dimensions() {
-			if dimension.Ordinal {
-				row[column] = float64(p[d]) / float64(max(len(dimension.Levels)-1, 1))
-				column++
-				continue
-			}
-			row[column+p[d]] = math.Sqrt2 / 2
-			column += len(dimension.Levels)
+		row := out.RawRowView(i)
+		for d, level := range p {
+			f.put(row[f.first[d]:f.first[d+1]], d, level)
 		}
 	}
 	return out
 }
 
-// kernel is a Matérn-5/2 covariance with a lengthscale of its own for every dimension.
+// kernel is a Matérn-3/2 covariance with a lengthscale of its own for every dimension.
 type kernel struct {
 	inverse []float64 // 1/lengthscale of each feature
 	signal  float64   // variance of the process
-	noise   float64   // variance of an observation around it
+	noise   float64   // variance of an observation around it, beside its own
 }
 
 // nugget is a variance of the process itself at every point, in standardised units. It keeps the
@@ -64,26 +73,43 @@ const nugget = 1e-6
 
 // scaled divides the columns by their lengthscales.
 func (k *kernel) scaled(x *mat.Dense) *mat.Dense {
-	var out mat.Dense
-	out.Apply(func(_, j int, v float64) float64 { return v * k.inverse[j] }, x)
-	return &out
+	out := mat.DenseCopyOf(x)
+	rows, _ := out.Dims()
+	for i := range rows {
+		floats.Mul(out.RawRowView(i), k.inverse)
+	}
+	return out
 }
 
-// between is the covariance of every row of a with every row of b, both scaled, without the nugget; and
-// its derivative by the squared distance if slope is not nil.
-func (k *kernel) between(a, b, slope *mat.Dense) *mat.Dense {
+// at is the covariance at a squared scaled distance, without the nugget, and its derivative by it.
+func (k *kernel) at(square float64) (covariance, slope float64) {
+	u := math.Sqrt(3 * max(square, 0))
+	decay := k.signal * math.Exp(-u)
+	return decay * (1 + u), -1.5 * decay
+}
+
+// between is the covariance of every row of a with every row of b, both scaled, without the nugget.
+func (k *kernel) between(a, b *mat.Dense) *mat.Dense {
+	out := squares(a, b)
+	rows, _ := out.Dims()
+	for i := range rows {
+		row := out.RawRowView(i)
+		for j, square := range row {
+			row[j], _ = k.at(square)
+		}
+	}
+	return out
+}
+
+// squares are the squared distances of every row of a from every row of b.
+func squares(a, b *mat.Dense) *mat.Dense {
 	var out mat.Dense
 	out.Mul(a, b.T())
 	squaresB := rowSquares(b)
 	for i, squareA := range rowSquares(a) {
 		row := out.RawRowView(i)
 		for j, product := range row {
-			u := math.Sqrt(5 * max(squareA+squaresB[j]-2*product, 0))
-			decay := k.signal * math.Exp(-u)
-			row[j] = decay * (1 + u + u*u/3)
-			if slope != nil {
-				slope.Set(i, j, -5.0/6*(1+u)*decay)
-			}
+			row[j] = max(squareA+squaresB[j]-2*product, 0)
 		}
 	}
 	return &out
@@ -99,39 +125,75 @@ func rowSquares(a *mat.Dense) []float64 {
 	return out
 }
 
-// symmetric is a square matrix with `diagonal` added to its diagonal.
-func symmetric(a *mat.Dense, diagonal float64) *mat.SymDense {
+// symmetric is a square matrix with a constant and, unless nil, a variance for each row added to its
+// diagonal.
+func symmetric(a *mat.Dense, constant float64, variances []float64) *mat.SymDense {
 	n, _ := a.Dims()
 	out := mat.NewSymDense(n, nil)
 	for i := range n {
-		for j := i; j < n; j++ {
-			out.SetSym(i, j, a.At(i, j))
+		copy(out.RawSymmetric().Data[i*n+i:(i+1)*n], a.RawRowView(i)[i:])
+		out.SetSym(i, i, out.At(i, i)+constant)
+		if variances != nil {
+			out.SetSym(i, i, out.At(i, i)+variances[i])
 		}
-		out.SetSym(i, i, a.At(i, i)+diagonal)
 	}
 	return out
 }
 
 // regression is the fitting of a kernel to standardised scores.
 //
-// The parameters θ are the logarithms of the lengthscales, of the signal and of the noise. All have
-// normal priors; the lengthscales' grows with the number of dimensions (Hvarfner et al. 2024, "Vanilla
-// Bayesian Optimization Performs Great in High Dimensions"), the noise's is that of BoTorch.
+// The parameters θ are the logarithms of the lengthscales, of the signal and of the noise. Their priors are
+// normal. The lengthscales' mean grows with the number of dimensions (Hvarfner et al. 2024, "Vanilla
+// Bayesian Optimization Performs Great in High Dimensions"), and is known less well than the lengthscales
+// are alike: without the second part tens of lengthscales fit tens of scores, and the process is sure of
+// what it cannot know. The noise's prior is that of BoTorch.
 type regression struct {
-	features *features
-	x        *mat.Dense
-	y        *mat.VecDense
+	features  *features
+	x         *mat.Dense
+	y         *mat.VecDense
+	variances []float64 // of each score beside the noise
+	trends    []float64 // what another study says; nil for none
 }
 
-type normalPrior struct{ mean, sd float64 }
+type normal struct{ mean, sd float64 }
 
-func (r *regression) priors() []normalPrior {
-	dimensions := len(r.features.space.Dimensions())
-	out := make([]normalPrior, dimensions, dimensions+2)
-	for d := range out {
-		out[d] = normalPrior{math.Sqrt2 + math.Log(float64(dimensions))/2, math.Sqrt(3)}
+// deviation is the negative logarithm of the density, up to a constant, and its derivative.
+func (p normal) deviation(x float64) (value, slope float64) {
+	z := (x - p.mean) / p.sd
+	return z * z / 2, z / p.sd
+}
+
+var (
+	signalPrior = normal{0, 1}
+	noisePrior  = normal{-4, 1}
+)
+
+const lengthscaleSpread = 0.5 // standard deviation of the lengthscales' logarithms around their common mean
+
+// lengthscalePrior is the prior of that mean.
+func (r *regression) lengthscalePrior() normal {
+	return normal{math.Sqrt2 + math.Log(float64(len(r.features.space.Dimensions())))/2, math.Sqrt(3)}
+}
+
+// prior is the negative logarithm of the density of θ, up to a constant; it adds its gradient. The mean of
+// the lengthscales is where it is likeliest.
+func (r *regression) prior(theta, gradient []float64) float64 {
+	lengthscales := theta[:len(theta)-2]
+	hyper := r.lengthscalePrior()
+	own, theirs := 1/(hyper.sd*hyper.sd), 1/(lengthscaleSpread*lengthscaleSpread)
+	common := normal{(own*hyper.mean + theirs*floats.Sum(lengthscales)) / (own + theirs*float64(len(lengthscales))), lengthscaleSpread}
+	total, _ := hyper.deviation(common.mean)
+	add := func(i int, p normal) {
+		value, slope := p.deviation(theta[i])
+		total += value
+		gradient[i] += slope
 	}
-	return append(out, normalPrior{0, 1}, normalPrior{-4, 1})
+	for d := range lengthscales {
+		add(d, common)
+	}
+	add(len(theta)-2, signalPrior)
+	add(len(theta)-1, noisePrior)
+	return total
 }
 
 // kernel reads the parameters.
@@ -151,10 +213,19 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 	n := r.y.Len()
 	k := r.kernel(theta)
 	scaled := k.scaled(r.x)
-	slope := mat.NewDense(n, n, nil)
-	covariance := k.between(scaled, scaled, slope)
+	covariance, slope := squares(scaled, scaled), mat.NewDense(n, n, nil)
+	for i := range n {
+		covariances, slopes := covariance.RawRowView(i), slope.RawRowView(i)
+		for j := i; j < n; j++ {
+			covariances[j], slopes[j] = k.at(covariances[j])
+		}
+	}
 	var cholesky mat.Cholesky
-	if !cholesky.Factorize(symmetric(covariance, k.noise+nugget)) {
+	full := symmetric(covariance, k.noise+nugget, r.variances)
+	if r.trends != nil {
+		full.SymRankOne(full, 1, mat.NewVecDense(n, r.trends))
+	}
+	if !cholesky.Factorize(full) {
 		return math.Inf(1)
 	}
 	var alpha mat.VecDense
@@ -164,81 +235,95 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 	}
 	value := mat.Dot(r.y, &alpha)/2 + cholesky.LogDet()/2
 
-	// With W = K⁻¹ − αα', the derivative by a parameter is ½ Σ W ∘ dK.
+	// With W = K⁻¹ − αα', the derivative by a parameter is ½ Σ W ∘ dK: over the upper triangle and the
+	// diagonal here, then G = W ∘ slope is completed.
 	clear(gradient)
 	signal, noise := len(theta)-2, len(theta)-1
-	rowSums := make([]float64, n)
 	for i := range n {
 		covariances, slopes := covariance.RawRowView(i), slope.RawRowView(i)
-		for j := range n {
-			w := inverse.At(i, j) - alpha.AtVec(i)*alpha.AtVec(j)
-			gradient[signal] += w * covariances[j] / 2
+		inverses, alphas := inverse.RawSymmetric().Data[i*n:(i+1)*n], alpha.RawVector().Data
+		for j := i + 1; j < n; j++ {
+			w := inverses[j] - alphas[i]*alphas[j]
+			gradient[signal] += w * covariances[j]
 			slopes[j] *= w
-			rowSums[i] += slopes[j]
-			if i == j {
-				gradient[noise] += w * k.noise / 2
-			}
+			slope.Set(j, i, slopes[j])
 		}
+		w := inverses[i] - alphas[i]*alphas[i]
+		gradient[signal] += w * covariances[i] / 2
+		gradient[noise] += w * k.noise / 2
+		slopes[i] = 0 // the distance of a point from itself does not change
 	}
 	var product mat.Dense // Σⱼ Gᵢⱼ(zᵢ−zⱼ)² = 2(Σⱼ Gᵢⱼ)zᵢ² − 2zᵢ(Gz)ᵢ when summed over i
 	product.Mul(slope, scaled)
 	for i := range n {
-		z, gz := scaled.RawRowView(i), product.RawRowView(i)
+		z, gz, rowSum := scaled.RawRowView(i), product.RawRowView(i), floats.Sum(slope.RawRowView(i))
 		for c, d := range r.features.dimension {
-			gradient[d] -= 2 * z[c] * (rowSums[i]*z[c] - gz[c])
+			gradient[d] -= 2 * z[c] * (rowSum*z[c] - gz[c])
 		}
 	}
-	for i, prior := range r.priors() {
-		deviation := (theta[i] - prior.mean) / prior.sd
-		value += deviation * deviation / 2
-		gradient[i] += deviation / prior.sd
-	}
-	return value
+	return value + r.prior(theta, gradient)
 }
 
-const fitIterations = 30 // of L-BFGS from each start
+// Iterations of L-BFGS: from each start, and then from the better of what they reach.
+const (
+	fitStart  = 10
+	fitFinish = 20
+)
 
 // fit maximises the posterior density by L-BFGS from two starts: the prior means (a smooth process), and
 // short lengthscales with more noise. One start alone is sometimes caught in a poor optimum.
-func (r *regression) fit() (*kernel, error) {
-	smooth := make([]float64, 0, len(r.features.space.Dimensions())+2)
-	for _, prior := range r.priors() {
-		smooth = append(smooth, prior.mean)
-	}
-	rough := make([]float64, len(smooth))
-	copy(rough, smooth)
+func (r *regression) fit() (optimum, error) {
+	smooth := make([]float64, len(r.features.space.Dimensions()), len(r.features.space.Dimensions())+2)
+	floats.AddConst(r.lengthscalePrior().mean, smooth)
+	smooth = append(smooth, signalPrior.mean, noisePrior.mean)
+	rough := slices.Clone(smooth)
 	for i := range len(rough) - 2 {
 		rough[i] -= 2
 	}
 	rough[len(rough)-1] += 2
 
-	var best []float64
-	lowest := math.Inf(1)
-	for _, start := range [][]float64{smooth, rough} {
-		gradient := make([]float64, len(start))
-		at := make([]float64, len(start)) // where the gradient was computed
-		value := math.NaN()
-		evaluate := func(theta []float64) float64 {
-			if math.IsNaN(value) || !floats.Equal(at, theta) {
-				value = r.loss(theta, gradient)
-				if math.IsNaN(value) {
-					value = math.Inf(1)
-				}
-				copy(at, theta)
-				if value < lowest {
-					lowest, best = value, append(best[:0], theta...)
-				}
+	var fits [2]optimum
+	var starts sync.WaitGroup
+	for i, start := range [][]float64{smooth, rough} {
+		starts.Go(func() { fits[i] = r.descend(start, fitStart) })
+	}
+	starts.Wait()
+	best := slices.MinFunc(fits[:], func(a, b optimum) int { return cmp.Compare(a.loss, b.loss) })
+	if best.theta == nil {
+		return best, errors.New("the covariance of the scores is not positive definite")
+	}
+	return r.descend(best.theta, fitFinish), nil
+}
+
+// optimum is the best that a descent has seen; theta is nil if the loss was finite nowhere.
+type optimum struct {
+	theta []float64
+	loss  float64
+}
+
+// descend lowers the loss by L-BFGS.
+func (r *regression) descend(start []float64, iterations int) optimum {
+	best := optimum{loss: math.Inf(1)}
+	gradient := make([]float64, len(start))
+	at := make([]float64, len(start)) // where the gradient was computed
+	value := math.NaN()
+	evaluate := func(theta []float64) float64 {
+		if math.IsNaN(value) || !floats.Equal(at, theta) {
+			value = r.loss(theta, gradient)
+			if math.IsNaN(value) {
+				value = math.Inf(1)
 			}
-			return value
+			copy(at, theta)
+			if value < best.loss {
+				best.loss, best.theta = value, append(best.theta[:0], theta...)
+			}
 		}
-		// An error is a line search that finds no better point: the best point seen still stands.
-		_, _ = optimize.Minimize(optimize.Problem{Func: evaluate, Grad: func(out, theta []float64) {
-			evaluate(theta)
-			copy(out, gradient)
-		}}, start, &optimize.Settings{MajorIterations: fitIterations, FuncEvaluations: 2 * fitIterations}, &optimize.LBFGS{})
+		return value
 	}
-	if best == nil {
-		return nil, errors.New("the covariance of the scores is not positive definite")
-	}
-	return r.kernel(best), nil
+	// An error is a line search that finds no better point: the best point seen still stands.
+	_, _ = optimize.Minimize(optimize.Problem{Func: evaluate, Grad: func(out, theta []float64) {
+		evaluate(theta)
+		copy(out, gradient)
+	}}, start, &optimize.Settings{MajorIterations: iterations, FuncEvaluations: 2 * iterations}, &optimize.LBFGS{})
+	return best
 }

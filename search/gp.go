@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat"
 
@@ -66,10 +69,13 @@ func (v *view) mostImproving() (space.Point, error) {
 	for i, o := range v.finished {
 		points[o.Number], finished[i] = o.Point, outcome(o)
 	}
-	front := Front(finished)
+	bases := v.prior.frontPoints()
+	for _, member := range Front(finished) {
+		bases = append(bases, points[member.Number])
+	}
 	for range gpDraws {
 		consider(v.sparse())
-		changed := points[front[v.rng.IntN(len(front))].Number]
+		changed := bases[v.rng.IntN(len(bases))]
 		for range 1 + v.rng.IntN(4) {
 			changed = v.neighbour(changed)
 		}
@@ -78,50 +84,16 @@ func (v *view) mostImproving() (space.Point, error) {
 	if len(candidates) == 0 {
 		return nil, errors.New("no untried plan near the front or among random ones")
 	}
-	values := fronts.improvements(candidates)
-	order := make([]int, len(candidates))
-	for i := range order {
-		order[i] = i
+	spots := fronts.at(candidates)
+	slices.SortStableFunc(spots, func(a, b *spot) int { return cmp.Compare(b.value, a.value) })
+	tops := spots[:min(gpStarts, len(spots))]
+	var climbs sync.WaitGroup
+	for i := range tops {
+		rng := rand.New(rand.NewPCG(v.rng.Uint64(), v.rng.Uint64()))
+		climbs.Go(func() { tops[i] = fronts.climb(tops[i], rng) })
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(values[b], values[a]) })
-
-	var best space.Point
-	highest := math.Inf(-1)
-	for _, start := range order[:min(gpStarts, len(order))] {
-		point, value := v.climb(fronts, candidates[start], values[start])
-		if value > highest {
-			best, highest = point, value
-		}
-	}
-	return best, nil
-}
-
-// climb takes the dimensions in random order, again and again, and moves to the best level of each, until
-// no dimension has a better one.
-func (v *view) climb(fronts *sampledFronts, p space.Point, value float64) (space.Point, float64) {
-	dimensions := v.space.Dimensions()
-	for range gpSweeps {
-		moved := false
-		for _, i := range v.rng.Perm(len(dimensions)) {
-			var neighbours []space.Point
-			for level := range dimensions[i].Levels {
-				q := slices.Clone(p)
-				q[i] = level
-				if level != p[i] && v.free(q) {
-					neighbours = append(neighbours, q)
-				}
-			}
-			for n, improvement := range fronts.improvements(neighbours) {
-				if improvement > value {
-					p, value, moved = neighbours[n], improvement, true
-				}
-			}
-		}
-		if !moved {
-			break
-		}
-	}
-	return p, value
+	climbs.Wait()
+	return slices.MaxFunc(tops, func(a, b *spot) int { return cmp.Compare(a.value, b.value) }).point, nil
 }
 
 // sampledFronts are fronts that the trials may have, each with the process that knows its outcomes.
@@ -131,6 +103,9 @@ type sampledFronts struct {
 	features *features
 	kernel   *kernel
 	known    *mat.Dense        // scaled features of the sampled trials, one row each
+	columns  *mat.Dense        // its transpose
+	trends   []float64         // what another study says of them, centred
+	centre   float64           // of that
 	lower    blas64.Triangular // Cholesky factor of their covariance
 	weights  *mat.Dense        // covariance⁻¹ · outcomes, one column per front
 	fronts   []staircase
@@ -139,23 +114,18 @@ type sampledFronts struct {
 // sampleFronts fits the process and draws outcomes of the trials.
 func (v *view) sampleFronts() (*sampledFronts, error) {
 	modelled := v.modelled()
+	scale, scores, variances, err := standardise(modelled)
+	if err != nil {
+		return nil, err
+	}
 	points := make([]space.Point, 0, len(modelled)+len(v.failed)+len(v.running))
-	var scores, costs []float64
+	var costs []float64
 	for _, o := range modelled {
-		points, scores, costs = append(points, o.Point), append(scores, o.Score), append(costs, v.reference.cost(o.Params))
-	}
-	if len(scores) < 2 {
-		return nil, fmt.Errorf("%d finished trials, it needs 2", len(scores))
-	}
-	mean, sd := stat.MeanStdDev(scores, nil)
-	if !(sd > 1e-9*math.Abs(mean)) {
-		return nil, errors.New("all scores are equal")
+		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
 	}
 	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] { // as bad as the worst, so that the search leaves the region
-		points, scores, costs = append(points, o.Point), append(scores, slices.Min(scores[:len(modelled)])), append(costs, math.Inf(1))
-	}
-	for i := range scores {
-		scores[i] = (scores[i] - mean) / sd
+		points, costs = append(points, o.Point), append(costs, math.Inf(1))
+		scores, variances = append(scores, slices.Min(scores[:len(modelled)])), append(variances, 0)
 	}
 	observed := len(scores)
 	for _, o := range v.running[max(0, len(v.running)-gpTrials):] {
@@ -165,21 +135,52 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	s := &sampledFronts{view: v, features: newFeatures(v.space)}
 	encoded := s.features.encode(points)
 	y := mat.NewVecDense(observed, scores)
-	r := &regression{features: s.features, y: y,
+	s.trends = v.prior.means(points)
+	s.centre = stat.Mean(s.trends, nil)
+	floats.AddConst(-s.centre, s.trends)
+	r := &regression{features: s.features, y: y, variances: variances, trends: s.trends[:observed],
 		x: encoded.Slice(0, observed, 0, len(s.features.dimension)).(*mat.Dense)}
-	var err error
-	if s.kernel, err = r.fit(); err != nil {
-		return nil, err
-	}
-	outcomes, err := s.sample(encoded, y)
+	best, err := r.fit()
 	if err != nil {
 		return nil, err
 	}
-	chance := (v.reference.Chance - mean) / sd
+	if v.prior != nil {
+		r.trends = nil
+		if without, err := r.fit(); err == nil && without.loss < best.loss {
+			best, v.prior, s.centre = without, nil, 0
+			clear(s.trends)
+		}
+	}
+	s.kernel = r.kernel(best.theta)
+	outcomes, err := s.sample(encoded, y, variances)
+	if err != nil {
+		return nil, err
+	}
+	chance := scale.of(v.reference.Chance)
 	for f := range gpFronts {
 		s.fronts = append(s.fronts, newStaircase(costs, mat.Col(nil, f, outcomes), chance))
 	}
 	return s, nil
+}
+
+// standardise scales the scores of trials to mean 0 and standard deviation 1, and the variances of pruned
+// trials' with them.
+func standardise(trials []Observation) (scale standard, scores, variances []float64, err error) {
+	if len(trials) < 2 {
+		return scale, nil, nil, fmt.Errorf("%d finished trials, it needs 2", len(trials))
+	}
+	for _, o := range trials {
+		scores = append(scores, o.Score)
+	}
+	scale = standardOf(scores)
+	if !(scale.sd > 1e-9*math.Abs(scale.mean)) {
+		return scale, nil, nil, errors.New("all scores are equal")
+	}
+	for i, o := range trials {
+		scores[i] = scale.of(o.Score)
+		variances = append(variances, o.SD*o.SD/(scale.sd*scale.sd))
+	}
+	return scale, scores, variances, nil
 }
 
 // modelled are the finished trials that the process is fitted to: all, or of many the better half of
@@ -195,19 +196,22 @@ func (v *view) modelled() []Observation {
 }
 
 // sample draws joint outcomes of the trials, one column per front, given the scores y of the first of
-// them. It uses Matheron's rule: a draw from the prior, corrected by what the scores say about it
+// them, with variances of their own beside the noise. It uses Matheron's rule: a draw from the prior, corrected by what the scores say about it
 // (Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors").
-func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense) (*mat.Dense, error) {
+func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense, variances []float64) (*mat.Dense, error) {
 	s.known = s.kernel.scaled(encoded)
+	s.columns = mat.DenseCopyOf(s.known.T())
 	all, _ := s.known.Dims()
 	observed := y.Len()
-	covariance := s.kernel.between(s.known, s.known, nil)
+	covariance := s.kernel.between(s.known, s.known)
+	trends := mat.NewVecDense(all, s.trends)
+	covariance.RankOne(covariance, 1, trends, trends)
 	for i := range all {
 		covariance.Set(i, i, covariance.At(i, i)+nugget)
 	}
 	scored := covariance.Slice(0, observed, 0, observed).(*mat.Dense)
 	var prior, posterior mat.Cholesky
-	if !prior.Factorize(symmetric(covariance, 0)) || !posterior.Factorize(symmetric(scored, s.kernel.noise)) {
+	if !prior.Factorize(symmetric(covariance, 0, nil)) || !posterior.Factorize(symmetric(scored, s.kernel.noise, variances)) {
 		return nil, errors.New("the covariance of the trials is not positive definite")
 	}
 	var lower mat.TriDense
@@ -219,7 +223,7 @@ func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense) (*mat.Dense,
 	outcomes.Mul(&lower, outcomes)
 	missing := mat.NewDense(observed, gpFronts, nil)
 	missing.Apply(func(i, j int, _ float64) float64 {
-		return y.AtVec(i) - outcomes.At(i, j) - math.Sqrt(s.kernel.noise)*s.view.rng.NormFloat64()
+		return y.AtVec(i) - outcomes.At(i, j) - math.Sqrt(s.kernel.noise+variances[i])*s.view.rng.NormFloat64()
 	}, missing)
 	var solved, correction mat.Dense
 	if err := posterior.SolveTo(&solved, missing); err != nil {
@@ -234,33 +238,143 @@ func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense) (*mat.Dense,
 	return outcomes, nil
 }
 
-// improvements is the expected hypervolume improvement of each point, the mean over the fronts.
-func (s *sampledFronts) improvements(points []space.Point) []float64 {
-	if len(points) == 0 {
-		return nil
-	}
-	covariance := s.kernel.between(s.known, s.kernel.scaled(s.features.encode(points)), nil)
-	var means mat.Dense
-	means.Mul(covariance.T(), s.weights)
-	blas64.Trsm(blas.Left, blas.NoTrans, 1, s.lower, covariance.RawMatrix())
-	variances := make([]float64, len(points))
-	for i := range variances {
-		variances[i] = s.kernel.signal + nugget
-	}
-	known, _ := covariance.Dims()
-	for i := range known {
-		for j, value := range covariance.RawRowView(i) {
-			variances[j] -= value * value
-		}
-	}
-	out := make([]float64, len(points))
+// spot is a point that the search looks at.
+type spot struct {
+	point      space.Point
+	features   []float64 // scaled
+	squares    []float64 // squared distances from the known trials
+	trend      float64   // what another study says of it, centred
+	covariance []float64 // with their outcomes
+	means      []float64 // of its outcome given each front's
+	variance   float64   // of its outcome
+	value      float64   // expected hypervolume improvement
+}
+
+// at looks at points.
+func (s *sampledFronts) at(points []space.Point) []*spot {
+	scaled := s.kernel.scaled(s.features.encode(points))
+	distances := squares(scaled, s.known)
+	spots := make([]*spot, len(points))
 	for i, p := range points {
-		cost, sd := s.view.reference.cost(s.view.space.Params(p)), math.Sqrt(max(variances[i], nugget))
-		for f, front := range s.fronts {
-			out[i] += front.improvement(cost, means.At(i, f), sd) / gpFronts
+		spots[i] = &spot{point: p, features: scaled.RawRowView(i), squares: distances.RawRowView(i)}
+	}
+	s.setMeans(spots)
+	s.setVariances(spots)
+	for _, spot := range spots {
+		spot.value = s.improvement(spot)
+	}
+	return spots
+}
+
+// climb takes the dimensions in random order, again and again, and moves to the best level of each, until
+// no dimension has a better one.
+func (s *sampledFronts) climb(from *spot, rng *rand.Rand) *spot {
+	for range gpSweeps {
+		moved := false
+		for _, d := range rng.Perm(len(from.point)) {
+			if best := s.step(from, d); best != from {
+				from, moved = best, true
+			}
+		}
+		if !moved {
+			break
 		}
 	}
-	return out
+	return from
+}
+
+// step looks at the other levels of one dimension and returns the best spot. Most levels are ruled out
+// before their variance is computed, which takes O(n²): for f the outcome without the nugget,
+// sd f(q) ≤ sd f(p) + sd(f(q) − f(p)), of which the last is at most that of the prior; and the expected
+// improvement grows with the standard deviation.
+func (s *sampledFronts) step(from *spot, d int) *spot {
+	var spots []*spot
+	first, end := s.features.first[d], s.features.first[d+1]
+	for level := range s.view.space.Dimensions()[d].Levels {
+		to := &spot{point: slices.Clone(from.point), features: slices.Clone(from.features), squares: slices.Clone(from.squares)}
+		to.point[d] = level
+		if level == from.point[d] || !s.view.free(to.point) {
+			continue
+		}
+		s.features.put(to.features[first:end], d, level)
+		moved := 0.0
+		for c := first; c < end; c++ {
+			to.features[c] *= s.kernel.inverse[c]
+			change, sum := to.features[c]-from.features[c], to.features[c]+from.features[c]
+			moved += change * change
+			for i, known := range s.columns.RawRowView(c) {
+				to.squares[i] += change * (sum - 2*known)
+			}
+		}
+		covariance, _ := s.kernel.at(moved)
+		to.variance = 2 * (s.kernel.signal - covariance) // of f(q) − f(p), without the trend
+		spots = append(spots, to)
+	}
+	s.setMeans(spots)
+	spots = slices.DeleteFunc(spots, func(to *spot) bool {
+		sd := math.Sqrt(max(from.variance-nugget, 0)) + math.Hypot(math.Sqrt(to.variance), to.trend-from.trend)
+		to.variance = min(sd*sd, s.kernel.signal+to.trend*to.trend) + nugget
+		return s.improvement(to) <= from.value
+	})
+	s.setVariances(spots)
+	best := from
+	for _, to := range spots {
+		if to.value = s.improvement(to); to.value > best.value {
+			best = to
+		}
+	}
+	return best
+}
+
+// setMeans computes the covariances and means of spots from their distances, in O(n·M) for each.
+func (s *sampledFronts) setMeans(spots []*spot) {
+	if len(spots) == 0 {
+		return
+	}
+	known, _ := s.known.Dims()
+	covariance := mat.NewDense(len(spots), known, nil)
+	points := make([]space.Point, len(spots))
+	for i, spot := range spots {
+		points[i] = spot.point
+	}
+	for i, trend := range s.view.prior.means(points) {
+		spot := spots[i]
+		spot.covariance, spot.trend = covariance.RawRowView(i), trend-s.centre
+		for j, square := range spot.squares {
+			spot.covariance[j], _ = s.kernel.at(square)
+			spot.covariance[j] += spot.trend * s.trends[j]
+		}
+	}
+	var means mat.Dense
+	means.Mul(covariance, s.weights)
+	for i, spot := range spots {
+		spot.means = means.RawRowView(i)
+	}
+}
+
+// setVariances computes the variances of spots from their covariances, in O(n²) for each.
+func (s *sampledFronts) setVariances(spots []*spot) {
+	if len(spots) == 0 {
+		return
+	}
+	solved := mat.NewDense(len(spots), len(spots[0].covariance), nil)
+	for i, spot := range spots {
+		solved.SetRow(i, spot.covariance)
+	}
+	blas64.Trsm(blas.Right, blas.Trans, 1, s.lower, solved.RawMatrix())
+	for i, square := range rowSquares(solved) {
+		spots[i].variance = max(s.kernel.signal+spots[i].trend*spots[i].trend+nugget-square, nugget)
+	}
+}
+
+// improvement is the expected hypervolume improvement by a spot, the mean over the fronts.
+func (s *sampledFronts) improvement(spot *spot) float64 {
+	cost, sd := s.view.reference.cost(s.view.space.Params(spot.point)), math.Sqrt(spot.variance)
+	var sum float64
+	for f, front := range s.fronts {
+		sum += front.improvement(cost, spot.means[f], sd)
+	}
+	return sum / gpFronts
 }
 
 // staircase is a front and the reference point: score[i] is the best score for less than cost[i+1], the
@@ -299,7 +413,7 @@ func (s staircase) improvement(cost, mean, sd float64) float64 {
 		}
 		height := excess(mean, sd, score)
 		sum += width * height
-		if height < 1e-12*sum { // heights fall from step to step and the widths add up to 1 at most
+		if height < 1e-6*sum { // heights fall from step to step and the widths add up to 1 at most
 			break
 		}
 	}

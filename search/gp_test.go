@@ -3,11 +3,13 @@ package search
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/diff/fd"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -43,18 +45,19 @@ func mixedView(t testing.TB, n int) *view {
 func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	v := mixedView(t, 25)
 	points := make([]space.Point, len(v.finished))
-	y := mat.NewVecDense(len(points), nil)
+	y, variances, trends := mat.NewVecDense(len(points), nil), make([]float64, len(points)), make([]float64, len(points))
 	for i, o := range v.finished {
-		points[i] = o.Point
+		points[i], variances[i], trends[i] = o.Point, v.rng.Float64(), v.rng.NormFloat64()
 		y.SetVec(i, (o.Score-0.65)/0.05)
 	}
 	f := newFeatures(v.space)
-	r := &regression{features: f, x: f.encode(points), y: y}
+	r := &regression{features: f, x: f.encode(points), y: y, variances: variances, trends: trends}
 	for range 5 {
-		theta := make([]float64, len(r.priors()))
-		for i, prior := range r.priors() {
-			theta[i] = prior.mean + 0.5*prior.sd*v.rng.NormFloat64()
+		theta := make([]float64, len(v.space.Dimensions())+2)
+		for i := range theta {
+			theta[i] = v.rng.NormFloat64()
 		}
+		floats.AddConst(2, theta[:len(theta)-2])
 		got := make([]float64, len(theta))
 		r.loss(theta, got)
 		scratch := make([]float64, len(theta))
@@ -114,9 +117,10 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 		points[i] = o.Point
 	}
 	const observed = 4
-	y := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0})
+	y, variances := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0}), []float64{0, 0.3, 0, 1}
 	f := newFeatures(v.space)
-	s := &sampledFronts{view: v, features: f, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
+	trends := []float64{0.5, -0.5, 0, 1, -1, 0.7}
+	s := &sampledFronts{view: v, features: f, trends: trends, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
 	floats.AddConst(0.7, s.kernel.inverse)
 	encoded := f.encode(points)
 
@@ -124,7 +128,7 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	n := len(points)
 	mean, second := mat.NewVecDense(n, nil), mat.NewSymDense(n, nil)
 	for range repeats {
-		outcomes, err := s.sample(encoded, y)
+		outcomes, err := s.sample(encoded, y, variances)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,12 +138,13 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 		}
 	}
 
-	all := s.kernel.between(s.known, s.known, nil)
+	all := s.kernel.between(s.known, s.known)
+	all.RankOne(all, 1, mat.NewVecDense(n, trends), mat.NewVecDense(n, trends))
 	known := all.Slice(0, observed, 0, observed).(*mat.Dense)
 	cross := all.Slice(0, n, 0, observed).(*mat.Dense)
 	var solved mat.VecDense
 	var reduction, wantMean, wantCovariance mat.Dense
-	noisy := symmetric(known, s.kernel.noise)
+	noisy := symmetric(known, s.kernel.noise, variances)
 	if err := solved.SolveVec(noisy, y); err != nil {
 		t.Fatal(err)
 	}
@@ -175,9 +180,9 @@ func TestTrialsDoNotImproveOnThemselves(t *testing.T) {
 	for !v.free(free) {
 		free = v.sparse()
 	}
-	values := s.improvements([]space.Point{v.finished[0].Point, running.Point, free})
-	if values[0] > 1e-3 || values[1] > 1e-3 || values[2] < 1e-3 {
-		t.Errorf("improvement of a finished trial %g, of a running one %g, of a new point %g", values[0], values[1], values[2])
+	spots := s.at([]space.Point{v.finished[0].Point, running.Point, free})
+	if spots[0].value > 1e-3 || spots[1].value > 1e-3 || spots[2].value < 1e-3 {
+		t.Errorf("improvement of a finished trial %g, of a running one %g, of a new point %g", spots[0].value, spots[1].value, spots[2].value)
 	}
 }
 
@@ -192,5 +197,76 @@ func TestGPSaysWhyTPEProposes(t *testing.T) {
 	}
 	if want := "in place of gp: all scores are equal"; got.Sampler != "tpe" || got.Reason != want {
 		t.Errorf("%s, %q; want tpe, %q", got.Sampler, got.Reason, want)
+	}
+}
+
+// What the local search rules out by a bound must not be better, and what it computes step by step must be
+// what it computes at once.
+func TestStepsFindTheBestLevel(t *testing.T) {
+	for name, prior := range map[string][]Observation{"cold": nil, "warm": mixedView(t, 20).finished} {
+		t.Run(name, func(t *testing.T) { stepsFindTheBestLevel(t, prior) })
+	}
+}
+
+func stepsFindTheBestLevel(t *testing.T, prior []Observation) {
+	v := mixedView(t, 30)
+	v.prior = newSource(v.space, v.reference, prior)
+	s, err := v.sampleFronts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	improved := 0
+	for range 20 {
+		p := v.sparse()
+		for !v.free(p) {
+			p = v.sparse()
+		}
+		from := s.at([]space.Point{p})[0]
+		for d, dimension := range v.space.Dimensions() {
+			best := from
+			for level := range dimension.Levels {
+				q := slices.Clone(from.point)
+				q[d] = level
+				if to := s.at([]space.Point{q})[0]; v.free(q) && to.value > best.value*(1+1e-9) {
+					best = to
+				}
+			}
+			got := s.step(from, d)
+			if math.Abs(got.value-best.value) > 1e-6*best.value || math.Abs(got.variance-best.variance) > 1e-6*best.variance {
+				t.Fatalf("dimension %d: the step finds %v with %g ± %g, the best is %v with %g ± %g", d,
+					got.point, got.value, got.variance, best.point, best.value, best.variance)
+			}
+			if got != from {
+				improved++
+			}
+			from = got
+		}
+	}
+	if improved < 20 {
+		t.Errorf("only %d steps improve", improved)
+	}
+}
+
+// The less certain the forecast of a pruned trial, the less it moves the model.
+func TestUncertainForecastsMoveTheModelLess(t *testing.T) {
+	v := mixedView(t, 30)
+	mean := func(v *view) float64 { // of the last trial's outcome, in scores
+		s, err := v.sampleFronts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The scale is that of the scores; it is the same in all views but the first.
+		return stat.Mean(s.at([]space.Point{v.finished[29].Point})[0].means, nil)
+	}
+	last := &v.finished[29]
+	last.Score += 0.2
+	exact := mean(v)
+	last.SD = 0.05
+	uncertain := mean(v)
+	last.SD = 100
+	unknown := mean(v)
+	if !(exact > uncertain+0.3 && uncertain > unknown+0.1) {
+		t.Errorf("a forecast of +0.2 moves the model to %.2f standard deviations if it is certain, to %.2f with an SD of 0.05, to %.2f with 100",
+			exact, uncertain, unknown)
 	}
 }

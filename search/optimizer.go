@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/c-bata/goptuna"
@@ -35,6 +36,7 @@ type Observation struct {
 	Params int64
 	State  State
 	Score  float64 // of complete trials; of pruned ones the forecast; finite
+	SD     float64 // of a pruned trial's forecast, finite and at least 0; 0 for other trials
 	Curve  []Rung  // by ascending share; read by pruners only
 }
 
@@ -44,6 +46,8 @@ type Options struct {
 	Sampler   string    // one of Samplers
 	Initial   int       // trials of the initial design; 0 chooses by the number of dimensions
 	Reference Reference // scale of the objectives
+	// Prior is the finished trials of a study on another task, at points of this space; gp learns from them.
+	Prior []Observation
 }
 
 // Suggestion is a proposed point, and where it comes from.
@@ -63,10 +67,12 @@ var ErrExhausted = errors.New("every plan of the search space has been tried")
 func Samplers() []string { return slices.Sorted(maps.Keys(samplers)) }
 
 var samplers = map[string]sampler{
-	"auto":   autoSampler{},
-	"gp":     gpSampler{},
-	"random": randomSampler{},
-	"tpe":    tpeSampler{},
+	"auto":           autoSampler{},
+	"gp":             gpSampler{},
+	"nsga2":          nsga2Sampler{},
+	"random":         randomSampler{},
+	"tpe":            tpeSampler{},
+	"tpe-univariate": univariateSampler{},
 }
 
 // sampler proposes a point that is feasible and not taken.
@@ -79,7 +85,9 @@ type view struct {
 	space     *space.Space
 	reference Reference
 	rng       *rand.Rand
-	finished  []Observation   // complete and pruned, by number
+	study     *goptuna.Study  // the same history; pruned trials are complete in it
+	prior     *source         // nil for none
+	finished  []Observation   // by number; pruned trials are complete ones whose score has an SD
 	failed    []Observation   // by number
 	running   []Observation   // by number
 	taken     map[string]bool // keys of all of them
@@ -94,6 +102,7 @@ type Optimizer struct {
 	options Options
 	names   []string
 	dists   map[string]any // of goptuna, by dimension name
+	prior   func() *source // computed once, when it is needed
 }
 
 // NewOptimizer checks the options.
@@ -101,15 +110,24 @@ func NewOptimizer(s *space.Space, options Options) (*Optimizer, error) {
 	if samplers[options.Sampler] == nil {
 		return nil, fmt.Errorf("sampler %q: must be one of %v", options.Sampler, Samplers())
 	}
-	if options.Initial == 0 {
-		options.Initial = min(max(len(s.Dimensions())/3, 6), 20)
+	if options.Initial == 0 && len(options.Prior) > 0 {
+		options.Initial = warmInitial
+	} else if options.Initial == 0 {
+		options.Initial = min(max(len(s.Dimensions())/3, warmInitial), 20)
 	}
 	o := &Optimizer{space: s, options: options, dists: map[string]any{}}
+	o.prior = sync.OnceValue(func() *source { return newSource(s, options.Reference, options.Prior) })
 	for _, d := range s.Dimensions() {
 		o.names = append(o.names, d.Name)
-		o.dists[d.Name] = goptuna.IntUniformDistribution{Low: 0, High: len(d.Levels) - 1}
+		o.dists[d.Name] = distribution(d)
 	}
 	return o, nil
+}
+
+// distribution is a dimension in goptuna's terms. Nominal dimensions are integers too: goptuna's samplers
+// favour the first of categorical choices.
+func distribution(d space.Dimension) goptuna.IntUniformDistribution {
+	return goptuna.IntUniformDistribution{Low: 0, High: len(d.Levels) - 1}
 }
 
 // Ask proposes the point of trial `number`. It is a pure function of the options, the number and the
@@ -146,11 +164,18 @@ func (o *Optimizer) Ask(history []Observation, number int64) (Suggestion, error)
 const (
 	attributeNumber = "number"
 	attributeParams = "params"
+	attributeSD     = "sd"
 )
 
+// goptunaStates has pruned trials as complete ones with the score that was forecast: goptuna ranks what it
+// calls pruned below everything that is complete.
 var goptunaStates = map[State]goptuna.TrialState{
 	Running: goptuna.TrialStateRunning, Complete: goptuna.TrialStateComplete,
-	Pruned: goptuna.TrialStatePruned, Failed: goptuna.TrialStateFail,
+	Pruned: goptuna.TrialStateComplete, Failed: goptuna.TrialStateFail,
+}
+
+var ourStates = map[goptuna.TrialState]State{
+	goptuna.TrialStateRunning: Running, goptuna.TrialStateComplete: Complete, goptuna.TrialStateFail: Failed,
 }
 
 // study rebuilds a goptuna study from the history.
@@ -170,8 +195,12 @@ func (o *Optimizer) study(history []Observation, sampler goptuna.RelativeSampler
 		if len(observation.Point) != len(o.names) {
 			return nil, fmt.Errorf("trial %d: its point has %d coordinates, the space %d dimensions", observation.Number, len(observation.Point), len(o.names))
 		}
-		if s := observation.Score; (observation.State == Complete || observation.State == Pruned) && (math.IsNaN(s) || math.IsInf(s, 0)) {
+		finished := observation.State == Complete || observation.State == Pruned
+		if s := observation.Score; finished && (math.IsNaN(s) || math.IsInf(s, 0)) {
 			return nil, fmt.Errorf("trial %d: its score %g is not finite", observation.Number, s)
+		}
+		if sd := observation.SD; finished && !(sd >= 0 && sd < math.Inf(1)) {
+			return nil, fmt.Errorf("trial %d: the standard deviation %g of its score is not finite", observation.Number, sd)
 		}
 		params := make(map[string]float64, len(o.names))
 		for i, name := range o.names {
@@ -183,6 +212,7 @@ func (o *Optimizer) study(history []Observation, sampler goptuna.RelativeSampler
 			UserAttrs: map[string]string{
 				attributeNumber: strconv.FormatInt(observation.Number, 10),
 				attributeParams: strconv.FormatInt(observation.Params, 10),
+				attributeSD:     strconv.FormatFloat(observation.SD, 'g', -1, 64),
 			},
 		}); err != nil {
 			return nil, fmt.Errorf("goptuna: %w", err)
@@ -201,7 +231,7 @@ type relativeSampler struct {
 
 func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.FrozenTrial, _ map[string]any) (map[string]float64, error) {
 	o := r.optimizer
-	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), taken: map[string]bool{}}
+	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), study: study, prior: o.prior(), taken: map[string]bool{}}
 	trials, err := study.GetTrials()
 	if err != nil {
 		return nil, err
@@ -216,7 +246,7 @@ func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.Fr
 		}
 		v.taken[o.space.Key(observation.Point)] = true
 		switch observation.State {
-		case Complete, Pruned:
+		case Complete:
 			v.finished = append(v.finished, observation)
 		case Failed:
 			v.failed = append(v.failed, observation)
@@ -248,14 +278,14 @@ func (o *Optimizer) observation(trial goptuna.FrozenTrial) (Observation, error) 
 	if err != nil {
 		return Observation{}, err
 	}
-	observation := Observation{Number: number, Params: params, Score: trial.Value, Point: make(space.Point, len(o.names))}
+	sd, err := strconv.ParseFloat(trial.UserAttrs[attributeSD], 64)
+	if err != nil {
+		return Observation{}, err
+	}
+	observation := Observation{Number: number, Params: params, State: ourStates[trial.State], Score: trial.Value, SD: sd,
+		Point: make(space.Point, len(o.names))}
 	for i, name := range o.names {
 		observation.Point[i] = int(trial.InternalParams[name])
-	}
-	for state, theirs := range goptunaStates {
-		if theirs == trial.State {
-			observation.State = state
-		}
 	}
 	return observation, nil
 }

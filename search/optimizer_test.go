@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -58,7 +59,8 @@ func options(s *space.Space, sampler string, seed uint64) search.Options {
 	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}}
 }
 
-// extend asks for trials and scores them until the history has n.
+// extend asks for trials and scores them until the history has n. Every fifth is pruned, and what was forecast
+// would have come true.
 func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation, n int) []search.Observation {
 	t.Helper()
 	o, err := search.NewOptimizer(s, opts)
@@ -71,8 +73,12 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 		if err != nil {
 			t.Fatal(err)
 		}
-		history = append(history, search.Observation{Number: number, Point: suggestion.Point,
-			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)})
+		o := search.Observation{Number: number, Point: suggestion.Point,
+			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)}
+		if number%5 == 4 {
+			o.State, o.SD = search.Pruned, 0.02
+		}
+		history = append(history, o)
 	}
 	return history
 }
@@ -191,9 +197,15 @@ func TestOddHistories(t *testing.T) {
 				t.Errorf("%s: %+v", name, suggestion)
 			}
 		}
-		nan := change(func(o *search.Observation) { o.Score = math.NaN() })
-		if _, err := o.Ask(nan, 99); err == nil {
-			t.Error("a NaN score is accepted")
+		for name, f := range map[string]func(*search.Observation){
+			"score NaN":   func(o *search.Observation) { o.Score = math.NaN() },
+			"score +Inf":  func(o *search.Observation) { o.Score = math.Inf(1) },
+			"SD NaN":      func(o *search.Observation) { o.State, o.SD = search.Pruned, math.NaN() },
+			"SD negative": func(o *search.Observation) { o.State, o.SD = search.Pruned, -0.1 },
+		} {
+			if _, err := o.Ask(change(f), 99); err == nil {
+				t.Errorf("%s is accepted", name)
+			}
 		}
 	})
 }
@@ -223,25 +235,112 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 	})
 }
 
-// The guided samplers must find clearly more than the stratified random one on a layered surface.
+// The guided samplers must find clearly more than the stratified random one on a layered surface. Evolution
+// takes longer than models to do so.
 func TestGuidedSamplersBeatRandom(t *testing.T) {
 	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
 	s := newSpace(t, space.Config{}, g)
-	mean := map[string]float64{}
-	const seeds, trials = 3, 80
-	for _, sampler := range search.Samplers() {
-		if sampler == "auto" {
-			continue // one of the others
-		}
+	const seeds = 3
+	mean := func(sampler string, trials int) (volume float64) {
 		for seed := range uint64(seeds) {
 			opts := options(s, sampler, seed)
-			mean[sampler] += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
+			volume += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
 		}
-		t.Logf("%-8s hypervolume %.4f after %d trials", sampler, mean[sampler], trials)
+		t.Logf("%-6s hypervolume %.4f after %d trials", sampler, volume, trials)
+		return volume
 	}
-	for sampler, volume := range mean {
-		if sampler != "random" && volume < mean["random"]+0.01 {
-			t.Errorf("%s reaches %.4f, random %.4f", sampler, volume, mean["random"])
+	for _, c := range []struct {
+		trials   int
+		samplers []string
+	}{{80, []string{"gp", "tpe"}}, {300, []string{"nsga2"}}} {
+		random := mean("random", c.trials)
+		for _, sampler := range c.samplers {
+			if volume := mean(sampler, c.trials); volume < random+0.01 {
+				t.Errorf("%s reaches %.4f after %d trials, random %.4f", sampler, volume, c.trials, random)
+			}
+		}
+	}
+}
+
+// With one objective and a limit, goptuna's estimator must find better scores than the stratified random
+// draw.
+func TestUnivariateFindsTheBestScoreWithinALimit(t *testing.T) {
+	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
+	s := newSpace(t, space.Config{MaxParams: 200_000}, g)
+	const seeds, trials = 5, 80
+	best := map[string]float64{}
+	for _, sampler := range []string{"random", "tpe-univariate"} {
+		for seed := range uint64(seeds) {
+			highest := 0.0
+			for _, o := range extend(t, s, options(s, sampler, seed), nil, trials) {
+				highest = max(highest, o.Score)
+				if o.Params > 200_000 {
+					t.Fatalf("trial %d has %d parameters", o.Number, o.Params)
+				}
+			}
+			best[sampler] += highest / seeds
+		}
+	}
+	if best["tpe-univariate"] < best["random"]+0.005 {
+		t.Errorf("best scores, means of %d seeds: %.4v", seeds, best)
+	}
+	t.Logf("best scores, means of %d seeds: %.4v", seeds, best)
+}
+
+// A study on a related task must save trials, and one on an unrelated task must do no more harm than chance.
+func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
+	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
+	s := newSpace(t, space.Config{}, g)
+	const seeds, trials = 4, 24
+	related := func(p space.Point, _ uint64) float64 { return 0.3 + 0.5*surface(s, p) }
+	unrelated := func(p space.Point, seed uint64) float64 { // the sum of a random value of each level
+		sum := 0.0
+		for d, level := range p {
+			sum += rand.New(rand.NewPCG(seed, uint64(100*d+level))).Float64()
+		}
+		return sum / float64(len(p))
+	}
+	volume := func(task func(space.Point, uint64) float64) (mean float64) {
+		for seed := range uint64(seeds) {
+			opts := options(s, "gp", seed)
+			opts.Initial = 6
+			if task != nil {
+				opts.Prior = extend(t, s, options(s, "tpe", seed+100), nil, 60)
+				for i := range opts.Prior {
+					opts.Prior[i].Score = task(opts.Prior[i].Point, seed)
+				}
+			}
+			mean += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
+		}
+		return mean
+	}
+	cold, warm, misled := volume(nil), volume(related), volume(unrelated)
+	t.Logf("hypervolume after %d trials: cold %.4f, after a related task %.4f, after an unrelated one %.4f", trials, cold, warm, misled)
+	if warm < cold+0.01 {
+		t.Errorf("the related task helps too little: %.4f, without it %.4f", warm, cold)
+	}
+	if misled < cold-0.02 {
+		t.Errorf("the unrelated task harms: %.4f, without it %.4f", misled, cold)
+	}
+}
+
+// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions.
+func BenchmarkAsk(b *testing.B) {
+	s := newSpace(b, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
+	history := extend(b, s, options(s, "tpe", 1), nil, 300)
+	for _, sampler := range search.Samplers() {
+		for _, trials := range []int{100, 300} {
+			b.Run(fmt.Sprintf("%s/%d", sampler, trials), func(b *testing.B) {
+				o, err := search.NewOptimizer(s, options(s, sampler, 1))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for number := int64(trials); b.Loop(); number++ {
+					if _, err := o.Ask(history[:trials], number); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }

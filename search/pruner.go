@@ -69,7 +69,7 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		return evaluator.Verdict{}, Forecast{}
 	}
 	gain := growth.predict(soFar, trial.Params)
-	forecast := Forecast{Score: soFar + max(gain.Mu, 0), SD: gain.Sigma}
+	forecast := Forecast{Score: soFar + max(gain.Mu, 0), SD: gain.StdDev()}
 
 	incumbent, found := bestWithin(complete, trial.Params)
 	if !found || soFar > incumbent.Score {

@@ -94,7 +94,7 @@ type Full struct {
 
 // SearchConfig is the section search.
 type SearchConfig struct {
-	Sampler string `yaml:"sampler" default:"auto" doc:"auto, tpe or random"`
+	Sampler string `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params"`
 	Pruner  string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size"`
 	Seed    uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
 	Initial int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space"`

@@ -45,6 +45,13 @@ type Study struct {
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
 // error is an *IdentityError if the stored study had other inputs.
 func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
+	return StartFrom(ctx, store, config, inputs, "")
+}
+
+// StartFrom is Start for a study that learns from the finished trials of another one of the database, which
+// had a model of the same shape. A study that was started so continues so, with or without its name; one
+// that was not cannot. The error can also be a *WarmStartError.
+func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs, other string) (*Study, error) {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
 	s := &Study{store: store, config: config, inputs: inputs}
@@ -54,6 +61,11 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 	case errors.Is(err, ErrNoStudy):
 		s.record = &Record{Name: config.Study, Created: time.Now(), Path: config.resolve(filepath.Base(config.path)), Config: strings.Join(config.file.lines, "\n"), Identity: config.identity(inputs),
 			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
+		if other != "" {
+			if s.record.WarmStart, err = store.warmStart(ctx, config, inputs, other); err != nil {
+				return nil, err
+			}
+		}
 	case err != nil:
 		return nil, err
 	default:
@@ -61,9 +73,12 @@ func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*
 		if err := s.record.Check(config, inputs); err != nil {
 			return nil, err
 		}
+		if other != "" && (s.record.WarmStart == nil || s.record.WarmStart.Study != other) {
+			return nil, &WarmStartError{config.Study, other, "it was started already, without it"}
+		}
 	}
 	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: s.record.Reference})
+		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations()})
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +231,7 @@ func observations(trials []Trial) []search.Observation {
 	for i, t := range trials {
 		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
 		if t.State == Pruned {
-			o.Score = t.Forecast
+			o.Score, o.SD = t.Forecast.Score, t.Forecast.SD
 		}
 		for _, p := range t.Curve {
 			o.Curve = append(o.Curve, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
@@ -283,20 +298,19 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 
 // judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
 // goes on: storing its outcome reports the problem.
-func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, float64) {
+func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, search.Forecast) {
 	trials, err := r.store.Trials(ctx, r.record)
 	if err != nil {
-		return evaluator.Verdict{}, 0
+		return evaluator.Verdict{}, search.Forecast{}
 	}
 	curves, err := r.store.curves(ctx, r.record)
 	if err != nil {
-		return evaluator.Verdict{}, 0
+		return evaluator.Verdict{}, search.Forecast{}
 	}
 	for i := range trials {
 		trials[i].Curve = curves[trials[i].Number]
 	}
-	verdict, forecast := r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
-	return verdict, forecast.Score
+	return r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
 }
 
 // firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted

@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the number of migrations, and the user_version of a database with all of them.
-const schemaVersion = 3
+const schemaVersion = 5
 
 // Errors that callers tell apart.
 var (
@@ -176,9 +176,9 @@ func marshal(v any) string {
 // create stores a new study; the name must be free.
 func (s *Store) create(ctx context.Context, r *Record) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
-			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed))
+		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed, warm_start)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
+			marshal(r.Geometry), marshal(r.Reference), int64(r.Seed), sql.NullString{String: marshal(r.WarmStart), Valid: r.WarmStart != nil})
 		if err != nil {
 			return err
 		}
@@ -188,18 +188,23 @@ func (s *Store) create(ctx context.Context, r *Record) error {
 	return s.problem("writing", err)
 }
 
-const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed"
+const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed, warm_start"
 
 func scanRecord(row interface{ Scan(...any) error }) (*Record, error) {
 	var r Record
 	var created, seed int64
 	var identity, geometry, reference string
-	if err := row.Scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed); err != nil {
+	var warmStart sql.NullString
+	if err := row.Scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed, &warmStart); err != nil {
 		return nil, err
 	}
 	r.Created, r.Seed = time.Unix(created, 0), uint64(seed)
-	return &r, errors.Join(json.Unmarshal([]byte(identity), &r.Identity),
+	err := errors.Join(json.Unmarshal([]byte(identity), &r.Identity),
 		json.Unmarshal([]byte(geometry), &r.Geometry), json.Unmarshal([]byte(reference), &r.Reference))
+	if warmStart.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(warmStart.String), &r.WarmStart))
+	}
+	return &r, err
 }
 
 // Study finds a study; the error wraps ErrNoStudy if there is none of that name.
@@ -230,7 +235,7 @@ func (s *Store) Studies(ctx context.Context) ([]*Record, error) {
 }
 
 const trialColumns = `number, state, origin, reason, point, candidate, params, seed, attempts, created, started, finished,
-	score, best_step, steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast`
+	score, best_step, steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd`
 
 func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	var t Trial
@@ -238,9 +243,9 @@ func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	var candidate string
 	var point, dev, stopped, failureKind, failure sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
-	var score, wall, forecast sql.NullFloat64
+	var score, wall, forecast, forecastSD sql.NullFloat64
 	err := row.Scan(&t.Number, &t.State, &t.Origin, &t.Reason, &point, &candidate, &t.Params, &seed, &t.Attempts, &created, &started, &finished,
-		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast)
+		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast, &forecastSD)
 	if err != nil {
 		return t, err
 	}
@@ -253,7 +258,7 @@ func scanTrial(row interface{ Scan(...any) error }) (Trial, error) {
 	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.Unix(created, 0), unix(started), unix(finished)
 	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
 		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
-	t.Forecast = forecast.Float64
+	t.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if failureKind.Valid {
 		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
 	}
@@ -567,9 +572,9 @@ func (s *Store) finish(ctx context.Context, r *Record, t Trial, lease string) (F
 	var front Front
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := held(tx, `UPDATE trials SET state = ?, lease = NULL, finished = ?, score = ?, best_step = ?, steps = ?, dev = ?,
-			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ?, forecast = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
+			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ?, forecast = ?, forecast_sd = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
 			t.State, time.Now().Unix(), result.Score, result.BestStep, result.Steps, marshal(result.Dev),
-			result.Head, result.WallS, result.PeakB, result.Stopped, sql.NullFloat64{Float64: t.Forecast, Valid: t.State == Pruned}, r.id, t.Number, lease); err != nil {
+			result.Head, result.WallS, result.PeakB, result.Stopped, sql.NullFloat64{Float64: t.Forecast.Score, Valid: t.State == Pruned}, sql.NullFloat64{Float64: t.Forecast.SD, Valid: t.State == Pruned}, r.id, t.Number, lease); err != nil {
 			return err
 		}
 		for _, p := range t.Curve {

@@ -186,8 +186,8 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 		if trial.Result.Steps >= 300 || !strings.Contains(trial.Result.Stopped, "the chance to pass it is") {
 			t.Errorf("trial %d was pruned after %d steps: %q", trial.Number, trial.Result.Steps, trial.Result.Stopped)
 		}
-		if trial.Forecast < trial.Result.Score {
-			t.Errorf("trial %d has %g and is predicted to end at %g", trial.Number, trial.Result.Score, trial.Forecast)
+		if trial.Forecast.Score < trial.Result.Score || trial.Forecast.SD <= 0 {
+			t.Errorf("trial %d has %g and is predicted to end at %g ± %g", trial.Number, trial.Result.Score, trial.Forecast.Score, trial.Forecast.SD)
 		}
 	}
 	if pruned == 0 {
@@ -216,6 +216,50 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 	second, _ := start(t, path)
 	if diff := cmp.Diff(want, mustRun(t, second), ignoreTimes); diff != "" {
 		t.Errorf("60 trials and 30 + 30 differ with pruning:\n%s", diff)
+	}
+}
+
+// A study that starts from another one continues as it began, though the other has gone on since.
+func TestWarmStartIsKept(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 20)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(name string, trials int, from string) *Study {
+		text := strings.NewReplacer("study: trial-run", "study: "+name, "trials: 20", fmt.Sprintf("trials: %d", trials),
+			"sampler: tpe", "sampler: gp").Replace(string(content))
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		config, err := ReadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs, err := config.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := OpenStore(filepath.Join(filepath.Dir(path), "studies.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { store.Close() })
+		study, err := StartFrom(context.Background(), store, config, inputs, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return study
+	}
+	mustRun(t, open("source", 12, ""))
+	want := mustRun(t, open("whole", 12, "source"))
+	mustRun(t, open("halves", 6, "source"))
+	mustRun(t, open("source", 20, ""))
+	if diff := cmp.Diff(want, mustRun(t, open("halves", 12, "")), ignoreTimes); diff != "" {
+		t.Errorf("12 trials and 6 + 6 differ after a warm start:\n%s", diff)
+	}
+	if cmp.Equal(want, mustRun(t, open("cold", 12, "")), ignoreTimes) {
+		t.Error("the warm start changes nothing")
 	}
 }
 

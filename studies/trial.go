@@ -42,7 +42,7 @@ type Trial struct {
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
-	Forecast float64
+	Forecast search.Forecast
 }
 
 // CurvePoint is a dev score at a rung.
@@ -65,6 +65,7 @@ type Record struct {
 	Geometry  peft.Geometry
 	Reference search.Reference
 	Seed      uint64
+	WarmStart *WarmStart // nil for none
 }
 
 // Front is the non-dominated complete trials of a study, by ascending parameters.

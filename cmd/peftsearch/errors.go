@@ -56,6 +56,7 @@ func explain(err error) *failure {
 	var known *failure
 	var config *studies.ConfigError
 	var identity *studies.IdentityError
+	var warmStart *studies.WarmStartError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -63,6 +64,8 @@ func explain(err error) *failure {
 		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
 	case errors.As(err, &identity):
 		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
+	case errors.As(err, &warmStart):
+		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
 	case errors.Is(err, studies.ErrNoStudy):
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, studies.ErrNoTrial):

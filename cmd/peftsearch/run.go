@@ -14,21 +14,28 @@ import (
 )
 
 func newRun(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var warmStart string
+	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
 		Long: `Start the study of a study file, or continue it where it stopped.
 
 Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them, and they run again with the
 same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
-budget.trials in the study file.`,
+budget.trials in the study file.
+
+With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
+tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart) },
 	}
+	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
+	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path string) (err error) {
+func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	config, err := studies.ReadConfig(path)
 	if err != nil {
 		return err
@@ -47,7 +54,7 @@ func (g *globals) run(cmd *cobra.Command, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	study, err := studies.Start(cmd.Context(), store, config, inputs)
+	study, err := studies.StartFrom(cmd.Context(), store, config, inputs, warmStart)
 	if err != nil {
 		return err
 	}
