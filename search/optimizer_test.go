@@ -100,13 +100,13 @@ func eachSampler(t *testing.T, test func(t *testing.T, sampler string)) {
 func TestInterruptedAndUninterruptedSearchesAreEqual(t *testing.T) {
 	s := newSpace(t, space.Config{LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
-		whole := extend(t, s, options(s, sampler, 7), nil, 40)
-		half := extend(t, s, options(s, sampler, 7), nil, 20)
+		whole := extend(t, s, options(s, sampler, 7), nil, 50)
+		half := extend(t, s, options(s, sampler, 7), nil, 25)
 		rand.New(rand.NewPCG(1, 1)).Shuffle(len(half), func(i, j int) { half[i], half[j] = half[j], half[i] })
-		if resumed := extend(t, s, options(s, sampler, 7), half, 40); !reflect.DeepEqual(resumed[20:], whole[20:]) {
-			t.Error("20 + 20 trials differ from 40")
+		if resumed := extend(t, s, options(s, sampler, 7), half, 50); !reflect.DeepEqual(resumed[25:], whole[25:]) {
+			t.Error("25 + 25 trials differ from 50")
 		}
-		if other := extend(t, s, options(s, sampler, 8), nil, 40); reflect.DeepEqual(other, whole) {
+		if other := extend(t, s, options(s, sampler, 8), nil, 50); reflect.DeepEqual(other, whole) {
 			t.Error("another seed gives the same search")
 		}
 	})
