@@ -73,6 +73,12 @@ func writeStudy(t testing.TB, dir string, trials int) string {
 // start opens the study of a file in a database beside it.
 func start(t testing.TB, path string) (*Study, *Store) {
 	t.Helper()
+	return startFrom(t, path, "")
+}
+
+// startFrom is start for a study that learns from another one of the database.
+func startFrom(t testing.TB, path, other string) (*Study, *Store) {
+	t.Helper()
 	config, err := ReadConfig(path)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,7 @@ func start(t testing.TB, path string) (*Study, *Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	study, err := Start(context.Background(), store, config, inputs)
+	study, err := StartFrom(context.Background(), store, config, inputs, other)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,23 +238,7 @@ func TestWarmStartIsKept(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		config, err := ReadConfig(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		inputs, err := config.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		store, err := OpenStore(filepath.Join(filepath.Dir(path), "studies.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
-		study, err := StartFrom(context.Background(), store, config, inputs, from)
-		if err != nil {
-			t.Fatal(err)
-		}
+		study, _ := startFrom(t, path, from)
 		return study
 	}
 	mustRun(t, open("source", 12, ""))
