@@ -137,6 +137,7 @@ type studyDocument struct {
 	Geometry      peft.Geometry    `json:"geometry"`
 	Reference     search.Reference `json:"reference"`
 	Identity      studies.Identity `json:"identity"`
+	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
 	Hypervolume   float64          `json:"hypervolume"`
 	Fronts        []frontAfter     `json:"fronts"` // as they were stored, in the order of the complete trials
 	Trials        []trialEntry     `json:"trials"`

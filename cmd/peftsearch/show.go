@@ -65,6 +65,9 @@ func newStudyDocument(record *studies.Record, trials []studies.Trial, fronts []s
 	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Fronts: []frontAfter{}, Trials: []trialEntry{}}
+	if record.WarmStart != nil {
+		document.WarmStart = record.WarmStart.Study
+	}
 	for _, f := range fronts {
 		document.Fronts = append(document.Fronts, frontAfter(f))
 	}
@@ -93,6 +96,9 @@ func printStudy(w io.Writer, record *studies.Record, trials []studies.Trial) {
 	field(w, "model", "%s, %d layers, %d wide, %s parameters", g.Architecture, g.Layers, g.Hidden, thousands(g.BackboneParams))
 	field(w, "plans", "from %s to %s parameters", thousands(r.MinParams), thousands(r.MaxParams))
 	field(w, "score", "%s on dev; the best constant prediction has %s", record.Metric, score(r.Chance))
+	if start := record.WarmStart; start != nil {
+		field(w, "warm start", "with %d trials of study %s", len(start.Trials), start.Study)
+	}
 	field(w, "front", "%d plans, hypervolume %s", len(front.Members), score(front.Hypervolume))
 	fmt.Fprintln(w)
 	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
