@@ -1,9 +1,10 @@
 package main
 
 import (
-	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -11,9 +12,6 @@ import (
 	"peftsearch/search"
 	"peftsearch/space"
 )
-
-//go:embed optima.json
-var optimaFile []byte
 
 // Optimum is the best hypervolume that is known of a problem.
 type Optimum struct {
@@ -24,24 +22,16 @@ type Optimum struct {
 
 func (p *problem) id() string { return fmt.Sprintf("%s/%d", p.name, p.instance) }
 
-func (p *problem) optimum() (float64, error) {
-	var optima map[string]Optimum
-	if err := json.Unmarshal(optimaFile, &optima); err != nil {
-		return 0, fmt.Errorf("optima.json: %w", err)
-	}
-	o, ok := optima[p.id()]
-	if !ok {
-		return 0, fmt.Errorf("the best hypervolume of %s is not in optima.json: bench-search optima finds it, then build again", p.id())
-	}
-	return o.Hypervolume, nil
-}
-
 // findOptima writes the best hypervolumes of the problems that have none in the file yet.
 func findOptima(path string, problems []string, first int) error {
 	const searches, evaluations = 3, 1_000_000
 	optima := map[string]Optimum{}
-	if err := json.Unmarshal(optimaFile, &optima); err != nil {
-		return err
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(content, &optima)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, name := range problems {
 		for seed := first; seed < first+instances; seed++ {

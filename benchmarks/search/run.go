@@ -23,7 +23,7 @@ type Run struct {
 	Design      string             `json:"design"` // of the start: the arm's own, or shared by the arms
 	Seed        int                `json:"seed"`
 	Evaluations int                `json:"evaluations"`
-	Volumes     map[string]float64 `json:"volumes"` // share of the best hypervolume, after so many evaluations
+	Volumes     map[string]float64 `json:"volumes"` // hypervolume, after so many evaluations
 	Seconds     map[string]float64 `json:"seconds"` // for a suggestion, mean since the checkpoint before
 	Repeats     int                `json:"repeats"` // evaluations of plans that had been evaluated
 	Versions    map[string]string  `json:"versions"`
@@ -37,11 +37,7 @@ const (
 )
 
 // run describes the episode so far; times are the seconds of each suggestion.
-func (e *episode) run(times []float64) (Run, error) {
-	best, err := e.optimum()
-	if err != nil {
-		return Run{}, err
-	}
+func (e *episode) run(times []float64) Run {
 	r := Run{Problem: e.name, Instance: e.instance, Seed: e.seed, Evaluations: len(e.outcomes), Repeats: e.repeats,
 		Volumes: map[string]float64{}, Seconds: map[string]float64{}}
 	before := 0
@@ -50,7 +46,7 @@ func (e *episode) run(times []float64) (Run, error) {
 			break
 		}
 		key := fmt.Sprint(n)
-		r.Volumes[key] = rounded(search.Hypervolume(e.outcomes[:n], e.reference) / best)
+		r.Volumes[key] = rounded(search.Hypervolume(e.outcomes[:n], e.reference))
 		total := 0.0
 		for _, t := range times[before:n] {
 			total += t
@@ -58,7 +54,7 @@ func (e *episode) run(times []float64) (Run, error) {
 		r.Seconds[key] = rounded(total / float64(n-before))
 		before = n
 	}
-	return r, nil
+	return r
 }
 
 func rounded(value float64) float64 { return math.Round(1e6*value) / 1e6 }
@@ -98,9 +94,9 @@ func runSampler(problem, sampler, design string, seed, evaluations int) (Run, er
 		history = append(history, search.Observation{Number: int64(number), Point: point, Params: e.space.Params(point),
 			State: search.Complete, Score: e.evaluate(point)})
 	}
-	r, err := e.run(times)
+	r := e.run(times)
 	r.Arm, r.Design, r.Versions = "peftsearch "+sampler, design, map[string]string{"peftsearch": commit()}
-	return r, err
+	return r, nil
 }
 
 // commit is the state of the sources, if this is run among them.
@@ -209,11 +205,7 @@ func serve(problem string, seed int, in io.Reader, out io.Writer) error {
 		var answer any
 		switch {
 		case request.Finish != nil:
-			run, err := e.run(request.Finish)
-			if err != nil {
-				return err
-			}
-			return encoder.Encode(run)
+			return encoder.Encode(e.run(request.Finish))
 		case request.Evaluate != nil:
 			answer = map[string]float64{"score": e.evaluate(request.Evaluate), "cost": e.cost(request.Evaluate)}
 		default:

@@ -19,10 +19,14 @@ OURS = "peftsearch auto"
 
 
 def read(paths):
-    """The runs by problem, design, arm and seed; of runs of one seed the last of the longest."""
-    runs = {}
+    """The runs by problem, design, arm and seed, volumes as shares of the best; of runs of one seed the last of the longest."""
+    runs, optima = {}, json.loads((pathlib.Path(__file__).parent / "optima.json").read_text())
     for path in paths:
         for run in map(json.loads, pathlib.Path(path).read_text().splitlines()):
+            problem = f"{run['problem']}/{run['instance']}"
+            if problem not in optima:
+                sys.exit(f"Error: optima.json lacks {problem}\nTry:   bin/bench-search optima benchmarks/search/optima.json")
+            run["volumes"] = {n: volume / optima[problem]["hypervolume"] for n, volume in run["volumes"].items()}
             seeds = runs.setdefault(run["problem"], {}).setdefault(run["design"], {}).setdefault(run["arm"], {})
             if run["seed"] not in seeds or run["evaluations"] >= seeds[run["seed"]]["evaluations"]:
                 seeds[run["seed"]] = run
