@@ -95,7 +95,7 @@ bench-search: bin/bench-search benchmarks/.venv ## compare the samplers with Opt
 	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-botorch.jsonl --arms "botorch qlognehvi" --seeds 8
 	benchmarks/.venv/bin/python benchmarks/search/table.py $(SEARCH) $(SEARCH)-*.jsonl
 
-PEFTBENCH := stsb-tiny genre-tiny sst2-tiny stsb-minilm stsb-tiny-gp genre-tiny-gp sst2-tiny-gp
+PEFTBENCH := stsb-tiny titles-tiny captions-minilm
 .PHONY: peftbench
 peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans, replay the pruner on them (an hour)
 	bin/peftbench record --plans $(or $(PLANS),250) $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)

@@ -1,38 +1,68 @@
-"""Write the rows of a benchmark's tasks, drawn with a fixed seed; the test rows are whole.
+"""Write the rows of a benchmark's tasks, drawn with fixed seeds; splits that are not drawn are whole.
 
-    python3 benchmarks/prepare.py confirm SST2_DIR      1,500 training and 500 dev rows, for docs/results.md
-    python3 benchmarks/prepare.py peftbench SST2_DIR    1,000 training and 500 dev rows
+    python3 benchmarks/prepare.py confirm SST2_DIR         for docs/results.md
+    python3 benchmarks/prepare.py peftbench SCITLDR_DIR    for docs/explain/benchmarks.md
 
-They go to data/ in the benchmark's folder. STS-B is the repository's own copy; SST2_DIR holds
-stsa.binary.train, stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows.
+They go to data/ in the benchmark's folder. STS-B is the repository's own copy. SST2_DIR holds stsa.binary.train,
+stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows; SCITLDR_DIR holds train.jsonl
+and dev.jsonl of SciTLDR-A.
 """
+import json
 import pathlib
 import random
 import sys
 
 HERE = pathlib.Path(__file__).parent
-ROWS = {"confirm": {"train": 1500, "dev": 500}, "peftbench": {"train": 1000, "dev": 500}}
 
 
-def write(benchmark, task, split, header, rows):
-    rows = list(rows)
-    if split in ROWS[benchmark]:
-        rows = random.Random(f"{task}/{split}").sample(rows, ROWS[benchmark][split])
-    path = HERE / benchmark / "data" / task / f"{split}.tsv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+def stsb(_, split):
+    text = (HERE / f"../examples/data/stsb/{split}.tsv").read_text(encoding="utf-8")
+    return text.replace("main-forums\t", "main-forum\t").rstrip("\n").split("\n")  # the splits spell it differently
+
+
+def captions(_, split):
+    header, *rows = stsb(_, split)
+    return [header, *(row for row in rows if row.startswith("main-captions\t"))]
+
+
+def sst2(folder, split):
+    lines = (folder / f"stsa.binary.{split}").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    return ["label\tsentence", *(line.replace(" ", "\t", 1) for line in lines)]
+
+
+def titles(folder, split):
+    """Each paper's title with its own summary, and with that of another paper."""
+    papers = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    papers = [(" ".join(p["title"].split()), " ".join(p["target"][0].split())) for p in papers if p["title"]]
+    rng, rows = random.Random(split), ["label\ttitle\tsummary"]
+    for i, (title, summary) in enumerate(papers):
+        other = papers[(i + rng.randrange(1, len(papers))) % len(papers)][1]
+        rows += [f"1\t{title}\t{summary}", f"0\t{title}\t{other}"]
+    return rows
+
+
+# Of each benchmark's tasks, the source and how many rows of the splits are drawn.
+TASKS = {
+    "confirm": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
+                "sst2": (sst2, {"train": 1500, "dev": 500, "test": None})},
+    "peftbench": {"stsb": (stsb, {"train": 3000, "dev": 1000}),
+                  "captions": (captions, {"train": 800, "dev": 200}),
+                  "titles": (titles, {"train": None, "dev": 600})},
+}
 
 
 def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in ROWS:
+    if len(sys.argv) != 3 or sys.argv[1] not in TASKS:
         sys.exit(__doc__)
-    _, benchmark, sst2 = sys.argv
-    for split in ("train", "dev", "test"):
-        text = (HERE / f"../examples/data/stsb/{split}.tsv").read_text(encoding="utf-8")
-        header, *rows = text.replace("main-forums\t", "main-forum\t").rstrip("\n").split("\n")  # the splits spell it differently
-        write(benchmark, "stsb", split, header, rows)
-        lines = (pathlib.Path(sst2) / f"stsa.binary.{split}").read_text(encoding="utf-8").rstrip("\n").split("\n")
-        write(benchmark, "sst2", split, "label\tsentence", (line.replace(" ", "\t", 1) for line in lines))
+    benchmark, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    for task, (source, splits) in TASKS[benchmark].items():
+        for split, count in splits.items():
+            header, *rows = source(folder, split)
+            if count:
+                rows = random.Random(f"{task}/{split}").sample(rows, count)
+            path = HERE / benchmark / "data" / task / f"{split}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"gonum.org/v1/gonum/floats"
+
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
@@ -29,7 +31,7 @@ type surrogate struct {
 	Points  []space.Point `json:"points"`  // that it was fitted to
 	Weights []float64     `json:"weights"` // of the points
 	Mean    float64       `json:"mean"`
-	Scales  []float64     `json:"scales"` // of the Matérn-5/2 kernel, by dimension, in shares of its levels
+	Scales  []float64     `json:"scales"` // of the Matérn-5/2 kernel, by dimension in shares of its levels, then of the cost
 	Noise   float64       `json:"noise"`  // standard deviation between two seeds of a plan
 }
 
@@ -67,20 +69,31 @@ func newRecorded(name string) (*problem, error) {
 			return nil, fmt.Errorf("surrogate %s: the space has changed since the trials were recorded (%s)", name, d.Name)
 		}
 	}
-	return &problem{name: name, space: s, reference: g.Reference, noise: g.Noise, score: g.score}, nil
+	p := &problem{name: name, space: s, reference: g.Reference, noise: g.Noise}
+	known := make([][]float64, len(g.Points))
+	for i, point := range g.Points {
+		known[i] = g.features(p, point)
+	}
+	p.score = func(point space.Point) float64 { return g.score(known, g.features(p, point)) }
+	return p, nil
+}
+
+// features are the coordinates of a point and its cost, in lengthscales.
+func (g *surrogate) features(p *problem, point space.Point) []float64 {
+	features := make([]float64, len(g.Scales))
+	for d, level := range point {
+		features[d] = float64(level) / float64(len(g.Dimensions[d].Levels)-1) / g.Scales[d]
+	}
+	features[len(point)] = p.cost(point) / g.Scales[len(point)]
+	return features
 }
 
 // score is the posterior mean: Σ weight·k(r) with k = (1 + √5·r + 5r²/3)·exp(-√5·r).
-func (g *surrogate) score(point space.Point) float64 {
+func (g *surrogate) score(known [][]float64, features []float64) float64 {
 	score := g.Mean
-	for i, known := range g.Points {
-		square := 0.0
-		for d, scale := range g.Scales {
-			z := float64(point[d]-known[d]) / float64(len(g.Dimensions[d].Levels)-1) / scale
-			square += z * z
-		}
-		r := math.Sqrt(5 * square)
-		score += g.Weights[i] * (1 + r + r*r/3) * math.Exp(-r)
+	for i, weight := range g.Weights {
+		r := math.Sqrt(5) * floats.Distance(known[i], features, 2)
+		score += weight * (1 + r + r*r/3) * math.Exp(-r)
 	}
 	return score
 }

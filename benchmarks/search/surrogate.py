@@ -9,9 +9,9 @@ import pathlib
 import sys
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
 from scipy.stats import spearmanr
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import GroupKFold
 
 SHARED = ("metric", "geometry", "dimensions", "reference", "fingerprint", "training", "budget")
@@ -29,11 +29,41 @@ def load(paths):
     return tables[0], trials
 
 
-def fit(x, y):
-    dimensions = x.shape[1]
-    kernel = (ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(dimensions), (5e-2, 1e2), nu=2.5)
-              + WhiteKernel(0.05, (1e-4, 1)))
-    return GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0).fit(x, y)
+class Process:
+    """A Gaussian process with a Matérn-5/2 kernel. The columns of a group share a lengthscale: all layers' sizes of
+    a method do, or tens of lengthscales would fit tens of plans. Maximum a posteriori, in standardised scores, with
+    wide normal priors on the logarithms of signal, noise and lengthscales."""
+
+    PRIOR_MEANS, PRIOR_SDS = (0.0, -2.5, 0.3), (2.0, 2.0, 3.0)
+
+    def __init__(self, groups):
+        self.groups = groups
+
+    def kernel(self, a, b, theta):
+        square = np.sum(((a[:, None] - b[None]) / np.exp(theta[2:])[self.groups]) ** 2, axis=-1)
+        r = np.sqrt(5 * square)
+        return np.exp(theta[0]) * (1 + r + r * r / 3) * np.exp(-r)
+
+    def fit(self, x, y):
+        self.x, self.mean, scale = x, np.mean(y), np.std(y)
+        z = (y - self.mean) / scale
+        scales = np.max(self.groups) + 1
+        means, sds = (np.array([*prior[:2], *[prior[2]] * scales]) for prior in (self.PRIOR_MEANS, self.PRIOR_SDS))
+
+        def solve(theta):
+            lower = cho_factor(self.kernel(x, x, theta) + np.exp(theta[1]) * np.eye(len(x)), lower=True)
+            return lower[0], cho_solve(lower, z)
+
+        def loss(theta):
+            lower, alpha = solve(theta)
+            return z @ alpha / 2 + np.sum(np.log(np.diag(lower))) + np.sum(((theta - means) / sds) ** 2) / 2
+
+        self.theta = minimize(loss, means, method="L-BFGS-B", bounds=[(-4, 4), (-7, 1)] + [(-3, 5)] * scales).x
+        self.weights = scale * np.exp(self.theta[0]) * solve(self.theta)[1]
+        return self
+
+    def predict(self, x):
+        return self.mean + self.kernel(x, self.x, self.theta) @ self.weights / np.exp(self.theta[0])
 
 
 def main():
@@ -43,26 +73,29 @@ def main():
     table, trials = load(records)
     top = np.array([len(d["levels"]) - 1 for d in table["dimensions"]])
     points = np.array([trial["point"] for trial in trials])
-    x, y = points / top, np.array([trial["score"] for trial in trials])
+    least, most = table["reference"]["min_params"], table["reference"]["max_params"]
+    cost = np.log(np.maximum([trial["params"] for trial in trials], least) / least) / np.log(most / least)
+    x, y = np.column_stack([points / top, cost]), np.array([trial["score"] for trial in trials])
+    kinds = [d["name"].rsplit(".", 1)[-1] for d in table["dimensions"]] + ["cost"]
+    groups = np.unique(kinds, return_inverse=True)[1]
     plans = np.unique(points, axis=0, return_inverse=True)[1].ravel()
 
     pairs = [y[plans == plan] for plan in np.unique(plans) if np.sum(plans == plan) > 1]
     noise = np.sqrt(np.mean([np.var(pair, ddof=1) for pair in pairs]))
     predicted = np.empty_like(y)
     for train, test in GroupKFold(10, shuffle=True, random_state=0).split(x, y, plans):
-        predicted[test] = fit(x[train], y[train]).predict(x[test])
+        predicted[test] = Process(groups).fit(x[train], y[train]).predict(x[test])
     rmse = np.sqrt(np.mean((predicted - y) ** 2))
     held_out = {"rmse": rmse, "r2": 1 - rmse ** 2 / np.var(y), "spearman": spearmanr(predicted, y).statistic,
                 "trials": len(y), "plans": len(np.unique(plans))}
 
-    process = fit(x, y)
-    mean, scale = process._y_train_mean, process._y_train_std
-    kernel = process.kernel_.k1
+    process = Process(groups).fit(x, y)
     surrogate = {key: table[key] for key in ("metric", "geometry", "reference", "dimensions")} | {
-        "records": [path.name for path in records], "held_out": held_out, "noise": noise, "mean": mean,
-        "scales": kernel.k2.length_scale.tolist(), "points": points.tolist(),
-        "weights": (process.alpha_.ravel() * kernel.k1.constant_value * scale).tolist()}
-    check = surrogate["mean"] + kernel.k2(x[:5], x) @ np.array(surrogate["weights"])
+        "records": [path.name for path in records], "held_out": held_out, "noise": noise, "mean": process.mean,
+        "scales": np.exp(process.theta[2:])[groups].tolist(), "points": points.tolist(),
+        "weights": process.weights.tolist()}
+    r = np.sqrt(5 * np.sum(((x[:5, None] - x[None]) / surrogate["scales"]) ** 2, axis=-1))
+    check = surrogate["mean"] + (1 + r + r * r / 3) * np.exp(-r) @ np.array(surrogate["weights"])
     assert np.allclose(check, process.predict(x[:5]))
     out.write_text(json.dumps(surrogate) + "\n")
     print(f"{out.name}: held-out error {rmse:.4f} (between seeds {noise:.4f}), R² {held_out['r2']:.3f}, "
