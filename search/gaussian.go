@@ -19,12 +19,13 @@ import (
 // are at distance 1.
 type features struct {
 	space     *space.Space
+	reference Reference
 	dimension []int // of each feature
 	first     []int // feature of each dimension, and the number of features
 }
 
-func newFeatures(s *space.Space) *features {
-	f := &features{space: s, first: []int{0}}
+func newFeatures(s *space.Space, reference Reference) *features {
+	f := &features{space: s, reference: reference, first: []int{0}}
 	for d, dimension := range s.Dimensions() {
 		count := 1
 		if !dimension.Ordinal {
@@ -48,54 +49,104 @@ func (f *features) put(out []float64, d, level int) {
 	}
 }
 
-// encode makes one row per point.
-func (f *features) encode(points []space.Point) *mat.Dense {
-	out := mat.NewDense(len(points), len(f.dimension), nil)
+// inputs are points as the process sees them.
+type inputs struct {
+	features *mat.Dense // one row per point
+	costs    []float64  // log parameters, 0 for the smallest plan and 1 for the largest
+}
+
+func (f *features) encode(points []space.Point) inputs {
+	in := inputs{mat.NewDense(len(points), len(f.dimension), nil), make([]float64, len(points))}
 	for i, p := range points {
-		row := out.RawRowView(i)
+		row := in.features.RawRowView(i)
 		for d, level := range p {
 			f.put(row[f.first[d]:f.first[d+1]], d, level)
 		}
+		in.costs[i] = f.cost(p)
 	}
-	return out
+	return in
 }
 
-// kernel is a Matérn-3/2 covariance with a lengthscale of its own for every dimension.
+func (f *features) cost(p space.Point) float64 { return f.reference.cost(f.space.Params(p)) }
+
+// first are the inputs of the first n points.
+func (in inputs) first(n int) inputs {
+	_, columns := in.features.Dims()
+	return inputs{in.features.Slice(0, n, 0, columns).(*mat.Dense), in.costs[:n]}
+}
+
+// kernel is the covariance of a process that is not alike everywhere: plans of one size differ around a
+// typical score, and the larger they are the less, since fine-tuning saturates. With c the cost of a plan,
+//
+//	f(x) = t(c) + s(c)·g(x),  s(c) = exp(-narrowing·(c - ½)),
+//
+// where t is a process with a Gaussian covariance over the cost, and g one with a Matérn-3/2 covariance with a
+// lengthscale of its own for every dimension. Without s the process is as unsure among large plans as among small
+// ones, and a search spends most of its trials where little is left to gain.
 type kernel struct {
-	inverse []float64 // 1/lengthscale of each feature
-	signal  float64   // variance of the process
-	noise   float64   // variance of an observation around it, beside its own
+	inverse   []float64 // 1/lengthscale of each feature
+	signal    float64   // variance of g
+	narrowing float64
+	typical   float64 // variance of t
+	noise     float64 // variance of an observation around f, beside its own
+}
+
+// typicalScale is the lengthscale of the typical score, which bends once or twice from the smallest plan to the
+// largest.
+const typicalScale = 0.5
+
+// typicalCorrelation is that of the typical scores at two costs.
+func typicalCorrelation(a, b float64) float64 {
+	d := (a - b) / typicalScale
+	return math.Exp(-d * d / 2)
+}
+
+// spread is s at a cost.
+func (k *kernel) spread(cost float64) float64 { return math.Exp(-k.narrowing * (cost - 0.5)) }
+
+func (k *kernel) spreads(costs []float64) []float64 {
+	out := make([]float64, len(costs))
+	for i, c := range costs {
+		out[i] = k.spread(c)
+	}
+	return out
 }
 
 // nugget is a variance of the process itself at every point, in standardised units. It keeps the
 // covariance of near points well conditioned.
 const nugget = 1e-6
 
-// scaled divides the columns by their lengthscales.
-func (k *kernel) scaled(x *mat.Dense) *mat.Dense {
-	out := mat.DenseCopyOf(x)
-	rows, _ := out.Dims()
-	for i := range rows {
-		floats.Mul(out.RawRowView(i), k.inverse)
+// scaled divides the features by their lengthscales.
+func (k *kernel) scaled(in inputs) inputs {
+	out := inputs{mat.DenseCopyOf(in.features), in.costs}
+	for i := range in.costs {
+		floats.Mul(out.features.RawRowView(i), k.inverse)
 	}
 	return out
 }
 
-// at is the covariance at a squared scaled distance, without the nugget, and its derivative by it.
+// at is the covariance of g at a squared scaled distance and its derivative by it.
 func (k *kernel) at(square float64) (covariance, slope float64) {
 	u := math.Sqrt(3 * max(square, 0))
 	decay := k.signal * math.Exp(-u)
 	return decay * (1 + u), -1.5 * decay
 }
 
-// between is the covariance of every row of a with every row of b, both scaled, without the nugget.
-func (k *kernel) between(a, b *mat.Dense) *mat.Dense {
-	out := squares(a, b)
-	rows, _ := out.Dims()
-	for i := range rows {
-		row := out.RawRowView(i)
+// variance is that of f at a cost, without the nugget.
+func (k *kernel) variance(cost float64) float64 {
+	spread := k.spread(cost)
+	return k.typical + spread*spread*k.signal
+}
+
+// between is the covariance of f at every row of a with every row of b, both scaled, without the nugget.
+func (k *kernel) between(a, b inputs) *mat.Dense {
+	out := squares(a.features, b.features)
+	spreads := k.spreads(b.costs)
+	for i, cost := range a.costs {
+		row, spread := out.RawRowView(i), k.spread(cost)
 		for j, square := range row {
-			row[j], _ = k.at(square)
+			covariance, _ := k.at(square)
+			row[j] = spread*spreads[j]*covariance + k.typical*typicalCorrelation(cost, b.costs[j])
 		}
 	}
 	return out
@@ -142,17 +193,26 @@ func symmetric(a *mat.Dense, constant float64, variances []float64) *mat.SymDens
 
 // regression is the fitting of a kernel to standardised scores.
 //
-// The parameters θ are the logarithms of the lengthscales, of the signal and of the noise. Their priors are
-// normal. The lengthscales' mean grows with the number of dimensions (Hvarfner et al. 2024, "Vanilla
-// Bayesian Optimization Performs Great in High Dimensions"), and is known less well than the lengthscales
-// are alike: without the second part tens of lengthscales fit tens of scores, and the process is sure of
-// what it cannot know. The noise's prior is that of BoTorch.
+// The parameters θ are the logarithms of the lengthscales, the signal, the noise and the typical variance, and
+// the narrowing. Their priors are normal. The lengthscales' mean grows with the number of dimensions (Hvarfner
+// et al. 2024, "Vanilla Bayesian Optimization Performs Great in High Dimensions"), and is known less well than
+// the lengthscales are alike: without the second part tens of lengthscales fit tens of scores, and the process is
+// sure of what it cannot know. The noise's prior is that of BoTorch. Those of the typical variance and of the
+// narrowing are wide enough for scores that do not depend on the size at all.
 type regression struct {
-	features  *features
-	x         *mat.Dense
-	y         *mat.VecDense
-	variances []float64 // of each score beside the noise
-	trends    []float64 // what another study says; nil for none
+	features           *features
+	x                  inputs
+	y                  *mat.VecDense
+	variances          []float64 // of each score beside the noise
+	trends             []float64 // what another study says; nil for none
+	typicalCorrelation *mat.Dense
+}
+
+func newRegression(f *features, x inputs, scores, variances, trends []float64) *regression {
+	n := len(scores)
+	r := &regression{f, x, mat.NewVecDense(n, scores), variances, trends, mat.NewDense(n, n, nil)}
+	r.typicalCorrelation.Apply(func(i, j int, _ float64) float64 { return typicalCorrelation(x.costs[i], x.costs[j]) }, r.typicalCorrelation)
+	return r
 }
 
 type normal struct{ mean, sd float64 }
@@ -164,8 +224,19 @@ func (p normal) deviation(x float64) (value, slope float64) {
 }
 
 var (
-	signalPrior = normal{0, 1}
-	noisePrior  = normal{-4, 1}
+	signalPrior    = normal{0, 1}
+	noisePrior     = normal{-4, 1}
+	typicalPrior   = normal{-1.5, 2}
+	narrowingPrior = normal{0.75, 0.75}
+)
+
+// Places in θ behind the lengthscales.
+const (
+	atSignal = iota
+	atNoise
+	atTypical
+	atNarrowing
+	beside // parameters beside the lengthscales
 )
 
 const lengthscaleSpread = 0.5 // standard deviation of the lengthscales' logarithms around their common mean
@@ -178,7 +249,7 @@ func (r *regression) lengthscalePrior() normal {
 // prior is the negative logarithm of the density of θ, up to a constant; it adds its gradient. The mean of
 // the lengthscales is where it is likeliest.
 func (r *regression) prior(theta, gradient []float64) float64 {
-	lengthscales := theta[:len(theta)-2]
+	lengthscales, rest := theta[:len(theta)-beside], len(theta)-beside
 	hyper := r.lengthscalePrior()
 	own, theirs := 1/(hyper.sd*hyper.sd), 1/(lengthscaleSpread*lengthscaleSpread)
 	common := normal{(own*hyper.mean + theirs*floats.Sum(lengthscales)) / (own + theirs*float64(len(lengthscales))), lengthscaleSpread}
@@ -191,8 +262,10 @@ func (r *regression) prior(theta, gradient []float64) float64 {
 	for d := range lengthscales {
 		add(d, common)
 	}
-	add(len(theta)-2, signalPrior)
-	add(len(theta)-1, noisePrior)
+	add(rest+atSignal, signalPrior)
+	add(rest+atNoise, noisePrior)
+	add(rest+atTypical, typicalPrior)
+	add(rest+atNarrowing, narrowingPrior)
 	return total
 }
 
@@ -202,8 +275,9 @@ func (r *regression) kernel(theta []float64) *kernel {
 	for i, d := range r.features.dimension {
 		k.inverse[i] = math.Exp(-theta[d])
 	}
-	d := len(theta) - 2
-	k.signal, k.noise = math.Exp(theta[d]), math.Exp(theta[d+1])
+	rest := theta[len(theta)-beside:]
+	k.signal, k.noise = math.Exp(rest[atSignal]), math.Exp(rest[atNoise])
+	k.typical, k.narrowing = math.Exp(rest[atTypical]), rest[atNarrowing]
 	return k
 }
 
@@ -212,12 +286,18 @@ func (r *regression) kernel(theta []float64) *kernel {
 func (r *regression) loss(theta, gradient []float64) float64 {
 	n := r.y.Len()
 	k := r.kernel(theta)
-	scaled := k.scaled(r.x)
-	covariance, slope := squares(scaled, scaled), mat.NewDense(n, n, nil)
+	scaled := k.scaled(r.x).features
+	spreads := k.spreads(r.x.costs)
+	// The covariance of the deviations s·g, and its derivative by the squared distance.
+	deviation, slope := squares(scaled, scaled), mat.NewDense(n, n, nil)
+	covariance := mat.NewDense(n, n, nil)
 	for i := range n {
-		covariances, slopes := covariance.RawRowView(i), slope.RawRowView(i)
+		deviations, slopes, covariances := deviation.RawRowView(i), slope.RawRowView(i), covariance.RawRowView(i)
 		for j := i; j < n; j++ {
-			covariances[j], slopes[j] = k.at(covariances[j])
+			spread := spreads[i] * spreads[j]
+			g, decline := k.at(deviations[j])
+			deviations[j], slopes[j] = spread*g, spread*decline
+			covariances[j] = deviations[j] + k.typical*r.typicalCorrelation.At(i, j)
 		}
 	}
 	var cholesky mat.Cholesky
@@ -238,19 +318,24 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 	// With W = K⁻¹ − αα', the derivative by a parameter is ½ Σ W ∘ dK: over the upper triangle and the
 	// diagonal here, then G = W ∘ slope is completed.
 	clear(gradient)
-	signal, noise := len(theta)-2, len(theta)-1
+	rest := gradient[len(theta)-beside:]
 	for i := range n {
-		covariances, slopes := covariance.RawRowView(i), slope.RawRowView(i)
+		deviations, slopes, correlations := deviation.RawRowView(i), slope.RawRowView(i), r.typicalCorrelation.RawRowView(i)
 		inverses, alphas := inverse.RawSymmetric().Data[i*n:(i+1)*n], alpha.RawVector().Data
+		add := func(j int, w float64) {
+			rest[atSignal] += w * deviations[j]
+			rest[atNarrowing] -= w * deviations[j] * (r.x.costs[i] + r.x.costs[j] - 1)
+			rest[atTypical] += w * k.typical * correlations[j]
+		}
 		for j := i + 1; j < n; j++ {
 			w := inverses[j] - alphas[i]*alphas[j]
-			gradient[signal] += w * covariances[j]
+			add(j, w)
 			slopes[j] *= w
 			slope.Set(j, i, slopes[j])
 		}
-		w := inverses[i] - alphas[i]*alphas[i]
-		gradient[signal] += w * covariances[i] / 2
-		gradient[noise] += w * k.noise / 2
+		w := (inverses[i] - alphas[i]*alphas[i]) / 2
+		add(i, w)
+		rest[atNoise] += w * k.noise
 		slopes[i] = 0 // the distance of a point from itself does not change
 	}
 	var product mat.Dense // Σⱼ Gᵢⱼ(zᵢ−zⱼ)² = 2(Σⱼ Gᵢⱼ)zᵢ² − 2zᵢ(Gz)ᵢ when summed over i
@@ -273,14 +358,13 @@ const (
 // fit maximises the posterior density by L-BFGS from two starts: the prior means (a smooth process), and
 // short lengthscales with more noise. One start alone is sometimes caught in a poor optimum.
 func (r *regression) fit() (optimum, error) {
-	smooth := make([]float64, len(r.features.space.Dimensions()), len(r.features.space.Dimensions())+2)
+	dimensions := len(r.features.space.Dimensions())
+	smooth := make([]float64, dimensions, dimensions+beside)
 	floats.AddConst(r.lengthscalePrior().mean, smooth)
-	smooth = append(smooth, signalPrior.mean, noisePrior.mean)
+	smooth = append(smooth, signalPrior.mean, noisePrior.mean, typicalPrior.mean, narrowingPrior.mean)
 	rough := slices.Clone(smooth)
-	for i := range len(rough) - 2 {
-		rough[i] -= 2
-	}
-	rough[len(rough)-1] += 2
+	floats.AddConst(-2, rough[:dimensions])
+	rough[dimensions+atNoise] += 2
 
 	var fits [2]optimum
 	var starts sync.WaitGroup

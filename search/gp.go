@@ -26,8 +26,8 @@ import (
 // drawn jointly from the posterior, and the improvement is the mean over the fronts that they make (as
 // in noisy EHVI, Daulton et al. 2021). Running trials thereby count with every score they may get.
 //
-// The best of random points and of changed front members are improved by a local search that tries
-// every level of every dimension. With n trials (at most gpTrials are modelled), D dimensions and M fronts
+// The best of random points and of changed front members, some of every size, are improved by a local search that
+// tries every level of every dimension. With n trials (at most gpTrials are modelled), D dimensions and M fronts
 // of k members it takes O(n³ + n²·D) for each step of the fit and O(n² + M·(n+k)) for each point that
 // the search looks at.
 //
@@ -38,7 +38,8 @@ const (
 	gpTrials = 300 // modelled; beyond them the fit would take longer than small trainings
 	gpFronts = 16  // sampled
 	gpDraws  = 256 // random points, and as many changed front members
-	gpStarts = 5   // of the local search
+	gpStarts = 3   // of the local search: the best points,
+	gpSizes  = 8   // and the best of each of so many ranges of the cost
 	gpSweeps = 5   // of the local search over the dimensions
 )
 
@@ -86,7 +87,7 @@ func (v *view) mostImproving() (space.Point, error) {
 	}
 	spots := fronts.at(candidates)
 	slices.SortStableFunc(spots, func(a, b *spot) int { return cmp.Compare(b.value, a.value) })
-	tops := spots[:min(gpStarts, len(spots))]
+	tops := starts(spots)
 	var climbs sync.WaitGroup
 	for i := range tops {
 		rng := rand.New(rand.NewPCG(v.rng.Uint64(), v.rng.Uint64()))
@@ -96,14 +97,30 @@ func (v *view) mostImproving() (space.Point, error) {
 	return slices.MaxFunc(tops, func(a, b *spot) int { return cmp.Compare(a.value, b.value) }).point, nil
 }
 
+// starts chooses the spots that the local search starts from, of spots by descending value. Without some of every
+// size all would be where values are large before the search, and it would find nothing elsewhere.
+func starts(spots []*spot) []*spot {
+	var chosen []*spot
+	sizes := map[int]bool{}
+	for i, s := range spots {
+		size := int(s.cost * gpSizes)
+		if i < gpStarts || !sizes[size] {
+			chosen = append(chosen, s)
+		}
+		sizes[size] = true
+	}
+	return chosen
+}
+
 // sampledFronts are fronts that the trials may have, each with the process that knows its outcomes.
 // Scores are standardised.
 type sampledFronts struct {
 	view     *view
 	features *features
 	kernel   *kernel
-	known    *mat.Dense        // scaled features of the sampled trials, one row each
-	columns  *mat.Dense        // its transpose
+	known    inputs            // the sampled trials, scaled
+	columns  *mat.Dense        // their features, transposed
+	spreads  []float64         // of them
 	trends   []float64         // what another study says of them, centred
 	centre   float64           // of that
 	lower    blas64.Triangular // Cholesky factor of their covariance
@@ -132,14 +149,12 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
 	}
 
-	s := &sampledFronts{view: v, features: newFeatures(v.space)}
+	s := &sampledFronts{view: v, features: newFeatures(v.space, v.reference)}
 	encoded := s.features.encode(points)
-	y := mat.NewVecDense(observed, scores)
 	s.trends = v.prior.means(points)
 	s.centre = stat.Mean(s.trends, nil)
 	floats.AddConst(-s.centre, s.trends)
-	r := &regression{features: s.features, y: y, variances: variances, trends: s.trends[:observed],
-		x: encoded.Slice(0, observed, 0, len(s.features.dimension)).(*mat.Dense)}
+	r := newRegression(s.features, encoded.first(observed), scores, variances, s.trends[:observed])
 	best, err := r.fit()
 	if err != nil {
 		return nil, err
@@ -152,7 +167,7 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 		}
 	}
 	s.kernel = r.kernel(best.theta)
-	outcomes, err := s.sample(encoded, y, variances)
+	outcomes, err := s.sample(encoded, r.y, variances)
 	if err != nil {
 		return nil, err
 	}
@@ -195,14 +210,14 @@ func (v *view) modelled() []Observation {
 	return sorted[:gpTrials]
 }
 
-// sample draws joint outcomes of the trials, one column per front, given the scores y of the first of
-// them, with variances of their own beside the noise. It uses Matheron's rule: a draw from the prior, corrected by what the scores say about it
-// (Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors").
-func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense, variances []float64) (*mat.Dense, error) {
+// sample draws joint outcomes of the trials, one column per front, given the scores y of the first of them, with
+// variances of their own beside the noise. It uses Matheron's rule: a draw from the prior, corrected by what the
+// scores say about it (Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors").
+func (s *sampledFronts) sample(encoded inputs, y *mat.VecDense, variances []float64) (*mat.Dense, error) {
 	s.known = s.kernel.scaled(encoded)
-	s.columns = mat.DenseCopyOf(s.known.T())
-	all, _ := s.known.Dims()
-	observed := y.Len()
+	s.columns = mat.DenseCopyOf(s.known.features.T())
+	s.spreads = s.kernel.spreads(s.known.costs)
+	all, observed := len(s.known.costs), y.Len()
 	covariance := s.kernel.between(s.known, s.known)
 	trends := mat.NewVecDense(all, s.trends)
 	covariance.RankOne(covariance, 1, trends, trends)
@@ -241,6 +256,7 @@ func (s *sampledFronts) sample(encoded *mat.Dense, y *mat.VecDense, variances []
 // spot is a point that the search looks at.
 type spot struct {
 	point      space.Point
+	cost       float64
 	features   []float64 // scaled
 	squares    []float64 // squared distances from the known trials
 	trend      float64   // what another study says of it, centred
@@ -253,10 +269,10 @@ type spot struct {
 // at looks at points.
 func (s *sampledFronts) at(points []space.Point) []*spot {
 	scaled := s.kernel.scaled(s.features.encode(points))
-	distances := squares(scaled, s.known)
+	distances := squares(scaled.features, s.known.features)
 	spots := make([]*spot, len(points))
 	for i, p := range points {
-		spots[i] = &spot{point: p, features: scaled.RawRowView(i), squares: distances.RawRowView(i)}
+		spots[i] = &spot{point: p, cost: scaled.costs[i], features: scaled.features.RawRowView(i), squares: distances.RawRowView(i)}
 	}
 	s.setMeans(spots)
 	s.setVariances(spots)
@@ -306,14 +322,18 @@ func (s *sampledFronts) step(from *spot, d int) *spot {
 				to.squares[i] += change * (sum - 2*known)
 			}
 		}
+		to.cost = s.features.cost(to.point)
 		covariance, _ := s.kernel.at(moved)
-		to.variance = 2 * (s.kernel.signal - covariance) // of f(q) − f(p), without the trend
+		covariance *= s.kernel.spread(from.cost) * s.kernel.spread(to.cost)
+		covariance += s.kernel.typical * typicalCorrelation(from.cost, to.cost)
+		// Of f(q) − f(p), without what another study says.
+		to.variance = max(s.kernel.variance(from.cost)+s.kernel.variance(to.cost)-2*covariance, 0)
 		spots = append(spots, to)
 	}
 	s.setMeans(spots)
 	spots = slices.DeleteFunc(spots, func(to *spot) bool {
 		sd := math.Sqrt(max(from.variance-nugget, 0)) + math.Hypot(math.Sqrt(to.variance), to.trend-from.trend)
-		to.variance = min(sd*sd, s.kernel.signal+to.trend*to.trend) + nugget
+		to.variance = min(sd*sd, s.kernel.variance(to.cost)+to.trend*to.trend) + nugget
 		return s.improvement(to) <= from.value
 	})
 	s.setVariances(spots)
@@ -331,8 +351,7 @@ func (s *sampledFronts) setMeans(spots []*spot) {
 	if len(spots) == 0 {
 		return
 	}
-	known, _ := s.known.Dims()
-	covariance := mat.NewDense(len(spots), known, nil)
+	covariance := mat.NewDense(len(spots), len(s.known.costs), nil)
 	points := make([]space.Point, len(spots))
 	for i, spot := range spots {
 		points[i] = spot.point
@@ -340,9 +359,11 @@ func (s *sampledFronts) setMeans(spots []*spot) {
 	for i, trend := range s.view.prior.means(points) {
 		spot := spots[i]
 		spot.covariance, spot.trend = covariance.RawRowView(i), trend-s.centre
+		spread := s.kernel.spread(spot.cost)
 		for j, square := range spot.squares {
-			spot.covariance[j], _ = s.kernel.at(square)
-			spot.covariance[j] += spot.trend * s.trends[j]
+			g, _ := s.kernel.at(square)
+			spot.covariance[j] = spread*s.spreads[j]*g + s.kernel.typical*typicalCorrelation(spot.cost, s.known.costs[j]) +
+				spot.trend*s.trends[j]
 		}
 	}
 	var means mat.Dense
@@ -363,16 +384,16 @@ func (s *sampledFronts) setVariances(spots []*spot) {
 	}
 	blas64.Trsm(blas.Right, blas.Trans, 1, s.lower, solved.RawMatrix())
 	for i, square := range rowSquares(solved) {
-		spots[i].variance = max(s.kernel.signal+spots[i].trend*spots[i].trend+nugget-square, nugget)
+		spots[i].variance = max(s.kernel.variance(spots[i].cost)+spots[i].trend*spots[i].trend+nugget-square, nugget)
 	}
 }
 
 // improvement is the expected hypervolume improvement by a spot, the mean over the fronts.
 func (s *sampledFronts) improvement(spot *spot) float64 {
-	cost, sd := s.view.reference.cost(s.view.space.Params(spot.point)), math.Sqrt(spot.variance)
+	sd := math.Sqrt(spot.variance)
 	var sum float64
 	for f, front := range s.fronts {
-		sum += front.improvement(cost, spot.means[f], sd)
+		sum += front.improvement(spot.cost, spot.means[f], sd)
 	}
 	return sum / gpFronts
 }

@@ -45,19 +45,19 @@ func mixedView(t testing.TB, n int) *view {
 func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	v := mixedView(t, 25)
 	points := make([]space.Point, len(v.finished))
-	y, variances, trends := mat.NewVecDense(len(points), nil), make([]float64, len(points)), make([]float64, len(points))
+	y, variances, trends := make([]float64, len(points)), make([]float64, len(points)), make([]float64, len(points))
 	for i, o := range v.finished {
 		points[i], variances[i], trends[i] = o.Point, v.rng.Float64(), v.rng.NormFloat64()
-		y.SetVec(i, (o.Score-0.65)/0.05)
+		y[i] = (o.Score - 0.65) / 0.05
 	}
-	f := newFeatures(v.space)
-	r := &regression{features: f, x: f.encode(points), y: y, variances: variances, trends: trends}
+	f := newFeatures(v.space, v.reference)
+	r := newRegression(f, f.encode(points), y, variances, trends)
 	for range 5 {
-		theta := make([]float64, len(v.space.Dimensions())+2)
+		theta := make([]float64, len(v.space.Dimensions())+beside)
 		for i := range theta {
 			theta[i] = v.rng.NormFloat64()
 		}
-		floats.AddConst(2, theta[:len(theta)-2])
+		floats.AddConst(2, theta[:len(theta)-beside])
 		got := make([]float64, len(theta))
 		r.loss(theta, got)
 		scratch := make([]float64, len(theta))
@@ -118,9 +118,9 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	}
 	const observed = 4
 	y, variances := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0}), []float64{0, 0.3, 0, 1}
-	f := newFeatures(v.space)
+	f := newFeatures(v.space, v.reference)
 	trends := []float64{0.5, -0.5, 0, 1, -1, 0.7}
-	s := &sampledFronts{view: v, features: f, trends: trends, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, noise: 0.1}}
+	s := &sampledFronts{view: v, features: f, trends: trends, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, narrowing: 0.8, typical: 0.6, noise: 0.1}}
 	floats.AddConst(0.7, s.kernel.inverse)
 	encoded := f.encode(points)
 

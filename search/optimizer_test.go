@@ -119,8 +119,8 @@ func TestEveryLevelIsReached(t *testing.T) {
 		for i := range seen {
 			seen[i] = map[int]bool{}
 		}
-		for seed := range uint64(6) {
-			for _, o := range extend(t, s, options(s, sampler, seed), nil, 40) {
+		for seed := range uint64(16) {
+			for _, o := range extend(t, s, options(s, sampler, seed), nil, 15) {
 				for i, level := range o.Point {
 					seen[i][level] = true
 				}

@@ -22,7 +22,7 @@ const warmInitial = 6
 type source struct {
 	features *features
 	kernel   *kernel
-	known    *mat.Dense // scaled features of its trials
+	known    inputs // its trials, scaled
 	weights  *mat.VecDense
 	front    []space.Point
 }
@@ -35,7 +35,7 @@ func newSource(s *space.Space, reference Reference, trials []Observation) *sourc
 	if err != nil {
 		return nil
 	}
-	out := &source{features: newFeatures(s), weights: new(mat.VecDense)}
+	out := &source{features: newFeatures(s, reference), weights: new(mat.VecDense)}
 	points := make([]space.Point, len(modelled))
 	outcomes := make([]Outcome, len(modelled))
 	for i, o := range modelled {
@@ -45,8 +45,7 @@ func newSource(s *space.Space, reference Reference, trials []Observation) *sourc
 		out.front = append(out.front, points[member.Number])
 	}
 	encoded := out.features.encode(points)
-	y := mat.NewVecDense(len(scores), scores)
-	r := &regression{features: out.features, x: encoded, y: y, variances: variances}
+	r := newRegression(out.features, encoded, scores, variances, nil)
 	best, err := r.fit()
 	if err != nil {
 		return nil
@@ -54,7 +53,7 @@ func newSource(s *space.Space, reference Reference, trials []Observation) *sourc
 	out.kernel = r.kernel(best.theta)
 	out.known = out.kernel.scaled(encoded)
 	covariance := symmetric(out.kernel.between(out.known, out.known), out.kernel.noise+nugget, variances)
-	if out.weights.SolveVec(covariance, y) != nil {
+	if out.weights.SolveVec(covariance, r.y) != nil {
 		return nil
 	}
 	return out
