@@ -15,15 +15,13 @@ import (
 	"peftsearch/search"
 )
 
-// The replays.
-const (
-	growth = 0.005 // that the pruner asks for, as in a study
-	orders = 20    // of a record whose plans were drawn at random
-)
+// orders is how many replays a record has whose plans were drawn at random.
+const orders = 20
+
+// growths are what the pruner asks for; a study asks for 0.005.
+var growths = []float64{0.002, 0.005, 0.01, 0.02}
 
 // levels are the shares of the whole search's hypervolume up to which training is counted.
-var asked = 0.003
-
 var levels = []float64{0.9, 0.95, 0.99}
 
 // Replay is a recorded search with the pruner, relative to the same search without it.
@@ -43,8 +41,8 @@ type Replays struct {
 	Replays []Replay `json:"replays"`
 }
 
-// oracle stops every trial that will not enter the front at its first rung: no pruner that keeps the whole front
-// can spend less.
+// oracle stops at its first rung every trial that will not enter the front: no pruner under which the front is
+// the same at every time can spend less.
 type oracle struct{ trials []Trial } // by number
 
 func (o oracle) Decide(trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
@@ -70,16 +68,21 @@ func pruning(paths []string, file string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		front := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: "front"}
-		best := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: "oracle"}
-		for _, order := range searches(table, trials) {
-			front.Replays = append(front.Replays, replay(table, order, search.FrontPruner{Reference: table.Reference, Growth: growth}))
-			best.Replays = append(best.Replays, replay(table, order, oracle{order}))
-		}
-		for _, r := range []Replays{front, best} {
-			all = append(all, r)
+		sequences := searches(table, trials)
+		add := func(name string, pruner func(order []Trial) search.Pruner) {
+			r := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: name}
+			for _, order := range sequences {
+				r.Replays = append(r.Replays, replay(table, order, pruner(order)))
+			}
 			r.write(out)
+			all = append(all, r)
 		}
+		for _, growth := range growths {
+			add(fmt.Sprintf("front, %g %%", 100*growth), func([]Trial) search.Pruner {
+				return search.FrontPruner{Reference: table.Reference, Growth: growth}
+			})
+		}
+		add("oracle", func(order []Trial) search.Pruner { return oracle{order} })
 	}
 	content, err := json.MarshalIndent(all, "", " ")
 	if err != nil {
