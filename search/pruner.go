@@ -1,13 +1,13 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat"
-	"gonum.org/v1/gonum/stat/distuv"
 
 	"peftsearch/evaluator"
 )
@@ -33,20 +33,29 @@ type Pruner interface {
 	Decide(trial Observation, history []Observation) (evaluator.Verdict, Forecast)
 }
 
-// FrontPruner stops a trial that can hardly enter the front at its own number of parameters.
+// FrontPruner stops a trial that hardly promises to improve the front.
 //
-// The final score is predicted by a linear regression, on the best score so far and the logarithm of the
-// parameters, of what complete trials gained after the same rung. The prediction follows Student's t
-// distribution, which is wide while there are few trials, and wider for trials unlike them. Trials that
-// were stopped are no part of the regression; that does not bias it, since what stopped them is known to
-// it (they are missing at random). A trial is compared with complete trials of at most its own size
-// alone, so that a small plan is never stopped for being weaker than a large one. O(n).
+// The promise is the expected growth of the hypervolume that plans of at most the trial's size dominate, as a share of
+// the whole: larger plans play no part, so that a small plan is never stopped for being weaker than one of them. It
+// is measured against the training that is left: a trial near its end goes on for less. A trial that has a module
+// which no other had yet is never stopped.
+//
+// The final score is predicted by a Bayesian linear regression of what trials gained after the same rung, on the best
+// score so far, the logarithm of the parameters and which modules there are. Its error is distributed as those of
+// the other trials are when each is predicted from the rest, which has the tails of curves that leap late (the
+// jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+"). Trials that were stopped later count
+// with their forecasts, and the variances of those: without them the regression would know those trials alone that
+// did well after the rung (Dempster et al. 1977, "Maximum Likelihood from Incomplete Data via the EM Algorithm").
+// O(n·D² + D³) with n trials and D dimensions.
 type FrontPruner struct {
-	Risk float64 // of stopping a trial that would have entered the front; above 0, below 1
+	Reference Reference // scale of the hypervolume
+	// Growth is the share by which the hypervolume must be expected to grow for each whole training that a
+	// trial still takes, or it is stopped; above 0. Larger is bolder.
+	Growth float64
 }
 
 const (
-	prunerTrials = 8    // complete trials with the same rung before anything is stopped
+	prunerTrials = 6    // trials that went on after the same rung before anything is stopped
 	sameShare    = 0.01 // difference of the shares of a rung that is the same in two trials
 )
 
@@ -56,38 +65,50 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		return evaluator.Verdict{}, Forecast{}
 	}
 	share := trial.Curve[len(trial.Curve)-1].Share
-	soFar, _ := bestAt(trial.Curve, share)
-	complete := make([]Observation, 0, len(history))
+	others := make([]Observation, 0, len(history))
 	for _, o := range history {
-		if o.State == Complete && o.Number != trial.Number {
-			complete = append(complete, o)
+		if (o.State == Complete || o.State == Pruned) && o.Number != trial.Number {
+			others = append(others, o)
 		}
 	}
-	slices.SortFunc(complete, func(a, b Observation) int { return int(a.Number - b.Number) })
-	growth, ok := newGrowth(complete, share)
+	slices.SortFunc(others, func(a, b Observation) int { return cmp.Compare(a.Number, b.Number) })
+	growth, ok := newGrowth(others, share)
 	if !ok || share >= 1 {
 		return evaluator.Verdict{}, Forecast{}
 	}
-	gain := growth.predict(soFar, trial.Params)
-	forecast := Forecast{Score: soFar + max(gain.Mu, 0), SD: gain.StdDev()}
-
-	incumbent, found := bestWithin(complete, trial.Params)
-	if !found || soFar > incumbent.Score {
-		return evaluator.Verdict{}, forecast
+	soFar, _ := bestAt(trial.Curve, share)
+	forecast := growth.forecast(trial)
+	ref := f.Reference
+	ref.MaxParams *= 2 // in the study's scale the largest plans add nothing
+	var complete []Outcome
+	for _, o := range others {
+		if o.State == Complete {
+			complete = append(complete, outcome(o))
+		}
 	}
-	chance := gain.Survival(incumbent.Score - soFar)
-	if chance >= f.Risk {
+	incumbent, rival := ref.Chance, fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
+	if best, found := bestWithin(complete, trial.Params); found {
+		incumbent = max(incumbent, best.Score)
+		rival = fmt.Sprintf("trial %d has %.4f with %d parameters of at most %d", best.Number, best.Score, best.Params, trial.Params)
+	}
+	expected := 0.0
+	for _, e := range growth.errors {
+		const least = 1e-6 // curves without any noise are not trusted entirely
+		expected += excess(max(forecast.Score+e.mean, soFar), e.sd+least, incumbent) / float64(len(growth.errors))
+	}
+	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / Hypervolume(complete, ref)
+	asked := f.Growth * (1 - share)
+	if !(expected < asked) || growth.unseen(trial) { // also while there is no hypervolume
 		return evaluator.Verdict{}, forecast
 	}
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
-		"score %.4f after %.0f%% of the budget; by the curves of %d complete trials it ends at %.4f ± %.4f, "+
-			"and trial %d has %.4f with %d parameters of at most %d: the chance to pass it is %.1f%%, below %.1f%%",
-		soFar, 100*share, growth.trials, forecast.Score, forecast.SD,
-		incumbent.Number, incumbent.Score, incumbent.Params, trial.Params, 100*chance, 100*f.Risk)}, forecast
+		"score %.4f after %.0f%% of the budget; by the curves of %d trials it ends at %.4f ± %.4f, and %s: "+
+			"the hypervolume would grow by %.2g%%, less than the %.2g%% that is asked of the training left",
+		soFar, 100*share, growth.trials, forecast.Score, forecast.SD, rival, 100*expected, 100*asked)}, forecast
 }
 
 // bestWithin is the best trial with at most that many parameters, if there is one.
-func bestWithin(trials []Observation, params int64) (best Observation, found bool) {
+func bestWithin(trials []Outcome, params int64) (best Outcome, found bool) {
 	for _, o := range trials {
 		if o.Params <= params && (!found || o.Score > best.Score) {
 			best, found = o, true
@@ -110,15 +131,16 @@ func bestAt(curve []Rung, share float64) (best float64, found bool) {
 }
 
 // growth is a Bayesian linear regression of what trials gain after a rung. The slopes have a prior around
-// 0 that weighs as much as one trial.
+// 0 that weighs as much as slopePrior trials.
 type growth struct {
-	trials       int
-	score, size  standard // of the regressors
+	share        float64    // of the rung
+	trials       int        // that went on after it
+	scales       []standard // of the regressors
 	coefficients mat.VecDense
-	precision    mat.Cholesky // X'X and the prior
-	residual     float64      // variance
-	freedom      float64
+	errors       []normal // of the trials' gains, each predicted from the others; the last is a prior that explains nothing
 }
+
+const slopePrior = 2
 
 // standard centres and scales.
 type standard struct{ mean, sd float64 }
@@ -129,54 +151,102 @@ func standardOf(values []float64) standard {
 }
 
 func (s standard) of(value float64) float64 {
-	if s.sd == 0 {
+	if !(s.sd > 0) { // NaN for a single value
 		return 0
 	}
 	return (value - s.mean) / s.sd
 }
 
-// newGrowth fits the trials that have the rung; false if they are too few.
-func newGrowth(complete []Observation, share float64) (*growth, bool) {
-	var scores, sizes, gains []float64
-	for _, o := range complete {
-		if score, ok := bestAt(o.Curve, share); ok {
-			scores = append(scores, score)
-			sizes = append(sizes, math.Log1p(float64(o.Params)))
-			gains = append(gains, o.Score-score)
+// regressors are the best score up to the rung, the logarithm of the size and, of a point of the space, which
+// dimensions are above their lowest level: for sizes of modules, which modules there are. False if the trial
+// has no such rung.
+func regressors(o Observation, share float64) ([]float64, bool) {
+	score, ok := bestAt(o.Curve, share)
+	x := []float64{score, math.Log1p(float64(o.Params))}
+	for _, level := range o.Point {
+		x = append(x, float64(min(level, 1)))
+	}
+	return x, ok
+}
+
+// newGrowth fits the trials that went on after the rung; false if they are too few.
+func newGrowth(others []Observation, share float64) (*growth, bool) {
+	g := &growth{share: share}
+	var rows [][]float64
+	var gains []float64
+	columns, sds := 0, []float64(nil)
+	for _, o := range others {
+		row, ok := regressors(o, share)
+		if !ok || o.State == Pruned && o.Curve[len(o.Curve)-1].Share <= share+sameShare {
+			continue
 		}
+		rows, gains = append(rows, row), append(gains, o.Score-row[0])
+		columns, sds = max(columns, len(row)), append(sds, o.SD)
 	}
-	g := &growth{trials: len(gains), score: standardOf(scores), size: standardOf(sizes)}
-	if g.trials < prunerTrials {
+	if g.trials = len(rows); g.trials < prunerTrials {
 		return nil, false
 	}
-	const regressors = 3
-	x := mat.NewDense(g.trials, regressors, nil)
-	for i := range gains {
-		x.SetRow(i, []float64{1, g.score.of(scores[i]), g.size.of(sizes[i])})
+	for c := range columns {
+		var values []float64
+		for _, row := range rows {
+			if c < len(row) {
+				values = append(values, row[c])
+			}
+		}
+		g.scales = append(g.scales, standardOf(values))
 	}
-	normal := mat.NewSymDense(regressors, []float64{0, 0, 0, 0, 1, 0, 0, 0, 1})
-	for i := range gains {
-		normal.SymRankOne(normal, 1, x.RowView(i))
+	x := mat.NewDense(g.trials, 1+columns, nil)
+	for i, row := range rows {
+		x.SetRow(i, g.standardised(row))
 	}
-	var moment, fitted mat.VecDense
-	y := mat.NewVecDense(g.trials, gains)
-	moment.MulVec(x.T(), y)
-	if !g.precision.Factorize(normal) || g.precision.SolveVecTo(&g.coefficients, &moment) != nil {
+	gram := mat.NewSymDense(1+columns, nil)
+	gram.SymOuterK(1, x.T())
+	for c := 1; c <= columns; c++ {
+		gram.SetSym(c, c, gram.At(c, c)+slopePrior)
+	}
+	var precision mat.Cholesky
+	var moment, solved mat.VecDense
+	moment.MulVec(x.T(), mat.NewVecDense(g.trials, gains))
+	if !precision.Factorize(gram) || precision.SolveVecTo(&g.coefficients, &moment) != nil {
 		return nil, false
 	}
-	fitted.MulVec(x, &g.coefficients)
-	fitted.SubVec(y, &fitted)
-	g.freedom = float64(g.trials - regressors)
-	g.residual = mat.Dot(&fitted, &fitted) / g.freedom
+	for i, gain := range gains {
+		_ = precision.SolveVecTo(&solved, x.RowView(i)) // as well conditioned as for the coefficients
+		leverage := mat.Dot(x.RowView(i), &solved)
+		g.errors = append(g.errors, normal{(gain - mat.Dot(x.RowView(i), &g.coefficients)) / (1 - leverage), sds[i]})
+	}
+	g.errors = append(g.errors, normal{0, stat.StdDev(gains, nil)})
 	return g, true
 }
 
-// predict is the distribution of the gain of another trial.
-func (g *growth) predict(score float64, params int64) distuv.StudentsT {
-	x := mat.NewVecDense(3, []float64{1, g.score.of(score), g.size.of(math.Log1p(float64(params)))})
-	var solved mat.VecDense
-	_ = g.precision.SolveVecTo(&solved, x) // factorised in newGrowth
-	const least = 1e-6                     // curves without any noise are not trusted entirely
-	return distuv.StudentsT{Mu: mat.Dot(x, &g.coefficients), Nu: g.freedom,
-		Sigma: math.Sqrt(g.residual*(1+mat.Dot(x, &solved))) + least}
+// standardised are regressors after a 1, of all columns: what a point outside the space does not have is average.
+func (g *growth) standardised(row []float64) []float64 {
+	out := make([]float64, 1+len(g.scales))
+	out[0] = 1
+	for c, value := range row[:min(len(row), len(g.scales))] {
+		out[1+c] = g.scales[c].of(value)
+	}
+	return out
+}
+
+// unseen reports whether the trial has a module that none of the regression's trials has.
+func (g *growth) unseen(trial Observation) bool {
+	row, _ := regressors(trial, g.share)
+	for c := 2; c < len(row); c++ {
+		if row[c] > 0 && (c >= len(g.scales) || g.scales[c].mean == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// forecast predicts the final score of a trial at the rung.
+func (g *growth) forecast(trial Observation) Forecast {
+	row, _ := regressors(trial, g.share)
+	square := 0.0
+	for _, e := range g.errors {
+		square += (e.mean*e.mean + e.sd*e.sd) / float64(len(g.errors))
+	}
+	gain := mat.Dot(mat.NewVecDense(1+len(g.scales), g.standardised(row)), &g.coefficients)
+	return Forecast{Score: row[0] + max(gain, 0), SD: math.Sqrt(square)}
 }

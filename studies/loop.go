@@ -26,8 +26,8 @@ var (
 // minFinished is how many trials must have an outcome before their failures can end a run.
 const minFinished = 5
 
-// prunerRisk is the accepted chance of stopping a trial that would have entered the front.
-const prunerRisk = 0.05
+// prunerGrowth is the share by which a whole training must be expected to grow the hypervolume.
+const prunerGrowth = 0.005
 
 const heartbeatEvery = 15 * time.Second
 
@@ -83,7 +83,7 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 		return nil, err
 	}
 	if config.Search.Pruner == prunerFront {
-		s.pruner = search.FrontPruner{Risk: prunerRisk}
+		s.pruner = search.FrontPruner{Reference: s.record.Reference, Growth: prunerGrowth}
 	}
 	if !s.continued {
 		if err := store.create(ctx, s.record); err != nil {

@@ -189,7 +189,7 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 			continue
 		}
 		pruned++
-		if trial.Result.Steps >= 300 || !strings.Contains(trial.Result.Stopped, "the chance to pass it is") {
+		if trial.Result.Steps >= 300 || !strings.Contains(trial.Result.Stopped, "hypervolume would grow by") {
 			t.Errorf("trial %d was pruned after %d steps: %q", trial.Number, trial.Result.Steps, trial.Result.Stopped)
 		}
 		if trial.Forecast.Score < trial.Result.Score || trial.Forecast.SD <= 0 {

@@ -65,17 +65,23 @@ func TestReplay(t *testing.T) {
 		}
 		trials = append(trials, Trial{Plan: plan, Params: params, Curve: []float64{score - 0.1, score}, Score: score})
 	}
-	r := replay(table, trials)
-	if r.Pruned < 5 || r.Pruned > 30 {
-		t.Errorf("%d of 40 are stopped", r.Pruned)
-	}
-	if want := (40 - 0.75*float64(r.Pruned)) / 40; r.Spent-want > 1e-9 || want-r.Spent > 1e-9 {
-		t.Errorf("%g of the training is spent, want %g", r.Spent, want)
-	}
-	if r.Volume < 0.999 || r.Volume > 1 {
-		t.Errorf("the hypervolume is %g of the whole search's", r.Volume)
-	}
-	if r.Faster[0] < 1 {
-		t.Errorf("pruning makes the search %g times faster", r.Faster[0])
+	for name, c := range map[string]struct {
+		pruner  search.Pruner
+		stopped int // at least
+		volume  float64
+	}{"front": {search.FrontPruner{Reference: table.Reference, Growth: 0.005}, 20, 0.99}, "oracle": {oracle{trials}, 20, 1}} {
+		r := replay(table, trials, c.pruner)
+		if r.Pruned < c.stopped || r.Pruned > 36 {
+			t.Errorf("%s: %d of 40 are stopped", name, r.Pruned)
+		}
+		if want := (40 - 0.75*float64(r.Pruned)) / 40; r.Spent-want > 1e-9 || want-r.Spent > 1e-9 {
+			t.Errorf("%s: %g of the training is spent, want %g", name, r.Spent, want)
+		}
+		if r.Volume < c.volume || r.Volume > 1 {
+			t.Errorf("%s: the hypervolume is %g of the whole search's", name, r.Volume)
+		}
+		if r.Faster[0] < 1 {
+			t.Errorf("%s: pruning makes the search %g times faster", name, r.Faster[0])
+		}
 	}
 }

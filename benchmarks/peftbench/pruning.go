@@ -15,12 +15,11 @@ import (
 	"peftsearch/search"
 )
 
-// The replays.
-const (
-	risk   = 0.05 // of the pruner, as in a study
-	orders = 20   // of a record whose plans were drawn at random
-	length = 100  // trials of those
-)
+// orders is how many replays a record has whose plans were drawn at random.
+const orders = 20
+
+// growths are what the pruner asks for; a study asks for 0.005.
+var growths = []float64{0.002, 0.005, 0.01, 0.02}
 
 // levels are the shares of the whole search's hypervolume up to which training is counted.
 var levels = []float64{0.9, 0.95, 0.99}
@@ -34,32 +33,56 @@ type Replay struct {
 	Faster []float64 `json:"faster"` // training until each level, how many times less; 0 where it was not reached
 }
 
-// Replays are those of one record.
+// Replays are those of one record with one pruner.
 type Replays struct {
 	Study   string   `json:"study"`
 	Sampler string   `json:"sampler"`
+	Pruner  string   `json:"pruner"`
 	Replays []Replay `json:"replays"`
+}
+
+// oracle stops at its first rung every trial that will not enter the front: no pruner under which the front is
+// the same at every time can spend less.
+type oracle struct{ trials []Trial } // by number
+
+func (o oracle) Decide(trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
+	forecast := search.Forecast{Score: o.trials[trial.Number].Score}
+	for _, other := range history {
+		if other.State == search.Complete && other.Params <= trial.Params && other.Score >= forecast.Score {
+			return evaluator.Verdict{Stop: true}, forecast
+		}
+	}
+	return evaluator.Verdict{}, forecast
 }
 
 // pruning replays records and writes a table to out, and all figures to the file.
 func pruning(paths []string, file string, out io.Writer) error {
-	fmt.Fprintf(out, "| study | sampler | replays | trials | pruned | training spent | final hypervolume |")
+	fmt.Fprintf(out, "| record | sampler | pruner | replays | trials | pruned | training spent | final hypervolume |")
 	for _, level := range levels {
 		fmt.Fprintf(out, " to %.0f %%: times less |", 100*level)
 	}
-	fmt.Fprintf(out, "\n|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(out, "\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	var all []Replays
 	for _, path := range paths {
 		table, trials, err := readRecord(path)
 		if err != nil {
 			return err
 		}
-		r := Replays{Study: table.Study, Sampler: table.Sampler}
-		for _, order := range searches(table, trials) {
-			r.Replays = append(r.Replays, replay(table, order))
+		sequences := searches(table, trials)
+		add := func(name string, pruner func(order []Trial) search.Pruner) {
+			r := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: name}
+			for _, order := range sequences {
+				r.Replays = append(r.Replays, replay(table, order, pruner(order)))
+			}
+			r.write(out)
+			all = append(all, r)
 		}
-		all = append(all, r)
-		r.write(out)
+		for _, growth := range growths {
+			add(fmt.Sprintf("front, %g %%", 100*growth), func([]Trial) search.Pruner {
+				return search.FrontPruner{Reference: table.Reference, Growth: growth}
+			})
+		}
+		add("oracle", func(order []Trial) search.Pruner { return oracle{order} })
 	}
 	content, err := json.MarshalIndent(all, "", " ")
 	if err != nil {
@@ -92,14 +115,13 @@ func searches(table Table, trials []Trial) [][]Trial {
 	for seed := range uint64(orders) {
 		order := slices.Clone(trials)
 		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		all = append(all, order[:min(length, len(order))])
+		all = append(all, order)
 	}
 	return all
 }
 
-// replay shows a search's curves to the pruner in their order, and stops where it says so.
-func replay(table Table, trials []Trial) Replay {
-	pruner := search.FrontPruner{Risk: risk}
+// replay shows a search's curves to a pruner in their order, and stops where it says so.
+func replay(table Table, trials []Trial, pruner search.Pruner) Replay {
 	whole, pruned := &spending{reference: table.Reference}, &spending{reference: table.Reference}
 	var history []search.Observation
 	r := Replay{Trials: len(trials)}
@@ -115,7 +137,7 @@ func replay(table Table, trials []Trial) Replay {
 			}
 		}
 		if verdict.Stop {
-			o.State, o.Score = search.Pruned, forecast.Score
+			o.State, o.Score, o.SD = search.Pruned, forecast.Score, forecast.SD
 			pruned.spent += o.Curve[len(o.Curve)-1].Share
 			r.Pruned++
 		} else {
@@ -161,28 +183,36 @@ func (s *spending) until(volume float64) float64 {
 	return 0
 }
 
+// write writes a row of the table: means and their standard errors; those of the levels over the replays that
+// reached them, whose number follows where it is not all.
 func (r Replays) write(out io.Writer) {
-	column := func(value func(Replay) float64) (mean, err float64) {
+	cell := func(value func(Replay) float64) {
 		var values []float64
 		for _, replay := range r.Replays {
-			values = append(values, value(replay))
+			if v := value(replay); v > 0 {
+				values = append(values, v)
+			}
 		}
-		mean, sd := stat.MeanStdDev(values, nil)
-		if len(values) == 1 {
-			return mean, 0
+		switch mean, sd := stat.MeanStdDev(values, nil); len(values) {
+		case 0:
+			fmt.Fprint(out, " – |")
+			return
+		case 1:
+			fmt.Fprintf(out, " %.3f", mean)
+		default:
+			fmt.Fprintf(out, " %.3f ± %.3f", mean, stat.StdErr(sd, float64(len(values))))
 		}
-		return mean, stat.StdErr(sd, float64(len(values)))
+		if len(values) < len(r.Replays) {
+			fmt.Fprintf(out, " (%d)", len(values))
+		}
+		fmt.Fprint(out, " |")
 	}
-	trials, _ := column(func(r Replay) float64 { return float64(r.Trials) })
-	fmt.Fprintf(out, "| %s | %s | %d | %.0f |", r.Study, r.Sampler, len(r.Replays), trials)
-	cells := []func(Replay) float64{func(r Replay) float64 { return float64(r.Pruned) / float64(r.Trials) },
-		func(r Replay) float64 { return r.Spent }, func(r Replay) float64 { return r.Volume }}
+	fmt.Fprintf(out, "| `%s` | %s | %s | %d | %d |", r.Study, r.Sampler, r.Pruner, len(r.Replays), r.Replays[0].Trials)
+	cell(func(r Replay) float64 { return float64(r.Pruned) / float64(r.Trials) })
+	cell(func(r Replay) float64 { return r.Spent })
+	cell(func(r Replay) float64 { return r.Volume })
 	for i := range levels {
-		cells = append(cells, func(r Replay) float64 { return r.Faster[i] })
-	}
-	for _, cell := range cells {
-		mean, err := column(cell)
-		fmt.Fprintf(out, " %.3f ± %.3f |", mean, err)
+		cell(func(r Replay) float64 { return r.Faster[i] })
 	}
 	fmt.Fprintln(out)
 }

@@ -31,7 +31,7 @@ type surrogate struct {
 	Points  []space.Point `json:"points"`  // that it was fitted to
 	Weights []float64     `json:"weights"` // of the points
 	Mean    float64       `json:"mean"`
-	Scales  []float64     `json:"scales"` // of the Matérn-5/2 kernel, by dimension in shares of its levels, then of the cost
+	Scales  []float64     `json:"scales"` // of the Matérn-5/2 kernel: of the levels as shares, by dimension; of their being above 0; of the cost
 	Noise   float64       `json:"noise"`  // standard deviation between two seeds of a plan
 }
 
@@ -78,14 +78,14 @@ func newRecorded(name string) (*problem, error) {
 	return p, nil
 }
 
-// features are the coordinates of a point and its cost, in lengthscales.
+// features are the levels of a point as shares, whether they are above 0, and its cost, in lengthscales.
 func (g *surrogate) features(p *problem, point space.Point) []float64 {
-	features := make([]float64, len(g.Scales))
+	var levels, present []float64
 	for d, level := range point {
-		features[d] = float64(level) / float64(len(g.Dimensions[d].Levels)-1) / g.Scales[d]
+		levels = append(levels, float64(level)/float64(len(g.Dimensions[d].Levels)-1))
+		present = append(present, float64(min(level, 1)))
 	}
-	features[len(point)] = p.cost(point) / g.Scales[len(point)]
-	return features
+	return floats.DivTo(make([]float64, len(g.Scales)), append(slices.Concat(levels, present), p.cost(point)), g.Scales)
 }
 
 // score is the posterior mean: Σ weight·k(r) with k = (1 + √5·r + 5r²/3)·exp(-√5·r).

@@ -31,7 +31,7 @@ def load(paths):
 
 class Process:
     """A Gaussian process with a Matérn-5/2 kernel. The columns of a group share a lengthscale: all layers' sizes of
-    a method do, or tens of lengthscales would fit tens of plans. Maximum a posteriori, in standardised scores, with
+    a method do, and which layers have it, or tens of lengthscales would fit tens of plans. Maximum a posteriori, in standardised scores, with
     wide normal priors on the logarithms of signal, noise and lengthscales."""
 
     PRIOR_MEANS, PRIOR_SDS = (0.0, -2.5, 0.3), (2.0, 2.0, 3.0)
@@ -75,8 +75,9 @@ def main():
     points = np.array([trial["point"] for trial in trials])
     least, most = table["reference"]["min_params"], table["reference"]["max_params"]
     cost = np.log(np.maximum([trial["params"] for trial in trials], least) / least) / np.log(most / least)
-    x, y = np.column_stack([points / top, cost]), np.array([trial["score"] for trial in trials])
-    kinds = [d["name"].rsplit(".", 1)[-1] for d in table["dimensions"]] + ["cost"]
+    x, y = np.column_stack([points / top, points > 0, cost]), np.array([trial["score"] for trial in trials])
+    methods = [d["name"].rsplit(".", 1)[-1] for d in table["dimensions"]]
+    kinds = methods + [f"{method} present" for method in methods] + ["cost"]
     groups = np.unique(kinds, return_inverse=True)[1]
     plans = np.unique(points, axis=0, return_inverse=True)[1].ravel()
 
