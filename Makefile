@@ -89,7 +89,7 @@ bin/peftbench:
 SEARCH := benchmarks/results/search
 .PHONY: bench-search
 bench-search: bin/bench-search benchmarks/.venv ## compare the samplers with Optuna and BoTorch; goes on where it stopped (a day)
-	bin/bench-search run $(SEARCH)-peftsearch.jsonl
+	bin/bench-search run -samplers auto,tpe,nsga2,random $(SEARCH)-peftsearch.jsonl
 	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-optuna.jsonl --arms "optuna random" "optuna tpe" "optuna tpe multivariate" "optuna nsga2"
 	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-optuna.jsonl --arms "optuna gp" --seeds 8
 	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-botorch.jsonl --arms "botorch qlognehvi" --seeds 8
