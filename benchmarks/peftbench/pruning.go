@@ -126,7 +126,7 @@ func replay(table Table, trials []Trial, pruner search.Pruner) Replay {
 	var history []search.Observation
 	r := Replay{Trials: len(trials)}
 	for number, t := range trials {
-		whole.add(1, t)
+		whole.add(t)
 		o := search.Observation{Number: int64(number), Point: t.Point, Params: t.Params}
 		var verdict evaluator.Verdict
 		var forecast search.Forecast
@@ -142,7 +142,7 @@ func replay(table Table, trials []Trial, pruner search.Pruner) Replay {
 			r.Pruned++
 		} else {
 			o.State, o.Score = search.Complete, t.Score
-			pruned.add(1, t)
+			pruned.add(t)
 		}
 		history = append(history, o)
 	}
@@ -165,8 +165,9 @@ type spending struct {
 	at        []float64 // spent when each outcome was there
 }
 
-func (s *spending) add(share float64, t Trial) {
-	s.spent += share
+// add adds a whole training.
+func (s *spending) add(t Trial) {
+	s.spent++
 	s.outcomes = append(s.outcomes, search.Outcome{Number: int64(t.Plan), Params: t.Params, Score: t.Score})
 	s.at = append(s.at, s.spent)
 }

@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 
-SAMPLES, STARTS = 32, 3  # of BoTorch's acquisition: with its default of 128 samples a suggestion takes tens of seconds
+SAMPLES, STARTS = 32, 3  # of BoTorch's acquisition; its default of 128 samples takes longer still
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -31,8 +31,8 @@ def load(paths):
 
 class Process:
     """A Gaussian process with a Matérn-5/2 kernel. The columns of a group share a lengthscale: all layers' sizes of
-    a method do, and which layers have it, or tens of lengthscales would fit tens of plans. Maximum a posteriori, in standardised scores, with
-    wide normal priors on the logarithms of signal, noise and lengthscales."""
+    a method do, and which layers have it, or tens of lengthscales would fit tens of plans. Maximum a posteriori, in
+    standardised scores, with wide normal priors on the logarithms of signal, noise and lengthscales."""
 
     PRIOR_MEANS, PRIOR_SDS = (0.0, -2.5, 0.3), (2.0, 2.0, 3.0)
 
