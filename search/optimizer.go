@@ -48,6 +48,9 @@ type Options struct {
 	Reference Reference // scale of the objectives
 	// Prior is the finished trials of a study on another task, at points of this space; gp learns from them.
 	Prior []Observation
+	// TrialSeconds is what a trial takes, by an estimate that comes out alike whenever it is made: a measurement would
+	// make the samplers' choices depend on what else the machine does. 0 is unknown, and taken for long.
+	TrialSeconds float64
 }
 
 // Suggestion is a proposed point, and where it comes from.
@@ -82,15 +85,16 @@ type sampler interface {
 
 // view is what a sampler sees. It is made for one ask and may be changed freely.
 type view struct {
-	space     *space.Space
-	reference Reference
-	rng       *rand.Rand
-	study     *goptuna.Study  // the same history; pruned trials are complete in it
-	prior     *source         // nil for none
-	finished  []Observation   // by number; pruned trials are complete ones whose score has an SD
-	failed    []Observation   // by number
-	running   []Observation   // by number
-	taken     map[string]bool // keys of all of them
+	space        *space.Space
+	reference    Reference
+	trialSeconds float64 // of the options
+	rng          *rand.Rand
+	study        *goptuna.Study  // the same history; pruned trials are complete in it
+	prior        *source         // nil for none
+	finished     []Observation   // by number; pruned trials are complete ones whose score has an SD
+	failed       []Observation   // by number
+	running      []Observation   // by number
+	taken        map[string]bool // keys of all of them
 }
 
 // free reports whether the point may be proposed.
@@ -231,7 +235,7 @@ type relativeSampler struct {
 
 func (r *relativeSampler) SampleRelative(study *goptuna.Study, asking goptuna.FrozenTrial, _ map[string]any) (map[string]float64, error) {
 	o := r.optimizer
-	v := &view{space: o.space, reference: o.options.Reference, rng: newRand(o.options.Seed, r.number), study: study, prior: o.prior(), taken: map[string]bool{}}
+	v := &view{space: o.space, reference: o.options.Reference, trialSeconds: o.options.TrialSeconds, rng: newRand(o.options.Seed, r.number), study: study, prior: o.prior(), taken: map[string]bool{}}
 	trials, err := study.GetTrials()
 	if err != nil {
 		return nil, err

@@ -29,22 +29,6 @@ func (d initialDesign) propose(v *view) (Suggestion, error) {
 	return Suggestion{point, "initial", fmt.Sprintf("cost-stratified start, %d of %d", slot+1, d.size)}, err
 }
 
-// autoSampler picks the sampler that measures best for the study's stage: gp, which finds the most, as
-// long as its process can hold every trial; then tpe, which takes milliseconds for thousands.
-type autoSampler struct{}
-
-func (autoSampler) propose(v *view) (Suggestion, error) {
-	var chosen sampler = gpSampler{}
-	if len(v.finished) > gpTrials {
-		chosen = tpeSampler{}
-	}
-	suggestion, err := chosen.propose(v)
-	if suggestion.Reason == reasonChosen {
-		suggestion.Reason = fmt.Sprintf("auto: %s after %d finished trials", suggestion.Sampler, len(v.finished))
-	}
-	return suggestion, err
-}
-
 // stratified draws the free point of the given slot of the design.
 func (v *view) stratified(slot int) (space.Point, error) {
 	const draws = 200

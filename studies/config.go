@@ -310,6 +310,37 @@ func (c *Config) FullBudget() evaluator.Budget {
 	return budget
 }
 
+// trialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be told.
+// A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each for every
+// weight and token.
+func (c *Config) trialSeconds(in *Inputs) float64 {
+	const (
+		operations   = 1e11 // in a second
+		bytesOfToken = 4.5  // of English text
+	)
+	switch {
+	case c.Evaluator.Analytic:
+		return 1e-3
+	case len(c.Evaluator.Command) > 0:
+		return 0
+	}
+	tokens := func(examples []data.Example) float64 {
+		total := 0.0
+		for _, e := range examples {
+			total += min(float64(len(e.Text)+len(e.TextPair))/bytesOfToken, float64(c.Task.MaxLength))
+		}
+		return total
+	}
+	trained := tokens(in.Dataset.Train) * c.Budget.Epochs
+	if rows := c.Budget.TrainRows; rows > 0 && rows < len(in.Dataset.Train) {
+		trained *= float64(rows) / float64(len(in.Dataset.Train))
+	}
+	scored := tokens(in.Dataset.Dev) * float64(len(c.Budget.Rungs))
+	g := in.Geometry
+	weights := float64(g.Layers) * float64(4*g.Hidden*g.Hidden+2*g.Hidden*g.FFN)
+	return weights * (4*trained + 2*scored) / operations
+}
+
 // Inputs is what a study file names, opened.
 type Inputs struct {
 	Model       string // directory

@@ -3,6 +3,7 @@ package studies
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"peftsearch/data"
+	"peftsearch/peft"
 )
 
 const minimal = `study: s
@@ -212,5 +216,27 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	}
 	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:9:9: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
+	}
+}
+
+func TestATrialsSecondsFollowFromTheStudyFileAndTheRows(t *testing.T) {
+	c := parse(t, minimal)
+	c.Task.MaxLength, c.Budget.Epochs, c.Budget.TrainRows, c.Budget.Rungs = 50, 2, 500, []float64{0.5, 1}
+	rows := func(n, length int) (out []data.Example) {
+		for range n {
+			out = append(out, data.Example{Row: data.Row{Text: strings.Repeat("x", length)}})
+		}
+		return out
+	}
+	in := &Inputs{Geometry: peft.Geometry{Layers: 2, Hidden: 100, FFN: 400},
+		Dataset: &data.Dataset{Train: rows(1000, 90), Dev: rows(100, 900)}} // 20 tokens, and 200 cut at 50
+	const weights = 2 * (4*100*100 + 2*100*400)
+	want := weights * (4.0*500*20*2 + 2.0*100*50*2) / 1e11
+	if got := c.trialSeconds(in); math.Abs(got-want) > 1e-9*want {
+		t.Errorf("%g s, want %g", got, want)
+	}
+	c.Evaluator.Command = []string{"another"}
+	if got := c.trialSeconds(in); got != 0 {
+		t.Errorf("%g s for another program, want 0: not known", got)
 	}
 }

@@ -78,7 +78,7 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 		}
 	}
 	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations()})
+		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations(), TrialSeconds: config.trialSeconds(inputs)})
 	if err != nil {
 		return nil, err
 	}
