@@ -16,7 +16,8 @@ import sys
 import time
 import warnings
 
-SAMPLES, STARTS = 32, 3  # of BoTorch's acquisition; its default of 128 samples takes longer still
+# Of BoTorch: steps of a fit, which goes on from the fit before; samples of the acquisition; starts of its local search.
+FIT, SAMPLES, STARTS = 50, 32, 3
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -71,8 +72,10 @@ def optuna_arm(make_sampler):
 def botorch_run(episode, seed, evaluations, shared):
     """qLogNEHVI (Daulton et al. 2021, Ament et al. 2023) on a GP of the score; the cost is a function of the point.
 
-    The acquisition is a mean of SAMPLES quasi-random draws. It starts from the STARTS best of 512 random points and
-    512 front members with 1 to 4 changed levels, and is climbed over all points that differ in one level.
+    The acquisition is a mean of SAMPLES quasi-random draws. From the STARTS best of 512 random points and 512 front
+    members with 1 to 4 changed levels, a local search climbs it to where no change of one level is better. BoTorch's
+    own (optimize_acqf_discrete_local_search) looks at all changes before each step, and ends at the same kind of point
+    in five to ten times the time.
     """
     import numpy as np
     import torch
@@ -80,7 +83,6 @@ def botorch_run(episode, seed, evaluations, shared):
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import ModelList, SingleTaskGP
     from botorch.models.deterministic import GenericDeterministicModel
-    from botorch.optim import optimize_acqf_discrete_local_search
     from botorch.sampling.get_sampler import get_sampler
     from botorch.utils.multi_objective.pareto import is_non_dominated
     from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -90,7 +92,6 @@ def botorch_run(episode, seed, evaluations, shared):
     random = torch.Generator().manual_seed(seed)
     levels = torch.tensor(episode.levels)
     top = (levels - 1).double()
-    choices = [torch.arange(n).double() / (n - 1) for n in episode.levels]
     mix = torch.randint(2 ** 62, levels.shape, generator=random)  # points @ mix, which wraps, is a key
     known = {}
 
@@ -106,12 +107,32 @@ def botorch_run(episode, seed, evaluations, shared):
         costs = np.array([known[key] for key in keys])[places]
         return -torch.from_numpy(costs).reshape(*x.shape[:-1], 1)
 
+    def evaluate(acquisition, candidates):
+        """-inf for points that have been tried."""
+        with torch.no_grad():
+            worths = torch.cat([acquisition((some / top).unsqueeze(1)) for some in candidates.split(128)])
+        return worths.where(~torch.isin(candidates @ mix, torch.stack(points) @ mix), -torch.inf)
+
+    def climb(acquisition, at, worths):
+        """Take the dimensions in turn to their best levels, until no change of one level is better."""
+        moved = True
+        while moved:
+            moved = False
+            for d in torch.randperm(len(levels), generator=random):
+                options = at.repeat_interleave(int(levels[d]), 0)
+                options[:, d] = torch.arange(int(levels[d])).repeat(len(at))
+                best, level = evaluate(acquisition, options).reshape(len(at), -1).max(1)
+                better = best > worths + 1e-6
+                at[better, d], worths[better] = level[better], best[better]
+                moved |= bool(better.any())
+        return at, worths
+
     if shared:
         start = torch.tensor(episode.initial)
     else:
         sobol = torch.quasirandom.SobolEngine(len(levels), scramble=True, seed=seed)
         start = (sobol.draw(len(episode.initial), dtype=torch.double) * levels).long()
-    points, values = [], []
+    points, values, fitted = [], [], None
     for number in range(evaluations):
         begin = time.perf_counter()
         if number < len(start):
@@ -120,7 +141,10 @@ def botorch_run(episode, seed, evaluations, shared):
             x = torch.stack(points) / top
             y = torch.tensor(values, dtype=torch.double)
             gp = SingleTaskGP(x, y[:, :1])  # standardises, and infers the noise
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(gp.likelihood, gp))
+            if fitted:
+                gp.load_state_dict(fitted, strict=False)
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(gp.likelihood, gp), optimizer_kwargs={"options": {"maxiter": FIT}})
+            fitted = {name: value for name, value in gp.state_dict().items() if "raw_" in name}
             model = ModelList(gp, GenericDeterministicModel(negative_cost))
             acquisition = qLogNoisyExpectedHypervolumeImprovement(
                 model=model, ref_point=[episode.chance, -1.0], X_baseline=x, prune_baseline=True, cache_root=False,
@@ -131,14 +155,11 @@ def botorch_run(episode, seed, evaluations, shared):
                 count = int(torch.randint(1, 5, (1,), generator=random))
                 for d in torch.randint(len(levels), (count,), generator=random):
                     row[d] = torch.randint(int(levels[d]), (1,), generator=random)
-            candidates = torch.cat([draw(512), near]) / top
-            with torch.no_grad():
-                worth = torch.cat([acquisition(c.unsqueeze(1)) for c in candidates.split(128)])
-            best = candidates[worth.topk(STARTS).indices]
-            chosen, _ = optimize_acqf_discrete_local_search(
-                acquisition, choices, q=1, num_restarts=STARTS, batch_initial_conditions=best.unsqueeze(1),
-                max_batch_size=128, X_avoid=x, unique=True)
-            point = (chosen[0] * top).round().long()
+            candidates = torch.cat([draw(512), near])
+            worths = evaluate(acquisition, candidates)
+            first = worths.topk(STARTS).indices
+            climbed, worths = climb(acquisition, candidates[first], worths[first])
+            point = climbed[worths.argmax()]
         seconds = time.perf_counter() - begin
         score, cost = episode.evaluate(point.tolist(), seconds)
         points.append(point)
