@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat"
 
@@ -40,13 +41,13 @@ type Pruner interface {
 // is measured against the training that is left: a trial near its end goes on for less. A trial that has a module
 // which no other had yet is never stopped.
 //
-// The final score is predicted by a Bayesian linear regression of what trials gained after the same rung, on the best
-// score so far, the logarithm of the parameters and which modules there are. Its error is distributed as those of
-// the other trials are when each is predicted from the rest, which has the tails of curves that leap late (the
-// jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+"). Trials that were stopped later count
-// with their forecasts, and the variances of those: without them the regression would know those trials alone that
-// did well after the rung (Dempster et al. 1977, "Maximum Likelihood from Incomplete Data via the EM Algorithm").
-// O(n·D² + D³) with n trials and D dimensions.
+// The final score is predicted by a Gaussian process regression of what trials gained after the same rung, on the best
+// score so far, the logarithm of the parameters and which modules there are; half of what it expects is linear in
+// these. Its error is distributed as those of the other trials are when each is predicted from the rest, which has
+// the tails of curves that leap late (the jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+").
+// Trials that were stopped later count with their forecasts, and the variances of those: without them the regression
+// would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum Likelihood from
+// Incomplete Data via the EM Algorithm"). O(n³ + n²·D) with n trials, at most growthTrials, and D dimensions.
 type FrontPruner struct {
 	Reference Reference // scale of the hypervolume
 	// Growth is the share by which the hypervolume must be expected to grow for each whole training that a
@@ -130,17 +131,30 @@ func bestAt(curve []Rung, share float64) (best float64, found bool) {
 	return best, found
 }
 
-// growth is a Bayesian linear regression of what trials gain after a rung. The slopes have a prior around
-// 0 that weighs as much as slopePrior trials.
+// growth is a regression of what trials gain after a rung, by a Gaussian process whose parameters are fixed: tens of
+// trials do not tell them.
 type growth struct {
-	share        float64    // of the rung
-	trials       int        // that went on after it
-	scales       []standard // of the regressors
-	coefficients mat.VecDense
-	errors       []normal // of the trials' gains, each predicted from the others; the last is a prior that explains nothing
+	share  float64    // of the rung
+	trials int        // that went on after it
+	scales []standard // of the regressors
+	gain   standard   // of what the trials gained
+	rows   [][]float64
+	alpha  mat.VecDense // covariance⁻¹ · gains
+	errors []normal     // of the trials' gains, each predicted from the others; the last is a prior that explains nothing
 }
 
-const slopePrior = 2
+const (
+	growthTrials = 300 // the latest, that a regression holds
+	growthNoise  = 0.3 // variance, where that of the gains is 1
+	growthScale  = 1.5 // lengthscale for one regressor
+)
+
+// covariance is that of the gains of two trials with standardised regressors.
+func (g *growth) covariance(a, b []float64) float64 {
+	columns := float64(len(g.scales))
+	u := math.Sqrt(3/columns) * floats.Distance(a, b, 2) / growthScale
+	return floats.Dot(a, b)/columns + (1+u)*math.Exp(-u)
+}
 
 // standard centres and scales.
 type standard struct{ mean, sd float64 }
@@ -186,6 +200,9 @@ func newGrowth(others []Observation, share float64) (*growth, bool) {
 	if g.trials = len(rows); g.trials < prunerTrials {
 		return nil, false
 	}
+	if old := g.trials - growthTrials; old > 0 {
+		g.trials, rows, gains, sds = growthTrials, rows[old:], gains[old:], sds[old:]
+	}
 	for c := range columns {
 		var values []float64
 		for _, row := range rows {
@@ -195,36 +212,38 @@ func newGrowth(others []Observation, share float64) (*growth, bool) {
 		}
 		g.scales = append(g.scales, standardOf(values))
 	}
-	x := mat.NewDense(g.trials, 1+columns, nil)
+	g.gain = standardOf(gains)
+	if !(g.gain.sd > 0) { // curves that all end alike
+		g.gain.sd = 1
+	}
+	covariance := mat.NewSymDense(g.trials, nil)
+	standardised := mat.NewVecDense(g.trials, nil)
 	for i, row := range rows {
-		x.SetRow(i, g.standardised(row))
+		g.rows = append(g.rows, g.standardised(row))
+		standardised.SetVec(i, g.gain.of(gains[i]))
+		for j := range g.rows {
+			covariance.SetSym(i, j, g.covariance(g.rows[i], g.rows[j]))
+		}
+		noise := sds[i] / g.gain.sd
+		covariance.SetSym(i, i, covariance.At(i, i)+growthNoise+noise*noise)
 	}
-	gram := mat.NewSymDense(1+columns, nil)
-	gram.SymOuterK(1, x.T())
-	for c := 1; c <= columns; c++ {
-		gram.SetSym(c, c, gram.At(c, c)+slopePrior)
-	}
-	var precision mat.Cholesky
-	var moment, solved mat.VecDense
-	moment.MulVec(x.T(), mat.NewVecDense(g.trials, gains))
-	if !precision.Factorize(gram) || precision.SolveVecTo(&g.coefficients, &moment) != nil {
+	var factor mat.Cholesky
+	var inverse mat.SymDense
+	if !factor.Factorize(covariance) || factor.SolveVecTo(&g.alpha, standardised) != nil || factor.InverseTo(&inverse) != nil {
 		return nil, false
 	}
-	for i, gain := range gains {
-		_ = precision.SolveVecTo(&solved, x.RowView(i)) // as well conditioned as for the coefficients
-		leverage := mat.Dot(x.RowView(i), &solved)
-		g.errors = append(g.errors, normal{(gain - mat.Dot(x.RowView(i), &g.coefficients)) / (1 - leverage), sds[i]})
+	for i := range gains { // what is left when the others predict it: Rasmussen and Williams 2006, section 5.4.2
+		g.errors = append(g.errors, normal{g.gain.sd * g.alpha.AtVec(i) / inverse.At(i, i), sds[i]})
 	}
 	g.errors = append(g.errors, normal{0, stat.StdDev(gains, nil)})
 	return g, true
 }
 
-// standardised are regressors after a 1, of all columns: what a point outside the space does not have is average.
+// standardised are regressors of all columns: what a point outside the space does not have is average.
 func (g *growth) standardised(row []float64) []float64 {
-	out := make([]float64, 1+len(g.scales))
-	out[0] = 1
+	out := make([]float64, len(g.scales))
 	for c, value := range row[:min(len(row), len(g.scales))] {
-		out[1+c] = g.scales[c].of(value)
+		out[c] = g.scales[c].of(value)
 	}
 	return out
 }
@@ -247,6 +266,9 @@ func (g *growth) forecast(trial Observation) Forecast {
 	for _, e := range g.errors {
 		square += (e.mean*e.mean + e.sd*e.sd) / float64(len(g.errors))
 	}
-	gain := mat.Dot(mat.NewVecDense(1+len(g.scales), g.standardised(row)), &g.coefficients)
-	return Forecast{Score: row[0] + max(gain, 0), SD: math.Sqrt(square)}
+	x, gain := g.standardised(row), 0.0
+	for i, other := range g.rows {
+		gain += g.alpha.AtVec(i) * g.covariance(x, other)
+	}
+	return Forecast{Score: row[0] + max(g.gain.mean+g.gain.sd*gain, 0), SD: math.Sqrt(square)}
 }
