@@ -99,4 +99,5 @@ PEFTBENCH := stsb-tiny titles-tiny captions-minilm
 .PHONY: peftbench
 peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans, replay the pruner on them (an hour)
 	bin/peftbench record --plans $(or $(PLANS),250) $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)
+	bin/peftbench retrain $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)
 	bin/peftbench pruning $(PEFTBENCH:%=benchmarks/peftbench/%.jsonl.gz)

@@ -12,6 +12,7 @@ import (
 )
 
 const usage = `usage: peftbench record [--plans N] [--worker PROGRAM] STUDY.yaml …
+       peftbench retrain [--worker PROGRAM] STUDY.yaml …
        peftbench pruning [--out FILE.json] RECORD.jsonl.gz …
 `
 
@@ -30,12 +31,16 @@ func command(ctx context.Context, args []string) error {
 	}
 	flags := flag.NewFlagSet("peftbench "+args[0], flag.ExitOnError)
 	switch args[0] {
-	case "record":
-		plans := flags.Int("plans", 250, "plans of each study, those recorded before included")
+	case "record", "retrain":
 		worker := flags.String("worker", "bin/peftsearch-worker", "the program that trains")
+		train := func(study string) error { return retrain(ctx, study, *worker) }
+		if args[0] == "record" {
+			plans := flags.Int("plans", 250, "plans of each study, those recorded before included")
+			train = func(study string) error { return record(ctx, study, *plans, *worker) }
+		}
 		flags.Parse(args[1:])
 		for _, study := range flags.Args() {
-			if err := record(ctx, study, *plans, *worker); err != nil {
+			if err := train(study); err != nil {
 				return fmt.Errorf("%s: %w", study, err)
 			}
 		}

@@ -37,8 +37,7 @@ func TestOpen(t *testing.T) {
 	if err := again.append(Trial{Plan: 2}); err != nil {
 		t.Fatal(err)
 	}
-	again.file.Close()
-	if err := compress(path); err != nil {
+	if err := again.close(); err != nil {
 		t.Fatal(err)
 	}
 	packed := &recorder{table: r.table}

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/gonum/stat"
 
@@ -26,11 +29,15 @@ var levels = []float64{0.9, 0.95, 0.99}
 
 // Replay is a recorded search with the pruner, relative to the same search without it.
 type Replay struct {
-	Trials int       `json:"trials"`
-	Pruned int       `json:"pruned"`
-	Spent  float64   `json:"spent"`  // share of the training
-	Volume float64   `json:"volume"` // share of the hypervolume of the final front, with full trainings
-	Faster []float64 `json:"faster"` // training until each level, how many times less; 0 where it was not reached
+	Trials int     `json:"trials"`
+	Pruned int     `json:"pruned"`
+	Spent  float64 `json:"spent"`  // share of the training
+	Volume float64 `json:"volume"` // share of the hypervolume of the final front, with full trainings
+	// Retrained is the same share with the scores of new trainings of the plans on both fronts, 0 if one is missing.
+	Retrained float64   `json:"retrained,omitempty"`
+	Faster    []float64 `json:"faster"` // training until each level, how many times less; 0 where it was not reached
+
+	fronts [2][]search.Outcome // without the pruner, with it; the numbers are those of the plans
 }
 
 // Replays are those of one record with one pruner.
@@ -57,14 +64,18 @@ func (o oracle) Decide(trial search.Observation, history []search.Observation) (
 
 // pruning replays records and writes a table to out, and all figures to the file.
 func pruning(paths []string, file string, out io.Writer) error {
-	fmt.Fprintf(out, "| record | sampler | pruner | replays | trials | pruned | training spent | final hypervolume |")
+	fmt.Fprintf(out, "| record | sampler | pruner | replays | trials | pruned | training spent | final hypervolume | retrained |")
 	for _, level := range levels {
 		fmt.Fprintf(out, " to %.0f %%: times less |", 100*level)
 	}
-	fmt.Fprintf(out, "\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(out, "\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	var all []Replays
 	for _, path := range paths {
 		table, trials, err := readRecord(path)
+		if err != nil {
+			return err
+		}
+		again, err := rescores(path)
 		if err != nil {
 			return err
 		}
@@ -72,15 +83,17 @@ func pruning(paths []string, file string, out io.Writer) error {
 		add := func(name string, pruner func(order []Trial) search.Pruner) {
 			r := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: name}
 			for _, order := range sequences {
-				r.Replays = append(r.Replays, replay(table, order, pruner(order)))
+				one := replay(table, order, pruner(order))
+				if whole := retrainedVolume(one.fronts[0], again, table.Reference); whole > 0 {
+					one.Retrained = retrainedVolume(one.fronts[1], again, table.Reference) / whole
+				}
+				r.Replays = append(r.Replays, one)
 			}
 			r.write(out)
 			all = append(all, r)
 		}
 		for _, growth := range growths {
-			add(fmt.Sprintf("front, %g %%", 100*growth), func([]Trial) search.Pruner {
-				return search.FrontPruner{Reference: table.Reference, Growth: growth}
-			})
+			add(fmt.Sprintf("front, %g %%", 100*growth), func([]Trial) search.Pruner { return frontPruner(table, growth) })
 		}
 		add("oracle", func(order []Trial) search.Pruner { return oracle{order} })
 	}
@@ -89,6 +102,54 @@ func pruning(paths []string, file string, out io.Writer) error {
 		return err
 	}
 	return os.WriteFile(file, append(content, '\n'), 0o644)
+}
+
+func frontPruner(table Table, growth float64) search.Pruner {
+	return search.FrontPruner{Reference: table.Reference, Growth: growth}
+}
+
+// finalists are the plans on the fronts that the replays of a record end with, by number.
+func finalists(table Table, trials []Trial) []int {
+	var plans []int
+	for _, order := range searches(table, trials) {
+		for _, growth := range growths {
+			for _, front := range replay(table, order, frontPruner(table, growth)).fronts {
+				for _, o := range front {
+					plans = append(plans, int(o.Number))
+				}
+			}
+		}
+	}
+	slices.Sort(plans)
+	return slices.Compact(plans)
+}
+
+// rescores reads the scores of the plans that were trained once more; none if there is no such record.
+func rescores(path string) (map[int64]float64, error) {
+	_, trials, err := readRecord(strings.TrimSuffix(path, ".jsonl.gz") + retrained + ".jsonl.gz")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	scores := map[int64]float64{}
+	for _, t := range trials {
+		if t.Failure == nil {
+			scores[int64(t.Plan)] = t.Score
+		}
+	}
+	return scores, err
+}
+
+// retrainedVolume is the hypervolume of a front with other scores; 0 if one is missing.
+func retrainedVolume(front []search.Outcome, scores map[int64]float64, reference search.Reference) float64 {
+	front = slices.Clone(front)
+	for i, o := range front {
+		score, ok := scores[o.Number]
+		if !ok {
+			return 0
+		}
+		front[i].Score = score
+	}
+	return search.Hypervolume(front, reference)
 }
 
 func readRecord(path string) (table Table, trials []Trial, err error) {
@@ -146,6 +207,7 @@ func replay(table Table, trials []Trial, pruner search.Pruner) Replay {
 		}
 		history = append(history, o)
 	}
+	r.fronts = [2][]search.Outcome{search.Front(whole.outcomes), search.Front(pruned.outcomes)}
 	r.Spent, r.Volume = pruned.spent/whole.spent, pruned.volume()/whole.volume()
 	for _, level := range levels {
 		faster := 0.0
@@ -212,6 +274,7 @@ func (r Replays) write(out io.Writer) {
 	cell(func(r Replay) float64 { return float64(r.Pruned) / float64(r.Trials) })
 	cell(func(r Replay) float64 { return r.Spent })
 	cell(func(r Replay) float64 { return r.Volume })
+	cell(func(r Replay) float64 { return r.Retrained })
 	for i := range levels {
 		cell(func(r Replay) float64 { return r.Faster[i] })
 	}

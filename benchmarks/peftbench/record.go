@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
@@ -56,103 +57,156 @@ type Trial struct {
 	Failure *evaluator.Failure `json:"failure,omitempty"` // of a training that gave no score
 }
 
-// again reports whether a plan is trained with a second seed: a quarter of them, of all sizes (the sizes of
+// replicates is with how many seeds a plan is trained: a quarter of them, of all sizes, with two (the sizes of
 // the stratified draw have a period of powers of two).
-func again(plan int) bool { return plan%32 < 8 }
+func replicates(plan int) int {
+	if plan%32 < 8 {
+		return 2
+	}
+	return 1
+}
 
 // seedOf is the training seed of a plan's replicate.
 func seedOf(plan, replicate int) uint64 { return uint64(2*plan + replicate) }
 
 // recorder appends to a record.
 type recorder struct {
+	config  *studies.Config
+	inputs  *studies.Inputs
 	table   Table
 	trials  []Trial
+	plain   string // file
 	file    *os.File
 	seconds float64 // of the trainings of this run
 	trained int     // in this run
 }
 
-// record trains plans of a study until so many are in its record beside the study file, which it continues
-// if there is one. While it runs the record is plain, STUDY.jsonl, a line for each training; at the end it is
-// compressed, STUDY.jsonl.gz.
-func record(ctx context.Context, path string, plans int, worker string) (err error) {
+// newRecorder opens the record of a study, STUDY.jsonl.gz beside its study file, or another of its trainings.
+// While it is open the record is plain, a line for each training; close compresses it.
+func newRecorder(path, suffix string) (*recorder, error) {
 	config, err := studies.ReadConfig(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	inputs, err := config.Open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	smallest, largest := inputs.Space.ParamRange()
-	r := &recorder{table: Table{Study: config.Study, Metric: string(config.Task.Metric),
+	r := &recorder{config: config, inputs: inputs, table: Table{Study: config.Study, Metric: string(config.Task.Metric),
 		Sampler: config.Search.Sampler, Seed: config.Search.Seed, Geometry: inputs.Geometry,
 		Reference:   search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest},
 		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: config.TrialBudget()}}
 	for _, d := range inputs.Space.Dimensions() {
 		r.table.Dimensions = append(r.table.Dimensions, Dimension{d.Name, d.Levels})
 	}
-	optimizer, err := search.NewOptimizer(inputs.Space, search.Options{Seed: config.Search.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: r.table.Reference})
-	if err != nil {
-		return err
-	}
-	plain := strings.TrimSuffix(path, filepath.Ext(path)) + ".jsonl"
-	if err := r.open(plain); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.file.Close()) }()
-	if err := r.train(ctx, config, inputs, optimizer, plans, worker); err != nil {
-		return err
-	}
-	return compress(plain)
+	return r, r.open(strings.TrimSuffix(path, filepath.Ext(path)) + suffix + ".jsonl")
 }
 
-// train trains what is missing, plan by plan.
-func (r *recorder) train(ctx context.Context, config *studies.Config, inputs *studies.Inputs, optimizer *search.Optimizer, plans int, worker string) (err error) {
-	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: config.Hello(1)})
+// train has a worker train the missing ones of so many trainings.
+func (r *recorder) train(ctx context.Context, worker string, trainings int, missing iter.Seq2[Trial, error]) (err error) {
+	defer func() { err = errors.Join(err, r.close()) }()
+	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1)})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, process.Close()) }()
-	done := map[uint64]bool{}
-	var history []search.Observation
-	for _, t := range r.trials {
-		done[t.Seed] = true
-		if t.Seed == seedOf(t.Plan, 0) {
-			history = append(history, r.observation(t))
+	for trial, err := range missing {
+		if err != nil {
+			return err
 		}
-	}
-	for plan := range plans {
-		var point space.Point
-		if plan < len(history) {
-			point = history[plan].Point
-		} else {
-			suggestion, err := optimizer.Ask(history, int64(plan))
-			if err != nil {
-				return err
-			}
-			point = suggestion.Point
+		if trial, err = r.evaluate(ctx, process, trial); err != nil {
+			return err
 		}
-		for replicate := range 2 {
-			seed := seedOf(plan, replicate)
-			if done[seed] || replicate == 1 && !again(plan) {
-				continue
-			}
-			trial, err := r.evaluate(ctx, process, inputs.Space, Trial{Plan: plan, Seed: seed, Point: point})
-			if err != nil {
-				return err
-			}
-			if err := r.append(trial); err != nil {
-				return err
-			}
-			if replicate == 0 {
-				history = append(history, r.observation(trial))
-			}
-			r.progress(trial, plans)
+		if err := r.append(trial); err != nil {
+			return err
 		}
+		r.progress(trial, trainings)
 	}
 	return nil
+}
+
+// record trains plans of a study until so many are in its record, which it continues if there is one.
+func record(ctx context.Context, path string, plans int, worker string) error {
+	r, err := newRecorder(path, "")
+	if err != nil {
+		return err
+	}
+	optimizer, err := search.NewOptimizer(r.inputs.Space, search.Options{Seed: r.config.Search.Seed, Sampler: r.config.Search.Sampler,
+		Initial: r.config.Search.Initial, Reference: r.table.Reference})
+	if err != nil {
+		return err
+	}
+	trainings := 0
+	for plan := range plans {
+		trainings += replicates(plan)
+	}
+	return r.train(ctx, worker, trainings, func(yield func(Trial, error) bool) {
+		done := r.done()
+		for plan := range plans {
+			var history []search.Observation
+			for _, t := range r.trials {
+				if t.Seed == seedOf(t.Plan, 0) {
+					history = append(history, r.observation(t))
+				}
+			}
+			var point space.Point
+			if plan < len(history) {
+				point = history[plan].Point
+			} else {
+				suggestion, err := optimizer.Ask(history, int64(plan))
+				if err != nil {
+					yield(Trial{}, err)
+					return
+				}
+				point = suggestion.Point
+			}
+			for replicate := range replicates(plan) {
+				seed := seedOf(plan, replicate)
+				if !done[seed] && !yield(Trial{Plan: plan, Seed: seed, Point: point}, nil) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// retrained ends the name of the record of the plans that were trained once more.
+const retrained = "-retrained"
+
+// retrain trains anew, with seeds of their own, the plans on the fronts that replays of a record end with.
+func retrain(ctx context.Context, path, worker string) error {
+	table, trials, err := readRecord(strings.TrimSuffix(path, filepath.Ext(path)) + ".jsonl.gz")
+	if err != nil {
+		return err
+	}
+	points := map[int]space.Point{}
+	for _, t := range trials {
+		points[t.Plan] = t.Point
+	}
+	plans := finalists(table, trials)
+	r, err := newRecorder(path, retrained)
+	if err != nil {
+		return err
+	}
+	return r.train(ctx, worker, len(plans), func(yield func(Trial, error) bool) {
+		done := r.done()
+		for _, plan := range plans {
+			seed := 1<<32 + uint64(plan)
+			if !done[seed] && !yield(Trial{Plan: plan, Seed: seed, Point: points[plan]}, nil) {
+				return
+			}
+		}
+	})
+}
+
+// done has the seeds of the trainings that are recorded.
+func (r *recorder) done() map[uint64]bool {
+	seeds := map[uint64]bool{}
+	for _, t := range r.trials {
+		seeds[t.Seed] = true
+	}
+	return seeds
 }
 
 func (r *recorder) observation(t Trial) search.Observation {
@@ -164,7 +218,8 @@ func (r *recorder) observation(t Trial) search.Observation {
 }
 
 // evaluate trains one plan. A failure is an outcome, unless the worker ended.
-func (r *recorder) evaluate(ctx context.Context, process *evaluator.Process, s *space.Space, t Trial) (Trial, error) {
+func (r *recorder) evaluate(ctx context.Context, process *evaluator.Process, t Trial) (Trial, error) {
+	s := r.inputs.Space
 	candidate, err := s.Candidate(t.Point)
 	if err != nil {
 		return t, err
@@ -195,16 +250,9 @@ func (r *recorder) evaluate(ctx context.Context, process *evaluator.Process, s *
 func round(value float64) float64 { return math.Round(value*1e6) / 1e6 }
 
 // progress says how far the record is.
-func (r *recorder) progress(t Trial, plans int) {
+func (r *recorder) progress(t Trial, total int) {
 	r.trained++
 	r.seconds += t.WallS
-	total := 0
-	for plan := range plans {
-		total++
-		if again(plan) {
-			total++
-		}
-	}
 	left := time.Duration(r.seconds / float64(r.trained) * float64(total-len(r.trials)) * float64(time.Second))
 	fmt.Fprintf(os.Stderr, "%s  %d of %d  %d parameters  %s %.4f  %.1f s  %s left\n", r.table.Study, len(r.trials), total,
 		t.Params, r.table.Metric, t.Score, t.WallS, left.Round(time.Minute))
@@ -212,6 +260,7 @@ func (r *recorder) progress(t Trial, plans int) {
 
 // open reads the record and makes it ready to be continued; a line that was torn by an interruption goes.
 func (r *recorder) open(plain string) error {
+	r.plain = plain
 	content, err := os.ReadFile(plain)
 	if errors.Is(err, fs.ErrNotExist) {
 		content, err = unpack(plain + ".gz")
@@ -280,9 +329,12 @@ func unpack(path string) ([]byte, error) {
 	return io.ReadAll(reader)
 }
 
-// compress replaces the plain record by the compressed one.
-func compress(plain string) error {
-	content, err := os.ReadFile(plain)
+// close replaces the plain record by the compressed one.
+func (r *recorder) close() error {
+	if err := r.file.Close(); err != nil {
+		return err
+	}
+	content, err := os.ReadFile(r.plain)
 	if err != nil {
 		return err
 	}
@@ -297,8 +349,8 @@ func compress(plain string) error {
 	if err := writer.Close(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(plain+".gz", packed.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(r.plain+".gz", packed.Bytes(), 0o644); err != nil {
 		return err
 	}
-	return os.Remove(plain)
+	return os.Remove(r.plain)
 }
