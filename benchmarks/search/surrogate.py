@@ -39,31 +39,42 @@ class Process:
     def __init__(self, groups):
         self.groups = groups
 
-    def kernel(self, a, b, theta):
-        square = np.sum(((a[:, None] - b[None]) / np.exp(theta[2:])[self.groups]) ** 2, axis=-1)
-        r = np.sqrt(5 * square)
-        return np.exp(theta[0]) * (1 + r + r * r / 3) * np.exp(-r)
+    def squares(self, a, b):
+        """Squared distances of the rows in the columns of each group."""
+        columns = (a[:, None] - b[None]) ** 2
+        return np.stack([columns[..., self.groups == g].sum(-1) for g in range(np.max(self.groups) + 1)])
+
+    @staticmethod
+    def kernel(squares, theta):
+        """The covariances and their derivative by the squared scaled distance."""
+        r = np.sqrt(5 * np.tensordot(np.exp(-2 * theta[2:]), squares, 1))
+        decay = np.exp(theta[0] - r)
+        return (1 + r + r * r / 3) * decay, -5 / 6 * (1 + r) * decay
 
     def fit(self, x, y):
         self.x, self.mean, scale = x, np.mean(y), np.std(y)
-        z = (y - self.mean) / scale
-        scales = np.max(self.groups) + 1
-        means, sds = (np.array([*prior[:2], *[prior[2]] * scales]) for prior in (self.PRIOR_MEANS, self.PRIOR_SDS))
-
-        def solve(theta):
-            lower = cho_factor(self.kernel(x, x, theta) + np.exp(theta[1]) * np.eye(len(x)), lower=True)
-            return lower[0], cho_solve(lower, z)
+        z, squares = (y - self.mean) / scale, self.squares(x, x)
+        means, sds = (np.array([*prior[:2], *[prior[2]] * len(squares)]) for prior in (self.PRIOR_MEANS, self.PRIOR_SDS))
 
         def loss(theta):
-            lower, alpha = solve(theta)
-            return z @ alpha / 2 + np.sum(np.log(np.diag(lower))) + np.sum(((theta - means) / sds) ** 2) / 2
+            covariance, slope = self.kernel(squares, theta)
+            factor = cho_factor(covariance + np.exp(theta[1]) * np.eye(len(x)), lower=True)
+            self.alpha = cho_solve(factor, z)
+            w = cho_solve(factor, np.eye(len(x))) - np.outer(self.alpha, self.alpha)
+            lengthscales = -2 * np.exp(-2 * theta[2:]) * np.tensordot(squares, w * slope, 2)
+            gradient = np.array([np.sum(w * covariance), np.exp(theta[1]) * np.trace(w), *lengthscales]) / 2
+            deviations = (theta - means) / sds
+            return (z @ self.alpha / 2 + np.sum(np.log(np.diag(factor[0]))) + deviations @ deviations / 2,
+                    gradient + deviations / sds)
 
-        self.theta = minimize(loss, means, method="L-BFGS-B", bounds=[(-4, 4), (-7, 1)] + [(-3, 5)] * scales).x
-        self.weights = scale * np.exp(self.theta[0]) * solve(self.theta)[1]
+        bounds = [(-4, 4), (-7, 1)] + [(-3, 5)] * len(squares)
+        self.theta = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds).x
+        loss(self.theta)
+        self.weights = scale * np.exp(self.theta[0]) * self.alpha
         return self
 
     def predict(self, x):
-        return self.mean + self.kernel(x, self.x, self.theta) @ self.weights / np.exp(self.theta[0])
+        return self.mean + self.kernel(self.squares(x, self.x), self.theta)[0] @ self.weights / np.exp(self.theta[0])
 
 
 def main():
