@@ -38,8 +38,10 @@ type Pruner interface {
 //
 // The promise is the expected growth of the hypervolume that plans of at most the trial's size dominate, as a share of
 // the whole: larger plans play no part, so that a small plan is never stopped for being weaker than one of them. It
-// is measured against the training that is left: a trial near its end goes on for less. A trial that has a module
-// which no other had yet is never stopped.
+// is measured against the training that is left: a trial near its end goes on for less. And it is measured against
+// what a trial brought on average so far, which falls as the search goes on: a search stays where it is for as long as
+// it finds there what it finds elsewhere (Charnov 1976, "Optimal Foraging: The Marginal Value Theorem"). A trial that
+// has a module which no other had yet is never stopped.
 //
 // The final score is predicted by a Gaussian process regression of what trials gained after the same rung, on the best
 // score so far, the logarithm of the parameters and which modules there are; half of what it expects is linear in
@@ -50,8 +52,8 @@ type Pruner interface {
 // Incomplete Data via the EM Algorithm"). O(n³ + n²·D) with n trials, at most growthTrials, and D dimensions.
 type FrontPruner struct {
 	Reference Reference // scale of the hypervolume
-	// Growth is the share by which the hypervolume must be expected to grow for each whole training that a
-	// trial still takes, or it is stopped; above 0. Larger is bolder.
+	// Growth is what a trial must promise for each whole training that it still takes, or it is stopped, in shares
+	// of what a trial brought on average so far: 1/n of the hypervolume after n trials. Above 0; larger is bolder.
 	Growth float64
 }
 
@@ -98,7 +100,7 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		expected += excess(max(forecast.Score+e.mean, soFar), e.sd+least, incumbent) / float64(len(growth.errors))
 	}
 	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / Hypervolume(complete, ref)
-	asked := f.Growth * (1 - share)
+	asked := f.Growth * (1 - share) / float64(len(others))
 	if !(expected < asked) || growth.unseen(trial) { // also while there is no hypervolume
 		return evaluator.Verdict{}, forecast
 	}

@@ -12,7 +12,7 @@ import (
 
 var rungs = []float64{0.1, 0.2, 0.4, 0.6, 0.8, 1}
 
-var pruner = search.FrontPruner{Reference: search.Reference{Chance: 0.4, MinParams: 1000, MaxParams: 1_000_000}, Growth: 0.005}
+var pruner = search.FrontPruner{Reference: search.Reference{Chance: 0.4, MinParams: 1000, MaxParams: 1_000_000}, Growth: 0.25}
 
 // simulate makes trials whose scores grow with size, saturate at different speeds and are noisy.
 func simulate(seed uint64, n int) []search.Observation {

@@ -26,8 +26,8 @@ var (
 // minFinished is how many trials must have an outcome before their failures can end a run.
 const minFinished = 5
 
-// prunerGrowth is the share by which a whole training must be expected to grow the hypervolume.
-const prunerGrowth = 0.005
+// prunerGrowth is the share of what a trial brought on average that a whole training must promise.
+const prunerGrowth = 0.25
 
 const heartbeatEvery = 15 * time.Second
 

@@ -68,7 +68,7 @@ func TestReplay(t *testing.T) {
 		pruner  search.Pruner
 		stopped int // at least
 		volume  float64
-	}{"front": {search.FrontPruner{Reference: table.Reference, Growth: 0.005}, 20, 0.99}, "oracle": {oracle{trials}, 20, 1}} {
+	}{"front": {search.FrontPruner{Reference: table.Reference, Growth: 0.25}, 20, 0.99}, "oracle": {oracle{trials}, 20, 1}} {
 		r := replay(table, trials, c.pruner)
 		if r.Pruned < c.stopped || r.Pruned > 36 {
 			t.Errorf("%s: %d of 40 are stopped", name, r.Pruned)

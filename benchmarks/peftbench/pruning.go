@@ -21,8 +21,8 @@ import (
 // orders is how many replays a record has whose plans were drawn at random.
 const orders = 20
 
-// growths are what the pruner asks for; a study asks for 0.005.
-var growths = []float64{0.002, 0.005, 0.01, 0.02}
+// growths are what the pruner asks for; a study asks for 0.25.
+var growths = []float64{0.1, 0.25, 0.5, 1}
 
 // levels are the shares of the whole search's hypervolume up to which training is counted.
 var levels = []float64{0.9, 0.95, 0.99}
@@ -33,7 +33,7 @@ type Replay struct {
 	Pruned int     `json:"pruned"`
 	Spent  float64 `json:"spent"`  // share of the training
 	Volume float64 `json:"volume"` // share of the hypervolume of the final front, with full trainings
-	// Retrained is the same share with the scores of new trainings of the plans on both fronts, 0 if one is missing.
+	// Retrained is the same share with the mean scores of new trainings of the plans on both fronts, 0 if one is missing.
 	Retrained float64   `json:"retrained,omitempty"`
 	Faster    []float64 `json:"faster"` // training until each level, how many times less; 0 where it was not reached
 
@@ -93,7 +93,7 @@ func pruning(paths []string, file string, out io.Writer) error {
 			all = append(all, r)
 		}
 		for _, growth := range growths {
-			add(fmt.Sprintf("front, %g %%", 100*growth), func([]Trial) search.Pruner { return frontPruner(table, growth) })
+			add(fmt.Sprintf("front, %g", growth), func([]Trial) search.Pruner { return frontPruner(table, growth) })
 		}
 		add("oracle", func(order []Trial) search.Pruner { return oracle{order} })
 	}
@@ -124,16 +124,17 @@ func finalists(table Table, trials []Trial) []int {
 	return slices.Compact(plans)
 }
 
-// rescores reads the scores of the plans that were trained once more; none if there is no such record.
+// rescores reads the mean scores of the plans that were trained anew; none if there is no such record.
 func rescores(path string) (map[int64]float64, error) {
 	_, trials, err := readRecord(strings.TrimSuffix(path, ".jsonl.gz") + retrained + ".jsonl.gz")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	scores := map[int64]float64{}
+	scores, trainings := map[int64]float64{}, map[int64]float64{}
 	for _, t := range trials {
-		if t.Failure == nil {
-			scores[int64(t.Plan)] = t.Score
+		if plan := int64(t.Plan); t.Failure == nil {
+			trainings[plan]++
+			scores[plan] += (t.Score - scores[plan]) / trainings[plan]
 		}
 	}
 	return scores, err

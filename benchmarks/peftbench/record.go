@@ -171,8 +171,10 @@ func record(ctx context.Context, path string, plans int, worker string) error {
 	})
 }
 
-// retrained ends the name of the record of the plans that were trained once more.
-const retrained = "-retrained"
+const (
+	retrained   = "-retrained" // ends the name of the record of the plans that were trained anew
+	retrainings = 3            // of such a plan
+)
 
 // retrain trains anew, with seeds of their own, the plans on the fronts that replays of a record end with.
 func retrain(ctx context.Context, path, worker string) error {
@@ -189,12 +191,14 @@ func retrain(ctx context.Context, path, worker string) error {
 	if err != nil {
 		return err
 	}
-	return r.train(ctx, worker, len(plans), func(yield func(Trial, error) bool) {
+	return r.train(ctx, worker, retrainings*len(plans), func(yield func(Trial, error) bool) {
 		done := r.done()
-		for _, plan := range plans {
-			seed := 1<<32 + uint64(plan)
-			if !done[seed] && !yield(Trial{Plan: plan, Seed: seed, Point: points[plan]}, nil) {
-				return
+		for training := range uint64(retrainings) {
+			for _, plan := range plans {
+				seed := (training+1)<<32 + uint64(plan)
+				if !done[seed] && !yield(Trial{Plan: plan, Seed: seed, Point: points[plan]}, nil) {
+					return
+				}
 			}
 		}
 	})
