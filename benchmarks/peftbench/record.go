@@ -191,14 +191,19 @@ func retrain(ctx context.Context, path, worker string) error {
 	if err != nil {
 		return err
 	}
-	return r.train(ctx, worker, retrainings*len(plans), func(yield func(Trial, error) bool) {
-		done := r.done()
-		for training := range uint64(retrainings) {
-			for _, plan := range plans {
-				seed := (training+1)<<32 + uint64(plan)
-				if !done[seed] && !yield(Trial{Plan: plan, Seed: seed, Point: points[plan]}, nil) {
-					return
-				}
+	done := r.done()
+	var missing []Trial
+	for training := range uint64(retrainings) {
+		for _, plan := range plans {
+			if seed := (training+1)<<32 + uint64(plan); !done[seed] {
+				missing = append(missing, Trial{Plan: plan, Seed: seed, Point: points[plan]})
+			}
+		}
+	}
+	return r.train(ctx, worker, len(r.trials)+len(missing), func(yield func(Trial, error) bool) {
+		for _, trial := range missing {
+			if !yield(trial, nil) {
+				return
 			}
 		}
 	})
