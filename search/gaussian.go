@@ -15,8 +15,8 @@ import (
 )
 
 // features encodes points for the Gaussian process. An ordinal dimension has one feature, in which its levels
-// lie evenly in [0, 1]; a nominal one has as many as levels, one-hot and scaled so that two different levels
-// are at distance 1.
+// lie evenly in [0, 1], but for no module, which is twice as far from the smallest as sizes are from each other; a
+// nominal one has as many as levels, one-hot and scaled so that two different levels are at distance 1.
 type features struct {
 	space     *space.Space
 	reference Reference
@@ -42,7 +42,11 @@ func newFeatures(s *space.Space, reference Reference) *features {
 // put writes the features of one dimension.
 func (f *features) put(out []float64, d, level int) {
 	if dimension := f.space.Dimensions()[d]; dimension.Ordinal {
-		out[0] = float64(level) / float64(max(len(dimension.Levels)-1, 1))
+		highest := len(dimension.Levels) - 1
+		if dimension.Optional() && level > 0 { // as if there were a level between no module and the smallest
+			level, highest = level+1, highest+1
+		}
+		out[0] = float64(level) / float64(max(highest, 1))
 	} else {
 		clear(out)
 		out[level] = math.Sqrt2 / 2

@@ -34,6 +34,9 @@ type Dimension struct {
 	sizes  []int // of a size: the value of each level
 }
 
+// Optional reports whether level 0 means that there is no module.
+func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
+
 type role int
 
 const (
