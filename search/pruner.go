@@ -107,7 +107,7 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
 		"score %.4f after %.0f%% of the budget; by the curves of %d trials it ends at %.4f ± %.4f, and %s: "+
 			"the hypervolume would grow by %.2g%%, less than the %.2g%% that is asked of the training left",
-		soFar, 100*share, growth.trials, forecast.Score, forecast.SD, rival, 100*expected, 100*asked)}, forecast
+		soFar, 100*share, growth.trials, forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
 }
 
 // bestWithin is the best trial with at most that many parameters, if there is one.

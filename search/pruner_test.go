@@ -123,6 +123,17 @@ func TestForecastKnowsModules(t *testing.T) {
 	}
 }
 
+// A quarter of the hypervolume's n-th part for a whole training, of which 90 % are left.
+func TestLessIsAskedAsTheSearchGoesOn(t *testing.T) {
+	all := simulate(1, 100)
+	for n, asked := range map[int]string{25: "less than the 0.9% that is asked", 100: "less than the 0.23% that is asked"} {
+		hopeless := search.Observation{Number: 100, Params: 900_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+		if verdict, _ := pruner.Decide(hopeless, all[:n]); !verdict.Stop || !strings.Contains(verdict.Reason, asked) {
+			t.Errorf("after %d trials: %v %q, want %q", n, verdict.Stop, verdict.Reason, asked)
+		}
+	}
+}
+
 func TestForecastsAreHonest(t *testing.T) {
 	var inside, all float64
 	for seed := range uint64(20) {
