@@ -27,6 +27,31 @@ func mixedSpace(t testing.TB) *space.Space {
 	return s
 }
 
+// Of a learning rate, whose lowest level is one like the others, the levels lie evenly.
+func TestNoModuleIsTwiceAsFarAsTheNextSize(t *testing.T) {
+	s := mixedSpace(t)
+	f := newFeatures(s, Reference{})
+	for d, dimension := range s.Dimensions() {
+		if !dimension.Ordinal {
+			continue
+		}
+		levels := make([]float64, len(dimension.Levels))
+		for level := range levels {
+			f.put(levels[level:level+1], d, level)
+		}
+		first, next := levels[1]-levels[0], 0.0
+		if last := len(levels) - 1; levels[0] != 0 || levels[last] != 1 {
+			t.Errorf("%s: from %g to %g", dimension.Name, levels[0], levels[last])
+		}
+		if len(levels) > 2 {
+			next = levels[2] - levels[1]
+		}
+		if dimension.Levels[0] == "0" && math.Abs(first-2*next) > 1e-9 || dimension.Levels[0] != "0" && first != 1 {
+			t.Errorf("%s: steps %g, %g", dimension.Name, first, next)
+		}
+	}
+}
+
 // mixedView has n finished trials at random points with random scores.
 func mixedView(t testing.TB, n int) *view {
 	s := mixedSpace(t)
