@@ -35,19 +35,18 @@ func TestNoModuleIsTwiceAsFarAsTheNextSize(t *testing.T) {
 		if !dimension.Ordinal {
 			continue
 		}
-		levels := make([]float64, len(dimension.Levels))
-		for level := range levels {
-			f.put(levels[level:level+1], d, level)
+		at := make([]float64, len(dimension.Levels))
+		for level := range at {
+			f.put(at[level:level+1], d, level)
 		}
-		first, next := levels[1]-levels[0], 0.0
-		if last := len(levels) - 1; levels[0] != 0 || levels[last] != 1 {
-			t.Errorf("%s: from %g to %g", dimension.Name, levels[0], levels[last])
+		want := make([]float64, len(at))
+		if dimension.Levels[0] == "0" {
+			floats.Span(want[1:], 2/float64(len(want)), 1)
+		} else {
+			floats.Span(want, 0, 1)
 		}
-		if len(levels) > 2 {
-			next = levels[2] - levels[1]
-		}
-		if dimension.Levels[0] == "0" && math.Abs(first-2*next) > 1e-9 || dimension.Levels[0] != "0" && first != 1 {
-			t.Errorf("%s: steps %g, %g", dimension.Name, first, next)
+		if !floats.EqualApprox(at, want, 1e-9) {
+			t.Errorf("%s: levels at %.3f, want %.3f", dimension.Name, at, want)
 		}
 	}
 }

@@ -64,7 +64,7 @@ const (
 
 // Decide implements Pruner.
 func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator.Verdict, Forecast) {
-	if len(trial.Curve) == 0 {
+	if len(trial.Curve) == 0 || trial.Curve[len(trial.Curve)-1].Share >= 1 {
 		return evaluator.Verdict{}, Forecast{}
 	}
 	share := trial.Curve[len(trial.Curve)-1].Share
@@ -76,7 +76,7 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 	}
 	slices.SortFunc(others, func(a, b Observation) int { return cmp.Compare(a.Number, b.Number) })
 	growth, ok := newGrowth(others, share)
-	if !ok || share >= 1 {
+	if !ok {
 		return evaluator.Verdict{}, Forecast{}
 	}
 	soFar, _ := bestAt(trial.Curve, share)
