@@ -69,7 +69,7 @@ class Process:
 
         bounds = [(-4, 4), (-7, 1)] + [(-3, 5)] * len(squares)
         self.theta = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds).x
-        loss(self.theta)
+        loss(self.theta)  # leaves alpha there, not where the search looked last
         self.weights = scale * np.exp(self.theta[0]) * self.alpha
         return self
 
