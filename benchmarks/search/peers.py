@@ -34,7 +34,9 @@ class Episode:
         self.times = []
 
     def ask(self, **request):
-        print(json.dumps(request), file=self.process.stdin, flush=True)
+        # In one piece: print writes the end of the line on its own, which a server that is done no longer reads.
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
     def cost(self, points):
