@@ -6,11 +6,11 @@ import (
 	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/evaluator"
+	"peftsearch/space"
 )
 
 // Rung is an intermediate dev evaluation of a trial.
@@ -41,30 +41,34 @@ type Pruner interface {
 // is measured against the training that is left: a trial near its end goes on for less. And it is measured against
 // what a trial brought on average so far, which falls as the search goes on: a search stays where it is for as long as
 // it finds there what it finds elsewhere (Charnov 1976, "Optimal Foraging: The Marginal Value Theorem"). A trial that
-// has a module which no other had yet is never stopped.
+// has a module which no other had yet is never stopped, nor is one whose plan is outside the space.
 //
-// The final score is predicted by a Gaussian process regression of what trials gained after the same rung, on the best
-// score so far, the logarithm of the parameters and which modules there are; half of what it expects is linear in
-// these. Its error is distributed as those of the other trials are when each is predicted from the rest, which has
-// the tails of curves that leap late (the jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+").
-// Trials that were stopped later count with their forecasts, and the variances of those: without them the regression
+// The final score is predicted from plan and curve (as in Swersky et al. 2014, "Freeze-Thaw Bayesian Optimization"): the
+// process of gp, fitted to the trials that went on after the same rung, says what such a plan ends at, and what it has at
+// the rung; a part of what the trial's best score so far is off from the latter is added. Of the error, which is that of
+// the other trials when each is predicted from the rest, so has the tails of curves that leap late (the jackknife; Barber
+// et al. 2021, "Predictive Inference with the Jackknife+"), there is the more the farther the plan is from theirs.
+// Trials that were stopped later count with their forecasts, and the variances of those: without them the process
 // would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum Likelihood from
-// Incomplete Data via the EM Algorithm"). O(n³ + n²·D) with n trials, at most growthTrials, and D dimensions.
+// Incomplete Data via the EM Algorithm"). O(n³ + n²·D) for each step of the fit, with n trials, at most prunerModelled,
+// and D dimensions.
 type FrontPruner struct {
-	Reference Reference // scale of the hypervolume
+	Space     *space.Space // of the trials' points
+	Reference Reference    // scale of the hypervolume
 	// Growth is what a trial must promise for each whole training that it still takes, or it is stopped, in shares
 	// of what a trial brought on average so far: 1/n of the hypervolume after n trials. Above 0; larger is bolder.
 	Growth float64
 }
 
 const (
-	prunerTrials = 6    // trials that went on after the same rung before anything is stopped
-	sameShare    = 0.01 // difference of the shares of a rung that is the same in two trials
+	prunerTrials   = 6    // trials that went on after the same rung before anything is stopped
+	prunerModelled = 200  // the latest of them, that the process holds
+	sameShare      = 0.01 // difference of the shares of a rung that is the same in two trials
 )
 
 // Decide implements Pruner.
 func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator.Verdict, Forecast) {
-	if len(trial.Curve) == 0 || trial.Curve[len(trial.Curve)-1].Share >= 1 {
+	if len(trial.Curve) == 0 || trial.Curve[len(trial.Curve)-1].Share >= 1 || trial.Point == nil {
 		return evaluator.Verdict{}, Forecast{}
 	}
 	share := trial.Curve[len(trial.Curve)-1].Share
@@ -75,12 +79,12 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		}
 	}
 	slices.SortFunc(others, func(a, b Observation) int { return cmp.Compare(a.Number, b.Number) })
-	growth, ok := newGrowth(others, share)
+	outlook, ok := f.outlook(others, share)
 	if !ok {
 		return evaluator.Verdict{}, Forecast{}
 	}
 	soFar, _ := bestAt(trial.Curve, share)
-	forecast := growth.forecast(trial)
+	forecast, errors := outlook.forecast(trial.Point, soFar)
 	ref := f.Reference
 	ref.MaxParams *= 2 // in the study's scale the largest plans add nothing
 	var complete []Outcome
@@ -95,19 +99,19 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		rival = fmt.Sprintf("trial %d has %.4f with %d parameters of at most %d", best.Number, best.Score, best.Params, trial.Params)
 	}
 	expected := 0.0
-	for _, e := range growth.errors {
+	for _, e := range errors {
 		const least = 1e-6 // curves without any noise are not trusted entirely
-		expected += excess(max(forecast.Score+e.mean, soFar), e.sd+least, incumbent) / float64(len(growth.errors))
+		expected += excess(max(forecast.Score+e.mean, soFar), e.sd+least, incumbent) / float64(len(errors))
 	}
 	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / Hypervolume(complete, ref)
 	asked := f.Growth * (1 - share) / float64(len(others))
-	if !(expected < asked) || growth.unseen(trial) { // also while there is no hypervolume
+	if !(expected < asked) || outlook.unseen(trial.Point) { // also while there is no hypervolume
 		return evaluator.Verdict{}, forecast
 	}
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
-		"score %.4f after %.0f%% of the budget; by the curves of %d trials it ends at %.4f ± %.4f, and %s: "+
+		"score %.4f after %.0f%% of the budget; by the plans and curves of %d trials it ends at %.4f ± %.4f, and %s: "+
 			"the hypervolume would grow by %.2g%%, less than the %.2g%% that is asked of the training left",
-		soFar, 100*share, growth.trials, forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
+		soFar, 100*share, len(outlook.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
 }
 
 // bestWithin is the best trial with at most that many parameters, if there is one.
@@ -133,29 +137,123 @@ func bestAt(curve []Rung, share float64) (best float64, found bool) {
 	return best, found
 }
 
-// growth is a regression of what trials gain after a rung, by a Gaussian process whose parameters are fixed: tens of
-// trials do not tell them.
-type growth struct {
-	share  float64    // of the rung
-	trials int        // that went on after it
-	scales []standard // of the regressors
-	gain   standard   // of what the trials gained
-	rows   [][]float64
-	alpha  mat.VecDense // covariance⁻¹ · gains
-	errors []normal     // of the trials' gains, each predicted from the others; the last is a prior that explains nothing
+// outlook predicts the final scores of trials that stand at a rung.
+type outlook struct {
+	points   []space.Point // of the trials that went on after it
+	features *features
+	kernel   *kernel
+	known    inputs       // the points, scaled
+	factor   mat.Cholesky // of their covariance
+	score    level        // of the best scores up to the rung
+	final    level        // of the final scores
+	carry    float64      // how much of a surprise at the rung is left at the end
+	errors   []normal     // of the trials' final scores, each predicted from the others; the last is a prior that explains nothing
+	variance float64      // of the process for these, on average
 }
 
-const (
-	growthTrials = 300 // the latest, that a regression holds
-	growthNoise  = 0.3 // variance, where that of the gains is 1
-	growthScale  = 1.5 // lengthscale for one regressor
-)
+// level is what a process says of one kind of score.
+type level struct {
+	scale   standard
+	weights mat.VecDense // covariance⁻¹ · scores
+}
 
-// covariance is that of the gains of two trials with standardised regressors.
-func (g *growth) covariance(a, b []float64) float64 {
-	columns := float64(len(g.scales))
-	u := math.Sqrt(3/columns) * floats.Distance(a, b, 2) / growthScale
-	return floats.Dot(a, b)/columns + (1+u)*math.Exp(-u)
+// outlook fits the trials that went on after the rung; false if they are too few.
+func (f FrontPruner) outlook(others []Observation, share float64) (*outlook, bool) {
+	var trials []Observation
+	var scores []float64
+	for _, o := range others {
+		score, ok := bestAt(o.Curve, share)
+		stopped := o.State == Pruned && o.Curve[len(o.Curve)-1].Share <= share+sameShare
+		if ok && !stopped && o.Point != nil {
+			trials, scores = append(trials, o), append(scores, score)
+		}
+	}
+	if len(trials) < prunerTrials {
+		return nil, false
+	}
+	old := max(0, len(trials)-prunerModelled)
+	trials, scores = trials[old:], scores[old:]
+	scale, finals, variances, err := standardise(trials)
+	if err != nil {
+		return nil, false
+	}
+	l := &outlook{features: newFeatures(f.Space, f.Reference)}
+	for _, o := range trials {
+		l.points = append(l.points, o.Point)
+	}
+	encoded := l.features.encode(l.points)
+	regression := newRegression(l.features, encoded, finals, variances, nil)
+	best, err := regression.fit()
+	if err != nil {
+		return nil, false
+	}
+	l.kernel = regression.kernel(best.theta)
+	l.known = l.kernel.scaled(encoded)
+	var inverse mat.SymDense
+	if !l.factor.Factorize(symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)) || l.factor.InverseTo(&inverse) != nil {
+		return nil, false
+	}
+	l.final.scale, l.score.scale = scale, standardOf(scores)
+	for i, score := range scores {
+		scores[i] = l.score.scale.of(score)
+	}
+	if l.final.fit(&l.factor, finals) != nil || l.score.fit(&l.factor, scores) != nil {
+		return nil, false
+	}
+
+	// What is left when the others predict a trial: Rasmussen and Williams 2006, section 5.4.2.
+	left := func(of level, i int) float64 { return of.scale.sd * of.weights.AtVec(i) / inverse.At(i, i) }
+	// The carry is a ridge regression. Before there are trials it is taken to be the share of the budget, as in a curve
+	// whose steps do not depend on each other.
+	prior := l.score.scale.sd * l.score.scale.sd
+	cross, square := share*prior, prior
+	for i := range trials {
+		cross += left(l.score, i) * left(l.final, i)
+		square += left(l.score, i) * left(l.score, i)
+	}
+	if square > 0 {
+		l.carry = cross / square
+	}
+	for i, o := range trials {
+		l.errors = append(l.errors, normal{left(l.final, i) - l.carry*left(l.score, i), o.SD})
+		l.variance += (1/inverse.At(i, i) - variances[i]) / float64(len(trials))
+	}
+	l.errors = append(l.errors, normal{0, scale.sd})
+	return l, true
+}
+
+// fit solves for the weights of standardised scores.
+func (l *level) fit(factor *mat.Cholesky, scores []float64) error {
+	return factor.SolveVecTo(&l.weights, mat.NewVecDense(len(scores), scores))
+}
+
+// unseen reports whether the point has a module that none of the trials has.
+func (l *outlook) unseen(point space.Point) bool {
+	for d, size := range point {
+		if size > 0 && !slices.ContainsFunc(l.points, func(p space.Point) bool { return p[d] > 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
+// forecast predicts the final score of a trial with a best score so far, and what that may be off by.
+func (l *outlook) forecast(point space.Point, soFar float64) (Forecast, []normal) {
+	at := l.kernel.scaled(l.features.encode([]space.Point{point}))
+	covariance := l.kernel.between(at, l.known).RowView(0)
+	expected := func(of level) float64 { return of.scale.mean + of.scale.sd*mat.Dot(covariance, &of.weights) }
+	var solved mat.VecDense
+	stretch := 1.0 // of the errors, for a plan that is farther from the trials' than they are from each other
+	if l.factor.SolveVecTo(&solved, covariance) == nil {
+		variance := l.kernel.variance(at.costs[0]) + l.kernel.noise + nugget - mat.Dot(covariance, &solved)
+		stretch = math.Sqrt(max(variance/l.variance, 1))
+	}
+	errors, square := make([]normal, len(l.errors)), 0.0
+	for i, e := range l.errors {
+		errors[i] = normal{stretch * e.mean, stretch * e.sd}
+		square += (errors[i].mean*errors[i].mean + errors[i].sd*errors[i].sd) / float64(len(errors))
+	}
+	return Forecast{Score: max(expected(l.final)+l.carry*(soFar-expected(l.score)), soFar), SD: math.Sqrt(square)}, errors
 }
 
 // standard centres and scales.
@@ -171,106 +269,4 @@ func (s standard) of(value float64) float64 {
 		return 0
 	}
 	return (value - s.mean) / s.sd
-}
-
-// regressors are the best score up to the rung, the logarithm of the size and, of a point of the space, which
-// dimensions are above their lowest level: for sizes of modules, which modules there are. False if the trial
-// has no such rung.
-func regressors(o Observation, share float64) ([]float64, bool) {
-	score, ok := bestAt(o.Curve, share)
-	x := []float64{score, math.Log1p(float64(o.Params))}
-	for _, level := range o.Point {
-		x = append(x, float64(min(level, 1)))
-	}
-	return x, ok
-}
-
-// newGrowth fits the trials that went on after the rung; false if they are too few.
-func newGrowth(others []Observation, share float64) (*growth, bool) {
-	g := &growth{share: share}
-	var rows [][]float64
-	var gains []float64
-	columns, sds := 0, []float64(nil)
-	for _, o := range others {
-		row, ok := regressors(o, share)
-		if !ok || o.State == Pruned && o.Curve[len(o.Curve)-1].Share <= share+sameShare {
-			continue
-		}
-		rows, gains = append(rows, row), append(gains, o.Score-row[0])
-		columns, sds = max(columns, len(row)), append(sds, o.SD)
-	}
-	if g.trials = len(rows); g.trials < prunerTrials {
-		return nil, false
-	}
-	if old := g.trials - growthTrials; old > 0 {
-		g.trials, rows, gains, sds = growthTrials, rows[old:], gains[old:], sds[old:]
-	}
-	for c := range columns {
-		var values []float64
-		for _, row := range rows {
-			if c < len(row) {
-				values = append(values, row[c])
-			}
-		}
-		g.scales = append(g.scales, standardOf(values))
-	}
-	g.gain = standardOf(gains)
-	if !(g.gain.sd > 0) { // curves that all end alike
-		g.gain.sd = 1
-	}
-	covariance := mat.NewSymDense(g.trials, nil)
-	standardised := mat.NewVecDense(g.trials, nil)
-	for i, row := range rows {
-		g.rows = append(g.rows, g.standardised(row))
-		standardised.SetVec(i, g.gain.of(gains[i]))
-		for j := range g.rows {
-			covariance.SetSym(i, j, g.covariance(g.rows[i], g.rows[j]))
-		}
-		noise := sds[i] / g.gain.sd
-		covariance.SetSym(i, i, covariance.At(i, i)+growthNoise+noise*noise)
-	}
-	var factor mat.Cholesky
-	var inverse mat.SymDense
-	if !factor.Factorize(covariance) || factor.SolveVecTo(&g.alpha, standardised) != nil || factor.InverseTo(&inverse) != nil {
-		return nil, false
-	}
-	for i := range gains { // what is left when the others predict it: Rasmussen and Williams 2006, section 5.4.2
-		g.errors = append(g.errors, normal{g.gain.sd * g.alpha.AtVec(i) / inverse.At(i, i), sds[i]})
-	}
-	g.errors = append(g.errors, normal{0, stat.StdDev(gains, nil)})
-	return g, true
-}
-
-// standardised are regressors of all columns: what a point outside the space does not have is average.
-func (g *growth) standardised(row []float64) []float64 {
-	out := make([]float64, len(g.scales))
-	for c, value := range row[:min(len(row), len(g.scales))] {
-		out[c] = g.scales[c].of(value)
-	}
-	return out
-}
-
-// unseen reports whether the trial has a module that none of the regression's trials has.
-func (g *growth) unseen(trial Observation) bool {
-	row, _ := regressors(trial, g.share)
-	for c := 2; c < len(row); c++ {
-		if row[c] > 0 && (c >= len(g.scales) || g.scales[c].mean == 0) {
-			return true
-		}
-	}
-	return false
-}
-
-// forecast predicts the final score of a trial at the rung.
-func (g *growth) forecast(trial Observation) Forecast {
-	row, _ := regressors(trial, g.share)
-	square := 0.0
-	for _, e := range g.errors {
-		square += (e.mean*e.mean + e.sd*e.sd) / float64(len(g.errors))
-	}
-	x, gain := g.standardised(row), 0.0
-	for i, other := range g.rows {
-		gain += g.alpha.AtVec(i) * g.covariance(x, other)
-	}
-	return Forecast{Score: row[0] + max(g.gain.mean+g.gain.sd*gain, 0), SD: math.Sqrt(square)}
 }

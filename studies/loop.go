@@ -27,7 +27,7 @@ var (
 const minFinished = 5
 
 // prunerGrowth is the share of what a trial brought on average that a whole training must promise.
-const prunerGrowth = 0.25
+const prunerGrowth = 0.5
 
 const heartbeatEvery = 15 * time.Second
 
@@ -83,7 +83,7 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 		return nil, err
 	}
 	if config.Search.Pruner == prunerFront {
-		s.pruner = search.FrontPruner{Reference: s.record.Reference, Growth: prunerGrowth}
+		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: s.record.Reference, Growth: prunerGrowth}
 	}
 	if !s.continued {
 		if err := store.create(ctx, s.record); err != nil {

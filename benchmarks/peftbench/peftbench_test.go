@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"peftsearch/evaluator"
+	"peftsearch/peft"
 	"peftsearch/search"
+	"peftsearch/space"
 )
 
 // A record that was torn in the middle of a line goes on after the last whole one; one of another study is refused.
@@ -54,21 +56,33 @@ func TestOpen(t *testing.T) {
 // Where the first rung tells the final score exactly, plans that the front dominates are stopped there, and
 // the front keeps its hypervolume.
 func TestReplay(t *testing.T) {
-	table := Table{Reference: search.Reference{MinParams: 1, MaxParams: 1000}, Budget: evaluator.Budget{Rungs: []float64{0.25, 1}}}
+	table := Table{Reference: search.Reference{MinParams: 256, MaxParams: 90_000}, Budget: evaluator.Budget{Rungs: []float64{0.25, 1}},
+		Training: evaluator.Training{LearningRate: 1e-3}, Geometry: peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2}}
+	plans, err := space.New(space.Config{}, table.Training, table.Geometry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.space(); err == nil {
+		t.Error("a record without dimensions is taken for one of the default space")
+	}
 	var trials []Trial
 	for plan := range 40 {
-		params := int64(1 + 37*plan%997)
-		score := 0.2 + 0.001*float64(plan%10) + 0.0001*float64(params)
+		point := make(space.Point, len(plans.Dimensions()))
+		for d := range 1 + plan%7 {
+			point[d] = 1 + 5*plan%6
+		}
+		params := plans.Params(point)
+		score := 0.2 + 0.001*float64(plan%10) + 1e-6*float64(params)
 		if plan%2 == 1 {
 			score -= 0.15
 		}
-		trials = append(trials, Trial{Plan: plan, Params: params, Curve: []float64{score - 0.1, score}, Score: score})
+		trials = append(trials, Trial{Plan: plan, Point: point, Params: params, Curve: []float64{score - 0.1, score}, Score: score})
 	}
 	for name, c := range map[string]struct {
 		pruner  search.Pruner
 		stopped int // at least
 		volume  float64
-	}{"front": {search.FrontPruner{Reference: table.Reference, Growth: 0.25}, 20, 0.99}, "oracle": {oracle{trials}, 20, 1}} {
+	}{"front": {frontPruner(table, plans, 0.5), 20, 0.99}, "oracle": {oracle{trials}, 20, 1}} {
 		r := replay(table, trials, c.pruner)
 		if r.Pruned < c.stopped || r.Pruned > 36 {
 			t.Errorf("%s: %d of 40 are stopped", name, r.Pruned)

@@ -9,20 +9,23 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/evaluator"
 	"peftsearch/search"
+	"peftsearch/space"
 )
 
 // orders is how many replays a record has whose plans were drawn at random.
 const orders = 20
 
-// growths are what the pruner asks for; a study asks for 0.25.
-var growths = []float64{0.1, 0.25, 0.5, 1}
+// growths are what the pruner asks for; a study asks for 0.5.
+var growths = []float64{0.25, 0.5, 1}
 
 // levels are the shares of the whole search's hypervolume up to which training is counted.
 var levels = []float64{0.9, 0.95, 0.99}
@@ -79,21 +82,24 @@ func pruning(paths []string, file string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
+		plans, err := table.space()
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 		sequences := searches(table, trials)
 		add := func(name string, pruner func(order []Trial) search.Pruner) {
-			r := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: name}
-			for _, order := range sequences {
-				one := replay(table, order, pruner(order))
+			r := Replays{Study: table.Study, Sampler: table.Sampler, Pruner: name,
+				Replays: replays(table, sequences, pruner)}
+			for i, one := range r.Replays {
 				if whole := retrainedVolume(one.fronts[0], again, table.Reference); whole > 0 {
-					one.Retrained = retrainedVolume(one.fronts[1], again, table.Reference) / whole
+					r.Replays[i].Retrained = retrainedVolume(one.fronts[1], again, table.Reference) / whole
 				}
-				r.Replays = append(r.Replays, one)
 			}
 			r.write(out)
 			all = append(all, r)
 		}
 		for _, growth := range growths {
-			add(fmt.Sprintf("front, %g", growth), func([]Trial) search.Pruner { return frontPruner(table, growth) })
+			add(fmt.Sprintf("front, %g", growth), func([]Trial) search.Pruner { return frontPruner(table, plans, growth) })
 		}
 		add("oracle", func(order []Trial) search.Pruner { return oracle{order} })
 	}
@@ -104,16 +110,36 @@ func pruning(paths []string, file string, out io.Writer) error {
 	return os.WriteFile(file, append(content, '\n'), 0o644)
 }
 
-func frontPruner(table Table, growth float64) search.Pruner {
-	return search.FrontPruner{Reference: table.Reference, Growth: growth}
+func frontPruner(table Table, plans *space.Space, growth float64) search.Pruner {
+	return search.FrontPruner{Space: plans, Reference: table.Reference, Growth: growth}
+}
+
+// replays replays each sequence, as many at once as there are processors.
+func replays(table Table, sequences [][]Trial, pruner func(order []Trial) search.Pruner) []Replay {
+	out := make([]Replay, len(sequences))
+	var all sync.WaitGroup
+	turns := make(chan struct{}, runtime.NumCPU())
+	for i, order := range sequences {
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			out[i] = replay(table, order, pruner(order))
+		})
+	}
+	all.Wait()
+	return out
 }
 
 // finalists are the plans on the fronts that the replays of a record end with, by number.
-func finalists(table Table, trials []Trial) []int {
+func finalists(table Table, trials []Trial) ([]int, error) {
+	space, err := table.space()
+	if err != nil {
+		return nil, err
+	}
 	var plans []int
-	for _, order := range searches(table, trials) {
-		for _, growth := range growths {
-			for _, front := range replay(table, order, frontPruner(table, growth)).fronts {
+	for _, growth := range growths {
+		for _, one := range replays(table, searches(table, trials), func([]Trial) search.Pruner { return frontPruner(table, space, growth) }) {
+			for _, front := range one.fronts {
 				for _, o := range front {
 					plans = append(plans, int(o.Number))
 				}
@@ -121,7 +147,7 @@ func finalists(table Table, trials []Trial) []int {
 		}
 	}
 	slices.Sort(plans)
-	return slices.Compact(plans)
+	return slices.Compact(plans), nil
 }
 
 // rescores reads the mean scores of the plans that were trained anew; none if there is no such record.

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -42,6 +43,22 @@ type Table struct {
 type Dimension struct {
 	Name   string   `json:"name"`
 	Levels []string `json:"levels"`
+}
+
+// space is the one that the points are in.
+func (t Table) space() (*space.Space, error) {
+	s, err := space.New(space.Config{}, t.Training, t.Geometry)
+	if err != nil {
+		return nil, err
+	}
+	var dimensions []Dimension
+	for _, d := range s.Dimensions() {
+		dimensions = append(dimensions, Dimension{d.Name, d.Levels})
+	}
+	if !reflect.DeepEqual(dimensions, t.Dimensions) {
+		return nil, errors.New("its plans are not of the default space")
+	}
+	return s, nil
 }
 
 // Trial is every further line: one training of one plan with the whole budget.
@@ -186,7 +203,10 @@ func retrain(ctx context.Context, path, worker string) error {
 	for _, t := range trials {
 		points[t.Plan] = t.Point
 	}
-	plans := finalists(table, trials)
+	plans, err := finalists(table, trials)
+	if err != nil {
+		return err
+	}
 	r, err := newRecorder(path, retrained)
 	if err != nil {
 		return err
