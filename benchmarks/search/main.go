@@ -11,10 +11,12 @@ import (
 	"peftsearch/search"
 )
 
-const usage = `usage: bench-search run [flags] RESULTS.jsonl     run our samplers, what is missing in the file
-       bench-search serve PROBLEM SEED           play one run with a program on stdin and stdout
-       bench-search optima OPTIMA.json           find the best hypervolumes that are missing in the file
-       bench-search problems                     list the problems`
+const usage = `usage: bench-search run [flags] RESULTS.jsonl      run our samplers, what is missing in the file
+       bench-search pruning [flags] RESULTS.jsonl  run them on recorded tasks, with a pruner and without; -evaluations
+                                                   are whole trainings
+       bench-search serve PROBLEM SEED             play one run with a program on stdin and stdout
+       bench-search optima OPTIMA.json             find the best hypervolumes that are missing in the file
+       bench-search problems                       list the problems`
 
 func main() {
 	if err := command(os.Args[1:]); err != nil {
@@ -38,6 +40,8 @@ func command(args []string) error {
 	switch {
 	case args[0] == "run" && flags.NArg() == 1:
 		return runAll(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations)
+	case args[0] == "pruning" && flags.NArg() == 1:
+		return runAllPruned(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
 	case args[0] == "serve" && flags.NArg() == 2:

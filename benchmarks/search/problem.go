@@ -26,6 +26,8 @@ type problem struct {
 	reference search.Reference
 	score     func(space.Point) float64 // without noise
 	noise     float64                   // standard deviation of an evaluation
+	// curve draws a training's best scores up to its rungs; nil for a synthetic problem.
+	curve func(space.Point, *rand.Rand) []search.Rung
 }
 
 // families makes the problem of an instance.

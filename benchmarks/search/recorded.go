@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -20,7 +22,8 @@ import (
 //go:embed surrogates
 var surrogates embed.FS
 
-// surrogate is a Gaussian process fitted by surrogate.py to recorded trials of a task.
+// surrogate is what surrogate.py fitted to recorded trials of a task: a Gaussian process of the best score up to each
+// rung, that is at the last the final score.
 type surrogate struct {
 	Geometry   peft.Geometry    `json:"geometry"`
 	Reference  search.Reference `json:"reference"`
@@ -28,11 +31,19 @@ type surrogate struct {
 		Name   string   `json:"name"`
 		Levels []string `json:"levels"`
 	} `json:"dimensions"`
-	Points  []space.Point `json:"points"`  // that it was fitted to
-	Weights []float64     `json:"weights"` // of the points
-	Mean    float64       `json:"mean"`
-	Scales  []float64     `json:"scales"` // of the Matérn-5/2 kernel: of the levels as shares, by dimension; of their being above 0; of the cost
-	Noise   float64       `json:"noise"`  // standard deviation between two seeds of a plan
+	Points    []space.Point `json:"points"` // that it was fitted to
+	Noise     float64       `json:"noise"`  // standard deviation between two seeds of a plan
+	Shares    []float64     `json:"shares"` // of the budget, of the rungs
+	Rungs     []process     `json:"rungs"`
+	Residuals [][]float64   `json:"residuals"` // of the points, at each rung, when they are predicted from others
+}
+
+// process is the posterior mean of one rung.
+type process struct {
+	Mean    float64   `json:"mean"`
+	Weights []float64 `json:"weights"` // of the points
+	Scales  []float64 `json:"scales"`  // of the Matérn-5/2 kernel: of the levels as shares, by dimension; of their being above 0; of the cost
+	known   [][]float64
 }
 
 // problemNames lists the problems.
@@ -70,30 +81,63 @@ func newRecorded(name string) (*problem, error) {
 		}
 	}
 	p := &problem{name: name, space: s, reference: g.Reference, noise: g.Noise}
-	known := make([][]float64, len(g.Points))
-	for i, point := range g.Points {
-		known[i] = g.features(p, point)
+	for r := range g.Rungs {
+		for _, point := range g.Points {
+			g.Rungs[r].known = append(g.Rungs[r].known, g.Rungs[r].scaled(g.features(p, point)))
+		}
 	}
-	p.score = func(point space.Point) float64 { return g.score(known, g.features(p, point)) }
+	final := &g.Rungs[len(g.Rungs)-1]
+	p.score = func(point space.Point) float64 { return final.predict(g.features(p, point)) }
+	p.curve = func(point space.Point, rng *rand.Rand) []search.Rung { return g.curve(p, point, rng) }
 	return p, nil
 }
 
-// features are the levels of a point as shares, whether they are above 0, and its cost, in lengthscales.
+// features are the levels of a point as shares, whether they are above 0, and its cost.
 func (g *surrogate) features(p *problem, point space.Point) []float64 {
 	var levels, present []float64
 	for d, level := range point {
 		levels = append(levels, float64(level)/float64(len(g.Dimensions[d].Levels)-1))
 		present = append(present, float64(min(level, 1)))
 	}
-	return floats.DivTo(make([]float64, len(g.Scales)), append(slices.Concat(levels, present), p.cost(point)), g.Scales)
+	return append(slices.Concat(levels, present), p.cost(point))
 }
 
-// score is the posterior mean: Σ weight·k(r) with k = (1 + √5·r + 5r²/3)·exp(-√5·r).
-func (g *surrogate) score(known [][]float64, features []float64) float64 {
-	score := g.Mean
-	for i, weight := range g.Weights {
-		r := math.Sqrt(5) * floats.Distance(known[i], features, 2)
+func (p *process) scaled(features []float64) []float64 {
+	return floats.DivTo(make([]float64, len(features)), features, p.Scales)
+}
+
+// predict is Σ weight·k(r) with k = (1 + √5·r + 5r²/3)·exp(-√5·r).
+func (p *process) predict(features []float64) float64 {
+	features = p.scaled(features)
+	score := p.Mean
+	for i, weight := range p.Weights {
+		r := math.Sqrt(5) * floats.Distance(p.known[i], features, 2)
 		score += weight * (1 + r + r*r/3) * math.Exp(-r)
 	}
 	return score
+}
+
+// likeness is how many recorded trials are taken to err like a plan: those nearest in cost.
+const likeness = 32
+
+// curve draws the best scores up to the rungs of a training: what is predicted, and what a recorded training of a plan
+// of about the same size was off by, at all rungs.
+func (g *surrogate) curve(p *problem, point space.Point, rng *rand.Rand) []search.Rung {
+	type distance struct {
+		of    int
+		value float64
+	}
+	var distances []distance
+	for i, other := range g.Points {
+		distances = append(distances, distance{i, math.Abs(p.cost(other) - p.cost(point))})
+	}
+	slices.SortStableFunc(distances, func(a, b distance) int { return cmp.Compare(a.value, b.value) })
+	residuals := g.Residuals[distances[rng.IntN(likeness)].of]
+	features, best := g.features(p, point), math.Inf(-1)
+	var curve []search.Rung
+	for r, share := range g.Shares {
+		best = max(best, g.Rungs[r].predict(features)+residuals[r])
+		curve = append(curve, search.Rung{Share: share, Score: best})
+	}
+	return curve
 }

@@ -20,12 +20,15 @@ type Run struct {
 	Problem     string             `json:"problem"`
 	Instance    int                `json:"instance"`
 	Arm         string             `json:"arm"`
-	Design      string             `json:"design"` // of the start: the arm's own, or shared by the arms
+	Design      string             `json:"design"`           // of the start: the arm's own, or shared by the arms
+	Pruner      string             `json:"pruner,omitempty"` // of a search among recorded curves
 	Seed        int                `json:"seed"`
-	Evaluations int                `json:"evaluations"`
-	Volumes     map[string]float64 `json:"volumes"` // hypervolume, after so many evaluations
-	Seconds     map[string]float64 `json:"seconds"` // for a suggestion, mean since the checkpoint before
-	Repeats     int                `json:"repeats"` // evaluations of plans that had been evaluated
+	Evaluations int                `json:"evaluations"`       // with a pruner, whole trainings
+	Trials      int                `json:"trials,omitempty"`  // with a pruner
+	Stopped     int                `json:"stopped,omitempty"` // of them
+	Volumes     map[string]float64 `json:"volumes"`           // hypervolume, after so many evaluations
+	Seconds     map[string]float64 `json:"seconds"`           // for a suggestion, mean since the checkpoint before
+	Repeats     int                `json:"repeats"`           // evaluations of plans that had been evaluated
 	Versions    map[string]string  `json:"versions"`
 }
 

@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
+
+	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/search"
 	"peftsearch/space"
@@ -99,5 +103,62 @@ func TestCost(t *testing.T) {
 		if got := search.Hypervolume([]search.Outcome{o}, p.reference); !(got-want < 1e-12 && want-got < 1e-12) {
 			t.Errorf("%d parameters: %g, want %g", o.Params, got, want)
 		}
+	}
+}
+
+// The curves of a recorded task rise to scores around those without noise, which err as the recorded trainings did.
+func TestCurves(t *testing.T) {
+	for _, name := range []string{"captions-minilm", "stsb-tiny", "titles-tiny"} {
+		p, err := newProblem(name, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &episode{problem: p}
+		points, err := e.initial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(1, 2))
+		var errs []float64
+		for _, point := range points {
+			for range 50 {
+				curve := p.curve(point, rng)
+				for i := 1; i < len(curve); i++ {
+					if curve[i].Share <= curve[i-1].Share || curve[i].Score < curve[i-1].Score {
+						t.Fatalf("%s: a curve %v", name, curve)
+					}
+				}
+				errs = append(errs, curve[len(curve)-1].Score-p.score(point))
+			}
+		}
+		if mean, sd := stat.MeanStdDev(errs, nil); math.Abs(mean) > 0.03 || sd < 0.7*p.noise || sd > 1.7*p.noise {
+			t.Errorf("%s: curves end at %.3f ± %.3f from the score, seeds of a plan differ by %.3f", name, mean, sd, p.noise)
+		}
+	}
+}
+
+// A pruned search has more trials of the same training, and is the same when it is run again.
+func TestPruned(t *testing.T) {
+	const trainings = 25
+	without, err := runPruned("titles-tiny", "random", prunerNone, 1, trainings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if without.Trials != trainings || without.Stopped != 0 {
+		t.Errorf("without pruning: %d trials, %d stopped", without.Trials, without.Stopped)
+	}
+	with, err := runPruned("titles-tiny", "random", prunerFront, 1, trainings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if with.Trials <= trainings || with.Stopped == 0 || with.Trials-with.Stopped > trainings {
+		t.Errorf("with pruning: %d trials, %d stopped", with.Trials, with.Stopped)
+	}
+	again, err := runPruned("titles-tiny", "random", prunerFront, 1, trainings)
+	if err != nil || !reflect.DeepEqual(with, again) {
+		t.Errorf("once %+v, then %+v, %v", with, again, err)
+	}
+	if _, err := runPruned("layered", "random", prunerFront, 1, trainings); err == nil {
+		t.Error("a synthetic problem has curves")
 	}
 }

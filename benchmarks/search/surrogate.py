@@ -1,7 +1,8 @@
-"""Fit a Gaussian process to recorded trials of a task, so that any plan of its space can be scored.
+"""Fit Gaussian processes to recorded trials of a task, so that any plan of its space can be scored.
 
-surrogate.py surrogates/TASK.json RECORD.jsonl.gz ... writes the process and its error on plans that it was not
-fitted to (10 folds over the plans). The records may differ in the sampler that drew the plans, in nothing else.
+surrogate.py surrogates/TASK.json RECORD.jsonl.gz ... writes a process for the best score up to each rung, and what
+each was off by on plans that it was not fitted to (10 folds over the plans). The best score at the
+last rung is the final one. The records may differ in the sampler that drew the plans, in nothing else.
 """
 import gzip
 import json
@@ -86,7 +87,10 @@ def main():
     points = np.array([trial["point"] for trial in trials])
     least, most = table["reference"]["min_params"], table["reference"]["max_params"]
     cost = np.log(np.maximum([trial["params"] for trial in trials], least) / least) / np.log(most / least)
-    x, y = np.column_stack([points / top, points > 0, cost]), np.array([trial["score"] for trial in trials])
+    x = np.column_stack([points / top, points > 0, cost])
+    curves = np.maximum.accumulate([trial["curve"] for trial in trials], axis=1)  # best scores up to the rungs
+    y = np.array([trial["score"] for trial in trials])
+    assert np.array_equal(curves[:, -1], y)
     methods = [d["name"].rsplit(".", 1)[-1] for d in table["dimensions"]]
     kinds = methods + [f"{method} present" for method in methods] + ["cost"]
     groups = np.unique(kinds, return_inverse=True)[1]
@@ -94,21 +98,26 @@ def main():
 
     pairs = [y[plans == plan] for plan in np.unique(plans) if np.sum(plans == plan) > 1]
     noise = np.sqrt(np.mean([np.var(pair, ddof=1) for pair in pairs]))
-    predicted = np.empty_like(y)
+    predicted = np.empty_like(curves)
     for train, test in GroupKFold(10, shuffle=True, random_state=0).split(x, y, plans):
-        predicted[test] = Process(groups).fit(x[train], y[train]).predict(x[test])
-    rmse = np.sqrt(np.mean((predicted - y) ** 2))
-    held_out = {"rmse": rmse, "r2": 1 - rmse ** 2 / np.var(y), "spearman": spearmanr(predicted, y).statistic,
+        for rung, best in enumerate(curves.T):
+            predicted[test, rung] = Process(groups).fit(x[train], best[train]).predict(x[test])
+    residuals = curves - predicted
+    rmse = np.sqrt(np.mean(residuals[:, -1] ** 2))
+    held_out = {"rmse": rmse, "r2": 1 - rmse ** 2 / np.var(y), "spearman": spearmanr(predicted[:, -1], y).statistic,
                 "trials": len(y), "plans": len(np.unique(plans))}
 
-    process = Process(groups).fit(x, y)
+    rungs = []
+    for best in curves.T:
+        process = Process(groups).fit(x, best)
+        rungs.append({"mean": process.mean, "scales": np.exp(process.theta[2:])[groups].tolist(),
+                      "weights": process.weights.tolist()})
+        r = np.sqrt(5 * np.sum(((x[:5, None] - x[None]) / rungs[-1]["scales"]) ** 2, axis=-1))
+        check = process.mean + (1 + r + r * r / 3) * np.exp(-r) @ process.weights
+        assert np.allclose(check, process.predict(x[:5]))
     surrogate = {key: table[key] for key in ("metric", "geometry", "reference", "dimensions")} | {
-        "records": [path.name for path in records], "held_out": held_out, "noise": noise, "mean": process.mean,
-        "scales": np.exp(process.theta[2:])[groups].tolist(), "points": points.tolist(),
-        "weights": process.weights.tolist()}
-    r = np.sqrt(5 * np.sum(((x[:5, None] - x[None]) / surrogate["scales"]) ** 2, axis=-1))
-    check = surrogate["mean"] + (1 + r + r * r / 3) * np.exp(-r) @ np.array(surrogate["weights"])
-    assert np.allclose(check, process.predict(x[:5]))
+        "records": [path.name for path in records], "held_out": held_out, "noise": noise, "points": points.tolist(),
+        "shares": table["budget"]["rungs"], "rungs": rungs, "residuals": residuals.round(6).tolist()}
     out.write_text(json.dumps(surrogate) + "\n")
     print(f"{out.name}: held-out error {rmse:.4f} (between seeds {noise:.4f}), R² {held_out['r2']:.3f}, "
           f"Spearman {held_out['spearman']:.3f} on {len(y)} trials of {held_out['plans']} plans")
