@@ -41,15 +41,16 @@ type Pruner interface {
 // is measured against the training that is left: a trial near its end goes on for less. And it is measured against
 // what a trial brought on average so far, which falls as the search goes on: a search stays where it is for as long as
 // it finds there what it finds elsewhere (Charnov 1976, "Optimal Foraging: The Marginal Value Theorem"). A trial that
-// has a module which no other had yet is never stopped, nor is one whose plan is outside the space.
+// has a module which no other had yet is never stopped, nor is one whose plan is outside the space, nor one when the
+// latest prunerStopped trials of its size all were: forecasts that are too low would never be found out.
 //
 // The final score is predicted from plan and curve (as in Swersky et al. 2014, "Freeze-Thaw Bayesian Optimization"): the
 // process of gp, fitted to the trials that went on after the same rung, says what such a plan ends at, and what it has at
-// the rung; a part of what the trial's best score so far is off from the latter is added. Of the error, which is that of
-// the other trials when each is predicted from the rest, so has the tails of curves that leap late (the jackknife; Barber
-// et al. 2021, "Predictive Inference with the Jackknife+"), there is the more the farther the plan is from theirs.
-// Trials that were stopped later count with their forecasts, and the variances of those: without them the process
-// would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum Likelihood from
+// the rung; a part of what the trial's best score so far is off from the latter is added. The error is distributed as
+// those of the other trials are when each is predicted from the rest, which has the tails of curves that leap late (the
+// jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+"), and is larger for a plan that is far from
+// theirs. Trials that were stopped later count with their forecasts, and the variances of those: without them the
+// process would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum Likelihood from
 // Incomplete Data via the EM Algorithm"). O(n³ + n²·D) for each step of the fit, with n trials, at most prunerModelled,
 // and D dimensions.
 type FrontPruner struct {
@@ -63,6 +64,8 @@ type FrontPruner struct {
 const (
 	prunerTrials   = 6    // trials that went on after the same rung before anything is stopped
 	prunerModelled = 200  // the latest of them, that the process holds
+	prunerStopped  = 12   // trials of a size that are stopped in a row
+	sameSize       = 0.1  // difference of the costs of trials of a size
 	sameShare      = 0.01 // difference of the shares of a rung that is the same in two trials
 )
 
@@ -105,13 +108,27 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 	}
 	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / Hypervolume(complete, ref)
 	asked := f.Growth * (1 - share) / float64(len(others))
-	if !(expected < asked) || outlook.unseen(trial.Point) { // also while there is no hypervolume
+	if !(expected < asked) || outlook.unseen(trial.Point) || f.isCheck(trial, others) { // also while there is no hypervolume
 		return evaluator.Verdict{}, forecast
 	}
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
 		"score %.4f after %.0f%% of the budget; by the plans and curves of %d trials it ends at %.4f ± %.4f, and %s: "+
 			"the hypervolume would grow by %.2g%%, less than the %.2g%% that is asked of the training left",
 		soFar, 100*share, len(outlook.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
+}
+
+// isCheck reports whether the trial goes on so that forecasts of its size are checked.
+func (f FrontPruner) isCheck(trial Observation, others []Observation) bool {
+	stopped := 0
+	for _, o := range slices.Backward(others) {
+		if math.Abs(f.Reference.cost(o.Params)-f.Reference.cost(trial.Params)) > sameSize {
+			continue
+		}
+		if stopped++; o.State != Pruned || stopped == prunerStopped {
+			return o.State == Pruned
+		}
+	}
+	return false
 }
 
 // bestWithin is the best trial with at most that many parameters, if there is one.
@@ -230,7 +247,8 @@ func (l *level) fit(factor *mat.Cholesky, scores []float64) error {
 // unseen reports whether the point has a module that none of the trials has.
 func (l *outlook) unseen(point space.Point) bool {
 	for d, size := range point {
-		if size > 0 && !slices.ContainsFunc(l.points, func(p space.Point) bool { return p[d] > 0 }) {
+		optional := l.features.space.Dimensions()[d].Optional()
+		if optional && size > 0 && !slices.ContainsFunc(l.points, func(p space.Point) bool { return p[d] > 0 }) {
 			return true
 		}
 	}

@@ -215,3 +215,23 @@ func TestWhenNothingIsStopped(t *testing.T) {
 		}
 	}
 }
+
+// After a dozen trials of a size that were stopped, one goes on, and those of other sizes do not count.
+func TestStoppedTrialsAreChecked(t *testing.T) {
+	pruner := newPruner(t)
+	history := simulate(pruner.Space, 1, 40)
+	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+	for stopped := range 13 {
+		for _, c := range []struct {
+			params int64
+			stop   bool
+		}{{50_000, stopped < 12}, {45_000, stopped < 12}, {20_000, true}} {
+			weak.Params = c.params
+			if verdict, _ := pruner.Decide(weak, history); verdict.Stop != c.stop {
+				t.Errorf("after %d trials with 50,000 parameters were stopped, one with %d: stopped %v", stopped, c.params, verdict.Stop)
+			}
+		}
+		history = append(history, search.Observation{Number: int64(40 + stopped), Point: history[3].Point, Params: 50_000,
+			State: search.Pruned, Score: 0.5, SD: 0.1, Curve: weak.Curve})
+	}
+}

@@ -135,7 +135,9 @@ func openResults(path string) (*results, error) {
 	return r, lines.Err()
 }
 
-func (r Run) key() string { return fmt.Sprint(r.Problem, "|", r.Arm, "|", r.Design, "|", r.Seed) }
+func (r Run) key() string {
+	return fmt.Sprint(r.Problem, "|", r.Arm, "|", r.Design, "|", r.Pruner, "|", r.Seed)
+}
 
 func (r *results) add(run Run) error {
 	line, err := json.Marshal(run)
