@@ -36,12 +36,18 @@ func command(args []string) error {
 	seeds := flags.Int("seeds", 20, "how many seeds")
 	evaluations := flags.Int("evaluations", 200, "evaluations of each run")
 	flags.Parse(args[1:])
-	names := strings.Split(*problems, ",")
+	names, arms := strings.Split(*problems, ","), strings.Split(*samplers, ",")
 	switch {
 	case args[0] == "run" && flags.NArg() == 1:
-		return runAll(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations)
+		return runMissing(flags.Arg(0), plan(names, arms, *first, *seeds, *evaluations,
+			Run{Design: designOwn}, Run{Design: designShared}), runSampler)
 	case args[0] == "pruning" && flags.NArg() == 1:
-		return runAllPruned(flags.Arg(0), names, strings.Split(*samplers, ","), *first, *seeds, *evaluations, os.Stdout)
+		err := runMissing(flags.Arg(0), plan(names, arms, *first, *seeds, *evaluations,
+			Run{Design: designOwn, Pruner: prunerNone}, Run{Design: designOwn, Pruner: prunerFront}), runPruned)
+		if err != nil {
+			return err
+		}
+		return writePruned(flags.Arg(0), os.Stdout)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
 	case args[0] == "serve" && flags.NArg() == 2:

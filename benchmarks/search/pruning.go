@@ -24,36 +24,37 @@ const (
 // prunerGrowth is what a study asks for.
 const prunerGrowth = 0.5
 
-// runPruned plays trials of a recorded task until the training is spent, in whole trainings. The volumes are those of
-// the fronts that the search found, with the scores of their plans that have no noise; a pruned trial is on no front.
-func runPruned(name, sampler, pruner string, seed, trainings int) (Run, error) {
-	p, err := newProblem(name, seed)
+// runPruned plays a planned run on a recorded task: trials until the evaluations, in whole trainings, are spent. The
+// volumes are those of the fronts that the search found, with the scores of their plans that have no noise; a pruned
+// trial is on no front.
+func runPruned(planned Run) (Run, error) {
+	p, err := newProblem(planned.Problem, planned.Seed)
 	if err != nil {
 		return Run{}, err
 	}
 	if p.curve == nil {
-		return Run{}, fmt.Errorf("problem %s has no learning curves", name)
+		return Run{}, fmt.Errorf("problem %s has no learning curves", p.name)
 	}
-	optimizer, err := search.NewOptimizer(p.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler, Reference: p.reference})
+	optimizer, err := search.NewOptimizer(p.space, search.Options{Seed: 1<<32 + uint64(planned.Seed), Sampler: planned.sampler(), Reference: p.reference})
 	if err != nil {
 		return Run{}, err
 	}
 	front := search.FrontPruner{Space: p.space, Reference: p.reference, Growth: prunerGrowth}
-	r := Run{Problem: name, Arm: "peftsearch " + sampler, Design: designOwn, Pruner: pruner, Seed: seed, Evaluations: trainings,
-		Volumes: map[string]float64{}, Versions: map[string]string{"peftsearch": commit()}}
+	r := planned
+	r.Volumes, r.Versions = map[string]float64{}, map[string]string{"peftsearch": commit()}
 	var history []search.Observation
 	var complete []search.Outcome
 	var at []float64 // spent when each of them was there
-	for spent := 0.0; spent < float64(trainings); r.Trials++ {
+	for spent := 0.0; spent < float64(planned.Evaluations); r.Trials++ {
 		number := int64(r.Trials)
 		suggestion, err := optimizer.Ask(history, number)
 		if err != nil {
 			return Run{}, err
 		}
 		o := search.Observation{Number: number, Point: suggestion.Point, Params: p.space.Params(suggestion.Point), State: search.Complete}
-		for _, rung := range p.curve(o.Point, keyed(seed, p.space.Key(o.Point))) {
+		for _, rung := range p.curve(o.Point, keyed(planned.Seed, p.space.Key(o.Point))) {
 			o.Curve, o.Score = append(o.Curve, rung), rung.Score
-			if pruner != prunerFront {
+			if planned.Pruner != prunerFront {
 				continue
 			}
 			var verdict evaluator.Verdict
@@ -71,7 +72,7 @@ func runPruned(name, sampler, pruner string, seed, trainings int) (Run, error) {
 		history = append(history, o)
 	}
 	for _, n := range checkpoints {
-		if n > trainings {
+		if n > planned.Evaluations {
 			break
 		}
 		later := slices.IndexFunc(at, func(spent float64) bool { return spent > float64(n) })
@@ -85,35 +86,6 @@ func runPruned(name, sampler, pruner string, seed, trainings int) (Run, error) {
 		r.Volumes[fmt.Sprint(n)] = rounded(search.Hypervolume(found, p.reference))
 	}
 	return r, nil
-}
-
-// runAllPruned runs what is missing in a result file, seed by seed, and writes a table of the file.
-func runAllPruned(path string, problems, samplers []string, first, seeds, trainings int, out io.Writer) error {
-	r, err := openResults(path)
-	if err != nil {
-		return err
-	}
-	defer r.file.Close()
-	for seed := first; seed < first+seeds; seed++ {
-		for _, problem := range problems {
-			for _, sampler := range samplers {
-				for _, pruner := range []string{prunerNone, prunerFront} {
-					if r.done[Run{Problem: problem, Arm: "peftsearch " + sampler, Design: designOwn, Pruner: pruner, Seed: seed}.key()] >= trainings {
-						continue
-					}
-					run, err := runPruned(problem, sampler, pruner, seed, trainings)
-					if err != nil {
-						return fmt.Errorf("%s, %s, seed %d: %w", problem, sampler, seed, err)
-					}
-					if err := r.add(run); err != nil {
-						return err
-					}
-					fmt.Fprintln(os.Stderr, strings.Join([]string{problem, run.Arm, pruner, fmt.Sprint(seed), fmt.Sprint(run.Volumes)}, "  "))
-				}
-			}
-		}
-	}
-	return writePruned(path, out)
 }
 
 // writePruned writes what pruning changes in each problem for each sampler: means over the seeds that have both runs, ±

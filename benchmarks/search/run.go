@@ -62,26 +62,26 @@ func (e *episode) run(times []float64) Run {
 
 func rounded(value float64) float64 { return math.Round(1e6*value) / 1e6 }
 
-// runSampler runs one of our samplers.
-func runSampler(problem, sampler, design string, seed, evaluations int) (Run, error) {
-	e, err := newEpisode(problem, seed)
+// runSampler plays a planned run of one of our samplers.
+func runSampler(planned Run) (Run, error) {
+	e, err := newEpisode(planned.Problem, planned.Seed)
 	if err != nil {
 		return Run{}, err
 	}
 	var shared []space.Point
-	if design == designShared {
+	if planned.Design == designShared {
 		if shared, err = e.initial(); err != nil {
 			return Run{}, err
 		}
 	}
 	// The generator of a seed must not be that of the shared design.
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler, Initial: len(shared), Reference: e.reference})
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(planned.Seed), Sampler: planned.sampler(), Initial: len(shared), Reference: e.reference})
 	if err != nil {
 		return Run{}, err
 	}
 	var history []search.Observation
 	var times []float64
-	for number := range evaluations {
+	for number := range planned.Evaluations {
 		start := time.Now()
 		var point space.Point
 		if number < len(shared) {
@@ -98,7 +98,7 @@ func runSampler(problem, sampler, design string, seed, evaluations int) (Run, er
 			State: search.Complete, Score: e.evaluate(point)})
 	}
 	r := e.run(times)
-	r.Arm, r.Design, r.Versions = "peftsearch "+sampler, design, map[string]string{"peftsearch": commit()}
+	r.Arm, r.Design, r.Versions = planned.Arm, planned.Design, map[string]string{"peftsearch": commit()}
 	return r, nil
 }
 
@@ -148,33 +148,48 @@ func (r *results) add(run Run) error {
 	return err
 }
 
-// runAll runs what is missing in a result file, seed by seed from the first.
-func runAll(path string, problems, samplers []string, first, seeds, evaluations int) error {
+// runMissing plays the planned runs that are not in a result file, and appends them to it.
+func runMissing(path string, planned []Run, play func(Run) (Run, error)) error {
 	r, err := openResults(path)
 	if err != nil {
 		return err
 	}
 	defer r.file.Close()
+	for _, next := range planned {
+		if r.done[next.key()] >= next.Evaluations {
+			continue
+		}
+		run, err := play(next)
+		if err != nil {
+			return fmt.Errorf("%s, %s, seed %d: %w", next.Problem, next.Arm, next.Seed, err)
+		}
+		if err := r.add(run); err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, strings.Join([]string{run.Problem, run.Arm, run.Design, run.Pruner, fmt.Sprint(run.Seed), fmt.Sprint(run.Volumes)}, "  "))
+	}
+	return nil
+}
+
+const ours = "peftsearch " // begins the names of our arms
+
+// sampler is the sampler of an arm of ours.
+func (r Run) sampler() string { return strings.TrimPrefix(r.Arm, ours) }
+
+// plan lists runs of our samplers, seed by seed from the first.
+func plan(problems, samplers []string, first, seeds, evaluations int, variants ...Run) []Run {
+	var planned []Run
 	for seed := first; seed < first+seeds; seed++ {
 		for _, problem := range problems {
 			for _, sampler := range samplers {
-				for _, design := range []string{designOwn, designShared} {
-					if r.done[Run{Problem: problem, Arm: "peftsearch " + sampler, Design: design, Seed: seed}.key()] >= evaluations {
-						continue
-					}
-					run, err := runSampler(problem, sampler, design, seed, evaluations)
-					if err != nil {
-						return fmt.Errorf("%s, %s, seed %d: %w", problem, sampler, seed, err)
-					}
-					if err := r.add(run); err != nil {
-						return err
-					}
-					fmt.Fprintln(os.Stderr, strings.Join([]string{problem, run.Arm, design, fmt.Sprint(seed), fmt.Sprint(run.Volumes)}, "  "))
+				for _, run := range variants {
+					run.Problem, run.Arm, run.Seed, run.Evaluations = problem, ours+sampler, seed, evaluations
+					planned = append(planned, run)
 				}
 			}
 		}
 	}
-	return nil
+	return planned
 }
 
 // serve plays one episode with another program over lines of JSON. It greets with the problem; then

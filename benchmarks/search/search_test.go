@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -140,25 +141,47 @@ func TestCurves(t *testing.T) {
 // A pruned search has more trials of the same training, and is the same when it is run again.
 func TestPruned(t *testing.T) {
 	const trainings = 25
-	without, err := runPruned("titles-tiny", "random", prunerNone, 1, trainings)
+	play := func(problem, pruner string) (Run, error) {
+		return runPruned(Run{Problem: problem, Arm: ours + "random", Pruner: pruner, Seed: 1, Evaluations: trainings})
+	}
+	without, err := play("titles-tiny", prunerNone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if without.Trials != trainings || without.Stopped != 0 {
 		t.Errorf("without pruning: %d trials, %d stopped", without.Trials, without.Stopped)
 	}
-	with, err := runPruned("titles-tiny", "random", prunerFront, 1, trainings)
+	with, err := play("titles-tiny", prunerFront)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if with.Trials <= trainings || with.Stopped == 0 || with.Trials-with.Stopped > trainings {
 		t.Errorf("with pruning: %d trials, %d stopped", with.Trials, with.Stopped)
 	}
-	again, err := runPruned("titles-tiny", "random", prunerFront, 1, trainings)
+	again, err := play("titles-tiny", prunerFront)
 	if err != nil || !reflect.DeepEqual(with, again) {
 		t.Errorf("once %+v, then %+v, %v", with, again, err)
 	}
-	if _, err := runPruned("layered", "random", prunerFront, 1, trainings); err == nil {
+	if _, err := play("layered", prunerFront); err == nil {
 		t.Error("a synthetic problem has curves")
+	}
+}
+
+// What is in the file is not run again, with another pruner it is another run.
+func TestRunMissing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "runs.jsonl")
+	planned := plan([]string{"a", "b"}, []string{"gp"}, 0, 2, 50, Run{Pruner: prunerNone}, Run{Pruner: prunerFront})
+	for _, c := range []struct {
+		planned []Run
+		played  int
+	}{{planned[:3], 3}, {planned, 5}, {planned, 0}} {
+		played := 0
+		err := runMissing(path, c.planned, func(r Run) (Run, error) {
+			played++
+			return r, nil
+		})
+		if err != nil || played != c.played {
+			t.Errorf("%d runs of %d, %v; want %d", played, len(c.planned), err, c.played)
+		}
 	}
 }
