@@ -97,7 +97,12 @@ bench-search: bin/bench-search benchmarks/.venv ## compare the samplers with Opt
 
 PEFTBENCH := stsb-tiny titles-tiny captions-minilm
 .PHONY: peftbench
-peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans, replay the pruner on them (an hour)
+peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans (an hour)
 	bin/peftbench record --plans $(or $(PLANS),250) $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)
 	bin/peftbench retrain $(PEFTBENCH:%=benchmarks/peftbench/%.yaml)
+
+.PHONY: bench-pruning
+bench-pruning: build bin/bench-search bin/peftbench models/bert-tiny ## measure what pruning saves, on recorded curves and in searches; goes on where it stopped (an hour)
 	bin/peftbench pruning $(PEFTBENCH:%=benchmarks/peftbench/%.jsonl.gz)
+	bin/bench-search pruning -problems stsb-tiny,titles-tiny,captions-minilm -samplers gp,tpe,nsga2,random -seeds 10 -evaluations 50 benchmarks/results/pruning-search.jsonl
+	python3 benchmarks/peftbench/live.py benchmarks/results/pruning-live.jsonl
