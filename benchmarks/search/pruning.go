@@ -11,7 +11,6 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
-	"peftsearch/evaluator"
 	"peftsearch/search"
 )
 
@@ -57,9 +56,7 @@ func runPruned(planned Run) (Run, error) {
 			if planned.Pruner != prunerFront {
 				continue
 			}
-			var verdict evaluator.Verdict
-			var forecast search.Forecast
-			if verdict, forecast = front.Decide(o, history); verdict.Stop {
+			if verdict, forecast := front.Decide(o, history); verdict.Stop {
 				o.State, o.Score, o.SD = search.Pruned, forecast.Score, forecast.SD
 				r.Stopped++
 				break

@@ -82,16 +82,20 @@ def tabulate(arms):
 
 def markdown(problem, design, rows):
     lines = [f"\n### {problem}, {design} start\n",
-             "| arm | seeds | " + " | ".join(f"@{n}" for n in CHECKPOINTS) + " | auto − arm @100 | p | s/suggestion @100 | repeats |",
-             "|---|---|" + "---|" * (len(CHECKPOINTS) + 4)]
+             "| arm | seeds | " + " | ".join(f"@{n}" for n in CHECKPOINTS)
+             + " | auto − arm @100 | p | auto − arm @200 | s/suggestion @100 | repeats |",
+             "|---|---|" + "---|" * (len(CHECKPOINTS) + 5)]
     for arm, row in rows.items():
-        cell = lambda s: "-" if not s else f"{s['mean']:.3f}" + ("" if s["error"] is None else f" ± {s['error']:.3f}")
-        test = row.get("auto_minus_arm", {}).get("100")
+        count = max(s["seeds"] for s in row["volumes"].values())
+        cell = lambda s: "-" if not s else f"{s['mean']:.3f}" + ("" if s["error"] is None else f" ± {s['error']:.3f}") + (
+            "" if s["seeds"] == count else f" ({s['seeds']} seeds)")
+        lead = lambda t: "" if not t else f"{t['mean']:+.3f} ± {t['error']:.3f} ({t['wins']}/{t['seeds']})"
+        tests = row.get("auto_minus_arm", {})
+        test = tests.get("100")
         seconds = row["seconds"].get("100")
         lines.append(" | ".join([
-            f"| {arm}", str(max(s["seeds"] for s in row["volumes"].values())), *(cell(row["volumes"].get(n)) for n in CHECKPOINTS),
-            "" if not test else f"{test['mean']:+.3f} ± {test['error']:.3f} ({test['wins']}/{test['seeds']})",
-            "" if not test else f"{test['p']:.2g}", "-" if seconds is None else f"{seconds:.3g}", f"{row['repeats']:.1%} |"]))
+            f"| {arm}", str(count), *(cell(row["volumes"].get(n)) for n in CHECKPOINTS),
+            lead(test), "" if not test else f"{test['p']:.2g}", lead(tests.get("200")), "-" if seconds is None else f"{seconds:.3g}", f"{row['repeats']:.1%} |"]))
     return "\n".join(lines)
 
 
