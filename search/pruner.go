@@ -61,6 +61,9 @@ type FrontPruner struct {
 	Growth float64
 }
 
+// DefaultGrowth is the Growth of a study's pruner.
+const DefaultGrowth = 0.5
+
 const (
 	prunerTrials   = 6    // trials that went on after the same rung before anything is stopped
 	prunerModelled = 200  // the latest of them, that the process holds

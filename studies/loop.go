@@ -26,9 +26,6 @@ var (
 // minFinished is how many trials must have an outcome before their failures can end a run.
 const minFinished = 5
 
-// prunerGrowth is the share of what a trial brought on average that a whole training must promise.
-const prunerGrowth = 0.5
-
 const heartbeatEvery = 15 * time.Second
 
 // Study is a stored study, opened with its inputs to run on.
@@ -83,7 +80,7 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 		return nil, err
 	}
 	if config.Search.Pruner == prunerFront {
-		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: s.record.Reference, Growth: prunerGrowth}
+		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: s.record.Reference, Growth: search.DefaultGrowth}
 	}
 	if !s.continued {
 		if err := store.create(ctx, s.record); err != nil {

@@ -24,8 +24,8 @@ import (
 // orders is how many replays a record has whose plans were drawn at random.
 const orders = 20
 
-// growths are what the pruner asks for; a study asks for 0.5.
-var growths = []float64{0.25, 0.5, 1}
+// growths are what the pruner asks for.
+var growths = []float64{0.25, search.DefaultGrowth, 1}
 
 // levels are the shares of the whole search's hypervolume up to which training is counted.
 var levels = []float64{0.9, 0.95, 0.99}
@@ -137,8 +137,9 @@ func finalists(table Table, trials []Trial) ([]int, error) {
 		return nil, err
 	}
 	var plans []int
+	sequences := searches(table, trials)
 	for _, growth := range growths {
-		for _, one := range replays(table, searches(table, trials), func([]Trial) search.Pruner { return frontPruner(table, space, growth) }) {
+		for _, one := range replays(table, sequences, func([]Trial) search.Pruner { return frontPruner(table, space, growth) }) {
 			for _, front := range one.fronts {
 				for _, o := range front {
 					plans = append(plans, int(o.Number))

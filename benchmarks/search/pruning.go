@@ -20,9 +20,6 @@ const (
 	prunerFront = "front"
 )
 
-// prunerGrowth is what a study asks for.
-const prunerGrowth = 0.5
-
 // runPruned plays a planned run on a recorded task: trials until the evaluations, in whole trainings, are spent. The
 // volumes are those of the fronts that the search found, with the scores of their plans that have no noise; a pruned
 // trial is on no front.
@@ -38,7 +35,7 @@ func runPruned(planned Run) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	front := search.FrontPruner{Space: p.space, Reference: p.reference, Growth: prunerGrowth}
+	front := search.FrontPruner{Space: p.space, Reference: p.reference, Growth: search.DefaultGrowth}
 	r := planned
 	r.Volumes, r.Versions = map[string]float64{}, map[string]string{"peftsearch": commit()}
 	var history []search.Observation

@@ -36,6 +36,7 @@ type surrogate struct {
 	Shares    []float64     `json:"shares"` // of the budget, of the rungs
 	Rungs     []process     `json:"rungs"`
 	Residuals [][]float64   `json:"residuals"` // of the points, at each rung, when they are predicted from others
+	costs     []float64     // of the points
 }
 
 // process is the posterior mean of one rung.
@@ -81,6 +82,9 @@ func newRecorded(name string) (*problem, error) {
 		}
 	}
 	p := &problem{name: name, space: s, reference: g.Reference, noise: g.Noise}
+	for _, point := range g.Points {
+		g.costs = append(g.costs, p.cost(point))
+	}
 	for r := range g.Rungs {
 		for _, point := range g.Points {
 			g.Rungs[r].known = append(g.Rungs[r].known, g.Rungs[r].scaled(g.features(p, point)))
@@ -123,16 +127,14 @@ const likeness = 32
 // curve draws the best scores up to the rungs of a training: what is predicted, and what a recorded training of a plan
 // of about the same size was off by, at all rungs.
 func (g *surrogate) curve(p *problem, point space.Point, rng *rand.Rand) []search.Rung {
-	type distance struct {
-		of    int
-		value float64
+	cost, alike := p.cost(point), make([]int, len(g.Points))
+	for i := range alike {
+		alike[i] = i
 	}
-	var distances []distance
-	for i, other := range g.Points {
-		distances = append(distances, distance{i, math.Abs(p.cost(other) - p.cost(point))})
-	}
-	slices.SortStableFunc(distances, func(a, b distance) int { return cmp.Compare(a.value, b.value) })
-	residuals := g.Residuals[distances[rng.IntN(likeness)].of]
+	slices.SortStableFunc(alike, func(a, b int) int {
+		return cmp.Compare(math.Abs(g.costs[a]-cost), math.Abs(g.costs[b]-cost))
+	})
+	residuals := g.Residuals[alike[rng.IntN(likeness)]]
 	features, best := g.features(p, point), math.Inf(-1)
 	var curve []search.Rung
 	for r, share := range g.Shares {

@@ -87,17 +87,23 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// The scaled cost is the one of the hypervolume: a perfect score at cost c dominates 1 - c.
-func TestCost(t *testing.T) {
-	p, err := newProblem("layered", 0)
+// stratified is a problem and points of all costs.
+func stratified(t *testing.T, name string) (*problem, []space.Point) {
+	t.Helper()
+	e, err := newEpisode(name, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &episode{problem: p}
 	points, err := e.initial()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e.problem, points
+}
+
+// The scaled cost is the one of the hypervolume: a perfect score at cost c dominates 1 - c.
+func TestCost(t *testing.T) {
+	p, points := stratified(t, "layered")
 	for _, point := range points {
 		o := search.Outcome{Params: p.space.Params(point), Score: 1}
 		want := 1 - p.cost(point)
@@ -110,15 +116,7 @@ func TestCost(t *testing.T) {
 // The curves of a recorded task rise to scores around those without noise, which err as the recorded trainings did.
 func TestCurves(t *testing.T) {
 	for _, name := range []string{"captions-minilm", "stsb-tiny", "titles-tiny"} {
-		p, err := newProblem(name, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := &episode{problem: p}
-		points, err := e.initial()
-		if err != nil {
-			t.Fatal(err)
-		}
+		p, points := stratified(t, name)
 		rng := rand.New(rand.NewPCG(1, 2))
 		var errs []float64
 		for _, point := range points {
