@@ -5,7 +5,6 @@ that was interrupted goes on. A table of the file goes to stdout: what was spent
 hypervolume relative to that of the search without the pruner; the latter's when it had spent as much; how many
 times less training it took to reach 95 % of its final one.
 """
-import argparse
 import contextlib
 import datetime
 import json
@@ -14,24 +13,25 @@ import pathlib
 import platform
 import sqlite3
 import subprocess
+import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PRUNERS = ("none", "front")
+STUDIES, SEEDS, PRUNERS, TRIALS = ("stsb-tiny", "titles-tiny"), (1, 2, 3), ("none", "front"), 100
 
 
-def search(study, seed, pruner, trials, program):
+def search(study, seed, pruner):
     name = f"{study}-{pruner}-{seed}"
     config = HERE / f"{name}.live.yaml"  # beside the data that it names
     database = HERE / f"{name}.live.db"
     text = (HERE / f"{study}.yaml").read_text()
-    for old, new in ((f"study: {study}", f"study: {name}"), ("budget:", f"budget:\n  trials: {trials}"),
+    for old, new in ((f"study: {study}", f"study: {name}"), ("budget:", f"budget:\n  trials: {TRIALS}"),
                      ("sampler: random", f"sampler: gp\n  seed: {seed}\n  pruner: {pruner}")):
         if text.count(old) != 1:
             raise SystemExit(f"Error: {study}.yaml has {text.count(old)} lines {old!r}, it should have one")
         text = text.replace(old, new)
     config.write_text(text)
-    subprocess.run([program, "run", config, "--db", database], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ROOT / "bin/peftsearch", "run", config, "--db", database], check=True, stdout=subprocess.DEVNULL)
     with contextlib.closing(sqlite3.connect(database)) as db:
         whole, = db.execute("SELECT max(steps) FROM curves").fetchone()
         volumes = dict(db.execute("SELECT trial, hypervolume FROM fronts"))
@@ -77,30 +77,25 @@ def table(runs):
         spent, final = sum(t["spent"] for t in run), whole[-1]["hypervolume"]
         soon = until(run, 0.95 * final)
         print(f"| `{study}` | {seed} | {sum(t['state'] == 'pruned' for t in run)} | {spent:.0f} | {run[-1]['hypervolume'] / final:.3f} "
-              f"| {after(whole, spent) / final:.3f} | {until(whole, 0.95 * final) / soon if soon else float('nan'):.2f} |")
+              f"| {after(whole, spent) / final:.3f} | {f'{until(whole, 0.95 * final) / soon:.2f}' if soon else 'not reached'} |")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=pathlib.Path)
-    parser.add_argument("--studies", nargs="+", default=["stsb-tiny", "titles-tiny"])
-    parser.add_argument("--seeds", type=int, default=3, help="seeds, from 1")
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--program", default=ROOT / "bin/peftsearch")
-    args = parser.parse_args()
-    runs = {}
-    if args.results.exists():
-        for run in map(json.loads, args.results.read_text().splitlines()):
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    results, runs = pathlib.Path(sys.argv[1]), {}
+    if results.exists():
+        for run in map(json.loads, results.read_text().splitlines()):
             runs[run["study"], run["seed"], run["pruner"]] = run["trials"]
     version = subprocess.check_output(["git", "-C", HERE, "describe", "--always", "--dirty"], text=True).strip()
-    for seed in range(1, args.seeds + 1):
-        for study in args.studies:
+    for seed in SEEDS:
+        for study in STUDIES:
             for pruner in PRUNERS:
                 if (study, seed, pruner) not in runs:
-                    run = search(study, seed, pruner, args.trials, args.program)
+                    run = search(study, seed, pruner)
                     run |= {"date": str(datetime.date.today()), "version": version, "cores": os.cpu_count(), "machine": platform.machine()}
                     runs[study, seed, pruner] = run["trials"]
-                    with args.results.open("a") as file:
+                    with results.open("a") as file:
                         file.write(json.dumps(run) + "\n")
     table(runs)
 
