@@ -21,8 +21,8 @@ type Rung struct {
 
 // Forecast is what a running trial's final score will be, as far as can be told.
 type Forecast struct {
-	Score float64 // expected; at least the best so far
-	SD    float64 // of the predictive distribution
+	Score float64 `json:"score"` // expected; at least the best so far
+	SD    float64 `json:"sd"`    // of the predictive distribution
 }
 
 // Pruner decides at a rung whether a running trial goes on.
@@ -116,7 +116,7 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 	}
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
 		"score %.4f after %.0f%% of the budget; by the plans and curves of %d trials it ends at %.4f ± %.4f, and %s: "+
-			"the hypervolume would grow by %.2g%%, less than the %.2g%% that is asked of the training left",
+			"the hypervolume would grow by %.3g%%, less than the %.3g%% that is asked of the training left",
 		soFar, 100*share, len(outlook.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
 }
 

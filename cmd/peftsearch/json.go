@@ -173,6 +173,7 @@ type trialEntry struct {
 	Started       *time.Time         `json:"started"`  // null before
 	Finished      *time.Time         `json:"finished"` // null before
 	Result        *evaluator.Result  `json:"result"`   // of complete and pruned trials
+	Forecast      *search.Forecast   `json:"forecast"` // of pruned trials
 	Failure       *evaluator.Failure `json:"failure"`  // of failed trials
 	Training      evaluator.Training `json:"training"`
 	Plan          peft.Plan          `json:"plan"`
@@ -185,6 +186,9 @@ func newTrialEntry(record *studies.Record, t studies.Trial) trialEntry {
 		Training: t.Candidate.Training, Plan: t.Candidate.Plan}
 	if scored(t) {
 		e.Result = &t.Result
+	}
+	if t.State == studies.Pruned {
+		e.Forecast = &t.Forecast
 	}
 	return e
 }

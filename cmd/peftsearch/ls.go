@@ -32,15 +32,15 @@ func newList(g *globals) *cobra.Command {
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), document)
 			}
-			t := newTable(cmd.OutOrStdout(), "study", "started", "done", "running", "failed", "front", "hypervolume", "best", "")
-			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8))
+			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
+			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8, 9))
 			for _, l := range document.Studies {
 				best, metric := "", ""
 				if l.BestScore != nil {
 					best, metric = score(*l.BestScore), l.Metric+" @ "+brief(*l.BestParams)
 				}
-				t.AppendRow(table.Row{l.Study, l.Created.Local().Format("2006-01-02 15:04"), l.Complete + l.Pruned, l.Running,
-					l.Failed, l.FrontSize, score(l.Hypervolume), best, metric})
+				t.AppendRow(table.Row{l.Study, l.Created.Local().Format("2006-01-02 15:04"), l.Complete, l.Pruned,
+					l.Running, l.Failed, l.FrontSize, score(l.Hypervolume), best, metric})
 			}
 			t.Render()
 			return nil

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,8 @@ import (
 	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/search"
+	"peftsearch/studies"
 )
 
 func TestMain(m *testing.M) {
@@ -217,6 +220,26 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 		}
 	}
 	return evaluator.ResultReport{Type: evaluator.TypeResult, Trial: job.Trial, Result: result}, nil
+}
+
+// The score of a pruned trial stands beside what the whole training was predicted to reach.
+func TestPrunedTrialsAreTold(t *testing.T) {
+	trial := studies.Trial{Number: 7, State: studies.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
+		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
+	var log bytes.Buffer
+	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
+	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Pruned: 1}})
+	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(), want) {
+		t.Errorf("%s\nwant %s", log.String(), want)
+	}
+	var document bytes.Buffer
+	if err := writeJSON(&document, newTrialEntry(&studies.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+		t.Fatal(err)
+	}
+	var entry struct{ Forecast struct{ Score, SD float64 } }
+	if err := json.Unmarshal(document.Bytes(), &entry); err != nil || entry.Forecast.Score != 0.5 || entry.Forecast.SD != 0.125 {
+		t.Errorf("%v in %s", err, document.String())
+	}
 }
 
 func TestCount(t *testing.T) {

@@ -112,9 +112,14 @@ func (s *searchProgress) event(e studies.Event) {
 		}
 	case studies.EventFinished:
 		if s.bars == nil {
-			s.note(slog.LevelInfo, string(e.Kind), append(trial, "score", score(e.Trial.Result.Score), "params", e.Trial.Params,
-				"done", s.status.Finished(), "of", s.status.Trials, "front", s.status.FrontSize,
-				"hypervolume", score(s.status.Hypervolume), "remaining", duration(s.status.Remaining))...)
+			message := string(e.Kind)
+			trial = append(trial, "score", score(e.Trial.Result.Score))
+			if e.Trial.State == studies.Pruned { // its score is not comparable with those of whole trainings
+				message = string(studies.Pruned)
+				trial = append(trial, "forecast", score(e.Trial.Forecast.Score))
+			}
+			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,
+				"front", s.status.FrontSize, "hypervolume", score(s.status.Hypervolume), "remaining", duration(s.status.Remaining))...)
 		}
 	}
 	s.show(running)
@@ -124,6 +129,9 @@ func (s *searchProgress) event(e studies.Event) {
 func (s *searchProgress) show(running string) {
 	st := s.status
 	parts := []string{fmt.Sprintf("%d/%d", st.Finished(), st.Trials), fmt.Sprintf("running %d", st.Running)}
+	if st.Pruned > 0 {
+		parts = append(parts, fmt.Sprintf("pruned %d", st.Pruned))
+	}
 	if st.Failed > 0 {
 		parts = append(parts, fmt.Sprintf("failed %d", st.Failed))
 	}
