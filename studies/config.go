@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
@@ -389,7 +390,7 @@ func (c *Config) openModel(in *Inputs) (err error) {
 	if limit := checkpoint.Config.MaxLength(); c.Task.MaxLength > limit {
 		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
 	}
-	if _, err := data.LoadTokenizer(in.Model); err != nil {
+	if _, err := tokenizer.Load(in.Model); err != nil {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)
