@@ -2,6 +2,8 @@ package data
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,10 +30,41 @@ func tensorsOf(c ModelConfig, prefix string) map[string]Tensor {
 	return tensors
 }
 
+// model is the directory of a fetched model.
+func model(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("..", "models", name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("%s is absent: make models/%s fetches it", dir, name)
+	}
+	return dir
+}
+
+// copyFiles copies the named files of a directory into a new one.
+func copyFiles(t *testing.T, from string, names ...string) string {
+	t.Helper()
+	to := t.TempDir()
+	for _, name := range names {
+		content, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, name), string(content))
+	}
+	return to
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // tinyCheckpoint writes a RoBERTa checkpoint of one layer.
 func tinyCheckpoint(t *testing.T, change func(map[string]Tensor)) string {
 	t.Helper()
-	dir := copyFiles(t, filepath.Join("testdata", "bytepairs"), "config.json", "tokenizer.json")
+	dir := copyFiles(t, filepath.Join("tokenizer", "testdata", "bytepairs"), "config.json", "tokenizer.json")
 	tensors := tensorsOf(tinyRoBERTa, "roberta.")
 	tensors["lm_head.bias"] = NewTensor([]float32{1}, 1)
 	if change != nil {

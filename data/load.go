@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"peftsearch/data/tokenizer"
 )
 
 // Validate reports every setting of the task that cannot be right, without looking at its files.
@@ -44,8 +46,8 @@ func (t Task) Validate() error {
 	if t.Dev == "" && t.DevShare == 0 {
 		refuse("dev: name a file or give a dev_share above 0")
 	}
-	if t.MaxLength < minLength {
-		refuse("max_length %d: at least %d", t.MaxLength, minLength)
+	if t.MaxLength < tokenizer.MinLength {
+		refuse("max_length %d: at least %d", t.MaxLength, tokenizer.MinLength)
 	}
 	if t.Kind == KindRegression && len(t.Labels) > 0 {
 		refuse("labels: only classification has labels")

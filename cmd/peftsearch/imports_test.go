@@ -31,6 +31,7 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/tokenizer",
 }
 
 // owners names the only places that may import a library.

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -21,7 +22,7 @@ import (
 type Session struct {
 	hello      evaluator.Hello
 	checkpoint *data.Checkpoint
-	tokenizer  data.Tokenizer
+	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
 	cache      *hiddenCache
@@ -36,7 +37,7 @@ type Session struct {
 
 // split is the tokenised rows of a data split.
 type split struct {
-	encodings []data.Encoding
+	encodings []tokenizer.Encoding
 	lengths   []int
 	labels    []float64 // as in the files
 }
@@ -56,7 +57,7 @@ func (s *Session) load() (err error) {
 	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
 		return err
 	}
-	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {
+	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {
 		return err
 	}
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
@@ -131,11 +132,11 @@ func (s *Session) tokenise(examples []data.Example) (*split, error) {
 }
 
 func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
-	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
+	sp := &split{encodings: make([]tokenizer.Encoding, len(rows)), lengths: make([]int, len(rows))}
 	parts := s.lanes.count()
 	err := s.lanes.run(parts, func(part int) error {
 		for i := part; i < len(rows); i += parts {
-			sp.encodings[i] = s.tokenizer.Encode(rows[i], maxLength)
+			sp.encodings[i] = s.tokenizer.Encode(maxLength, rows[i].Texts()...)
 			sp.lengths[i] = len(sp.encodings[i].IDs)
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
@@ -397,7 +398,7 @@ func (c *Config) openModel(in *Inputs) (err error) {
 	if limit := checkpoint.Config.MaxLength(); c.Task.MaxLength > limit {
 		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
 	}
-	if _, err := data.LoadTokenizer(in.Model); err != nil {
+	if _, err := tokenizer.Load(in.Model); err != nil {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)
