@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/files"
 )
 
 // Encoding is a row as the backbone reads it, special tokens included, without padding.
@@ -35,7 +38,7 @@ type Tokenizer interface {
 // vocab.txt (WordPiece) or vocab.json and merges.txt (byte-level BPE). A tokenizer whose ids do not fit
 // the model's vocabulary is refused.
 func LoadTokenizer(dir string) (Tokenizer, error) {
-	config, err := readModelConfig(dir)
+	config, err := checkpoint.ReadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +128,7 @@ func readTokenizerFile(dir string) (*tokenizerFile, error) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	file := &tokenizerFile{}
 	switch {
-	case exists(path("tokenizer.json")):
+	case files.Exists(path("tokenizer.json")):
 		var kind struct {
 			Model struct {
 				Type string `json:"type"`
@@ -138,9 +141,9 @@ func readTokenizerFile(dir string) (*tokenizerFile, error) {
 			return nil, fmt.Errorf("%s: model type %q is not supported: only WordPiece and BPE are", path("tokenizer.json"), kind.Model.Type)
 		}
 		return file, readJSON(path("tokenizer.json"), file)
-	case exists(path("vocab.txt")):
+	case files.Exists(path("vocab.txt")):
 		return file, file.fromVocabTxt(dir)
-	case exists(path("vocab.json")) && exists(path("merges.txt")):
+	case files.Exists(path("vocab.json")) && files.Exists(path("merges.txt")):
 		return file, file.fromMerges(dir)
 	default:
 		return nil, fmt.Errorf("%s has no tokenizer: tokenizer.json, vocab.txt, or vocab.json and merges.txt is needed", dir)

@@ -27,6 +27,10 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/tokenizer",
+	"data/checkpoint",
+	"data/metric",
+	"data/files",
 }
 
 // owners names the only places that may import a library.

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -20,7 +21,7 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	tokenizer  data.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
@@ -53,7 +54,7 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
 	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {

@@ -1,4 +1,6 @@
-package data
+// Package checkpoint reads Hugging Face model directories, config.json and safetensors, and writes
+// safetensors.
+package checkpoint
 
 import (
 	"cmp"
@@ -14,16 +16,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"peftsearch/data/files"
 )
+
+// minPositions leaves room for the special tokens of a pair, and for one of the text.
+const minPositions = 5
 
 // The supported architectures, as config.json's model_type names them.
 const (
-	ModelBERT    = "bert"
-	ModelRoBERTa = "roberta"
+	BERT    = "bert"
+	RoBERTa = "roberta"
 )
 
-// ModelConfig is the part of config.json that determines the backbone.
-type ModelConfig struct {
+// Config is the part of config.json that determines the backbone.
+type Config struct {
 	ModelType    string
 	Vocab        int     // rows of the word embedding
 	Hidden       int     // width of the residual stream, a multiple of Heads
@@ -37,24 +44,25 @@ type ModelConfig struct {
 }
 
 // PositionOffset is the position of the first token: RoBERTa counts from PadID+1.
-func (c ModelConfig) PositionOffset() int {
-	if c.ModelType == ModelRoBERTa {
+func (c Config) PositionOffset() int {
+	if c.ModelType == RoBERTa {
 		return c.PadID + 1
 	}
 	return 0
 }
 
 // MaxLength is the longest input in tokens, special tokens included.
-func (c ModelConfig) MaxLength() int { return c.Positions - c.PositionOffset() }
+func (c Config) MaxLength() int { return c.Positions - c.PositionOffset() }
 
-func readModelConfig(dir string) (ModelConfig, error) {
+// ReadConfig reads the config.json of a model directory.
+func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config.json")
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ModelConfig{}, fmt.Errorf("%s is not a Hugging Face model directory: it has no config.json", dir)
+		return Config{}, fmt.Errorf("%s is not a Hugging Face model directory: it has no config.json", dir)
 	}
 	if err != nil {
-		return ModelConfig{}, err
+		return Config{}, err
 	}
 	var raw struct {
 		ModelType    string  `json:"model_type"`
@@ -74,19 +82,19 @@ func readModelConfig(dir string) (ModelConfig, error) {
 	// Keys that a file may leave out have the defaults of BertConfig and RobertaConfig.
 	raw.Types, raw.LayerNormEps, raw.HiddenAct, raw.PositionType = 2, 1e-12, "gelu", "absolute"
 	if err := json.Unmarshal(content, &raw); err != nil {
-		return ModelConfig{}, fmt.Errorf("%s: %w", path, err)
+		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if raw.ModelType != ModelBERT && raw.ModelType != ModelRoBERTa {
-		return ModelConfig{}, fmt.Errorf("%s: model_type %q is not supported: use a checkpoint of type %s or %s", path, raw.ModelType, ModelBERT, ModelRoBERTa)
+	if raw.ModelType != BERT && raw.ModelType != RoBERTa {
+		return Config{}, fmt.Errorf("%s: model_type %q is not supported: use a checkpoint of type %s or %s", path, raw.ModelType, BERT, RoBERTa)
 	}
 	pad := 0
-	if raw.ModelType == ModelRoBERTa {
+	if raw.ModelType == RoBERTa {
 		pad = 1
 	}
 	if raw.PadID != nil {
 		pad = *raw.PadID
 	}
-	c := ModelConfig{
+	c := Config{
 		ModelType: raw.ModelType, Vocab: raw.Vocab, Hidden: raw.Hidden, Layers: raw.Layers, Heads: raw.Heads, FFN: raw.FFN,
 		Positions: raw.Positions, Types: raw.Types, LayerNormEps: raw.LayerNormEps, PadID: pad,
 	}
@@ -105,7 +113,7 @@ func readModelConfig(dir string) (ModelConfig, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return ModelConfig{}, errors.Join(errs...)
+		return Config{}, errors.Join(errs...)
 	}
 	if c.Hidden%c.Heads != 0 {
 		refuse("hidden_size %d is not a multiple of num_attention_heads %d", c.Hidden, c.Heads)
@@ -115,7 +123,7 @@ func readModelConfig(dir string) (ModelConfig, error) {
 	}
 	if c.PadID < 0 || c.PadID >= c.Vocab {
 		refuse("pad_token_id %d is not below vocab_size %d", c.PadID, c.Vocab)
-	} else if c.MaxLength() < minLength {
+	} else if c.MaxLength() < minPositions {
 		refuse("max_position_embeddings %d leaves no room for text", c.Positions)
 	}
 	if raw.HiddenAct != "gelu" {
@@ -137,7 +145,7 @@ type tensorShape struct {
 }
 
 // backbone lists the tensors of the embeddings and the encoder, in the order of computation.
-func (c ModelConfig) backbone() []tensorShape {
+func (c Config) backbone() []tensorShape {
 	list := []tensorShape{
 		{"embeddings.word_embeddings.weight", []int{c.Vocab, c.Hidden}},
 		{"embeddings.position_embeddings.weight", []int{c.Positions, c.Hidden}},
@@ -171,7 +179,7 @@ func (c ModelConfig) backbone() []tensorShape {
 // LayerNorm's parameters called weight and bias.
 type Checkpoint struct {
 	Dir    string
-	Config ModelConfig
+	Config Config
 
 	weights []*safetensorsFile
 	places  map[string]place
@@ -183,11 +191,11 @@ type place struct {
 	name string // in the file
 }
 
-// OpenCheckpoint opens a model directory and checks that the configuration is supported and that
+// Open opens a model directory and checks that the configuration is supported and that
 // every tensor of the backbone is there in its shape. The weights are mapped, not read: the files must
 // not change until Close.
-func OpenCheckpoint(dir string) (*Checkpoint, error) {
-	config, err := readModelConfig(dir)
+func Open(dir string) (*Checkpoint, error) {
+	config, err := ReadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +257,12 @@ func canonicalName(name string) string {
 // weightFiles finds model.safetensors or the shards that its index names.
 func weightFiles(dir string) ([]string, error) {
 	single := filepath.Join(dir, "model.safetensors")
-	if exists(single) {
+	if files.Exists(single) {
 		return []string{single}, nil
 	}
 	index := single + ".index.json"
-	if !exists(index) {
-		if exists(filepath.Join(dir, "pytorch_model.bin")) {
+	if !files.Exists(index) {
+		if files.Exists(filepath.Join(dir, "pytorch_model.bin")) {
 			return nil, fmt.Errorf("%s has its weights in pytorch_model.bin, which can run code when it is read: convert it with "+
 				"python -c 'import sys; from transformers import AutoModel; d = sys.argv[1]; AutoModel.from_pretrained(d).save_pretrained(d)' %s", dir, dir)
 		}
@@ -281,11 +289,6 @@ func weightFiles(dir string) ([]string, error) {
 		names[i] = filepath.Join(dir, name)
 	}
 	return names, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // Backbone lists the canonical names of the embeddings' and the encoder's tensors in the order of
