@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
 )
 
@@ -20,7 +20,7 @@ read. What a plan cannot express is refused.`,
 		Example: "  peftsearch import my-lora --model models/all-MiniLM-L6-v2 > plan.json\n  peftsearch enqueue my-study --plan plan.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			checkpoint, err := data.OpenCheckpoint(model)
+			checkpoint, err := checkpoint.Open(model)
 			if err != nil {
 				return usage("--model names the directory of the pretrained model", "%w", err)
 			}

@@ -31,7 +31,10 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/checkpoint",
 	"data/tokenizer",
+	"data/metric",
+	"data/files",
 }
 
 // owners names the only places that may import a library.

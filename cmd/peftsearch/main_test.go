@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
@@ -136,7 +137,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	checkpoint, err := data.OpenCheckpoint(hello.Model)
+	checkpoint, err := checkpoint.Open(hello.Model)
 	if err != nil {
 		return err
 	}
@@ -200,14 +201,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}
 	if job.Output != "" {
-		zeros := func(shapes map[string][]int) map[string]data.Tensor {
-			tensors := map[string]data.Tensor{}
+		zeros := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+			tensors := map[string]checkpoint.Tensor{}
 			for name, shape := range shapes {
 				n := 1
 				for _, size := range shape {
 					n *= size
 				}
-				tensors[name] = data.NewTensor(make([]float32, n), shape...)
+				tensors[name] = checkpoint.NewTensor(make([]float32, n), shape...)
 			}
 			return tensors
 		}

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"peftsearch/data/files"
 )
 
 // Encoding is a row as the backbone reads it, special tokens included, without padding.
@@ -132,7 +134,7 @@ func readTokenizerFile(dir string) (*tokenizerFile, error) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	file := &tokenizerFile{}
 	switch {
-	case exists(path("tokenizer.json")):
+	case files.Exists(path("tokenizer.json")):
 		var kind struct {
 			Model struct {
 				Type string `json:"type"`
@@ -145,9 +147,9 @@ func readTokenizerFile(dir string) (*tokenizerFile, error) {
 			return nil, fmt.Errorf("%s: model type %q is not supported: only WordPiece and BPE are", path("tokenizer.json"), kind.Model.Type)
 		}
 		return file, readJSON(path("tokenizer.json"), file)
-	case exists(path("vocab.txt")):
+	case files.Exists(path("vocab.txt")):
 		return file, file.fromVocabTxt(dir)
-	case exists(path("vocab.json")) && exists(path("merges.txt")):
+	case files.Exists(path("vocab.json")) && files.Exists(path("merges.txt")):
 		return file, file.fromMerges(dir)
 	default:
 		return nil, fmt.Errorf("%s has no tokenizer: tokenizer.json, vocab.txt, or vocab.json and merges.txt is needed", dir)

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
@@ -21,7 +22,7 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
@@ -54,7 +55,7 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
 	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/metric"
 	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -46,7 +48,7 @@ type ModelConfig struct {
 // TaskConfig is the section task.
 type TaskConfig struct {
 	Kind        data.Kind   `yaml:"kind" doc:"classification or regression"`
-	Metric      data.Metric `yaml:"metric" default:"accuracy, or spearman for regression" doc:"the score: accuracy, f1, f1_macro, mcc; spearman, pearson"`
+	Metric      metric.Name `yaml:"metric" default:"accuracy, or spearman for regression" doc:"the score: accuracy, f1, f1_macro, mcc; spearman, pearson"`
 	Train       string      `yaml:"train" doc:"training rows: a .tsv, .csv or .jsonl file, relative to this file"`
 	Dev         string      `yaml:"dev" default:"carved out of train" doc:"rows that trials are scored on"`
 	Test        string      `yaml:"test" default:"carved out of train" doc:"rows for the last word: train and confirm report them, the search never sees them"`
@@ -390,7 +392,7 @@ func (c *Config) Open() (*Inputs, error) {
 }
 
 func (c *Config) openModel(in *Inputs) (err error) {
-	checkpoint, err := data.OpenCheckpoint(in.Model)
+	checkpoint, err := checkpoint.Open(in.Model)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,5 @@
-package data
+// Package metric scores predictions.
+package metric
 
 import (
 	"cmp"
@@ -9,45 +10,46 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
+// Name names a score. Every metric is better when larger and at most 1.
+type Name string
+
+// The metrics, as scikit-learn and SciPy define them.
+const (
+	Accuracy Name = "accuracy"
+	F1       Name = "f1"       // binary: of the label with index 1
+	F1Macro  Name = "f1_macro" // unweighted mean over the labels
+	MCC      Name = "mcc"      // Matthews correlation
+	Pearson  Name = "pearson"
+	Spearman Name = "spearman" // average ranks for ties
+)
+
 // Score compares predictions with labels: class indices for the metrics of classification, values for
 // those of regression. It equals scikit-learn's or SciPy's function; where that is undefined, as a
 // correlation with a constant is, the score is 0. A NaN among the predictions makes it NaN. Both slices
 // must have the same length, at least 1.
-func Score(metric Metric, predictions, labels []float64) float64 {
+func Score(name Name, predictions, labels []float64) float64 {
 	if len(predictions) != len(labels) || len(labels) == 0 {
-		panic(fmt.Sprintf("data: %d predictions for %d labels", len(predictions), len(labels)))
+		panic(fmt.Sprintf("metric: %d predictions for %d labels", len(predictions), len(labels)))
 	}
 	if slices.ContainsFunc(predictions, math.IsNaN) {
 		return math.NaN()
 	}
-	switch metric {
-	case MetricAccuracy:
+	switch name {
+	case Accuracy:
 		return newConfusion(predictions, labels).accuracy()
-	case MetricF1:
+	case F1:
 		return newConfusion(predictions, labels).f1(1)
-	case MetricF1Macro:
+	case F1Macro:
 		return newConfusion(predictions, labels).f1Macro()
-	case MetricMCC:
+	case MCC:
 		return newConfusion(predictions, labels).mcc()
-	case MetricPearson:
+	case Pearson:
 		return pearson(predictions, labels)
-	case MetricSpearman:
+	case Spearman:
 		return pearson(ranks(predictions), ranks(labels))
 	default:
-		panic(fmt.Sprintf("data: unknown metric %q", metric))
+		panic(fmt.Sprintf("metric: unknown metric %q", name))
 	}
-}
-
-// ScoreAll gives every metric that applies to the kind; classes is the number of labels of a
-// classification.
-func ScoreAll(kind Kind, classes int, predictions, labels []float64) map[string]float64 {
-	scores := map[string]float64{}
-	for _, metric := range Metrics[kind] {
-		if metric != MetricF1 || classes == 2 {
-			scores[string(metric)] = Score(metric, predictions, labels)
-		}
-	}
-	return scores
 }
 
 // confusion counts, for every class that was predicted or is a label, what the metrics need.

@@ -1,4 +1,6 @@
-package data
+// Package checkpoint reads Hugging Face model directories, config.json and safetensors, and writes
+// safetensors.
+package checkpoint
 
 import (
 	"cmp"
@@ -15,17 +17,18 @@ import (
 	"slices"
 	"strings"
 
+	"peftsearch/data/files"
 	"peftsearch/data/tokenizer"
 )
 
 // The supported architectures, as config.json's model_type names them.
 const (
-	ModelBERT    = "bert"
-	ModelRoBERTa = "roberta"
+	BERT    = "bert"
+	RoBERTa = "roberta"
 )
 
-// ModelConfig is the part of config.json that determines the backbone.
-type ModelConfig struct {
+// Config is the part of config.json that determines the backbone.
+type Config struct {
 	ModelType    string
 	Vocab        int     // rows of the word embedding
 	Hidden       int     // width of the residual stream, a multiple of Heads
@@ -39,24 +42,25 @@ type ModelConfig struct {
 }
 
 // PositionOffset is the position of the first token: RoBERTa counts from PadID+1.
-func (c ModelConfig) PositionOffset() int {
-	if c.ModelType == ModelRoBERTa {
+func (c Config) PositionOffset() int {
+	if c.ModelType == RoBERTa {
 		return c.PadID + 1
 	}
 	return 0
 }
 
 // MaxLength is the longest input in tokens, special tokens included.
-func (c ModelConfig) MaxLength() int { return c.Positions - c.PositionOffset() }
+func (c Config) MaxLength() int { return c.Positions - c.PositionOffset() }
 
-func readModelConfig(dir string) (ModelConfig, error) {
+// ReadConfig reads the config.json of a model directory.
+func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config.json")
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ModelConfig{}, fmt.Errorf("%s is not a Hugging Face model directory: it has no config.json", dir)
+		return Config{}, fmt.Errorf("%s is not a Hugging Face model directory: it has no config.json", dir)
 	}
 	if err != nil {
-		return ModelConfig{}, err
+		return Config{}, err
 	}
 	var raw struct {
 		ModelType    string  `json:"model_type"`
@@ -76,19 +80,19 @@ func readModelConfig(dir string) (ModelConfig, error) {
 	// Keys that a file may leave out have the defaults of BertConfig and RobertaConfig.
 	raw.Types, raw.LayerNormEps, raw.HiddenAct, raw.PositionType = 2, 1e-12, "gelu", "absolute"
 	if err := json.Unmarshal(content, &raw); err != nil {
-		return ModelConfig{}, fmt.Errorf("%s: %w", path, err)
+		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if raw.ModelType != ModelBERT && raw.ModelType != ModelRoBERTa {
-		return ModelConfig{}, fmt.Errorf("%s: model_type %q is not supported: use a checkpoint of type %s or %s", path, raw.ModelType, ModelBERT, ModelRoBERTa)
+	if raw.ModelType != BERT && raw.ModelType != RoBERTa {
+		return Config{}, fmt.Errorf("%s: model_type %q is not supported: use a checkpoint of type %s or %s", path, raw.ModelType, BERT, RoBERTa)
 	}
 	pad := 0
-	if raw.ModelType == ModelRoBERTa {
+	if raw.ModelType == RoBERTa {
 		pad = 1
 	}
 	if raw.PadID != nil {
 		pad = *raw.PadID
 	}
-	c := ModelConfig{
+	c := Config{
 		ModelType: raw.ModelType, Vocab: raw.Vocab, Hidden: raw.Hidden, Layers: raw.Layers, Heads: raw.Heads, FFN: raw.FFN,
 		Positions: raw.Positions, Types: raw.Types, LayerNormEps: raw.LayerNormEps, PadID: pad,
 	}
@@ -107,7 +111,7 @@ func readModelConfig(dir string) (ModelConfig, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return ModelConfig{}, errors.Join(errs...)
+		return Config{}, errors.Join(errs...)
 	}
 	if c.Hidden%c.Heads != 0 {
 		refuse("hidden_size %d is not a multiple of num_attention_heads %d", c.Hidden, c.Heads)
@@ -139,7 +143,7 @@ type tensorShape struct {
 }
 
 // backbone lists the tensors of the embeddings and the encoder, in the order of computation.
-func (c ModelConfig) backbone() []tensorShape {
+func (c Config) backbone() []tensorShape {
 	list := []tensorShape{
 		{"embeddings.word_embeddings.weight", []int{c.Vocab, c.Hidden}},
 		{"embeddings.position_embeddings.weight", []int{c.Positions, c.Hidden}},
@@ -173,7 +177,7 @@ func (c ModelConfig) backbone() []tensorShape {
 // LayerNorm's parameters called weight and bias.
 type Checkpoint struct {
 	Dir    string
-	Config ModelConfig
+	Config Config
 
 	weights []*safetensorsFile
 	places  map[string]place
@@ -185,11 +189,11 @@ type place struct {
 	name string // in the file
 }
 
-// OpenCheckpoint opens a model directory and checks that the configuration is supported and that
+// Open opens a model directory and checks that the configuration is supported and that
 // every tensor of the backbone is there in its shape. The weights are mapped, not read: the files must
 // not change until Close.
-func OpenCheckpoint(dir string) (*Checkpoint, error) {
-	config, err := readModelConfig(dir)
+func Open(dir string) (*Checkpoint, error) {
+	config, err := ReadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -251,12 +255,12 @@ func canonicalName(name string) string {
 // weightFiles finds model.safetensors or the shards that its index names.
 func weightFiles(dir string) ([]string, error) {
 	single := filepath.Join(dir, "model.safetensors")
-	if exists(single) {
+	if files.Exists(single) {
 		return []string{single}, nil
 	}
 	index := single + ".index.json"
-	if !exists(index) {
-		if exists(filepath.Join(dir, "pytorch_model.bin")) {
+	if !files.Exists(index) {
+		if files.Exists(filepath.Join(dir, "pytorch_model.bin")) {
 			return nil, fmt.Errorf("%s has its weights in pytorch_model.bin, which can run code when it is read: convert it with "+
 				"python -c 'import sys; from transformers import AutoModel; d = sys.argv[1]; AutoModel.from_pretrained(d).save_pretrained(d)' %s", dir, dir)
 		}
@@ -283,11 +287,6 @@ func weightFiles(dir string) ([]string, error) {
 		names[i] = filepath.Join(dir, name)
 	}
 	return names, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // Backbone lists the canonical names of the embeddings' and the encoder's tensors in the order of

@@ -1,4 +1,4 @@
-package data
+package checkpoint
 
 import (
 	"encoding/json"
@@ -13,12 +13,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var tinyRoBERTa = ModelConfig{
-	ModelType: ModelRoBERTa, Vocab: 700, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1, LayerNormEps: 1e-12, PadID: 1,
+var tinyRoBERTa = Config{
+	ModelType: RoBERTa, Vocab: 700, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1, LayerNormEps: 1e-12, PadID: 1,
+}
+
+// model is the directory of a checkpoint that make fetches.
+func model(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("..", "..", "models", name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("%s is absent: make models/%s fetches it", dir, name)
+	}
+	return dir
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // tensorsOf gives every backbone tensor its own values, under a prefix.
-func tensorsOf(c ModelConfig, prefix string) map[string]Tensor {
+func tensorsOf(c Config, prefix string) map[string]Tensor {
 	tensors := map[string]Tensor{}
 	for i, t := range c.backbone() {
 		values := make([]float32, Tensor{Shape: t.shape}.Elements())
@@ -30,41 +47,15 @@ func tensorsOf(c ModelConfig, prefix string) map[string]Tensor {
 	return tensors
 }
 
-// model is the directory of a fetched model.
-func model(t *testing.T, name string) string {
-	t.Helper()
-	dir := filepath.Join("..", "models", name)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("%s is absent: make models/%s fetches it", dir, name)
-	}
-	return dir
-}
-
-// copyFiles copies the named files of a directory into a new one.
-func copyFiles(t *testing.T, from string, names ...string) string {
-	t.Helper()
-	to := t.TempDir()
-	for _, name := range names {
-		content, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(to, name), string(content))
-	}
-	return to
-}
-
-func write(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // tinyCheckpoint writes a RoBERTa checkpoint of one layer.
 func tinyCheckpoint(t *testing.T, change func(map[string]Tensor)) string {
 	t.Helper()
-	dir := copyFiles(t, filepath.Join("tokenizer", "testdata", "bytepairs"), "config.json", "tokenizer.json")
+	dir := t.TempDir()
+	config, err := os.ReadFile(filepath.Join("testdata", "tiny", "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "config.json"), string(config))
 	tensors := tensorsOf(tinyRoBERTa, "roberta.")
 	tensors["lm_head.bias"] = NewTensor([]float32{1}, 1)
 	if change != nil {
@@ -76,8 +67,8 @@ func tinyCheckpoint(t *testing.T, change func(map[string]Tensor)) string {
 	return dir
 }
 
-func TestOpenCheckpoint(t *testing.T) {
-	c, err := OpenCheckpoint(tinyCheckpoint(t, nil))
+func TestOpen(t *testing.T) {
+	c, err := Open(tinyCheckpoint(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +114,7 @@ func TestOpenRealCheckpoints(t *testing.T) {
 		{"bert-tiny", 31036*128 + 2*128 + 2*(12*128*128+13*128)}, // has LayerNorm.gamma, and bert. before it
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := OpenCheckpoint(model(t, test.name))
+			c, err := Open(model(t, test.name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +131,7 @@ func TestOpenRealCheckpoints(t *testing.T) {
 
 func TestOpenShardedCheckpoint(t *testing.T) {
 	dir := tinyCheckpoint(t, nil)
-	whole, err := OpenCheckpoint(dir)
+	whole, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +163,7 @@ func TestOpenShardedCheckpoint(t *testing.T) {
 		write(t, filepath.Join(dir, "model.safetensors.index.json"), string(content))
 	}
 	writeIndex()
-	c, err := OpenCheckpoint(dir)
+	c, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +172,12 @@ func TestOpenShardedCheckpoint(t *testing.T) {
 	}
 	index["x"] = "../elsewhere.safetensors"
 	writeIndex()
-	if _, err := OpenCheckpoint(dir); err == nil || !strings.Contains(err.Error(), "same directory") {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "same directory") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestOpenCheckpointRefuses(t *testing.T) {
+func TestOpenRefuses(t *testing.T) {
 	remove := func(name string) func(map[string]Tensor) { return func(m map[string]Tensor) { delete(m, name) } }
 	const query = "roberta.encoder.layer.0.attention.self.query.weight"
 	for _, test := range []struct {
@@ -219,14 +210,14 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 				t.Fatalf("%s is not in config.json", test.old)
 			}
 			write(t, path, strings.Replace(string(content), test.old, test.new, 1))
-			if _, err := OpenCheckpoint(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
 	}
 
 	t.Run("no directory", func(t *testing.T) {
-		if _, err := OpenCheckpoint(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no config.json") {
+		if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no config.json") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -235,19 +226,19 @@ func TestOpenCheckpointRefuses(t *testing.T) {
 		if err := os.Rename(filepath.Join(dir, "model.safetensors"), filepath.Join(dir, "pytorch_model.bin")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenCheckpoint(dir); err == nil || !strings.Contains(err.Error(), "convert it with") {
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "convert it with") {
 			t.Errorf("error %v", err)
 		}
 	})
 }
 
-func TestCheckpointFingerprint(t *testing.T) {
+func TestFingerprint(t *testing.T) {
 	fingerprint := func(change func(map[string]Tensor), file, extra string) string {
 		dir := tinyCheckpoint(t, change)
 		if file != "" {
 			write(t, filepath.Join(dir, file), extra)
 		}
-		c, err := OpenCheckpoint(dir)
+		c, err := Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package data
+package checkpoint
 
 import (
 	"bytes"
@@ -10,10 +10,11 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"peftsearch/data/files"
 )
 
 // DType is the element type of a tensor, by its name in safetensors files.
@@ -43,7 +44,7 @@ type Tensor struct {
 func NewTensor(values []float32, shape ...int) Tensor {
 	t := Tensor{DType: Float32, Shape: shape, Data: make([]byte, 0, 4*len(values))}
 	if t.Elements() != len(values) {
-		panic(fmt.Sprintf("data: %d values for shape %v", len(values), shape))
+		panic(fmt.Sprintf("checkpoint: %d values for shape %v", len(values), shape))
 	}
 	for _, v := range values {
 		t.Data = binary.LittleEndian.AppendUint32(t.Data, math.Float32bits(v))
@@ -72,7 +73,7 @@ func (t Tensor) Float32() []float32 {
 		case Float16:
 			out[i] = halfToFloat(binary.LittleEndian.Uint16(t.Data[2*i:]))
 		default:
-			panic(fmt.Sprintf("data: tensor of type %s", t.DType))
+			panic(fmt.Sprintf("checkpoint: tensor of type %s", t.DType))
 		}
 	}
 	return out
@@ -129,7 +130,7 @@ func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[strin
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	encoded = append(encoded, bytes.Repeat([]byte(" "), -len(encoded)&7)...)
-	return writeAtomic(path, func(w io.Writer) error {
+	return files.WriteFrom(path, func(w io.Writer) error {
 		if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(encoded)))); err != nil {
 			return err
 		}
@@ -143,50 +144,6 @@ func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[strin
 		}
 		return nil
 	})
-}
-
-// WriteFile replaces a file whole: after a crash it has the old content or the new.
-func WriteFile(path string, content []byte) error {
-	return writeAtomic(path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	})
-}
-
-// writeAtomic writes a temporary file beside path, syncs it and renames it.
-func writeAtomic(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("writing %s: %w", path, err)
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	directory, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer directory.Close()
-	return directory.Sync()
 }
 
 // ReadSafetensors reads a whole safetensors file of floating-point tensors into memory.

@@ -1,4 +1,4 @@
-package data
+package checkpoint
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"peftsearch/data/files"
 )
 
 func TestReadSafetensorsEqualsReference(t *testing.T) {
@@ -112,7 +114,7 @@ func TestWriteSafetensorsRefuses(t *testing.T) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
-	if exists(path) {
+	if files.Exists(path) {
 		t.Error("a refused file was written")
 	}
 }
