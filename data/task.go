@@ -28,6 +28,15 @@ var Metrics = map[Kind][]Metric{
 	KindRegression:     {MetricSpearman, MetricPearson},
 }
 
+// Range is the least and the greatest value that a score in the metric can have.
+func (m Metric) Range() (low, high float64) {
+	switch m {
+	case MetricMCC, MetricPearson, MetricSpearman:
+		return -1, 1
+	}
+	return 0, 1
+}
+
 // Columns maps the columns of a file: a name of its header, or "#1", "#2", … for the position in a
 // file without one.
 type Columns struct {

@@ -90,6 +90,6 @@ func (g *globals) predict(ctx context.Context, dir, input, model string) (predic
 		return document, err
 	}
 	defer worker.Close()
-	document.Predictions, err = worker.Predict(ctx, evaluator.PredictRequest{Dir: dir, Rows: rows})
+	document.Predictions, err = worker.Predict(ctx, dir, rows)
 	return document, err
 }
