@@ -37,8 +37,8 @@ func usage(try, format string, args ...any) error {
 
 func environment(try string, err error) error { return &failure{exitEnvironment, err, try} }
 
-// report prints an error with what to do about it, and returns the exit code.
-func report(w io.Writer, err error) int {
+// printError prints an error with what to do about it, and returns the exit code.
+func printError(w io.Writer, err error) int {
 	f := explain(err)
 	if f.code == exitInterrupted { // no mistake, but what the user asked for
 		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)

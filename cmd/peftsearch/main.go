@@ -13,7 +13,7 @@ func main() { os.Exit(execute(context.Background())) }
 func execute(ctx context.Context) int {
 	root := newRoot()
 	if err := root.ExecuteContext(ctx); err != nil {
-		return report(os.Stderr, err)
+		return printError(os.Stderr, err)
 	}
 	return 0
 }

@@ -15,14 +15,8 @@ import (
 	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/report"
 )
-
-// predictDocument is what predict --json prints; predictions are in the order of the rows.
-type predictDocument struct {
-	SchemaVersion int                    `json:"schema_version"`
-	Labels        []string               `json:"labels"` // by logit; null for regression
-	Predictions   []evaluator.Prediction `json:"predictions"`
-}
 
 func newPredict(g *globals) *cobra.Command {
 	var input, model string
@@ -45,7 +39,7 @@ file has the columns of the training data; it needs no labels.`,
 			}
 			w := cmd.OutOrStdout()
 			if asJSON {
-				return writeJSON(w, document)
+				return report.WriteJSON(w, document)
 			}
 			for _, p := range document.Predictions {
 				if _, err := fmt.Fprintln(w, p.Label); err != nil {
@@ -63,8 +57,8 @@ file has the columns of the training data; it needs no labels.`,
 	return cmd
 }
 
-func (g *globals) predict(ctx context.Context, dir, input, model string) (predictDocument, error) {
-	document := predictDocument{SchemaVersion: schemaVersion}
+func (g *globals) predict(ctx context.Context, dir, input, model string) (report.Predictions, error) {
+	document := report.Predictions{SchemaVersion: report.SchemaVersion}
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
 		return document, usage("peftsearch train writes such a directory", "%w", err)

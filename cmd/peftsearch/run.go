@@ -12,6 +12,7 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
@@ -105,7 +106,8 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 		return err
 	}
 	front := studies.FrontOf(trials, record.Reference)
-	printFront(cmd.OutOrStdout(), record, front, confirmed)
+	document := report.NewFront(record, front, confirmed)
+	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
 	if !g.quiet {
 		printNext(cmd.ErrOrStderr(), record.Name, front.Members[front.Knee].Number, again, g.dbFlag(cmd))
 	}

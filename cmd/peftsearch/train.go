@@ -15,19 +15,8 @@ import (
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
-
-// trainDocument is what train --json prints.
-type trainDocument struct {
-	SchemaVersion int                `json:"schema_version"`
-	Directory     string             `json:"directory"`
-	Params        int64              `json:"params"`
-	HeadParams    int64              `json:"head_params"`
-	BestStep      int                `json:"best_step"`
-	Dev           map[string]float64 `json:"dev"`
-	Test          map[string]float64 `json:"test"`
-	Plan          peft.Plan          `json:"plan"`
-}
 
 type trainFlags struct {
 	trial             int64
@@ -155,7 +144,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	}
 
 	plan := job.Candidate.Plan
-	document := trainDocument{SchemaVersion: schemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
+	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
 		Dev: result.Dev, Test: result.Test, Plan: plan}
 	trained, err := peft.ReadTrained(output)
 	if err != nil {
@@ -163,7 +152,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	}
 	document.Params = plan.Params(trained.Info.Geometry).Total()
 	if flags.json {
-		return writeJSON(cmd.OutOrStdout(), document)
+		return report.WriteJSON(cmd.OutOrStdout(), document)
 	}
 	w := cmd.OutOrStdout()
 	field(w, "plan", "%s", plan)
