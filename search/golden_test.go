@@ -212,7 +212,7 @@ func TestDecisionsAreThoseOfEarlierVersions(t *testing.T) {
 				trial.State = search.Failed
 			}
 			for i := range rungs {
-				verdict, forecast := pruner.Decide(at(trial, i), history)
+				verdict, forecast := decide(pruner, at(trial, i), history)
 				if forecast != (search.Forecast{}) {
 					got = append(got, decided{trial.Number, i, forecast.Score, forecast.SD, verdict.Reason})
 				}
