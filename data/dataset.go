@@ -8,6 +8,14 @@ type Row struct {
 	TextPair string `json:"text_pair,omitempty"`
 }
 
+// Texts are the one or two texts of the row.
+func (r Row) Texts() []string {
+	if r.TextPair == "" {
+		return []string{r.Text}
+	}
+	return []string{r.Text, r.TextPair}
+}
+
 // Example is a row with its label.
 type Example struct {
 	Row

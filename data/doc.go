@@ -1,6 +1,6 @@
-// Package data reads labelled files and their splits, and tokenizers. Below it lie data/checkpoint (Hugging
-// Face model directories), data/metric (scores) and data/files (whole files).
+// Package data reads labelled files and their splits. Below it lie data/checkpoint (Hugging Face model
+// directories), data/tokenizer, data/metric (scores) and data/files (whole files).
 //
-// A [Task] describes a data set, a [Dataset] holds it, and a [Tokenizer] turns rows into ids. The package
-// knows nothing about training, plans or search.
+// A [Task] describes a data set and a [Dataset] holds it. The package knows nothing about training, plans
+// or search.
 package data

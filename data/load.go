@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"peftsearch/data/metric"
+	"peftsearch/data/tokenizer"
 )
 
 // Validate reports every setting of the task that cannot be right, without looking at its files.
@@ -46,8 +47,8 @@ func (t Task) Validate() error {
 	if t.Dev == "" && t.DevShare == 0 {
 		refuse("dev: name a file or give a dev_share above 0")
 	}
-	if t.MaxLength < minLength {
-		refuse("max_length %d: at least %d", t.MaxLength, minLength)
+	if t.MaxLength < tokenizer.MinLength {
+		refuse("max_length %d: at least %d", t.MaxLength, tokenizer.MinLength)
 	}
 	if t.Kind == KindRegression && len(t.Labels) > 0 {
 		refuse("labels: only classification has labels")

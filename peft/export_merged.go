@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 )
 
 // The export as a plain Hugging Face model for sequence classification.
@@ -61,7 +62,7 @@ func exportMerged(t Trained) (*export, error) {
 			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
 	}
-	for _, name := range checkpoint.TokenizerFiles {
+	for _, name := range tokenizer.Files {
 		path := filepath.Join(t.Info.Model, name)
 		if _, err := os.Stat(path); err == nil {
 			e.copies[name] = path

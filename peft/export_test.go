@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"peftsearch/data"
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/peft"
 )
 
@@ -406,7 +406,7 @@ func TestMerged(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"0": "no", "1": "yes", "2": "maybe"}, config["id2label"]); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := data.LoadTokenizer(dir); err != nil {
+	if _, err := tokenizer.Load(dir); err != nil {
 		t.Error(err)
 	}
 	source.Info.Geometry.Heads = 1

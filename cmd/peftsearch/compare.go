@@ -10,6 +10,7 @@ import (
 
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // compareDocument is what compare --json prints; pairs are in the order of the arguments.
@@ -58,23 +59,23 @@ the same shape of model are put on one scale; otherwise each hypervolume is on i
 }
 
 func (g *globals) compare(cmd *cobra.Command, names [2]string, asJSON bool) error {
-	store, err := g.view()
+	db, err := g.view()
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	var records [2]*studies.Record
-	var trials [2][]studies.Trial
+	defer db.Close()
+	var records [2]*store.Record
+	var trials [2][]store.Trial
 	var fronts [2]studies.Front
 	var confirmed [2]studies.Confirmations
 	for i, name := range names {
-		if records[i], err = store.Study(cmd.Context(), name); err != nil {
+		if records[i], err = db.Study(cmd.Context(), name); err != nil {
 			return err
 		}
-		if trials[i], err = store.Trials(cmd.Context(), records[i]); err != nil {
+		if trials[i], err = db.Trials(cmd.Context(), records[i]); err != nil {
 			return err
 		}
-		if confirmed[i], err = store.Confirmations(cmd.Context(), records[i]); err != nil {
+		if confirmed[i], err = studies.Confirmed(cmd.Context(), db, records[i]); err != nil {
 			return err
 		}
 		fronts[i] = studies.FrontOf(trials[i], records[i].Reference)
@@ -96,7 +97,7 @@ func (g *globals) compare(cmd *cobra.Command, names [2]string, asJSON bool) erro
 	return nil
 }
 
-func newCompareDocument(records [2]*studies.Record, fronts [2]studies.Front, confirmed [2]studies.Confirmations, c studies.Comparison) compareDocument {
+func newCompareDocument(records [2]*store.Record, fronts [2]studies.Front, confirmed [2]studies.Confirmations, c studies.Comparison) compareDocument {
 	document := compareDocument{SchemaVersion: schemaVersion, CommonReference: c.Common, ByTrials: []trialsCheckpoint{}, BySeconds: []secondsCheckpoint{}}
 	for i, record := range records {
 		document.Studies[i] = comparedStudy{Study: record.Name, Metric: record.Metric, Reference: c.References[i],

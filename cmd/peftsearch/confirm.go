@@ -18,6 +18,7 @@ import (
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // confirmDocument is what confirm --json prints.
@@ -100,7 +101,7 @@ type namedCandidate struct {
 }
 
 // candidates lists what the flags select, each once: under its first name and, in brackets, its others.
-func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study *studies.Study) ([]namedCandidate, error) {
+func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *studies.Study) ([]namedCandidate, error) {
 	var selected []namedCandidate
 	add := func(name string, c evaluator.Candidate) {
 		i := slices.IndexFunc(selected, func(s namedCandidate) bool { return s.candidate.Key() == c.Key() })
@@ -112,7 +113,7 @@ func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study
 		}
 	}
 	record := study.Record()
-	trials, err := store.Trials(cmd.Context(), record)
+	trials, err := db.Trials(cmd.Context(), record)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study
 		}
 	}
 	for _, number := range f.trials {
-		trial, err := store.Trial(cmd.Context(), record, number)
+		trial, err := db.Trial(cmd.Context(), record, number)
 		if err != nil {
 			return nil, err
 		}
@@ -145,12 +146,12 @@ func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study
 }
 
 func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (err error) {
-	store, study, err := g.openStudy(cmd, name)
+	db, study, err := g.openStudy(cmd, name)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	selected, err := flags.candidates(cmd, store, study)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	selected, err := flags.candidates(cmd, db, study)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := store.Confirmations(cmd.Context(), study.Record())
+	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
 	if err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := store.Confirmations(cmd.Context(), study.Record())
+	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)
@@ -223,7 +224,7 @@ func trained(confirmed studies.Confirmations, candidates []evaluator.Candidate, 
 	return n
 }
 
-func newConfirmDocument(record *studies.Record, ranked []studies.Ranked, names map[string]string) confirmDocument {
+func newConfirmDocument(record *store.Record, ranked []studies.Ranked, names map[string]string) confirmDocument {
 	document := confirmDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, Plans: []confirmedPlan{}}
 	for _, r := range ranked {
 		plan := confirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params, ParamsPercent: percentOf(r.Params, record.Geometry),
@@ -233,7 +234,7 @@ func newConfirmDocument(record *studies.Record, ranked []studies.Ranked, names m
 			plan.PValue = &r.PValue
 		}
 		for _, t := range r.Trainings {
-			plan.Trainings = append(plan.Trainings, confirmedSeed(t))
+			plan.Trainings = append(plan.Trainings, confirmedSeed{t.Seed, t.Result})
 		}
 		document.Plans = append(document.Plans, plan)
 	}
@@ -241,7 +242,7 @@ func newConfirmDocument(record *studies.Record, ranked []studies.Ranked, names m
 }
 
 // printConfirmed writes the comparison as a table.
-func printConfirmed(w io.Writer, record *studies.Record, ranked []studies.Ranked, names map[string]string) {
+func printConfirmed(w io.Writer, record *store.Record, ranked []studies.Ranked, names map[string]string) {
 	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+record.Metric, "sd", "95 % interval", "behind", "p", "")
 	t.SetColumnConfigs(right(2, 3, 4, 5, 6, 7, 8, 9))
 	for i, r := range ranked {

@@ -44,16 +44,16 @@ confirmed stand beside the search score.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, record, err := g.viewStudy(cmd, args[0])
+			db, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer store.Close()
-			trials, err := store.Trials(cmd.Context(), record)
+			defer db.Close()
+			trials, err := db.Trials(cmd.Context(), record)
 			if err != nil {
 				return err
 			}
-			confirmed, err := store.Confirmations(cmd.Context(), record)
+			confirmed, err := studies.Confirmed(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // schemaVersion is that of every --json document; docs/reference/json.md describes them.
@@ -61,12 +62,12 @@ func newTestScores(s studies.Sample) testScores {
 	return scores
 }
 
-func newFrontDocument(record *studies.Record, front studies.Front, confirmed studies.Confirmations) frontDocument {
+func newFrontDocument(record *store.Record, front studies.Front, confirmed studies.Confirmations) frontDocument {
 	return frontDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric,
 		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: newFrontMembers(record, front, confirmed)}
 }
 
-func newFrontMembers(record *studies.Record, front studies.Front, confirmed studies.Confirmations) []frontMember {
+func newFrontMembers(record *store.Record, front studies.Front, confirmed studies.Confirmations) []frontMember {
 	members := []frontMember{}
 	for i, m := range front.Members {
 		member := frontMember{Trial: m.Number, Params: m.Params, ParamsPercent: percentOf(m.Params, record.Geometry),
@@ -102,21 +103,21 @@ type listing struct {
 	Hypervolume float64   `json:"hypervolume"`
 }
 
-func newListing(record *studies.Record, trials []studies.Trial) listing {
+func newListing(record *store.Record, trials []store.Trial) listing {
 	front := studies.FrontOf(trials, record.Reference)
 	l := listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, FrontSize: len(front.Members),
 		Hypervolume: front.Hypervolume}
 	for _, t := range trials {
 		switch t.State {
-		case studies.Complete:
+		case store.Complete:
 			l.Complete++
-		case studies.Pruned:
+		case store.Pruned:
 			l.Pruned++
-		case studies.Failed:
+		case store.Failed:
 			l.Failed++
-		case studies.Running:
+		case store.Running:
 			l.Running++
-		case studies.Waiting:
+		case store.Waiting:
 			l.Waiting++
 		}
 	}
@@ -136,7 +137,7 @@ type studyDocument struct {
 	Seed          uint64           `json:"seed"`
 	Geometry      peft.Geometry    `json:"geometry"`
 	Reference     search.Reference `json:"reference"`
-	Identity      studies.Identity `json:"identity"`
+	Identity      store.Identity   `json:"identity"`
 	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
 	Hypervolume   float64          `json:"hypervolume"`
 	Fronts        []frontAfter     `json:"fronts"` // as they were stored, in the order of the complete trials
@@ -156,14 +157,14 @@ type trialDocument struct {
 	Study         string `json:"study"`
 	Metric        string `json:"metric"`
 	trialEntry
-	Methods         peft.LayerCount      `json:"params_by_method"`
-	AutoPEFTPercent float64              `json:"autopeft_percent"` // weights only, of the backbone
-	Curve           []studies.CurvePoint `json:"curve"`
+	Methods         peft.LayerCount    `json:"params_by_method"`
+	AutoPEFTPercent float64            `json:"autopeft_percent"` // weights only, of the backbone
+	Curve           []store.CurvePoint `json:"curve"`
 }
 
 type trialEntry struct {
 	Trial         int64              `json:"trial"`
-	State         studies.State      `json:"state"`
+	State         store.State        `json:"state"`
 	Origin        string             `json:"origin"`
 	Reason        string             `json:"reason"`
 	Params        int64              `json:"params"`
@@ -179,7 +180,7 @@ type trialEntry struct {
 	Plan          peft.Plan          `json:"plan"`
 }
 
-func newTrialEntry(record *studies.Record, t studies.Trial) trialEntry {
+func newTrialEntry(record *store.Record, t store.Trial) trialEntry {
 	e := trialEntry{Trial: t.Number, State: t.State, Origin: t.Origin, Reason: t.Reason, Params: t.Params,
 		ParamsPercent: percentOf(t.Params, record.Geometry), Seed: t.Seed, Attempts: t.Attempts,
 		Started: optionalTime(t.Started), Finished: optionalTime(t.Finished), Failure: t.Failure,
@@ -187,7 +188,7 @@ func newTrialEntry(record *studies.Record, t studies.Trial) trialEntry {
 	if scored(t) {
 		e.Result = &t.Result
 	}
-	if t.State == studies.Pruned {
+	if t.State == store.Pruned {
 		e.Forecast = &t.Forecast
 	}
 	return e
@@ -202,4 +203,4 @@ func optionalTime(t time.Time) *time.Time {
 }
 
 // scored reports whether the trial has a result.
-func scored(t studies.Trial) bool { return t.State == studies.Complete || t.State == studies.Pruned }
+func scored(t store.Trial) bool { return t.State == store.Complete || t.State == store.Pruned }

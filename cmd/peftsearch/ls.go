@@ -12,18 +12,18 @@ func newList(g *globals) *cobra.Command {
 		Short: "List the studies",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := g.view()
+			db, err := g.view()
 			if err != nil {
 				return err
 			}
-			defer store.Close()
-			records, err := store.Studies(cmd.Context())
+			defer db.Close()
+			records, err := db.Studies(cmd.Context())
 			if err != nil {
 				return err
 			}
 			document := listDocument{SchemaVersion: schemaVersion, Studies: []listing{}}
 			for _, record := range records {
-				trials, err := store.Trials(cmd.Context(), record)
+				trials, err := db.Trials(cmd.Context(), record)
 				if err != nil {
 					return err
 				}

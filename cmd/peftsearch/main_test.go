@@ -22,6 +22,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 func TestMain(m *testing.M) {
@@ -225,7 +226,7 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 
 // The score of a pruned trial stands beside what the whole training was predicted to reach.
 func TestPrunedTrialsAreTold(t *testing.T) {
-	trial := studies.Trial{Number: 7, State: studies.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
+	trial := store.Trial{Number: 7, State: store.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
@@ -234,7 +235,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&studies.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := writeJSON(&document, newTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }

@@ -15,6 +15,7 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // display shows how far work has come: a bar with a line of text on a terminal, log lines elsewhere.
@@ -114,8 +115,8 @@ func (s *searchProgress) event(e studies.Event) {
 		if s.bars == nil {
 			message := string(e.Kind)
 			trial = append(trial, "score", score(e.Trial.Result.Score))
-			if e.Trial.State == studies.Pruned { // its score is not comparable with those of whole trainings
-				message = string(studies.Pruned)
+			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
+				message = string(store.Pruned)
 				trial = append(trial, "forecast", score(e.Trial.Forecast.Score))
 			}
 			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,

@@ -11,6 +11,8 @@ import (
 
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
 
 func newRun(g *globals) *cobra.Command {
@@ -36,25 +38,25 @@ tasks turn out to be related, it finds good plans sooner. What is learned is kep
 }
 
 func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
-	config, err := studies.ReadConfig(path)
+	file, err := config.Read(path)
 	if err != nil {
 		return err
 	}
-	if !config.Evaluator.Analytic { // before the inputs are read
-		if _, err := workerCommand(config.Evaluator.Command); err != nil {
+	if !file.Evaluator.Analytic { // before the inputs are read
+		if _, err := workerCommand(file.Evaluator.Command); err != nil {
 			return err
 		}
 	}
-	inputs, err := config.Open()
+	inputs, err := file.Open()
 	if err != nil {
 		return err
 	}
-	store, err := g.open()
+	db, err := g.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), store, config, inputs, warmStart)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
 	if err != nil {
 		return err
 	}
@@ -89,16 +91,16 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	case err != nil:
 		return err
 	}
-	return g.conclude(cmd, store, study.Record(), again)
+	return g.conclude(cmd, db, study.Record(), again)
 }
 
 // conclude prints the front, and on stderr what can be done with it.
-func (g *globals) conclude(cmd *cobra.Command, store *studies.Store, record *studies.Record, again string) error {
-	trials, err := store.Trials(cmd.Context(), record)
+func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
+	trials, err := db.Trials(cmd.Context(), record)
 	if err != nil {
 		return err
 	}
-	confirmed, err := store.Confirmations(cmd.Context(), record)
+	confirmed, err := studies.Confirmed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 func newShow(g *globals) *cobra.Command {
@@ -24,14 +25,14 @@ func newShow(g *globals) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, record, err := g.viewStudy(cmd, args[0])
+			db, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer store.Close()
+			defer db.Close()
 			w := cmd.OutOrStdout()
 			if cmd.Flags().Changed("trial") {
-				trial, err := store.Trial(cmd.Context(), record, number)
+				trial, err := db.Trial(cmd.Context(), record, number)
 				if err != nil {
 					return err
 				}
@@ -41,12 +42,12 @@ func newShow(g *globals) *cobra.Command {
 				printTrial(w, record, trial)
 				return nil
 			}
-			trials, err := store.Trials(cmd.Context(), record)
+			trials, err := db.Trials(cmd.Context(), record)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				fronts, err := store.Hypervolumes(cmd.Context(), record)
+				fronts, err := db.Hypervolumes(cmd.Context(), record)
 				if err != nil {
 					return err
 				}
@@ -61,7 +62,7 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-func newStudyDocument(record *studies.Record, trials []studies.Trial, fronts []studies.HypervolumePoint) studyDocument {
+func newStudyDocument(record *store.Record, trials []store.Trial, fronts []store.HypervolumePoint) studyDocument {
 	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Fronts: []frontAfter{}, Trials: []trialEntry{}}
@@ -77,11 +78,11 @@ func newStudyDocument(record *studies.Record, trials []studies.Trial, fronts []s
 	return document
 }
 
-func newTrialDocument(record *studies.Record, t studies.Trial) trialDocument {
+func newTrialDocument(record *store.Record, t store.Trial) trialDocument {
 	count := t.Candidate.Plan.Params(record.Geometry)
 	return trialDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, trialEntry: newTrialEntry(record, t),
 		Methods: count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
-		Curve: append([]studies.CurvePoint{}, t.Curve...)}
+		Curve: append([]store.CurvePoint{}, t.Curve...)}
 }
 
 // field writes a line of a list of names and values.
@@ -89,7 +90,7 @@ func field(w io.Writer, name, format string, args ...any) {
 	fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 }
 
-func printStudy(w io.Writer, record *studies.Record, trials []studies.Trial) {
+func printStudy(w io.Writer, record *store.Record, trials []store.Trial) {
 	g, r := record.Geometry, record.Reference
 	front := studies.FrontOf(trials, r)
 	field(w, "study", "%s, started %s", record.Name, record.Created.Local().Format("2006-01-02 15:04"))
@@ -122,7 +123,7 @@ func firstLine(s string) string {
 	return line
 }
 
-func printTrial(w io.Writer, record *studies.Record, t studies.Trial) {
+func printTrial(w io.Writer, record *store.Record, t store.Trial) {
 	g, plan, training := record.Geometry, t.Candidate.Plan, t.Candidate.Training
 	count := plan.Params(g)
 	field(w, "trial", "%d of %s, %s", t.Number, record.Name, t.State)

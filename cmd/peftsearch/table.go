@@ -16,6 +16,7 @@ import (
 
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // newTable starts a table without lines.
@@ -52,7 +53,7 @@ func planColumn(number, before int) table.ColumnConfig {
 
 // printFront writes the front as a table, the knee marked, with a column for confirmed test scores if
 // there are any.
-func printFront(w io.Writer, record *studies.Record, front studies.Front, confirmed studies.Confirmations) {
+func printFront(w io.Writer, record *store.Record, front studies.Front, confirmed studies.Confirmations) {
 	tests, shown := make([]string, len(front.Members)), false
 	for i, m := range front.Members {
 		if c := confirmed.Of(m.Candidate); c != nil {

@@ -14,6 +14,7 @@ import (
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 // trainDocument is what train --json prints.
@@ -68,36 +69,36 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 }
 
 func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) error {
-	store, record, err := g.viewStudy(cmd, name)
+	db, record, err := g.viewStudy(cmd, name)
 	if err != nil {
 		return err
 	}
-	trial, err := store.Trial(cmd.Context(), record, flags.trial)
-	if err := errors.Join(err, store.Close()); err != nil {
+	trial, err := db.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	config, err := record.ReadConfig()
+	file, err := studies.StudyFile(record)
 	if err != nil {
 		return err
 	}
-	inputs, err := config.Open()
+	inputs, err := file.Open()
 	if err != nil {
 		return err
 	}
-	if err := record.Check(config, inputs); err != nil {
+	if err := studies.Check(record, file, inputs); err != nil {
 		return err
 	}
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
 	again := fmt.Sprintf("peftsearch train %s --trial %d --out %s%s", name, flags.trial, flags.out, g.dbFlag(cmd))
-	return g.train(cmd, config, job, flags, again)
+	return g.train(cmd, file, job, flags, again)
 }
 
 func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
-	config, err := studies.ReadConfig(flags.config)
+	file, err := config.Read(flags.config)
 	if err != nil {
 		return err
 	}
-	inputs, err := config.Open()
+	inputs, err := file.Open()
 	if err != nil {
 		return err
 	}
@@ -108,9 +109,9 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	if err != nil {
 		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
 	}
-	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: config.Search.Seed}
+	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
 	again := fmt.Sprintf("peftsearch train --plan %s --config %s --out %s", flags.plan, flags.config, flags.out)
-	return g.train(cmd, config, job, flags, again)
+	return g.train(cmd, file, job, flags, again)
 }
 
 func readPlan(path string) (peft.Plan, error) {
@@ -123,8 +124,8 @@ func readPlan(path string) (peft.Plan, error) {
 }
 
 // train runs the job with the full budget; again is the command that continues it.
-func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluator.Job, flags trainFlags, again string) error {
-	if config.Evaluator.Analytic {
+func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.Job, flags trainFlags, again string) error {
+	if file.Evaluator.Analytic {
 		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
 	}
 	if _, err := os.Stat(filepath.Join(flags.out, "plan.json")); err == nil {
@@ -134,14 +135,14 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 	if err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
-	job.Output, job.Budget, job.Test = output, config.FullBudget(), true
+	job.Output, job.Budget, job.Test = output, file.FullBudget(), true
 
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal ends the program
 	stderr := cmd.ErrOrStderr()
 	progress := &trainProgress{display: g.newDisplay(stderr)}
-	result, err := g.evaluate(ctx, config, job, progress)
+	result, err := g.evaluate(ctx, file, job, progress)
 	progress.close()
 	var failed *evaluator.Failure
 	switch {
@@ -178,9 +179,9 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 }
 
 // evaluate runs one job in a worker of its own.
-func (g *globals) evaluate(ctx context.Context, config *studies.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
-	hello := config.Hello(cores() * max(1, int(config.Evaluator.Workers))) // one worker gets all cores
-	worker, err := g.startWorker(ctx, config.Evaluator.Command, hello, progress.writer(os.Stderr))
+func (g *globals) evaluate(ctx context.Context, file *config.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
+	hello := file.Hello(cores() * max(1, int(file.Evaluator.Workers))) // one worker gets all cores
+	worker, err := g.startWorker(ctx, file.Evaluator.Command, hello, progress.writer(os.Stderr))
 	if err != nil {
 		return evaluator.Result{}, err
 	}

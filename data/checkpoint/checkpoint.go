@@ -18,10 +18,8 @@ import (
 	"strings"
 
 	"peftsearch/data/files"
+	"peftsearch/data/tokenizer"
 )
-
-// minPositions leaves room for the special tokens of a pair, and for one of the text.
-const minPositions = 5
 
 // The supported architectures, as config.json's model_type names them.
 const (
@@ -123,7 +121,7 @@ func ReadConfig(dir string) (Config, error) {
 	}
 	if c.PadID < 0 || c.PadID >= c.Vocab {
 		refuse("pad_token_id %d is not below vocab_size %d", c.PadID, c.Vocab)
-	} else if c.MaxLength() < minPositions {
+	} else if c.MaxLength() < tokenizer.MinLength {
 		refuse("max_position_embeddings %d leaves no room for text", c.Positions)
 	}
 	if raw.HiddenAct != "gelu" {
@@ -326,9 +324,6 @@ func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	return p.file.tensor(p.name)
 }
 
-// TokenizerFiles are the files of a model directory that can change what its tokenizer does.
-var TokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
-
 // Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the tokenizer's
 // files: everything of the directory that a score depends on. It reads all of them.
 func (c *Checkpoint) Fingerprint() (string, error) {
@@ -336,7 +331,7 @@ func (c *Checkpoint) Fingerprint() (string, error) {
 	for _, f := range c.weights {
 		paths = append(paths, f.path)
 	}
-	for _, name := range TokenizerFiles {
+	for _, name := range tokenizer.Files {
 		paths = append(paths, filepath.Join(c.Dir, name))
 	}
 	total, buffer := sha256.New(), make([]byte, 1<<20)

@@ -1,4 +1,4 @@
-package data
+package tokenizer
 
 import (
 	"bufio"
@@ -18,7 +18,7 @@ import (
 // model is the directory of a fetched model.
 func model(t *testing.T, name string) string {
 	t.Helper()
-	dir := filepath.Join("..", "models", name)
+	dir := filepath.Join("..", "..", "models", name)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("%s is absent: make models/%s fetches it", dir, name)
 	}
@@ -46,13 +46,23 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// TestTokenizersEqualReference compares with scripts/golden/data.py. Rows without text are the first
-// rows of the example data's dev split.
-func TestTokenizersEqualReference(t *testing.T) {
-	examples, err := ReadRows("../examples/data/stsb/dev.tsv", Columns{Text: "sentence1", TextPair: "sentence2"})
+// stsb reads the pairs of the example data's dev split.
+func stsb(t *testing.T) (pairs [][]string) {
+	t.Helper()
+	content, err := os.ReadFile("../../examples/data/stsb/dev.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}
+	for line := range strings.Lines(string(content)) {
+		pairs = append(pairs, strings.Split(line, "\t")[1:3])
+	}
+	return pairs[1:]
+}
+
+// TestTokenizersEqualReference compares with scripts/golden/tokenizer.py. Rows without text are the first
+// rows of the example data's dev split.
+func TestTokenizersEqualReference(t *testing.T) {
+	examples := stsb(t)
 	bytePairs := filepath.Join("testdata", "bytepairs")
 	for _, test := range []struct {
 		name, golden string
@@ -74,7 +84,7 @@ func TestTokenizersEqualReference(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tokenizer, err := LoadTokenizer(test.dir(t))
+			tokenizer, err := Load(test.dir(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,18 +107,21 @@ func TestTokenizersEqualReference(t *testing.T) {
 				if err := json.Unmarshal(lines.Bytes(), &want); err != nil {
 					t.Fatal(err)
 				}
-				var row Row
-				if want.Text != nil {
-					row = Row{*want.Text, want.Pair}
-				} else {
-					row, unseen = unseen[0], unseen[1:]
+				var texts []string
+				switch {
+				case want.Text == nil:
+					texts, unseen = unseen[0], unseen[1:]
+				case want.Pair == "":
+					texts = []string{*want.Text}
+				default:
+					texts = []string{*want.Text, want.Pair}
 				}
 				types := make([]int32, len(want.IDs))
 				for i := want.Second; i < len(types) && want.Second > 0; i++ {
 					types[i] = 1
 				}
-				if diff := cmp.Diff(Encoding{want.IDs, types}, tokenizer.Encode(row, want.Max)); diff != "" {
-					t.Errorf("%+q, at most %d: (-want +got)\n%s", row, want.Max, diff)
+				if diff := cmp.Diff(Encoding{want.IDs, types}, tokenizer.Encode(want.Max, texts...)); diff != "" {
+					t.Errorf("%+q, at most %d: (-want +got)\n%s", texts, want.Max, diff)
 				}
 			}
 			if count < 300 {
@@ -120,14 +133,14 @@ func TestTokenizersEqualReference(t *testing.T) {
 
 func TestEncodeKeepsItsPromises(t *testing.T) {
 	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), model(t, "bert-tiny")} {
-		tokenizer, err := LoadTokenizer(dir)
+		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		rapid.Check(t, func(t *rapid.T) {
-			row := Row{rapid.String().Draw(t, "text"), rapid.String().Draw(t, "pair")}
+			texts := rapid.SliceOfN(rapid.String(), 1, 2).Draw(t, "texts")
 			length := rapid.IntRange(5, 40).Draw(t, "length")
-			e := tokenizer.Encode(row, length)
+			e := tokenizer.Encode(length, texts...)
 			if len(e.IDs) > length || len(e.IDs) < 2 || len(e.IDs) != len(e.TypeIDs) {
 				t.Fatalf("%d ids and %d types for a length of %d", len(e.IDs), len(e.TypeIDs), length)
 			}
@@ -143,19 +156,19 @@ func TestEncodeKeepsItsPromises(t *testing.T) {
 // A word of a megabyte must not take quadratic time.
 func TestEncodeLongText(t *testing.T) {
 	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), model(t, "bert-tiny")} {
-		tokenizer, err := LoadTokenizer(dir)
+		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, text := range []string{strings.Repeat("na", 1<<19), strings.Repeat("na ", 1<<18)} {
-			if e := tokenizer.Encode(Row{Text: text}, 512); len(e.IDs) > 512 {
+			if e := tokenizer.Encode(512, text); len(e.IDs) > 512 {
 				t.Errorf("%s: %d ids", dir, len(e.IDs))
 			}
 		}
 	}
 }
 
-func TestLoadTokenizerRefuses(t *testing.T) {
+func TestLoadRefuses(t *testing.T) {
 	base := filepath.Join("testdata", "bytepairs")
 	original, err := os.ReadFile(filepath.Join(base, "tokenizer.json"))
 	if err != nil {
@@ -180,13 +193,13 @@ func TestLoadTokenizerRefuses(t *testing.T) {
 			}
 			dir := copyFiles(t, base, "config.json")
 			write(t, filepath.Join(dir, "tokenizer.json"), changed)
-			if _, err := LoadTokenizer(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want one about %q", err, test.want)
 			}
 		})
 	}
 	t.Run("no tokenizer", func(t *testing.T) {
-		if _, err := LoadTokenizer(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "has no tokenizer") {
+		if _, err := Load(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "has no tokenizer") {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -1,4 +1,5 @@
-package studies
+// Package store keeps studies in a database ([Store]) and says what is kept ([Record], [Trial]).
+package store
 
 import (
 	"context"
@@ -30,8 +31,8 @@ const schemaVersion = 5
 var (
 	ErrNoStudy  = errors.New("there is no such study")
 	ErrNoTrial  = errors.New("there is no such trial")
-	errFenced   = errors.New("another process has taken the trial over")
-	errNoneLeft = errors.New("no trial is left to run")
+	ErrFenced   = errors.New("another process has taken the trial over")
+	ErrNoneLeft = errors.New("no trial is left to run")
 )
 
 // Store keeps studies in a SQLite file. A Store is safe for concurrent use, and several processes may
@@ -42,10 +43,10 @@ type Store struct {
 	path string
 }
 
-// OpenStore opens a database for writing, creates it if it is not there, and brings an older one up to
+// Open opens a database for writing, creates it if it is not there, and brings an older one up to
 // date.
-func OpenStore(path string) (*Store, error) {
-	s, err := open(path, "mode=rwc&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate")
+func Open(path string) (*Store, error) {
+	s, err := connect(path, "mode=rwc&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +57,8 @@ func OpenStore(path string) (*Store, error) {
 	return s, nil
 }
 
-// ViewStore opens a database for reading only. It fails if there is none.
-func ViewStore(path string) (*Store, error) {
+// View opens a database for reading only. It fails if there is none.
+func View(path string) (*Store, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no database %s: peftsearch run STUDY.yaml makes one, --db names another", path)
 	}
@@ -65,7 +66,7 @@ func ViewStore(path string) (*Store, error) {
 	if _, err := os.Stat(path + "-wal"); err != nil && !writable(filepath.Dir(path)) {
 		mode = "immutable=1" // nobody can be writing, and SQLite could not make its shared memory file
 	}
-	s, err := open(path, mode)
+	s, err := connect(path, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func writable(dir string) bool {
 	return os.Remove(f.Name()) == nil
 }
 
-func open(path, mode string) (*Store, error) {
+func connect(path, mode string) (*Store, error) {
 	db, err := sql.Open("sqlite3", "file:"+path+"?_busy_timeout=10000&_foreign_keys=1&"+mode)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
@@ -173,8 +174,8 @@ func marshal(v any) string {
 	return string(encoded)
 }
 
-// create stores a new study; the name must be free.
-func (s *Store) create(ctx context.Context, r *Record) error {
+// Create stores a new study; the name must be free.
+func (s *Store) Create(ctx context.Context, r *Record) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		result, err := tx.Exec(`INSERT INTO studies (name, created, path, config, identity, metric, geometry, reference, seed, warm_start)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Name, r.Created.Unix(), r.Path, r.Config, marshal(r.Identity), r.Metric,
@@ -323,8 +324,8 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (Trial, erro
 	return t, s.problem("reading", rows.Err())
 }
 
-// curves reads the curves of all of a study's trials, by trial.
-func (s *Store) curves(ctx context.Context, r *Record) (map[int64][]CurvePoint, error) {
+// Curves reads the curves of all of a study's trials, by trial.
+func (s *Store) Curves(ctx context.Context, r *Record) (map[int64][]CurvePoint, error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT trial, step, steps, loss, score FROM curves WHERE study = ? ORDER BY trial, step", r.id)
 	if err != nil {
 		return nil, s.problem("reading", err)
@@ -371,51 +372,50 @@ func (s *Store) Hypervolumes(ctx context.Context, r *Record) ([]HypervolumePoint
 	return points, s.problem("reading", rows.Err())
 }
 
-// Confirmations lists the full trainings of a study's plans, grouped by candidate.
-func (s *Store) Confirmations(ctx context.Context, r *Record) (Confirmations, error) {
+// Trainings lists the full trainings of a study's plans, in the order in which they ended.
+func (s *Store) Trainings(ctx context.Context, r *Record) ([]Training, error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT candidate, seed, result FROM confirmations WHERE study = ? ORDER BY id", r.id)
 	if err != nil {
 		return nil, s.problem("reading", err)
 	}
 	defer rows.Close()
-	var all Confirmations
+	var all []Training
 	for rows.Next() {
 		var candidate, result string
 		var seed int64
 		if err := rows.Scan(&candidate, &seed, &result); err != nil {
 			return nil, s.problem("reading", err)
 		}
-		var c evaluator.Candidate
 		t := Training{Seed: uint64(seed)}
-		if err := errors.Join(json.Unmarshal([]byte(candidate), &c), json.Unmarshal([]byte(result), &t.Result)); err != nil {
+		if err := errors.Join(json.Unmarshal([]byte(candidate), &t.Candidate), json.Unmarshal([]byte(result), &t.Result)); err != nil {
 			return nil, s.problem("reading", err)
 		}
-		all.add(c, t, r)
+		all = append(all, t)
 	}
 	return all, s.problem("reading", rows.Err())
 }
 
-// confirm stores a full training. One that is there already stays: the same training has the same result.
-func (s *Store) confirm(ctx context.Context, r *Record, c evaluator.Candidate, t Training) error {
+// AddTraining stores a full training. One that is there already stays: the same training has the same result.
+func (s *Store) AddTraining(ctx context.Context, r *Record, t Training) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.Exec(`INSERT OR IGNORE INTO confirmations (study, candidate, seed, result, finished) VALUES (?, ?, ?, ?, ?)`,
-			r.id, marshal(c), int64(t.Seed), marshal(t.Result), time.Now().Unix())
+			r.id, marshal(t.Candidate), int64(t.Seed), marshal(t.Result), time.Now().Unix())
 		return err
 	})
 	return s.problem("writing", err)
 }
 
-// proposal is a new trial before it has a number.
-type proposal struct {
-	origin, reason string
-	trial          Trial // Point, Candidate, Params
+// Proposal is a new trial before it has a number.
+type Proposal struct {
+	Origin, Reason string
+	Trial          Trial // Point, Candidate, Params
 }
 
-// claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
+// Claim takes a trial to run: one that waits, else a new one that propose makes, while the study has
 // fewer than limit trials. Trials whose process is gone wait again first. It is one transaction, so
 // that propose sees every other trial, running ones included; propose is called with the history and
-// the new number. The error is errNoneLeft if there is nothing to do now; others may still be running.
-func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, propose func([]Trial, int64) (proposal, error)) (t Trial, lease string, err error) {
+// the new number. The error is ErrNoneLeft if there is nothing to do now; others may still be running.
+func (s *Store) Claim(ctx context.Context, r *Record, limit int, me Process, propose func([]Trial, int64) (Proposal, error)) (t Trial, lease string, err error) {
 	lease = rand.Text()
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		if err := recoverStale(ctx, tx, r, me); err != nil {
@@ -435,7 +435,7 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 		now := time.Now().Unix()
 		if number == int64(len(trials)) {
 			if len(trials) >= limit {
-				return errNoneLeft
+				return ErrNoneLeft
 			}
 			p, err := propose(trials, number)
 			if err != nil {
@@ -452,21 +452,21 @@ func (s *Store) claim(ctx context.Context, r *Record, limit int, me process, pro
 		t, err = scanTrial(tx.QueryRow("SELECT "+trialColumns+" FROM trials WHERE study = ? AND number = ?", r.id, number))
 		return err
 	})
-	if errors.Is(err, errNoneLeft) || errors.Is(err, search.ErrExhausted) {
+	if errors.Is(err, ErrNoneLeft) || errors.Is(err, search.ErrExhausted) {
 		return t, "", err
 	}
 	return t, lease, s.problem("writing", err)
 }
 
-// enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
-func (s *Store) enqueue(ctx context.Context, r *Record, p proposal) (t Trial, added bool, err error) {
+// Enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
+func (s *Store) Enqueue(ctx context.Context, r *Record, p Proposal) (t Trial, added bool, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		trials, err := queryTrials(ctx, tx, r)
 		if err != nil {
 			return err
 		}
 		var known bool
-		if t, known = findCandidate(trials, p.trial.Candidate); known {
+		if t, known = Find(trials, p.Trial.Candidate); known {
 			return nil
 		}
 		number := int64(len(trials))
@@ -480,14 +480,14 @@ func (s *Store) enqueue(ctx context.Context, r *Record, p proposal) (t Trial, ad
 	return t, added, s.problem("writing", err)
 }
 
-func insertWaiting(tx *sql.Tx, r *Record, number int64, p proposal) error {
+func insertWaiting(tx *sql.Tx, r *Record, number int64, p Proposal) error {
 	var point any
-	if p.trial.Point != nil {
-		point = marshal(p.trial.Point)
+	if p.Trial.Point != nil {
+		point = marshal(p.Trial.Point)
 	}
 	_, err := tx.Exec(`INSERT INTO trials (study, number, state, origin, reason, point, candidate, plan_key, params, seed, created)
-		VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.origin, p.reason, point,
-		marshal(p.trial.Candidate), p.trial.Candidate.Plan.Key(), p.trial.Params, int64(trialSeed(r.Seed, number)), time.Now().Unix())
+		VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)`, r.id, number, p.Origin, p.Reason, point,
+		marshal(p.Trial.Candidate), p.Trial.Candidate.Plan.Key(), p.Trial.Params, int64(TrialSeed(r.Seed, number)), time.Now().Unix())
 	return err
 }
 
@@ -495,7 +495,7 @@ func insertWaiting(tx *sql.Tx, r *Record, number int64, p proposal) error {
 const heartbeatGrace = 2 * time.Minute
 
 // recoverStale makes running trials wait again whose process is gone.
-func recoverStale(ctx context.Context, tx *sql.Tx, r *Record, me process) error {
+func recoverStale(ctx context.Context, tx *sql.Tx, r *Record, me Process) error {
 	rows, err := tx.QueryContext(ctx, "SELECT number, host, process, heartbeat FROM trials WHERE study = ? AND state = 'running'", r.id)
 	if err != nil {
 		return err
@@ -531,29 +531,29 @@ func held(tx *sql.Tx, query string, args ...any) error {
 		return err
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(errFenced, err)
+		return errors.Join(ErrFenced, err)
 	}
 	return nil
 }
 
-// beat says that a trial is still running.
-func (s *Store) beat(ctx context.Context, r *Record, number int64, lease string) error {
+// Beat says that a trial is still running.
+func (s *Store) Beat(ctx context.Context, r *Record, number int64, lease string) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		return held(tx, "UPDATE trials SET heartbeat = ? WHERE study = ? AND number = ? AND lease = ?", time.Now().Unix(), r.id, number, lease)
 	})
 	return s.problem("writing", err)
 }
 
-// release makes a running trial wait again.
-func (s *Store) release(ctx context.Context, r *Record, number int64, lease string) error {
+// Release makes a running trial wait again.
+func (s *Store) Release(ctx context.Context, r *Record, number int64, lease string) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		return held(tx, "UPDATE trials SET state = 'waiting', lease = NULL WHERE study = ? AND number = ? AND lease = ? AND state = 'running'", r.id, number, lease)
 	})
 	return s.problem("writing", err)
 }
 
-// fail records a trial's failure.
-func (s *Store) fail(ctx context.Context, r *Record, number int64, lease string, failure *evaluator.Failure) error {
+// Fail records a trial's failure.
+func (s *Store) Fail(ctx context.Context, r *Record, number int64, lease string, failure *evaluator.Failure) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		return held(tx, `UPDATE trials SET state = 'failed', lease = NULL, finished = ?, failure_kind = ?, failure = ?
 			WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
@@ -562,19 +562,20 @@ func (s *Store) fail(ctx context.Context, r *Record, number int64, lease string,
 	return s.problem("writing", err)
 }
 
-// finish records a trial's State, Result, Curve and Forecast, and the front that follows, in one
+// Finish records a trial's State, Result, Curve and Forecast, and the front that follows, in one
 // transaction.
-func (s *Store) finish(ctx context.Context, r *Record, t Trial, lease string) (Front, error) {
+func (s *Store) Finish(ctx context.Context, r *Record, t Trial, lease string) error {
 	result := t.Result
 	if math.IsNaN(result.Score) || math.IsInf(result.Score, 0) {
-		return Front{}, fmt.Errorf("trial %d: its score %g is not finite", t.Number, result.Score)
+		return fmt.Errorf("trial %d: its score %g is not finite", t.Number, result.Score)
 	}
-	var front Front
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := held(tx, `UPDATE trials SET state = ?, lease = NULL, finished = ?, score = ?, best_step = ?, steps = ?, dev = ?,
-			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ?, forecast = ?, forecast_sd = ? WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
+			head_params = ?, wall_s = ?, peak_bytes = ?, stopped = ?, forecast = ?, forecast_sd = ?
+			WHERE study = ? AND number = ? AND lease = ? AND state = 'running'`,
 			t.State, time.Now().Unix(), result.Score, result.BestStep, result.Steps, marshal(result.Dev),
-			result.Head, result.WallS, result.PeakB, result.Stopped, sql.NullFloat64{Float64: t.Forecast.Score, Valid: t.State == Pruned}, sql.NullFloat64{Float64: t.Forecast.SD, Valid: t.State == Pruned}, r.id, t.Number, lease); err != nil {
+			result.Head, result.WallS, result.PeakB, result.Stopped, sql.NullFloat64{Float64: t.Forecast.Score, Valid: t.State == Pruned},
+			sql.NullFloat64{Float64: t.Forecast.SD, Valid: t.State == Pruned}, r.id, t.Number, lease); err != nil {
 			return err
 		}
 		for _, p := range t.Curve {
@@ -583,21 +584,43 @@ func (s *Store) finish(ctx context.Context, r *Record, t Trial, lease string) (F
 				return err
 			}
 		}
-		trials, err := queryTrials(ctx, tx, r)
-		if err != nil {
-			return err
-		}
-		front = FrontOf(trials, r.Reference)
 		if t.State != Complete {
 			return nil
 		}
-		members := make([]int64, len(front.Members))
-		for i, m := range front.Members {
-			members[i] = m.Number
-		}
-		_, err = tx.Exec(`INSERT INTO fronts (study, sequence, trial, hypervolume, members)
-			SELECT ?, COUNT(*) + 1, ?, ?, ? FROM fronts WHERE study = ?`, r.id, t.Number, front.Hypervolume, marshal(members), r.id)
-		return err
+		return insertFront(ctx, tx, r, t.Number)
 	})
-	return front, s.problem("writing", err)
+	return s.problem("writing", err)
+}
+
+// insertFront stores the front of the complete trials, of which the given one is the last.
+func insertFront(ctx context.Context, tx *sql.Tx, r *Record, last int64) error {
+	trials, err := queryTrials(ctx, tx, r)
+	if err != nil {
+		return err
+	}
+	var outcomes []search.Outcome
+	for _, t := range trials {
+		if t.State == Complete {
+			outcomes = append(outcomes, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
+		}
+	}
+	front := search.Front(outcomes)
+	members := make([]int64, len(front))
+	for i, m := range front {
+		members[i] = m.Number
+	}
+	_, err = tx.Exec(`INSERT INTO fronts (study, sequence, trial, hypervolume, members)
+		SELECT ?, COUNT(*) + 1, ?, ?, ? FROM fronts WHERE study = ?`, r.id, last, search.Hypervolume(front, r.Reference), marshal(members), r.id)
+	return err
+}
+
+// Find finds the trial of a candidate.
+func Find(trials []Trial, c evaluator.Candidate) (Trial, bool) {
+	key := c.Key()
+	for _, t := range trials {
+		if t.Candidate.Key() == key {
+			return t, true
+		}
+	}
+	return Trial{}, false
 }

@@ -1,4 +1,4 @@
-package studies
+package config
 
 import (
 	"bytes"
@@ -42,8 +42,8 @@ func writeSection(b *bytes.Buffer, t reflect.Type, prefix string, depth int) {
 	}
 }
 
-// Reference is docs/reference/config.md, generated from the tags of Config.
-func Reference() []byte {
+// Markdown is docs/reference/config.md, generated from the tags of Config.
+func Markdown() []byte {
 	var b bytes.Buffer
 	b.WriteString("# Study file\n\nYAML. `peftsearch init` writes one with every key. Paths are relative to the file. Unknown keys are errors.\n\n")
 	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")

@@ -1,4 +1,4 @@
-package studies
+package store
 
 import (
 	"encoding/binary"
@@ -53,6 +53,31 @@ type CurvePoint struct {
 	Score float64 `json:"score"`
 }
 
+// Identity is what a study's scores depend on, by the key of the study file that decides it.
+type Identity map[string]string
+
+// WarmStart is what a study knew of another one when it started. It is kept as it was, so that the study
+// continues in the same way whatever becomes of the other.
+type WarmStart struct {
+	Study  string      `json:"study"`
+	Trials []WarmTrial `json:"trials"`
+}
+
+// WarmTrial is a finished trial of the other study, at a point of this one's space.
+type WarmTrial struct {
+	Point  space.Point `json:"point"`
+	Params int64       `json:"params"`
+	Score  float64     `json:"score"` // of a pruned trial its forecast, as for samplers
+	SD     float64     `json:"sd"`
+}
+
+// Training is one full training of a candidate. It is no trial: the search never sees it.
+type Training struct {
+	Candidate evaluator.Candidate
+	Seed      uint64
+	Result    evaluator.Result // with test scores
+}
+
 // Record is a study as it is stored.
 type Record struct {
 	id        int64
@@ -68,44 +93,8 @@ type Record struct {
 	WarmStart *WarmStart // nil for none
 }
 
-// Front is the non-dominated complete trials of a study, by ascending parameters.
-type Front struct {
-	Members     []Trial
-	Hypervolume float64
-	Knee        int // index into Members; -1 for an empty front
-}
-
-// outcomes lists the complete trials for package search.
-func outcomes(trials []Trial) []search.Outcome {
-	var out []search.Outcome
-	for _, t := range trials {
-		if t.State == Complete {
-			out = append(out, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
-		}
-	}
-	return out
-}
-
-// FrontOf computes the front of trials.
-func FrontOf(trials []Trial, ref search.Reference) Front {
-	all := outcomes(trials)
-	members := search.Front(all)
-	byNumber := make(map[int64]Trial, len(trials))
-	for _, t := range trials {
-		byNumber[t.Number] = t
-	}
-	f := Front{Hypervolume: search.Hypervolume(members, ref), Knee: -1}
-	for _, m := range members {
-		f.Members = append(f.Members, byNumber[m.Number])
-	}
-	if len(members) > 0 {
-		f.Knee = search.Knee(members, ref)
-	}
-	return f
-}
-
-// trialSeed is the seed of a trial's training, below 2^53 so that any JSON reader keeps it exact.
-func trialSeed(study uint64, number int64) uint64 {
+// TrialSeed is the seed of a trial's training, below 2^53 so that any JSON reader keeps it exact.
+func TrialSeed(study uint64, number int64) uint64 {
 	hash := fnv.New64a()
 	hash.Write(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64([]byte("trial"), study), uint64(number)))
 	return hash.Sum64() >> 11

@@ -1,4 +1,6 @@
-package studies
+// Package config reads the study file ([Config]): its keys, their defaults, and the mistakes in it with
+// their places.
+package config
 
 import (
 	"errors"
@@ -12,6 +14,7 @@ import (
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/metric"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
@@ -137,25 +140,25 @@ func (w *Workers) UnmarshalYAML(unmarshal func(any) error) error {
 
 // The values of search.pruner.
 const (
-	prunerNone  = "none"
-	prunerFront = "front"
+	PrunerNone  = "none"
+	PrunerFront = "front"
 )
 
-// ReadConfig reads a study file. The error joins one *ConfigError for every mistake in it.
-func ReadConfig(path string) (*Config, error) {
+// Read reads a study file. The error joins one *Error for every mistake in it.
+func Read(path string) (*Config, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &ConfigError{File: path, Message: fileProblem(err), Hint: "peftsearch init writes a study file to start from"}
+		return nil, &Error{File: path, Message: fileProblem(err), Hint: "peftsearch init writes a study file to start from"}
 	}
-	c, err := ParseConfig(path, content)
+	c, err := Parse(path, content)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// ParseConfig reads a study file's content; path locates it for messages and relative paths.
-func ParseConfig(path string, content []byte) (*Config, error) {
+// Parse reads a study file's content; path locates it for messages and relative paths.
+func Parse(path string, content []byte) (*Config, error) {
 	c := &Config{path: path}
 	var errs []error
 	c.file, errs = decodeDocument(path, content, c)
@@ -228,7 +231,7 @@ func (c *Config) validate() []error {
 	within("budget.train.epochs", b.Train.Epochs, 1e-6, 1e6)
 	within("budget.train.patience", float64(b.Train.Patience), 0, 1e6)
 	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
-	oneOf("search.pruner", c.Search.Pruner, prunerNone, prunerFront)
+	oneOf("search.pruner", c.Search.Pruner, PrunerNone, PrunerFront)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {
@@ -268,6 +271,12 @@ func labels[T ~string](values []T) []string {
 	}
 	return out
 }
+
+// File is the absolute path of the study file.
+func (c *Config) File() string { return c.resolve(filepath.Base(c.path)) }
+
+// Text is the content of the study file.
+func (c *Config) Text() string { return strings.Join(c.file.lines, "\n") }
 
 // resolve makes a path of the study file absolute.
 func (c *Config) resolve(path string) string {
@@ -312,10 +321,10 @@ func (c *Config) FullBudget() evaluator.Budget {
 	return budget
 }
 
-// trialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be told.
+// TrialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be told.
 // A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each for every
 // weight and token.
-func (c *Config) trialSeconds(in *Inputs) float64 {
+func (c *Config) TrialSeconds(in *Inputs) float64 {
 	const (
 		operations   = 1e11 // in a second
 		bytesOfToken = 4.5  // of English text
@@ -391,7 +400,7 @@ func (c *Config) openModel(in *Inputs) (err error) {
 	if limit := checkpoint.Config.MaxLength(); c.Task.MaxLength > limit {
 		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
 	}
-	if _, err := data.LoadTokenizer(in.Model); err != nil {
+	if _, err := tokenizer.Load(in.Model); err != nil {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)

@@ -1,4 +1,4 @@
-package studies
+package store
 
 import (
 	"bytes"
@@ -8,27 +8,27 @@ import (
 	"strings"
 )
 
-// process identifies a supervisor among all that ever ran on a host.
-type process struct {
+// Process identifies a supervisor among all that ever ran on a host.
+type Process struct {
 	host string // name and boot
 	id   string // pid and start time
 }
 
-// thisProcess identifies the calling process.
-func thisProcess() (process, error) {
+// ThisProcess identifies the calling process.
+func ThisProcess() (Process, error) {
 	name, err := os.Hostname()
 	if err != nil {
-		return process{}, fmt.Errorf("naming this host: %w", err)
+		return Process{}, fmt.Errorf("naming this host: %w", err)
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return process{}, fmt.Errorf("naming this boot: %w", err)
+		return Process{}, fmt.Errorf("naming this boot: %w", err)
 	}
 	start, err := startTime(os.Getpid())
 	if err != nil {
-		return process{}, fmt.Errorf("naming this process: %w", err)
+		return Process{}, fmt.Errorf("naming this process: %w", err)
 	}
-	return process{host: name + " " + string(bytes.TrimSpace(boot)), id: fmt.Sprintf("%d %s", os.Getpid(), start)}, nil
+	return Process{host: name + " " + string(bytes.TrimSpace(boot)), id: fmt.Sprintf("%d %s", os.Getpid(), start)}, nil
 }
 
 // processAlive reports whether a process of this host is running.

@@ -1,4 +1,4 @@
-package studies
+package config
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ task:
 
 func parse(t *testing.T, content string) *Config {
 	t.Helper()
-	c, err := ParseConfig("study.yaml", []byte(content))
+	c, err := Parse("study.yaml", []byte(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestWorkersAreANumberOrAuto(t *testing.T) {
 	}
 	for value, want := range map[string]string{"0": "auto or a number", "-1": "auto or a number", "many": "auto or a number",
 		"2000": "between 1 and 1024", "auto, device: cuda": "give a number"} {
-		_, err := ParseConfig("study.yaml", []byte(minimal+"evaluator: {workers: "+value+"}\n"))
+		_, err := Parse("study.yaml", []byte(minimal+"evaluator: {workers: "+value+"}\n"))
 		if err == nil || !strings.Contains(err.Error(), "study.yaml:7:13: evaluator.workers") || !strings.Contains(err.Error(), want) {
 			t.Errorf("workers: %s: %v", value, err)
 		}
@@ -99,9 +99,9 @@ func TestTemplateSaysWhatTheDefaultsAre(t *testing.T) {
 }
 
 func TestReferenceIsUpToDate(t *testing.T) {
-	path := filepath.Join("..", "docs", "reference", "config.md")
+	path := filepath.Join("..", "..", "docs", "reference", "config.md")
 	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(path, Reference(), 0o644); err != nil {
+		if err := os.WriteFile(path, Markdown(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,8 +109,8 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(have, Reference()) {
-		t.Error("docs/reference/config.md is stale: UPDATE=1 go test ./studies -run Reference writes it")
+	if !bytes.Equal(have, Markdown()) {
+		t.Error("docs/reference/config.md is stale: UPDATE=1 go test ./studies/config -run Reference writes it")
 	}
 }
 
@@ -135,7 +135,7 @@ budget:
 search: {sampler: bayes}
 baselines: [lora-r9]
 `
-	_, err := ParseConfig("study.yaml", []byte(content))
+	_, err := Parse("study.yaml", []byte(content))
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -168,7 +168,7 @@ func TestTaskMistakesStandAtTheirKeys(t *testing.T) {
 		{"text: a, ", ""}: `study.yaml:6:3: columns: text and label`,
 		{"train: t.tsv", "train: t.tsv\n  dev_share: 0.9"}: "study.yaml:6:3: dev_share 0.9: must be from 0 to 0.5",
 	} {
-		_, err := ParseConfig("study.yaml", []byte(strings.Replace(minimal, change[0], change[1], 1)))
+		_, err := Parse("study.yaml", []byte(strings.Replace(minimal, change[0], change[1], 1)))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the error is %v, want %q", change[1], err, want)
 		}
@@ -182,25 +182,33 @@ func TestFilesThatAreNoStudyFiles(t *testing.T) {
 		"study: [unclosed\n":   "study.yaml:",
 		"study: s\nmodel: m\n": "study.yaml:2:8: model must be a mapping",
 	} {
-		if _, err := ParseConfig("study.yaml", []byte(content)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Parse("study.yaml", []byte(content)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the error is %v", content, err)
 		}
 	}
-	_, err := ReadConfig(filepath.Join(t.TempDir(), "none.yaml"))
-	var mistake *ConfigError
+	_, err := Read(filepath.Join(t.TempDir(), "none.yaml"))
+	var mistake *Error
 	if !errors.As(err, &mistake) || !strings.Contains(mistake.Hint, "peftsearch init") {
 		t.Errorf("no file: %v", err)
 	}
 }
 
 func TestInputsThatCannotBeOpened(t *testing.T) {
-	path := writeStudy(t, t.TempDir(), 5)
-	content, err := os.ReadFile(path)
+	model, err := filepath.Abs("../../models/bert-tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken := strings.NewReplacer("train: train.tsv", "train: none.tsv", "bert-tiny", "bert-none").Replace(string(content))
-	c, err := ParseConfig(path, []byte(broken))
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "study.yaml")
+	if err := os.WriteFile(filepath.Join(dir, "t.tsv"), []byte("a\tb\n"+strings.Repeat("one\tno\ntwo\tyes\n", 20)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Replace(minimal, "path: m", "path: "+model, 1)
+	broken := strings.NewReplacer("train: t.tsv", "train: none.tsv", "bert-tiny", "bert-none").Replace(content)
+	c, err := Parse(path, []byte(broken))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,11 +218,11 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 			t.Errorf("no word about %s in: %v", want, err)
 		}
 	}
-	c, err = ParseConfig(path, []byte(strings.Replace(string(content), "search:", "space: {max_params: 5}\nsearch:", 1)))
+	c, err = Parse(path, []byte(content+"space: {max_params: 5}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:9:9: 5: the smallest plan") {
+	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
 	}
 }
@@ -232,11 +240,11 @@ func TestATrialsSecondsFollowFromTheStudyFileAndTheRows(t *testing.T) {
 		Dataset: &data.Dataset{Train: rows(1000, 90), Dev: rows(100, 900)}} // 20 tokens, and 200 cut at 50
 	const weights = 2 * (4*100*100 + 2*100*400)
 	want := weights * (4.0*500*20*2 + 2.0*100*50*2) / 1e11
-	if got := c.trialSeconds(in); math.Abs(got-want) > 1e-9*want {
+	if got := c.TrialSeconds(in); math.Abs(got-want) > 1e-9*want {
 		t.Errorf("%g s, want %g", got, want)
 	}
 	c.Evaluator.Command = []string{"another"}
-	if got := c.trialSeconds(in); got != 0 {
+	if got := c.TrialSeconds(in); got != 0 {
 		t.Errorf("%g s for another program, want 0: not known", got)
 	}
 }

@@ -1,4 +1,7 @@
-package data
+// Package tokenizer turns text into the ids that a checkpoint was trained on, exactly as the checkpoint's own Hugging
+// Face tokenizer does. [Load] reads a model directory; the files and settings that decide ids are read as transformers
+// reads them, and what is not supported is refused.
+package tokenizer
 
 import (
 	"encoding/json"
@@ -11,7 +14,6 @@ import (
 	"strings"
 	"unicode"
 
-	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 )
 
@@ -21,25 +23,29 @@ type Encoding struct {
 	TypeIDs []int32 // 0 for the first sentence, as the model's template says for the second
 }
 
-// minLength leaves room for the special tokens of every template, and for one of the text.
-const minLength = 5
+// MinLength leaves room for the special tokens of every template, and for one of the text.
+const MinLength = 5
+
+// Files are the files of a model directory that can change what its tokenizer does.
+var Files = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
 
 // Tokenizer turns rows into ids exactly as the checkpoint's own Hugging Face tokenizer does. It may be
 // used by several goroutines at once.
-type Tokenizer interface {
-	// Encode returns at most maxLength ids; tokens are dropped from the end of the longer sentence
-	// first. maxLength must leave room for the special tokens: at least 5.
-	Encode(row Row, maxLength int) Encoding
-	// Size is one more than the largest id.
-	Size() int
+type Tokenizer struct {
+	added        []addedToken // longest first
+	segment      func(text string) []int32
+	single, pair []part
+	size         int
 }
 
-// LoadTokenizer loads the tokenizer of a model directory: tokenizer.json if there is one, otherwise
+// Load loads the tokenizer of a model directory: tokenizer.json if there is one, otherwise
 // vocab.txt (WordPiece) or vocab.json and merges.txt (byte-level BPE). A tokenizer whose ids do not fit
 // the model's vocabulary is refused.
-func LoadTokenizer(dir string) (Tokenizer, error) {
-	config, err := checkpoint.ReadConfig(dir)
-	if err != nil {
+func Load(dir string) (*Tokenizer, error) {
+	var config struct {
+		Vocab int `json:"vocab_size"`
+	}
+	if err := readJSON(filepath.Join(dir, "config.json"), &config); err != nil {
 		return nil, err
 	}
 	file, err := readTokenizerFile(dir)
@@ -238,8 +244,8 @@ func (f *tokenizerFile) addSpecial(template, cls, sep string, others ...string) 
 }
 
 // tokenizer builds the tokenizer, or says what of it is not supported.
-func (f *tokenizerFile) tokenizer() (*templateTokenizer, error) {
-	t := &templateTokenizer{}
+func (f *tokenizerFile) tokenizer() (*Tokenizer, error) {
+	t := &Tokenizer{}
 	if len(f.Model.Vocab) == 0 {
 		return nil, errors.New("the vocabulary is empty")
 	}
@@ -360,22 +366,16 @@ func (p *postProcessor) template(items []templateItem, sentences string) ([]part
 	return parts, nil
 }
 
-// templateTokenizer joins what all tokenizers of the BERT family have in common: added tokens,
-// truncation and the template around the sentences.
-type templateTokenizer struct {
-	added        []addedToken // longest first
-	segment      func(text string) []int32
-	single, pair []part
-	size         int
-}
+// Size is one more than the largest id.
+func (t *Tokenizer) Size() int { return t.size }
 
-func (t *templateTokenizer) Size() int { return t.size }
-
-func (t *templateTokenizer) Encode(row Row, maxLength int) Encoding {
+// Encode returns at most maxLength ids of one text or of a pair; tokens are dropped from the end of the longer text
+// first. maxLength must leave room for the special tokens: at least [MinLength].
+func (t *Tokenizer) Encode(maxLength int, texts ...string) Encoding {
 	template := t.single
-	a, b := t.ids(row.Text), []int32(nil)
-	if row.TextPair != "" {
-		template, b = t.pair, t.ids(row.TextPair)
+	a, b := t.ids(texts[0]), []int32(nil)
+	if len(texts) > 1 {
+		template, b = t.pair, t.ids(texts[1])
 	}
 	for _, p := range template {
 		maxLength -= len(p.special)
@@ -415,7 +415,7 @@ func longestFirst(a, b, limit int) (int, int) {
 }
 
 // ids takes the added tokens out of the text, leftmost and longest first, and segments the rest.
-func (t *templateTokenizer) ids(text string) []int32 {
+func (t *Tokenizer) ids(text string) []int32 {
 	var ids []int32
 	for text != "" {
 		at, found := len(text), -1

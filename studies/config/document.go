@@ -1,4 +1,4 @@
-package studies
+package config
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// ConfigError is one mistake in a study file.
-type ConfigError struct {
+// Error is one mistake in a study file.
+type Error struct {
 	File    string
 	Line    int // from 1; 0 if the mistake is no line's
 	Column  int
@@ -22,7 +22,7 @@ type ConfigError struct {
 	Hint    string // what to do, "" if the message says it
 }
 
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
 	if e.Line > 0 {
@@ -40,7 +40,7 @@ func (e *ConfigError) Error() string {
 
 func byPosition(a, b error) int {
 	line := func(err error) int {
-		var e *ConfigError
+		var e *Error
 		if errors.As(err, &e) {
 			return e.Line
 		}
@@ -68,7 +68,7 @@ func decodeDocument(path string, content []byte, into any) (*document, []error) 
 			position := syntax.GetToken().Position
 			return nil, []error{d.errorIn(position.Line, position.Column, "", "%s", syntax.GetMessage())}
 		}
-		return nil, []error{&ConfigError{File: path, Message: err.Error()}}
+		return nil, []error{&Error{File: path, Message: err.Error()}}
 	}
 	var body ast.Node
 	if len(file.Docs) > 0 {
@@ -192,14 +192,14 @@ func (d *document) errorAt(key, hint, format string, args ...any) error {
 		}
 		dot := strings.LastIndex(key, ".")
 		if dot < 0 {
-			return &ConfigError{File: d.path, Message: fmt.Sprintf(format, args...), Hint: hint}
+			return &Error{File: d.path, Message: fmt.Sprintf(format, args...), Hint: hint}
 		}
 		key = key[:dot]
 	}
 }
 
 func (d *document) errorIn(line, column int, hint, format string, args ...any) error {
-	e := &ConfigError{File: d.path, Line: line, Column: column, Hint: hint, Message: fmt.Sprintf(format, args...)}
+	e := &Error{File: d.path, Line: line, Column: column, Hint: hint, Message: fmt.Sprintf(format, args...)}
 	if line >= 1 && line <= len(d.lines) {
 		e.Excerpt = strings.TrimRight(d.lines[line-1], "\r")
 	}
