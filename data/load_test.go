@@ -31,6 +31,13 @@ func file(t *testing.T, name, content string) string {
 	return path
 }
 
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func classification(train string) Task {
 	return Task{
 		Kind: KindClassification, Metric: metric.Accuracy, Train: train, Columns: Columns{Text: "text", Label: "label"},

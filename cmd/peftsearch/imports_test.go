@@ -36,6 +36,7 @@ var layers = []string{
 	"data/tokenizer",
 	"data/metric",
 	"data/files",
+	"data/quote",
 }
 
 // owners names the only places that may import a library.
