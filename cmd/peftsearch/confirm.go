@@ -7,12 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -95,7 +92,7 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {
-			return nil, usage("peftsearch show "+record.Name, "the study has no complete trial yet, and so no front")
+			return nil, usage(commandLine("peftsearch", "show", record.Name), "the study has no complete trial yet, and so no front")
 		}
 	}
 	for _, number := range f.trials {
@@ -208,7 +205,7 @@ func printConfirmed(w io.Writer, c report.Confirmation) {
 		}
 		switch {
 		case i == 0:
-			row[9] = text.FgGreen.Sprint("best")
+			row[9] = green("best")
 		case p.LargerThanNoise:
 			row[9] = "worse"
 		case p.PValue != nil:
@@ -230,22 +227,4 @@ func pValue(p float64) string {
 		return "<0.0001"
 	}
 	return score(p)
-}
-
-// repeat is the command that is running, with the flags that were given.
-func repeat(cmd *cobra.Command, args ...string) string {
-	parts := append([]string{cmd.CommandPath()}, args...)
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		switch values := f.Value.(type) {
-		case pflag.SliceValue:
-			parts = append(parts, "--"+f.Name, strings.Join(values.GetSlice(), ","))
-		default:
-			if f.Value.Type() == "bool" {
-				parts = append(parts, "--"+f.Name)
-			} else {
-				parts = append(parts, "--"+f.Name, f.Value.String())
-			}
-		}
-	})
-	return strings.Join(parts, " ")
 }

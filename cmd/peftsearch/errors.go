@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/quote"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -41,11 +42,11 @@ func environment(try string, err error) error { return &failure{exitEnvironment,
 func printError(w io.Writer, err error) int {
 	f := explain(err)
 	if f.code == exitInterrupted { // no mistake, but what the user asked for
-		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)
+		fmt.Fprintf(w, "%s\nResume: %s\n", quote.Message(f.err.Error()), f.try)
 		return f.code
 	}
 	for _, part := range mistakes(f.err) {
-		fmt.Fprintln(w, "Error:", part)
+		fmt.Fprintln(w, "Error:", quote.Message(part.Error()))
 	}
 	if f.try != "" {
 		fmt.Fprintln(w, "Try:  ", strings.ReplaceAll(f.try, "\n", "\n       "))

@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/peft"
 	"peftsearch/studies/report"
 )
@@ -65,7 +66,7 @@ func newShow(g *globals) *cobra.Command {
 
 // field writes a line of a list of names and values.
 func field(w io.Writer, name, format string, args ...any) {
-	fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(w, "%-12s %s\n", name, quote.Line(fmt.Sprintf(format, args...)))
 }
 
 func printStudy(w io.Writer, s report.Study) {

@@ -15,11 +15,28 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
+	"peftsearch/data/quote"
 	"peftsearch/studies/report"
 )
 
-// newTable starts a table without lines.
-func newTable(w io.Writer, header ...any) table.Writer {
+// sheet is a table without lines. Its text cells may be foreign text: what could move the cursor is spelled out.
+type sheet struct{ table.Writer }
+
+// painted is a cell with colours.
+type painted string
+
+func (s sheet) AppendRow(row table.Row) {
+	for i, cell := range row {
+		if text, ok := cell.(string); ok {
+			row[i] = quote.Line(text)
+		}
+	}
+	s.Writer.AppendRow(row)
+}
+
+func green(cell string) painted { return painted(text.FgGreen.Sprint(quote.Line(cell))) }
+
+func newTable(w io.Writer, header ...any) sheet {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
@@ -29,7 +46,7 @@ func newTable(w io.Writer, header ...any) table.Writer {
 	t.SuppressTrailingSpaces()
 	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
 	t.AppendHeader(header)
-	return t
+	return sheet{t}
 }
 
 // right aligns columns, counted from 1.
@@ -57,12 +74,13 @@ func printFront(w io.Writer, metric string, front []report.FrontMember) {
 	t := newTable(w, "trial", "params", "% of model", metric, "test ± sd (seeds)", "", "plan")
 	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5), table.ColumnConfig{Number: 5, Hidden: !shown}, planColumn(7, 68)))
 	for _, m := range front {
-		mark, plan, test := "", m.Plan.String(), ""
+		var mark, plan any = "", m.Plan.String()
+		test := ""
 		if m.Confirmed != nil {
 			test = spread(*m.Confirmed)
 		}
 		if m.Knee {
-			mark, plan = text.FgGreen.Sprint("knee"), text.FgGreen.Sprint(plan)
+			mark, plan = green("knee"), green(m.Plan.String())
 		}
 		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), score(m.Score), test, mark, plan})
 	}
