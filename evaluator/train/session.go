@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -20,8 +22,8 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
-	tokenizer  data.Tokenizer
+	checkpoint *checkpoint.Checkpoint
+	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
 	cache      *hiddenCache
@@ -36,7 +38,7 @@ type Session struct {
 
 // split is the tokenised rows of a data split.
 type split struct {
-	encodings []data.Encoding
+	encodings []tokenizer.Encoding
 	lengths   []int
 	labels    []float64 // as in the files
 }
@@ -53,10 +55,10 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
-	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {
+	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {
 		return err
 	}
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
@@ -140,11 +142,11 @@ func (s *Session) tokenise(examples []data.Example) (*split, error) {
 }
 
 func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
-	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
+	sp := &split{encodings: make([]tokenizer.Encoding, len(rows)), lengths: make([]int, len(rows))}
 	parts := s.lanes.count()
 	err := s.lanes.run(parts, func(part int) error {
 		for i := part; i < len(rows); i += parts {
-			sp.encodings[i] = s.tokenizer.Encode(rows[i], maxLength)
+			sp.encodings[i] = s.tokenizer.Encode(maxLength, rows[i].Texts()...)
 			sp.lengths[i] = len(sp.encodings[i].IDs)
 		}
 		return nil

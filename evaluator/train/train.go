@@ -311,7 +311,7 @@ func (r *run) evaluate(sp *split, hidden *hiddenStates) (metrics map[string]floa
 			predictions[i] = float64(argmax(row))
 		}
 	}
-	return data.ScoreAll(r.hello.Task.Kind, len(r.dataset.Labels), predictions, sp.labels), false, nil
+	return r.dataset.Scores(predictions, sp.labels), false, nil
 }
 
 // finish makes the result, and writes the trained directory of a job that was not interrupted.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -26,7 +27,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 	}
 	stsb := filepath.Join(root, "examples", "data", "stsb")
 	s, err := Open(evaluator.Hello{Model: model, Head: evaluator.HeadDense,
-		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+		Task: data.Task{Kind: data.KindRegression, Metric: metric.Spearman, MaxLength: 64,
 			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
 			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
 		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}})
@@ -192,7 +193,7 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 			values[i] = p.Logits[0]
 			mean += values[i] / float64(len(rows))
 		}
-		if got := data.Score(data.MetricSpearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+		if got := metric.Score(metric.Spearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
 			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
 		}
 		if mean < 1 || mean > 4 { // labels are 0 to 5
