@@ -308,7 +308,8 @@ func (r *runner) judge(ctx context.Context, trial store.Trial) (evaluator.Verdic
 	for i := range trials {
 		trials[i].Curve = curves[trials[i].Number]
 	}
-	return r.pruner.Decide(observations([]store.Trial{trial})[0], observations(trials))
+	asking := observations([]store.Trial{trial})[0]
+	return r.pruner.Outlook(observations(trials), asking.Curve[len(asking.Curve)-1].Share).Decide(asking)
 }
 
 // firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted

@@ -53,7 +53,7 @@ func runPruned(planned Run) (Run, error) {
 			if planned.Pruner != prunerFront {
 				continue
 			}
-			if verdict, forecast := front.Decide(o, history); verdict.Stop {
+			if verdict, forecast := front.Outlook(history, rung.Share).Decide(o); verdict.Stop {
 				o.State, o.Score, o.SD = search.Pruned, forecast.Score, forecast.SD
 				r.Stopped++
 				break

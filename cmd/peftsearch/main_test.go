@@ -22,6 +22,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
@@ -235,7 +236,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }
