@@ -206,6 +206,35 @@ func TestRecognise(t *testing.T) {
 	}
 }
 
+func TestReadJSON(t *testing.T) {
+	for content, want := range map[string]string{
+		`{"n":1.5}`:           "n is number 1.5, not a whole number",
+		`{"n":1e99}`:          "n is number 1e99, not a whole number",
+		`{"a":{"b":[1]}}`:     "a.b is number, not a text",
+		`[]`:                  "the document is array, not an object",
+		"{\n\"n\": 1,\n}":     "line 3 is no JSON: invalid character",
+		"{\n":                 "line 2 is no JSON: unexpected end",
+		`{} {}`:               "line 1 is no JSON",
+		"":                    "line 1 is no JSON",
+		"{\"n\":\"\x1b[2J\"}": `invalid character '\x1b' in string`,
+	} {
+		path := file(t, "x.json", []byte(content))
+		var into struct {
+			N int `json:"n"`
+			A struct {
+				B []string `json:"b"`
+			} `json:"a"`
+		}
+		if err := ReadJSON(path, Document, &into); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: error %v, want the path and %q", content, err, want)
+		}
+	}
+	var into struct{ N int }
+	if err := ReadJSON(file(t, "x.json", []byte("\ufeff{\"n\": 3}\n")), Document, &into); err != nil || into.N != 3 {
+		t.Errorf("%d, %v", into.N, err)
+	}
+}
+
 func TestWrite(t *testing.T) {
 	path := file(t, "x", []byte("old"))
 	failed := errors.New("failed")

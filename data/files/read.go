@@ -2,11 +2,14 @@ package files
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -126,7 +129,23 @@ func ReadJSON(path string, kind Kind, into any) error {
 		return err
 	}
 	if err := json.Unmarshal(content, into); err != nil {
-		return fmt.Errorf("%s: %w", path, quote.Error(err))
+		return fmt.Errorf("%s: %w", path, jsonError(content, err))
 	}
 	return nil
+}
+
+// jsonError says in the words of JSON, not of Go, what is wrong, and where.
+func jsonError(content []byte, err error) error {
+	var syntax *json.SyntaxError
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &mismatch):
+		wanted := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false", reflect.Slice: "a list",
+			reflect.Float64: "a number", reflect.Int: "a whole number", reflect.Int32: "a whole number", reflect.Int64: "a whole number",
+			reflect.Uint64: "a whole number from 0"}[mismatch.Type.Kind()]
+		return quote.Error(fmt.Errorf("%s is %s, not %s", cmp.Or(mismatch.Field, "the document"), mismatch.Value, cmp.Or(wanted, "an object")))
+	case errors.As(err, &syntax):
+		return fmt.Errorf("line %d is no JSON: %w", 1+bytes.Count(content[:min(len(content), int(syntax.Offset))], []byte("\n")), quote.Error(err))
+	}
+	return quote.Error(err)
 }
