@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode"
 
-	"peftsearch/data"
+	"peftsearch/data/metric"
 )
 
 // slip is a mistake of a worker against the protocol.
@@ -78,7 +78,7 @@ func decode(text []byte, into any) error {
 }
 
 // decodeProgress reads and checks a progress message. Without steps it is only a sign of life.
-func decodeProgress(text []byte, metric data.Metric) (Progress, error) {
+func decodeProgress(text []byte, metric metric.Name) (Progress, error) {
 	var report ProgressReport
 	if err := decode(text, &report); err != nil {
 		return Progress{}, err
@@ -94,7 +94,7 @@ func decodeProgress(text []byte, metric data.Metric) (Progress, error) {
 }
 
 // decodeResult reads and checks a result.
-func decodeResult(text []byte, metric data.Metric) (Result, error) {
+func decodeResult(text []byte, metric metric.Name) (Result, error) {
 	var report struct {
 		Result
 		Score *float64 `json:"score"` // is nil if there is none
@@ -128,7 +128,7 @@ func decodeResult(text []byte, metric data.Metric) (Result, error) {
 
 // checkScore refuses a score outside of the metric's range. What rounding puts beside it is moved to its end.
 // Of a metric that is not known any number is a score.
-func checkScore(text []byte, score *float64, metric data.Metric) error {
+func checkScore(text []byte, score *float64, metric metric.Name) error {
 	const rounding = 1e-6
 	if score == nil || metric == "" {
 		return nil
@@ -158,7 +158,7 @@ func decodeFailed(text []byte) (*Failure, error) {
 }
 
 // decodeReady reads and checks what a worker has loaded, for a task that is scored in a metric.
-func decodeReady(text []byte, metric data.Metric) (Ready, error) {
+func decodeReady(text []byte, metric metric.Name) (Ready, error) {
 	var r Ready
 	if err := decode(text, &r); err != nil {
 		return Ready{}, err
