@@ -42,7 +42,7 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
 				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels}}
 			want := map[string]checkpoint.Tensor{}
-			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/" + golden.Name + ".safetensors")
+			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func exportedTensors(t *testing.T, dir string) map[string]checkpoint.Tensor {
 		if !strings.HasSuffix(name, ".safetensors") {
 			continue
 		}
-		tensors, metadata, err := checkpoint.ReadSafetensors(filepath.Join(dir, name))
+		tensors, metadata, err := checkpoint.ReadSafetensors(filepath.Join(dir, name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

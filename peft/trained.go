@@ -171,15 +171,15 @@ func ReadTrained(dir string) (Trained, error) {
 	}
 	var err error
 	if !t.Plan.Empty() {
-		if t.Modules, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, modulesFile)); err != nil {
+		if t.Modules, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, modulesFile), nil); err != nil {
 			return t, err
 		}
 	}
-	if t.Head, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, headFile)); err != nil {
+	if t.Head, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, headFile), nil); err != nil {
 		return t, err
 	}
 	if path := filepath.Join(dir, backboneFile); fileExists(path) {
-		if t.Backbone, _, err = checkpoint.ReadSafetensors(path); err != nil {
+		if t.Backbone, _, err = checkpoint.ReadSafetensors(path, nil); err != nil {
 			return t, err
 		}
 	}

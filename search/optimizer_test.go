@@ -59,6 +59,21 @@ func options(s *space.Space, sampler string, seed uint64) search.Options {
 	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}}
 }
 
+// ask is a suggestion after a history.
+func ask(t testing.TB, o *search.Optimizer, s *space.Space, history []search.Observation, number int64) (search.Suggestion, error) {
+	t.Helper()
+	return o.Ask(newHistory(t, s, history), number)
+}
+
+func newHistory(t testing.TB, s *space.Space, trials []search.Observation) *search.History {
+	t.Helper()
+	h, err := search.NewHistory(s, trials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // extend asks for trials and scores them until the history has n. Every fifth is pruned, and what was forecast
 // would have come true.
 func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation, n int) []search.Observation {
@@ -67,9 +82,10 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 	if err != nil {
 		t.Fatal(err)
 	}
+	known := newHistory(t, s, history)
 	for len(history) < n {
 		number := int64(len(history))
-		suggestion, err := o.Ask(history, number)
+		suggestion, err := o.Ask(known, number)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,6 +93,9 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 			Params: s.Params(suggestion.Point), State: search.Complete, Score: surface(s, suggestion.Point)}
 		if number%5 == 4 {
 			o.State, o.SD = search.Pruned, 0.02
+		}
+		if err := known.Set(o); err != nil {
+			t.Fatal(err)
 		}
 		history = append(history, o)
 	}
@@ -147,7 +166,7 @@ func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
 			t.Errorf("%d different plans of %d", len(keys), plans)
 		}
 		o, _ := search.NewOptimizer(s, options(s, sampler, 1))
-		if _, err := o.Ask(history, plans); !errors.Is(err, search.ErrExhausted) {
+		if _, err := ask(t, o, s, history, plans); !errors.Is(err, search.ErrExhausted) {
 			t.Errorf("the space is exhausted, but Ask says %v", err)
 		}
 	})
@@ -190,7 +209,7 @@ func TestOddHistories(t *testing.T) {
 			"below chance":            change(func(o *search.Observation) { o.Score = -0.2 }),
 			"plans outside the space": change(func(o *search.Observation) { o.Point = nil }),
 		} {
-			suggestion, err := o.Ask(history, 99)
+			suggestion, err := ask(t, o, s, history, 99)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			} else if !s.Feasible(suggestion.Point) || suggestion.Sampler == "" || suggestion.Reason == "" {
@@ -203,8 +222,8 @@ func TestOddHistories(t *testing.T) {
 			"SD NaN":      func(o *search.Observation) { o.State, o.SD = search.Pruned, math.NaN() },
 			"SD negative": func(o *search.Observation) { o.State, o.SD = search.Pruned, -0.1 },
 		} {
-			if _, err := o.Ask(change(f), 99); err == nil {
-				t.Errorf("%s is accepted", name)
+			if _, err := search.NewHistory(s, change(f)); !errors.Is(err, search.ErrDamagedHistory) {
+				t.Errorf("%s: %v", name, err)
 			}
 		}
 	})
@@ -229,7 +248,7 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.Ask(history, 10_000); err != nil {
+		if _, err := ask(t, o, s, history, 10_000); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -335,8 +354,9 @@ func BenchmarkAsk(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				known := newHistory(b, s, history[:trials])
 				for number := int64(trials); b.Loop(); number++ {
-					if _, err := o.Ask(history[:trials], number); err != nil {
+					if _, err := o.Ask(known, number); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -16,7 +16,7 @@ import (
 type randomSampler struct{}
 
 func (randomSampler) propose(v *view) (Suggestion, error) {
-	point, err := v.stratified(len(v.taken))
+	point, err := v.stratified(v.candidates)
 	return Suggestion{point, "random", reasonChosen}, err
 }
 
@@ -24,7 +24,7 @@ func (randomSampler) propose(v *view) (Suggestion, error) {
 type initialDesign struct{ size int }
 
 func (d initialDesign) propose(v *view) (Suggestion, error) {
-	slot := len(v.taken)
+	slot := v.candidates
 	point, err := v.stratified(slot)
 	return Suggestion{point, "initial", fmt.Sprintf("cost-stratified start, %d of %d", slot+1, d.size)}, err
 }
@@ -37,10 +37,7 @@ func (v *view) stratified(slot int) (space.Point, error) {
 	distance := math.Inf(1)
 	for range draws {
 		p := v.sparse()
-		if !v.free(p) {
-			continue
-		}
-		if d := math.Abs(v.reference.cost(v.space.Params(p)) - target); d < distance {
+		if d := math.Abs(v.reference.cost(v.space.Params(p)) - target); d < distance && v.free(p) {
 			best, distance = p, d
 		}
 	}

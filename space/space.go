@@ -173,8 +173,8 @@ func (s *Space) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// check reports a point that is not of the space.
-func (s *Space) check(p Point) error {
+// Check reports a point that is not of the space: it names the first dimension that has no such level.
+func (s *Space) Check(p Point) error {
 	if len(p) != len(s.dimensions) {
 		return fmt.Errorf("the point has %d coordinates, the space %d dimensions", len(p), len(s.dimensions))
 	}
@@ -287,7 +287,7 @@ func (s *Space) Key(p Point) string {
 
 // Candidate is what a point stands for.
 func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
-	if err := s.check(p); err != nil {
+	if err := s.Check(p); err != nil {
 		return evaluator.Candidate{}, err
 	}
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}

@@ -210,7 +210,11 @@ func (r *runner) propose(trials []store.Trial, number int64) (store.Proposal, er
 			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
 	}
-	suggestion, err := r.optimizer.Ask(observations(trials), number)
+	history, err := search.NewHistory(r.inputs.Space, observations(trials))
+	if err != nil {
+		return store.Proposal{}, err
+	}
+	suggestion, err := r.optimizer.Ask(history, number)
 	if err != nil {
 		return store.Proposal{}, err
 	}
@@ -308,7 +312,8 @@ func (r *runner) judge(ctx context.Context, trial store.Trial) (evaluator.Verdic
 	for i := range trials {
 		trials[i].Curve = curves[trials[i].Number]
 	}
-	return r.pruner.Decide(observations([]store.Trial{trial})[0], observations(trials))
+	asking := observations([]store.Trial{trial})[0]
+	return r.pruner.Outlook(observations(trials), asking.Curve[len(asking.Curve)-1].Share).Decide(asking)
 }
 
 // firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/quote"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -37,15 +38,15 @@ func usage(try, format string, args ...any) error {
 
 func environment(try string, err error) error { return &failure{exitEnvironment, err, try} }
 
-// report prints an error with what to do about it, and returns the exit code.
-func report(w io.Writer, err error) int {
+// printError prints an error with what to do about it, and returns the exit code.
+func printError(w io.Writer, err error) int {
 	f := explain(err)
 	if f.code == exitInterrupted { // no mistake, but what the user asked for
-		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)
+		fmt.Fprintf(w, "%s\nResume: %s\n", quote.Message(f.err.Error()), f.try)
 		return f.code
 	}
 	for _, part := range mistakes(f.err) {
-		fmt.Fprintln(w, "Error:", part)
+		fmt.Fprintln(w, "Error:", quote.Message(part.Error()))
 	}
 	if f.try != "" {
 		fmt.Fprintln(w, "Try:  ", strings.ReplaceAll(f.try, "\n", "\n       "))

@@ -7,6 +7,7 @@ import (
 
 	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
+	"peftsearch/studies/report"
 )
 
 func newImport() *cobra.Command {
@@ -28,7 +29,7 @@ read. What a plan cannot express is refused.`,
 			if err := errors.Join(err, checkpoint.Close()); err != nil {
 				return usage("docs/reference/exports.md says what a plan can express", "%w", err)
 			}
-			return writeJSON(cmd.OutOrStdout(), plan)
+			return report.WriteJSON(cmd.OutOrStdout(), plan)
 		},
 	}
 	cmd.Flags().StringVar(&model, "model", "", "directory of the pretrained model")

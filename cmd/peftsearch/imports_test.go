@@ -19,6 +19,7 @@ var layers = []string{
 	"cmd/*",
 	"studies/web",
 	"studies/report",
+	"studies/report",
 	"studies",
 	"studies/store",
 	"studies/config",

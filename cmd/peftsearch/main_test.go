@@ -22,6 +22,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
@@ -114,7 +115,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 // trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("peftsearch-worker protocol 1, for tests")
+		fmt.Println("peftsearch-worker protocol 2, for tests")
 		return
 	}
 	lines := make(chan []byte)
@@ -235,7 +236,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"peftsearch/data/quote"
 )
 
 var tinyRoBERTa = Config{
@@ -96,8 +99,8 @@ func TestOpen(t *testing.T) {
 	if c.BackboneParams() != elements {
 		t.Errorf("%d parameters, want %d", c.BackboneParams(), elements)
 	}
-	if !c.Has("lm_head.bias") || c.Has("roberta.lm_head.bias") {
-		t.Error("tensors outside the backbone keep their names")
+	if _, err := c.Tensor("lm_head.bias"); err != nil {
+		t.Errorf("tensors outside the backbone keep their names: %v", err)
 	}
 	if _, err := c.Tensor("pooler.dense.weight"); err == nil {
 		t.Error("an absent tensor was found")
@@ -126,6 +129,32 @@ func TestOpenRealCheckpoints(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A backbone is found under the prefix of any model that it is part of.
+func TestOpenFindsThePrefix(t *testing.T) {
+	for _, prefix := range []string{"", "roberta.", "bert.", "module.roberta.", "module.", "model.encoder.", "0.auto_model."} {
+		dir := tinyCheckpoint(t, func(m map[string]Tensor) {
+			clear(m)
+			for name, tensor := range tensorsOf(tinyRoBERTa, prefix) {
+				m[name] = tensor
+			}
+			m["module.classifier.weight"] = NewTensor([]float32{1}, 1)
+		})
+		c, err := Open(dir)
+		if err != nil {
+			t.Errorf("%q: %v", prefix, err)
+			continue
+		}
+		for name, want := range tensorsOf(tinyRoBERTa, "") {
+			if got, err := c.Tensor(name); err != nil || !cmp.Equal(want, got) {
+				t.Errorf("%q: tensor %s: %v", prefix, name, err)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -170,9 +199,23 @@ func TestOpenShardedCheckpoint(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	index["x"] = "../elsewhere.safetensors"
+	for _, name := range []string{"../elsewhere.safetensors", "/etc/passwd", "", ".", "..", "a/b", "a\x00b"} {
+		index["x"] = name
+		writeIndex()
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "same directory") {
+			t.Errorf("%q: error %v", name, err)
+		}
+	}
+	index["x"] = "absent.safetensors"
 	writeIndex()
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "same directory") {
+	if _, err := Open(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	for i := range maxShards {
+		index[fmt.Sprint(i)] = fmt.Sprint(i)
+	}
+	writeIndex()
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "must be from 1 to 4096") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -192,6 +235,27 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "decoder", old: `"is_decoder": false`, new: `"is_decoder": true`, want: "is_decoder"},
 		{name: "missing size", old: `"hidden_size"`, new: `"size"`, want: "hidden_size"},
 		{name: "heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 3`, want: "multiple"},
+		{name: "no heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 0`, want: "num_attention_heads is 0: must be from 1 to"},
+		{name: "no width", old: `"hidden_size": 8`, new: `"hidden_size": 0`, want: "hidden_size is 0"},
+		{name: "many layers", old: `"num_hidden_layers": 1`, new: `"num_hidden_layers": 1000000000`, want: "num_hidden_layers is 1000000000: must be from 1 to 1024"},
+		{name: "huge width", old: `"hidden_size": 8`, new: `"hidden_size": 1e400`, want: "hidden_size is number 1e400, not a whole number"},
+		{name: "negative width", old: `"hidden_size": 8`, new: `"hidden_size": -8`, want: "hidden_size is -8"},
+		{name: "epsilon", old: `"layer_norm_eps": 1e-12`, new: `"layer_norm_eps": 0`, want: "layer_norm_eps 0: must be above 0"},
+		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`, want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert and roberta, add "model_type": "bert"`},
+		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`, want: `xxx… (1048576 bytes)" is not supported`},
+		{name: "a type", old: `"hidden_act": "gelu"`, new: `"hidden_act": ["gelu"]`, want: "hidden_act is array, not a text"},
+		{name: "not finite", change: func(m map[string]Tensor) {
+			m[query] = Tensor{BFloat16, []int{8, 8}, append(make([]byte, 126), 0x80, 0xff)}
+		}, want: `element 63 of tensor "encoder.layer.0.attention.self.query.weight" is not a finite number`},
+		{name: "another model", change: func(m map[string]Tensor) {
+			for name := range m {
+				if strings.HasSuffix(name, "embeddings.weight") {
+					delete(m, name)
+				}
+			}
+			m["xembeddings.word_embeddings.weight"] = NewTensor([]float32{1}, 1)
+		}, want: `no tensor is called embeddings.word_embeddings.weight, with or without a prefix: is it a roberta model? It has "lm_head.bias", "roberta.embeddings.LayerNorm.bias"`},
+		{name: "two backbones", change: func(m map[string]Tensor) { m["query.bert.embeddings.word_embeddings.weight"] = m[query] }, want: `holds 2 backbones, with the prefixes "query.bert.", "roberta."`},
 		{name: "padding", old: `"pad_token_id": 1`, new: `"pad_token_id": 700`, want: "pad_token_id"},
 		{name: "no JSON", old: `{`, new: `[`, want: "config.json"},
 		{name: "missing tensor", change: remove(query), want: "no tensor"},
@@ -210,7 +274,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatalf("%s is not in config.json", test.old)
 			}
 			write(t, path, strings.Replace(string(content), test.old, test.new, 1))
-			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > quote.MessageLimit {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})

@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 // DType is the element type of a tensor, by its name in safetensors files.
@@ -29,8 +30,8 @@ const (
 
 // dtypeSizes lists every type of the format with its size in bytes.
 var dtypeSizes = map[DType]int64{
-	"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, Float16: 2, BFloat16: 2,
-	"U32": 4, "I32": 4, Float32: 4, "U64": 8, "I64": 8, "F64": 8,
+	"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, Float16: 2, BFloat16: 2,
+	"U32": 4, "I32": 4, Float32: 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }
 
 // Tensor is a dense row-major tensor of Float32, Float16 or BFloat16 elements.
@@ -79,6 +80,28 @@ func (t Tensor) Float32() []float32 {
 	return out
 }
 
+// NotFinite is the index of the first element that is a NaN or an infinity, -1 if there is none.
+func (t Tensor) NotFinite() int {
+	if t.DType == Float32 {
+		for i, data := 0, t.Data; len(data) >= 4; i, data = i+1, data[4:] {
+			if binary.LittleEndian.Uint32(data)&0x7f800000 == 0x7f800000 {
+				return i
+			}
+		}
+		return -1
+	}
+	exponent := uint16(0x7c00)
+	if t.DType == BFloat16 {
+		exponent = 0x7f80
+	}
+	for i, data := 0, t.Data; len(data) >= 2; i, data = i+1, data[2:] {
+		if binary.LittleEndian.Uint16(data)&exponent == exponent {
+			return i
+		}
+	}
+	return -1
+}
+
 // halfToFloat widens an IEEE 754 binary16.
 func halfToFloat(h uint16) float32 {
 	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10)&0x1f, uint32(h)&0x3ff
@@ -102,10 +125,8 @@ func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[strin
 			return fmt.Errorf("%s: tensor %q: %d bytes for %s %v", path, name, len(t.Data), t.DType, t.Shape)
 		}
 		if t.DType == Float32 {
-			for i := 0; i < len(t.Data); i += 4 {
-				if binary.LittleEndian.Uint32(t.Data[i:])&0x7f800000 == 0x7f800000 {
-					return fmt.Errorf("%s: tensor %q: element %d is not a finite number", path, name, i/4)
-				}
+			if i := t.NotFinite(); i >= 0 {
+				return fmt.Errorf("%s: tensor %q: element %d is not a finite number", path, name, i)
 			}
 		}
 		names = append(names, name)
@@ -146,8 +167,9 @@ func WriteSafetensors(path string, tensors map[string]Tensor, metadata map[strin
 	})
 }
 
-// ReadSafetensors reads a whole safetensors file of floating-point tensors into memory.
-func ReadSafetensors(path string) (tensors map[string]Tensor, metadata map[string]string, err error) {
+// ReadSafetensors reads a whole safetensors file of floating-point tensors into memory. Before that, check
+// (nil for none) sees the tensors as they lie in the file, and its error refuses them.
+func ReadSafetensors(path string, check func(map[string]Tensor) error) (tensors map[string]Tensor, metadata map[string]string, err error) {
 	f, err := openSafetensors(path)
 	if err != nil {
 		return nil, nil, err
@@ -155,10 +177,16 @@ func ReadSafetensors(path string) (tensors map[string]Tensor, metadata map[strin
 	defer func() { err = errors.Join(err, f.Close()) }()
 	tensors = make(map[string]Tensor, len(f.infos))
 	for name := range f.infos {
-		t, err := f.tensor(name)
-		if err != nil {
+		if tensors[name], err = f.tensor(name); err != nil {
 			return nil, nil, err
 		}
+	}
+	if check != nil {
+		if err := check(tensors); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	for name, t := range tensors {
 		t.Data = bytes.Clone(t.Data)
 		tensors[name] = t
 	}
@@ -168,6 +196,7 @@ func ReadSafetensors(path string) (tensors map[string]Tensor, metadata map[strin
 const (
 	metadataKey   = "__metadata__"
 	maxHeaderSize = 100_000_000 // the reference implementation's limit
+	maxDimensions = 16          // more are never used, and every message stays short
 )
 
 // tensorInfo is a tensor's entry in the header; the offsets count from the end of the header.
@@ -187,28 +216,21 @@ type safetensorsFile struct {
 }
 
 func openSafetensors(path string) (*safetensorsFile, error) {
-	file, err := os.Open(path)
+	file, size, err := files.Open(path, files.Weights)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	stat, err := file.Stat()
-	if err != nil {
-		return nil, err
+	if size < 8 {
+		return nil, fmt.Errorf("%s: %d bytes are no safetensors file: download it again", path, size)
 	}
-	if !stat.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if stat.Size() < 8 {
-		return nil, fmt.Errorf("%s: %d bytes are no safetensors file: download it again", path, stat.Size())
-	}
-	mapped, err := unix.Mmap(int(file.Fd()), 0, int(stat.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	mapped, err := unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("mapping %s into memory: %w", path, err)
 	}
 	f := &safetensorsFile{path: path, mapped: mapped}
 	if err := f.parse(); err != nil {
-		return nil, fmt.Errorf("%s is not a usable safetensors file: %w", path, errors.Join(err, f.Close()))
+		return nil, fmt.Errorf("%s is not a usable safetensors file: %w", path, errors.Join(quote.Error(err), f.Close()))
 	}
 	return f, nil
 }
@@ -241,7 +263,7 @@ func (f *safetensorsFile) parse() error {
 	names := make([]string, 0, len(f.infos))
 	for name, info := range f.infos {
 		if err := info.validate(); err != nil {
-			return fmt.Errorf("tensor %q: %w", name, err)
+			return fmt.Errorf("tensor %s: %w", quote.Text(name), err)
 		}
 		names = append(names, name)
 	}
@@ -252,7 +274,7 @@ func (f *safetensorsFile) parse() error {
 	for _, name := range names {
 		offsets := f.infos[name].Offsets
 		if offsets[0] != end {
-			return fmt.Errorf("tensor %q begins at byte %d of the data, the one before it ends at %d", name, offsets[0], end)
+			return fmt.Errorf("tensor %s begins at byte %d of the data, the one before it ends at %d", quote.Text(name), offsets[0], end)
 		}
 		end = offsets[1]
 	}
@@ -265,42 +287,34 @@ func (f *safetensorsFile) parse() error {
 	return nil
 }
 
-// parseHeader reads key by key, because encoding/json accepts duplicate keys in a map.
+// parseHeader reads key by key: encoding/json takes the last of duplicate keys, and other spellings of them.
 func (f *safetensorsFile) parseHeader(header []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(header))
-	decoder.DisallowUnknownFields()
-	if token, err := decoder.Token(); err != nil {
-		return err
-	} else if token != json.Delim('{') {
-		return fmt.Errorf("begins with %v, not with an object", token)
+	if !utf8.Valid(header) {
+		return errors.New("it is not UTF-8")
 	}
+	decoder := json.NewDecoder(bytes.NewReader(header))
 	f.infos = map[string]tensorInfo{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string)
+	err := eachKey(decoder, func(name string) error {
 		if name == metadataKey {
-			if f.metadata != nil {
-				return fmt.Errorf("%s stands twice", metadataKey)
-			}
 			f.metadata = map[string]string{}
-			if err := decoder.Decode(&f.metadata); err != nil {
-				return fmt.Errorf("%s: %w", metadataKey, err)
-			}
-			continue
-		}
-		if _, twice := f.infos[name]; twice {
-			return fmt.Errorf("tensor %q stands twice", name)
+			return decoder.Decode(&f.metadata)
 		}
 		var info tensorInfo
-		if err := decoder.Decode(&info); err != nil {
-			return fmt.Errorf("tensor %q: %w", name, err)
-		}
+		err := eachKey(decoder, func(key string) error {
+			switch key {
+			case "dtype":
+				return decoder.Decode(&info.DType)
+			case "shape":
+				return decoder.Decode(&info.Shape)
+			case "data_offsets":
+				return decoder.Decode(&info.Offsets)
+			}
+			return fmt.Errorf("unknown key %s", quote.Text(key))
+		})
 		f.infos[name] = info
-	}
-	if _, err := decoder.Token(); err != nil {
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if _, err := decoder.Token(); err != io.EOF {
@@ -309,13 +323,45 @@ func (f *safetensorsFile) parseHeader(header []byte) error {
 	return nil
 }
 
+// eachKey reads an object; value must decode the value of each key.
+func eachKey(decoder *json.Decoder, value func(key string) error) error {
+	if token, err := decoder.Token(); err != nil {
+		return err
+	} else if token != json.Delim('{') {
+		return errors.New("no object where one must be")
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := token.(string) // the decoder accepts nothing else
+		if seen[key] {
+			return fmt.Errorf("%s stands twice", quote.Text(key))
+		}
+		seen[key] = true
+		if err := value(key); err != nil {
+			return fmt.Errorf("%s: %w", quote.Text(key), err)
+		}
+	}
+	_, err := decoder.Token()
+	return err
+}
+
 func (i tensorInfo) validate() error {
 	size, known := dtypeSizes[i.DType]
 	if !known {
-		return fmt.Errorf("unknown dtype %q", i.DType)
+		return fmt.Errorf("unknown dtype %s", quote.Text(string(i.DType)))
 	}
-	if len(i.Offsets) != 2 || i.Offsets[0] < 0 || i.Offsets[1] < i.Offsets[0] {
+	if len(i.Offsets) != 2 {
+		return fmt.Errorf("data_offsets has %d numbers: must be a begin and an end", len(i.Offsets))
+	}
+	if i.Offsets[0] < 0 || i.Offsets[1] < i.Offsets[0] {
 		return fmt.Errorf("data_offsets %v: must be a begin and an end", i.Offsets)
+	}
+	if i.Shape == nil || len(i.Shape) > maxDimensions {
+		return fmt.Errorf("shape has %d dimensions: must be a list of at most %d", len(i.Shape), maxDimensions)
 	}
 	for _, d := range i.Shape {
 		if d < 0 || d > 0 && size > math.MaxInt64/d {
@@ -335,7 +381,7 @@ func (f *safetensorsFile) tensor(name string) (Tensor, error) {
 	switch info.DType {
 	case Float32, Float16, BFloat16:
 	default:
-		return Tensor{}, fmt.Errorf("%s: tensor %q is %s: only F32, F16 and BF16 are supported", f.path, name, info.DType)
+		return Tensor{}, fmt.Errorf("%s: tensor %s is %s: only F32, F16 and BF16 are supported", f.path, quote.Text(name), info.DType)
 	}
 	shape := make([]int, len(info.Shape))
 	for i, d := range info.Shape {

@@ -15,10 +15,11 @@ import (
 	"pgregory.net/rapid"
 
 	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 func TestReadSafetensorsEqualsReference(t *testing.T) {
-	tensors, metadata, err := ReadSafetensors("testdata/tensors.safetensors")
+	tensors, metadata, err := ReadSafetensors("testdata/tensors.safetensors", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +65,24 @@ func TestHalfToFloat(t *testing.T) {
 	}
 }
 
+func TestNotFinite(t *testing.T) {
+	for _, test := range []struct {
+		tensor Tensor
+		want   int
+	}{
+		{NewTensor([]float32{0, -1, math.MaxFloat32, math.SmallestNonzeroFloat32}, 4), -1},
+		{NewTensor([]float32{0, float32(math.NaN())}, 2), 1},
+		{NewTensor([]float32{float32(math.Inf(-1)), 0}, 2), 0},
+		{Tensor{Float16, []int{3}, []byte{0xff, 0x7b, 0, 0x80, 0, 0x7c}}, 2}, // 65504, -0, infinity
+		{Tensor{BFloat16, []int{3}, []byte{0x7f, 0x7f, 0x80, 0x7f, 0, 0}}, 1},
+		{NewTensor(nil, 0), -1},
+	} {
+		if got := test.tensor.NotFinite(); got != test.want {
+			t.Errorf("%s %v: %d, want %d", test.tensor.DType, test.tensor.Float32(), got, test.want)
+		}
+	}
+}
+
 func TestSafetensorsRoundTrip(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
@@ -86,7 +105,7 @@ func TestSafetensorsRoundTrip(t *testing.T) {
 		if size := binary.LittleEndian.Uint64(content); size%8 != 0 {
 			t.Fatalf("a header of %d bytes does not align the data", size)
 		}
-		gotTensors, gotMetadata, err := ReadSafetensors(path)
+		gotTensors, gotMetadata, err := ReadSafetensors(path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,16 +156,29 @@ func TestReadSafetensorsRefuses(t *testing.T) {
 	}{
 		{"empty", nil, "0 bytes"},
 		{"short", []byte("short"), "5 bytes"},
-		{"text", []byte("<!DOCTYPE html><html>"), "claims"},
+		{"text", []byte("Not found, sorry."), "claims"},
+		{"page", []byte("<!DOCTYPE html><html>"), "web page"},
+		{"pointer", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 90868376\n"), "git lfs pull"},
+		{"torch", append([]byte("PK\x03\x04"), make([]byte, 40)...), "ZIP archive"},
 		{"huge header", binary.LittleEndian.AppendUint64(nil, 1<<62), "the limit is"},
 		{"long header", binary.LittleEndian.AppendUint64(nil, 1000), "truncated"},
 		{"no JSON", safetensorsOf(`{"a":`, 0), "EOF"},
-		{"array", safetensorsOf(`[]`, 0), "not with an object"},
+		{"array", safetensorsOf(`[]`, 0), "no object where one must be"},
 		{"rest", safetensorsOf(`{} {}`, 0), "follows"},
 		{"duplicate", safetensorsOf(`{"a":`+a+`,"a":`+a+`}`, 8), "stands twice"},
 		{"duplicate metadata", safetensorsOf(`{"__metadata__":{},"__metadata__":{}}`, 0), "stands twice"},
 		{"metadata type", safetensorsOf(`{"__metadata__":{"x":1}}`, 0), "__metadata__"},
-		{"unknown key", safetensorsOf(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}}`, 8), `unknown field "x"`},
+		{"unknown key", safetensorsOf(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}}`, 8), `unknown key "x"`},
+		{"other case", safetensorsOf(`{"a":{"DType":"F32","shape":[2],"data_offsets":[0,8]}}`, 8), `unknown key "DType"`},
+		{"duplicate key", safetensorsOf(`{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8), `"dtype" stands twice`},
+		{"no shape", safetensorsOf(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, 4), "shape has 0 dimensions"},
+		{"many dimensions", safetensorsOf(`{"a":`+entry("F32", "[1"+strings.Repeat(",1", 1<<20)+"]", "[0,4]")+`}`, 4), "shape has 1048577 dimensions"},
+		{"many offsets", safetensorsOf(`{"a":`+entry("F32", "[1]", "[1"+strings.Repeat(",1", 1<<20)+"]")+`}`, 4), "data_offsets has 1048577 numbers"},
+		{"no UTF-8", safetensorsOf("{\"\xff\":"+a+"}", 8), "not UTF-8"},
+		{"long name", safetensorsOf(`{"`+strings.Repeat("a", 8<<20)+`":{"dtype":"F32"}}`, 8), "data_offsets has 0 numbers"},
+		{"long key", safetensorsOf(`{"a":{"`+strings.Repeat("a", 8<<20)+`":1}}`, 8), "unknown key"},
+		{"long dtype", safetensorsOf(`{"a":`+entry(strings.Repeat("a", 8<<20), "[1]", "[0,4]")+`}`, 8), "unknown dtype"},
+		{"escapes", safetensorsOf(`{"\u001b[2J\u202e":{}}`, 8), `tensor "\x1b[2J\u202e": unknown dtype`},
 		{"unknown dtype", safetensorsOf(`{"a":`+entry("F99", "[2]", "[0,8]")+`}`, 8), "F99"},
 		{"other dtype", safetensorsOf(`{"a":`+entry("I64", "[1]", "[0,8]")+`}`, 8), "only F32, F16 and BF16"},
 		{"no offsets", safetensorsOf(`{"a":{"dtype":"F32","shape":[2]}}`, 8), "data_offsets"},
@@ -166,12 +198,15 @@ func TestReadSafetensorsRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.safetensors")
 			write(t, path, string(test.content))
-			if _, _, err := ReadSafetensors(path); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+			_, _, err := ReadSafetensors(path, nil)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("error %v, want the path and %q", err, test.want)
+			} else if len(err.Error()) > quote.MessageLimit {
+				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
 		})
 	}
-	if _, _, err := ReadSafetensors(t.TempDir()); err == nil {
+	if _, _, err := ReadSafetensors(t.TempDir(), nil); err == nil {
 		t.Error("a directory was read")
 	}
 }
@@ -185,7 +220,7 @@ func TestReadSafetensorsDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.safetensors")
 	for n := range content {
 		write(t, path, string(content[:n]))
-		if _, _, err := ReadSafetensors(path); err == nil {
+		if _, _, err := ReadSafetensors(path, nil); err == nil {
 			t.Fatalf("the first %d of %d bytes were read", n, len(content))
 		}
 	}
@@ -193,6 +228,6 @@ func TestReadSafetensorsDamaged(t *testing.T) {
 		damaged := bytes.Clone(content)
 		damaged[rapid.IntRange(0, 320).Draw(rt, "at")] = rapid.Byte().Draw(rt, "byte")
 		write(t, path, string(damaged))
-		ReadSafetensors(path)
+		ReadSafetensors(path, nil)
 	})
 }

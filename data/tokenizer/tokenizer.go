@@ -444,8 +444,3 @@ func (t *Tokenizer) ids(text string) []int32 {
 	}
 	return ids
 }
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}

@@ -60,7 +60,7 @@ func readGolden(t *testing.T) golden {
 
 func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
 	t.Helper()
-	tensors, _, err := checkpoint.ReadSafetensors(filepath.Join("testdata", name+".safetensors"))
+	tensors, _, err := checkpoint.ReadSafetensors(filepath.Join("testdata", name+".safetensors"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

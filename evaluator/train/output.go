@@ -80,7 +80,7 @@ func (r *run) restore() error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	tensors, metadata, err := checkpoint.ReadSafetensors(path)
+	tensors, metadata, err := checkpoint.ReadSafetensors(path, nil)
 	if err != nil {
 		return fmt.Errorf("%w; remove the file to start again", err)
 	}
