@@ -17,15 +17,6 @@ var Metrics = map[Kind][]metric.Name{
 	KindRegression:     {metric.Spearman, metric.Pearson},
 }
 
-// Range is the least and the greatest value that a score in the metric can have.
-func (m Metric) Range() (low, high float64) {
-	switch m {
-	case MetricMCC, MetricPearson, MetricSpearman:
-		return -1, 1
-	}
-	return 0, 1
-}
-
 // Columns maps the columns of a file: a name of its header, or "#1", "#2", … for the position in a
 // file without one.
 type Columns struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 )
 
@@ -322,7 +323,7 @@ func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) V
 			if first && !e.heard && !mistake.silence {
 				continue
 			}
-			return Result{}, &Failure{FailureProtocol, printable(fmt.Sprintf("trial %d: %v", job.Trial, mistake))}
+			return Result{}, slipFailure(job.Trial, mistake)
 		}
 		return result, err
 	}
@@ -487,7 +488,7 @@ func (e *exchange) result(text []byte) (Result, error) {
 	return result, nil
 }
 
-func (e *exchange) metric() data.Metric { return e.options.Hello.Task.Metric }
+func (e *exchange) metric() metric.Name { return e.options.Hello.Task.Metric }
 
 const (
 	// predictRows and predictBytes bound a request for predictions, so that no line is long and a worker

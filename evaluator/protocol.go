@@ -2,6 +2,7 @@ package evaluator
 
 import (
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 )
 
@@ -87,7 +88,7 @@ type Split struct {
 
 // Metric is what a worker knows about the score.
 type Metric struct {
-	Name data.Metric `json:"name"`
+	Name metric.Name `json:"name"`
 	Low  float64     `json:"low"` // the range of scores
 	High float64     `json:"high"`
 	// Chance is the score of the best constant prediction, if the worker knows it.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 )
@@ -23,7 +24,7 @@ var (
 	job      = evaluator.Job{Trial: 7, Seed: 1, Budget: evaluator.Budget{Epochs: 1, Rungs: []float64{0.25, 0.5, 1}},
 		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 8}}}},
 			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 8}}}
-	hello = evaluator.Hello{Task: data.Task{Metric: data.MetricAccuracy}}
+	hello = evaluator.Hello{Task: data.Task{Metric: metric.Accuracy}}
 )
 
 // strange is the number of the trial in which a worker does what its mode says.

@@ -212,7 +212,7 @@ func (r *runner) propose(trials []store.Trial, number int64) (store.Proposal, er
 	}
 	history, err := search.NewHistory(r.inputs.Space, observations(trials))
 	if err != nil {
-		return proposal{}, err
+		return store.Proposal{}, err
 	}
 	suggestion, err := r.optimizer.Ask(history, number)
 	if err != nil {

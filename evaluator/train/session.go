@@ -158,7 +158,7 @@ func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
 func (s *Session) truncated(sp *split, examples []data.Example) int {
 	limit, count := s.hello.Task.MaxLength, 0
 	for i, length := range sp.lengths {
-		if length == limit && len(s.tokenizer.Encode(examples[i].Row, limit+1).IDs) > limit {
+		if length == limit && len(s.tokenizer.Encode(limit+1, examples[i].Texts()...).IDs) > limit {
 			count++
 		}
 	}
