@@ -94,9 +94,7 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 		if number%5 == 4 {
 			o.State, o.SD = search.Pruned, 0.02
 		}
-		if err := known.Set(o); err != nil {
-			t.Fatal(err)
-		}
+		set(t, known, o)
 		history = append(history, o)
 	}
 	return history
@@ -343,25 +341,52 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 	}
 }
 
-// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions.
+// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions. Of tpe-univariate the longest history takes most
+// of a minute.
 func BenchmarkAsk(b *testing.B) {
-	s := newSpace(b, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
-	history := extend(b, s, options(s, "tpe", 1), nil, 300)
-	for _, sampler := range search.Samplers() {
-		for _, trials := range []int{100, 300} {
-			b.Run(fmt.Sprintf("%s/%d", sampler, trials), func(b *testing.B) {
+	s := newSpace(b, space.Config{}, bertBase)
+	trials := scattered(s, 100_000)
+	for _, n := range []int{100, 300, 1000, 10_000, 100_000} {
+		history := newHistory(b, s, trials[:n])
+		for _, sampler := range search.Samplers() {
+			b.Run(fmt.Sprintf("%s/%d", sampler, n), func(b *testing.B) {
 				o, err := search.NewOptimizer(s, options(s, sampler, 1))
 				if err != nil {
 					b.Fatal(err)
 				}
-				known := newHistory(b, s, history[:trials])
-				for number := int64(trials); b.Loop(); number++ {
-					if _, err := o.Ask(known, number); err != nil {
+				for number := int64(n); b.Loop(); number++ {
+					if _, err := o.Ask(history, number); err != nil {
 						b.Fatal(err)
 					}
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkTrial is what a trial costs a search with the random sampler: the suggestion, and telling the history that it
+// runs and how it ended.
+func BenchmarkTrial(b *testing.B) {
+	s := newSpace(b, space.Config{}, bertBase)
+	trials := scattered(s, 100_000)
+	for _, n := range []int{1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			history := newHistory(b, s, trials[:n])
+			o, err := search.NewOptimizer(s, options(s, "random", 1))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for number := int64(n); b.Loop(); number++ {
+				suggestion, err := o.Ask(history, number)
+				if err != nil {
+					b.Fatal(err)
+				}
+				trial := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point)}
+				set(b, history, trial)
+				trial.State, trial.Score = search.Complete, surface(s, trial.Point)
+				set(b, history, trial)
+			}
+		})
 	}
 }
 
