@@ -6,14 +6,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
 
-// Identity is what a study's scores depend on, by the key of the study file that decides it. A study is
-// continued only with the same identity.
-type Identity map[string]string
-
 // identity describes a study file with its inputs.
-func (c *Config) identity(in *Inputs) Identity {
+func identity(c *config.Config, in *config.Inputs) store.Identity {
 	text := func(v any) string {
 		encoded, err := json.Marshal(v)
 		if err != nil {
@@ -28,7 +27,7 @@ func (c *Config) identity(in *Inputs) Identity {
 	case len(c.Evaluator.Command) > 0:
 		trains = strings.Join(c.Evaluator.Command, " ")
 	}
-	return Identity{
+	return store.Identity{
 		"model.path (contents)": in.Fingerprint.Model,
 		"model.head":            string(c.Model.Head),
 		"task (rows)":           in.Fingerprint.Data,
@@ -56,12 +55,14 @@ func (e *IdentityError) Error() string {
 	return fmt.Sprintf("study %s was started with other inputs, its scores would not be comparable:\n  %s", e.Study, strings.Join(e.Changes, "\n  "))
 }
 
-// ReadConfig reads the study file as it was when the study started.
-func (r *Record) ReadConfig() (*Config, error) { return ParseConfig(r.Path, []byte(r.Config)) }
+// StudyFile reads the study file as it was when the study started.
+func StudyFile(r *store.Record) (*config.Config, error) {
+	return config.Parse(r.Path, []byte(r.Config))
+}
 
 // Check reports how the inputs differ from those that the study was started with, as an *IdentityError.
-func (r *Record) Check(config *Config, inputs *Inputs) error {
-	now := config.identity(inputs)
+func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
+	now := identity(file, inputs)
 	var changes []string
 	brief := func(s string) string {
 		if len(s) == 64 && !strings.ContainsAny(s, " {") { // a hash says only that it differs

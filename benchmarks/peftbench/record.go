@@ -22,7 +22,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/space"
-	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 // Table is the first line of a record: all that its trials share.
@@ -88,8 +88,8 @@ func seedOf(plan, replicate int) uint64 { return uint64(2*plan + replicate) }
 
 // recorder appends to a record.
 type recorder struct {
-	config  *studies.Config
-	inputs  *studies.Inputs
+	config  *config.Config
+	inputs  *config.Inputs
 	table   Table
 	trials  []Trial
 	plain   string // file
@@ -101,19 +101,19 @@ type recorder struct {
 // newRecorder opens the record of a study, STUDY.jsonl.gz beside its study file, or another of its trainings.
 // While it is open the record is plain, a line for each training; close compresses it.
 func newRecorder(path, suffix string) (*recorder, error) {
-	config, err := studies.ReadConfig(path)
+	file, err := config.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := config.Open()
+	inputs, err := file.Open()
 	if err != nil {
 		return nil, err
 	}
 	smallest, largest := inputs.Space.ParamRange()
-	r := &recorder{config: config, inputs: inputs, table: Table{Study: config.Study, Metric: string(config.Task.Metric),
-		Sampler: config.Search.Sampler, Seed: config.Search.Seed, Geometry: inputs.Geometry,
+	r := &recorder{config: file, inputs: inputs, table: Table{Study: file.Study, Metric: string(file.Task.Metric),
+		Sampler: file.Search.Sampler, Seed: file.Search.Seed, Geometry: inputs.Geometry,
 		Reference:   search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest},
-		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: config.TrialBudget()}}
+		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: file.TrialBudget()}}
 	for _, d := range inputs.Space.Dimensions() {
 		r.table.Dimensions = append(r.table.Dimensions, Dimension{d.Name, d.Levels})
 	}

@@ -14,6 +14,7 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 const workerName = "peftsearch-worker"
@@ -59,12 +60,12 @@ func (g *globals) startWorker(ctx context.Context, command []string, hello evalu
 
 // evaluators opens the evaluators of a study's workers; their logs go to log.
 func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.Context) (evaluator.Evaluator, error) {
-	config := study.Config()
+	file := study.Config()
 	return func(ctx context.Context) (evaluator.Evaluator, error) {
-		if config.Evaluator.Analytic {
+		if file.Evaluator.Analytic {
 			return study.Analytic(), nil
 		}
-		worker, err := g.startWorker(ctx, config.Evaluator.Command, config.Hello(cores()), log)
+		worker, err := g.startWorker(ctx, file.Evaluator.Command, file.Hello(cores()), log)
 		if err != nil {
 			return nil, err // not a nil worker in an interface
 		}
@@ -78,9 +79,9 @@ const measureFor = 5 * time.Second
 // chooseWorkers replaces evaluator.workers: auto by what trains fastest on this machine and fits in its
 // memory, with a share of the cores for each worker. It says what it measured on stderr.
 func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stderr io.Writer) error {
-	config := study.Config()
-	e := &config.Evaluator
-	if e.Workers != studies.AutoWorkers {
+	file := study.Config()
+	e := &file.Evaluator
+	if e.Workers != config.AutoWorkers {
 		return nil
 	}
 	if e.Analytic {
@@ -103,7 +104,7 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 		return fmt.Errorf("evaluator.workers auto: %w", err)
 	}
 	fmt.Fprintln(stderr, "evaluator.workers auto: measuring, which takes about 10 seconds for each number of workers")
-	options := evaluator.ProcessOptions{Command: command, Hello: config.Hello(cores())}
+	options := evaluator.ProcessOptions{Command: command, Hello: file.Hello(cores())}
 	if g.verbose {
 		options.Log = stderr
 	}
@@ -129,7 +130,7 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 		measured = append(measured, t)
 	}
 	best := evaluator.Fastest(measured)
-	e.Workers, e.Threads = studies.Workers(best.Workers), best.Threads
+	e.Workers, e.Threads = config.Workers(best.Workers), best.Threads
 	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not measured again\n", best.Workers, best.Threads)
 	return nil
 }

@@ -1,0 +1,186 @@
+package evaluator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"peftsearch/data/metric"
+)
+
+// slip is a mistake of a worker against the protocol.
+type slip struct {
+	what    string
+	line    []byte // that is wrong; nil if it is no line
+	try     string
+	silence bool
+}
+
+const toStderr = "a worker prints to stderr; stdout is for messages"
+
+func (s *slip) Error() string {
+	text := s.what
+	if s.line != nil {
+		text += fmt.Sprintf(": %.200q", s.line)
+	}
+	if s.try != "" {
+		text += "; " + s.try
+	}
+	return text
+}
+
+func slipIn(text []byte, try, format string, args ...any) error {
+	return &slip{what: fmt.Sprintf(format, args...), line: text, try: try}
+}
+
+// maxMessage bounds what is kept of a worker's words, in bytes.
+const maxMessage = 2000
+
+// printable is a worker's text without what a terminal would act on, and of bounded length.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\r':
+			return '\n'
+		case r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + " …"
+	}
+	return text
+}
+
+// header is what every message has.
+type header struct {
+	Type  string `json:"type"`
+	Trial *int64 `json:"trial"` // of those about a job
+}
+
+// decode reads a line into a message.
+func decode(text []byte, into any) error {
+	err := json.Unmarshal(text, into)
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrongType):
+		return slipIn(text, "", "%s is a JSON %s, which does not fit", wrongType.Field, wrongType.Value)
+	case bytes.Contains(text, []byte("NaN")), bytes.Contains(text, []byte("Infinity")):
+		return slipIn(text, `JSON has neither NaN nor Infinity: answer {"type":"failed","kind":"diverged",…}`, "the line is not JSON")
+	}
+	return slipIn(text, toStderr, "the line is not JSON (%v)", err)
+}
+
+// decodeProgress reads and checks a progress message. Without steps it is only a sign of life.
+func decodeProgress(text []byte, metric metric.Name) (Progress, error) {
+	var report ProgressReport
+	if err := decode(text, &report); err != nil {
+		return Progress{}, err
+	}
+	p := report.Progress
+	if p.Steps == 0 && p.Step == 0 && p.Score == nil {
+		return Progress{}, nil
+	}
+	if p.Steps < 1 || p.Step < 0 || p.Step > p.Steps {
+		return Progress{}, slipIn(text, "", "step %d of %d", p.Step, p.Steps)
+	}
+	return p, checkScore(text, p.Score, metric)
+}
+
+// decodeResult reads and checks a result.
+func decodeResult(text []byte, metric metric.Name) (Result, error) {
+	var report struct {
+		Result
+		Score *float64 `json:"score"` // is nil if there is none
+	}
+	if err := decode(text, &report); err != nil {
+		return Result{}, err
+	}
+	if report.Score == nil {
+		return Result{}, slipIn(text, "", "the result has no score")
+	}
+	if err := checkScore(text, report.Score, metric); err != nil {
+		return Result{}, err
+	}
+	r := report.Result
+	r.Score = *report.Score
+	r.Stopped = printable(r.Stopped)
+	switch {
+	case r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps:
+		return Result{}, slipIn(text, "", "best_step %d of %d steps", r.BestStep, r.Steps)
+	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
+		return Result{}, slipIn(text, "", "a number below 0")
+	}
+	if score, ok := r.Test[string(metric)]; ok {
+		if err := checkScore(text, &score, metric); err != nil {
+			return Result{}, err
+		}
+		r.Test[string(metric)] = score
+	}
+	return r, nil
+}
+
+// checkScore refuses a score outside of the metric's range. What rounding puts beside it is moved to its end.
+// Of a metric that is not known any number is a score.
+func checkScore(text []byte, score *float64, metric metric.Name) error {
+	const rounding = 1e-6
+	if score == nil || metric == "" {
+		return nil
+	}
+	low, high := metric.Range()
+	if !(*score >= low-rounding && *score <= high+rounding) {
+		return slipIn(text, "", "the score %g is no %s: that is between %g and %g", *score, metric, low, high)
+	}
+	*score = min(max(*score, low), high)
+	return nil
+}
+
+// decodeFailed reads the failure that a worker reports.
+func decodeFailed(text []byte) (*Failure, error) {
+	var report FailedReport
+	if err := decode(text, &report); err != nil {
+		return nil, err
+	}
+	f := &report.Failure
+	switch f.Kind {
+	case FailureDiverged, FailureOutOfMemory, FailureInvalidPlan, FailureInternal:
+	default: // the other kinds are the supervisor's to find
+		f.Kind, f.Message = FailureInternal, strings.TrimPrefix(string(f.Kind)+": "+f.Message, ": ")
+	}
+	f.Message = printable(f.Message)
+	return f, nil
+}
+
+// decodeReady reads and checks what a worker has loaded, for a task that is scored in a metric.
+func decodeReady(text []byte, metric metric.Name) (Ready, error) {
+	var r Ready
+	if err := decode(text, &r); err != nil {
+		return Ready{}, err
+	}
+	if r.Protocol != ProtocolVersion {
+		return Ready{}, fmt.Errorf("it speaks protocol %d, this program %d: docs/reference/worker-protocol.md says what has changed", r.Protocol, ProtocolVersion)
+	}
+	r.Precision, r.Geometry.Architecture = printable(r.Precision), printable(r.Geometry.Architecture)
+	r.Fingerprint.Model, r.Fingerprint.Data = printable(r.Fingerprint.Model), printable(r.Fingerprint.Data)
+	g, counts := r.Geometry, 0
+	for _, split := range []Split{r.Splits.Train, r.Splits.Dev, r.Splits.Test} {
+		counts = min(counts, split.Rows, split.Truncated, split.Rows-split.Truncated)
+	}
+	switch m := r.Metric; {
+	case r.Rungs != "" && r.Rungs != RungsWait && r.Rungs != RungsFree:
+		return Ready{}, slipIn(text, "", "rungs %q: must be %s or %s", r.Rungs, RungsWait, RungsFree)
+	case min(g.Layers, g.Hidden, g.FFN, g.Heads) < 0 || g.BackboneParams < 0 || counts < 0:
+		return Ready{}, slipIn(text, "", "a number below 0, or more rows truncated than there are")
+	case m != nil && metric != "" && m.Name != metric:
+		return Ready{}, fmt.Errorf("it scores with the metric %q, the task's is %q", m.Name, metric)
+	case m != nil && !(m.Low < m.High):
+		return Ready{}, slipIn(text, "", "the metric's range is from %g to %g", m.Low, m.High)
+	}
+	return r, nil
+}

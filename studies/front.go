@@ -1,0 +1,42 @@
+package studies
+
+import (
+	"peftsearch/search"
+	"peftsearch/studies/store"
+)
+
+// Front is the non-dominated complete trials of a study, by ascending parameters.
+type Front struct {
+	Members     []store.Trial
+	Hypervolume float64
+	Knee        int // index into Members; -1 for an empty front
+}
+
+// outcomes lists the complete trials for package search.
+func outcomes(trials []store.Trial) []search.Outcome {
+	var out []search.Outcome
+	for _, t := range trials {
+		if t.State == store.Complete {
+			out = append(out, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
+		}
+	}
+	return out
+}
+
+// FrontOf computes the front of trials.
+func FrontOf(trials []store.Trial, ref search.Reference) Front {
+	all := outcomes(trials)
+	members := search.Front(all)
+	byNumber := make(map[int64]store.Trial, len(trials))
+	for _, t := range trials {
+		byNumber[t.Number] = t
+	}
+	f := Front{Hypervolume: search.Hypervolume(members, ref), Knee: -1}
+	for _, m := range members {
+		f.Members = append(f.Members, byNumber[m.Number])
+	}
+	if len(members) > 0 {
+		f.Knee = search.Knee(members, ref)
+	}
+	return f
+}
