@@ -170,6 +170,23 @@ func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
 	})
 }
 
+// A huge space in which max_params leaves few plans, which random draws hardly ever hit, ends when all were tried.
+func TestFewFeasiblePlansOfAHugeSpaceAreAllFound(t *testing.T) {
+	for maxParams, plans := range map[int64]int{
+		3000: 12,                     // a prefix of 1
+		4000: 12 + 12*11/2 + 12 + 12, // a prefix of 1 or 2, two prefixes of 1, a rank of 1
+	} {
+		s := newSpace(t, space.Config{MaxParams: maxParams}, bertBase)
+		for _, sampler := range []string{"random", "tpe", "nsga2", "gp"} {
+			history := extend(t, s, options(s, sampler, 1), nil, plans)
+			o, _ := search.NewOptimizer(s, options(s, sampler, 1))
+			if _, err := ask(t, o, s, history, int64(plans)); !errors.Is(err, search.ErrExhausted) {
+				t.Errorf("max_params %d, %s: after %d plans Ask says %v", maxParams, sampler, plans, err)
+			}
+		}
+	}
+}
+
 func TestMaxParamsThatLeavesOnePlan(t *testing.T) {
 	s := newSpace(t, space.Config{Serial: []int{0, 4, 8}, Parallel: []int{}, Prefix: []int{0, 1}, LoRA: space.LoRAConfig{Ranks: []int{}},
 		Preset: space.PresetGroups, Groups: 1, MaxParams: 2 * 2 * 128}, tiny)
