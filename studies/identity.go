@@ -7,8 +7,15 @@ import (
 	"slices"
 	"strings"
 
+	"peftsearch/evaluator"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
+)
+
+// The keys of what is read.
+const (
+	identityModel = "model.path (contents)"
+	identityRows  = "task (rows)"
 )
 
 // identity describes a study file with its inputs.
@@ -28,21 +35,31 @@ func identity(c *config.Config, in *config.Inputs) store.Identity {
 		trains = strings.Join(c.Evaluator.Command, " ")
 	}
 	return store.Identity{
-		"model.path (contents)": in.Fingerprint.Model,
-		"model.head":            string(c.Model.Head),
-		"task (rows)":           in.Fingerprint.Data,
-		"task.kind":             string(c.Task.Kind),
-		"task.metric":           string(c.Task.Metric),
-		"task.max_length":       text(c.Task.MaxLength),
-		"space":                 in.Space.Hash(),
-		"training":              text(c.Training),
-		"budget.epochs":         text(c.Budget.Epochs),
-		"budget.train_rows":     text(c.Budget.TrainRows),
-		"budget.rungs":          text(c.Budget.Rungs),
-		"budget.patience":       text(c.Budget.Patience),
-		"search.seed":           text(c.Search.Seed),
-		"evaluator.command":     trains,
+		identityModel:       in.Fingerprint.Model,
+		"model.head":        string(c.Model.Head),
+		identityRows:        in.Fingerprint.Data,
+		"task.kind":         string(c.Task.Kind),
+		"task.metric":       string(c.Task.Metric),
+		"task.max_length":   text(c.Task.MaxLength),
+		"space":             in.Space.Hash(),
+		"training":          text(c.Training),
+		"budget.epochs":     text(c.Budget.Epochs),
+		"budget.train_rows": text(c.Budget.TrainRows),
+		"budget.rungs":      text(c.Budget.Rungs),
+		"budget.patience":   text(c.Budget.Patience),
+		"search.seed":       text(c.Search.Seed),
+		"evaluator.command": trains,
 	}
+}
+
+// Loaded is what the worker of a study's own evaluator.command had loaded when the study started; of other
+// studies nothing, since peftsearch itself reads what its worker loads.
+func Loaded(r *store.Record, file *config.Config) evaluator.Ready {
+	if len(file.Evaluator.Command) == 0 {
+		return evaluator.Ready{}
+	}
+	return evaluator.Ready{Geometry: r.Geometry,
+		Fingerprint: evaluator.Fingerprint{Model: r.Identity[identityModel], Data: r.Identity[identityRows]}}
 }
 
 // IdentityError refuses to continue a study with other inputs.

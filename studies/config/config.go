@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -113,7 +115,8 @@ type EvaluatorConfig struct {
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
 	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute, so that it is computed once"`
 	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what does not fit in cache_memory, in the user's cache directory, for all studies together; 0 writes none"`
-	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments; empty is peftsearch-worker"`
+	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker"`
+	Stall       float64  `yaml:"stall" default:"30" doc:"minutes in which a worker must give a sign of life while it loads or trains; a silent one is ended and its trial has failed; 0 waits for ever"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands"`
 }
 
@@ -243,6 +246,7 @@ func (c *Config) validate() []error {
 	oneOf("evaluator.precision", e.Precision, "auto", "float32", "bfloat16")
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
 	within("evaluator.cache_disk", e.CacheDisk, 0, 1<<20)
+	within("evaluator.stall", e.Stall, 0, 1e6)
 	if e.Analytic && len(e.Command) > 0 {
 		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}
@@ -358,16 +362,26 @@ type Inputs struct {
 	Geometry    peft.Geometry
 	Fingerprint evaluator.Fingerprint
 	Dataset     *data.Dataset
+	Splits      evaluator.Splits // rows that are trained and scored on
 	Space       *space.Space
 	Training    evaluator.Training // of plans outside the space; the space may search some of it
 }
 
+// Expect is what a worker with these inputs must have loaded.
+func (in *Inputs) Expect() evaluator.Expect {
+	return evaluator.Expect{Geometry: in.Geometry, Fingerprint: in.Fingerprint}
+}
+
 // Open opens the model, the data and the space. It reads all of them, and trains nothing. The error
 // joins every problem.
-func (c *Config) Open() (*Inputs, error) {
+func (c *Config) Open() (*Inputs, error) { return c.OpenLoaded(evaluator.Ready{}) }
+
+// OpenLoaded is Open for the worker of evaluator.command: what it says that it has loaded replaces what the
+// files say, so that it may know models that this program cannot read.
+func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 	in := &Inputs{Model: c.resolve(c.Model.Path), Training: c.training()}
 	var errs []error
-	if err := c.openModel(in); err != nil {
+	if err := c.openModel(in, ready); err != nil {
 		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
 	} else if in.Space, err = space.New(c.Space, in.Training, in.Geometry); err != nil {
 		for _, problem := range flatten(err) {
@@ -383,7 +397,10 @@ func (c *Config) Open() (*Inputs, error) {
 	if in.Dataset, err = data.Load(c.task()); err != nil {
 		errs = append(errs, c.file.errorAt("task", "", "%v", err))
 	} else {
-		in.Fingerprint.Data = in.Dataset.Fingerprint
+		d := in.Dataset
+		in.Fingerprint.Data = cmp.Or(ready.Fingerprint.Data, d.Fingerprint)
+		in.Splits = cmp.Or(ready.Splits, evaluator.Splits{Train: evaluator.Split{Rows: len(d.Train)},
+			Dev: evaluator.Split{Rows: len(d.Dev)}, Test: evaluator.Split{Rows: len(d.Test)}})
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -391,7 +408,11 @@ func (c *Config) Open() (*Inputs, error) {
 	return in, nil
 }
 
-func (c *Config) openModel(in *Inputs) (err error) {
+func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
+	if ready.Geometry != (peft.Geometry{}) {
+		in.Geometry, in.Fingerprint.Model = ready.Geometry, ready.Fingerprint.Model
+		return nil
+	}
 	checkpoint, err := checkpoint.Open(in.Model)
 	if err != nil {
 		return err
@@ -407,6 +428,14 @@ func (c *Config) openModel(in *Inputs) (err error) {
 	in.Fingerprint.Model, err = checkpoint.Fingerprint()
 	return err
 }
+
+// Stall is evaluator.stall.
+func (c *Config) Stall() time.Duration {
+	return time.Duration(c.Evaluator.Stall * float64(time.Minute))
+}
+
+// Dir is the directory of the file.
+func (c *Config) Dir() string { return filepath.Dir(c.File()) }
 
 // Hello is the greeting for a worker of this study; cores are shared among the workers unless threads
 // are given.
