@@ -66,7 +66,8 @@ func (v *view) mostImproving() (space.Point, error) {
 		}
 	}
 	bases := v.prior.frontPoints()
-	for _, member := range v.front() {
+	front, _ := peel(v.ranked)
+	for _, member := range front {
 		bases = append(bases, member.Point)
 	}
 	for range gpDraws {

@@ -223,6 +223,19 @@ func bySize(trials []*Observation) []*Observation {
 	return slices.SortedFunc(slices.Values(trials), compareSizes)
 }
 
+// peel parts ranked trials into those that no other dominates, which is the first rank, and the rest.
+func peel(ranked []*Observation) (front, rest []*Observation) {
+	rest = make([]*Observation, 0, len(ranked))
+	for _, o := range ranked {
+		if len(front) == 0 || o.Score > front[len(front)-1].Score {
+			front = append(front, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return front, rest
+}
+
 func insert(list *[]*Observation, o *Observation, compare func(a, b *Observation) int) {
 	i, _ := slices.BinarySearchFunc(*list, o, compare)
 	*list = slices.Insert(*list, i, o)

@@ -44,10 +44,7 @@ func (nsga2Sampler) propose(v *view) (Suggestion, error) {
 // returns the first n.
 func (v *view) fittest(n int) []*Observation {
 	var out []*Observation
-	for _, rank := range v.ranks() {
-		if len(out) >= n {
-			break
-		}
+	for rank, rest := peel(v.ranked); len(rank) > 0 && len(out) < n; rank, rest = peel(rest) {
 		distance := v.crowding(rank)
 		order := make([]int, len(rank))
 		for i := range order {

@@ -94,9 +94,7 @@ func extend(t testing.TB, s *space.Space, opts search.Options, history []search.
 		if number%5 == 4 {
 			o.State, o.SD = search.Pruned, 0.02
 		}
-		if err := known.Set(o); err != nil {
-			t.Fatal(err)
-		}
+		set(t, known, o)
 		history = append(history, o)
 	}
 	return history
@@ -170,6 +168,23 @@ func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
 			t.Errorf("the space is exhausted, but Ask says %v", err)
 		}
 	})
+}
+
+// A huge space in which max_params leaves few plans, which random draws hardly ever hit, ends when all were tried.
+func TestFewFeasiblePlansOfAHugeSpaceAreAllFound(t *testing.T) {
+	for maxParams, plans := range map[int64]int{
+		3000: 12,                     // a prefix of 1
+		4000: 12 + 12*11/2 + 12 + 12, // a prefix of 1 or 2, two prefixes of 1, a rank of 1
+	} {
+		s := newSpace(t, space.Config{MaxParams: maxParams}, bertBase)
+		for _, sampler := range []string{"random", "tpe", "nsga2", "gp"} {
+			history := extend(t, s, options(s, sampler, 1), nil, plans)
+			o, _ := search.NewOptimizer(s, options(s, sampler, 1))
+			if _, err := ask(t, o, s, history, int64(plans)); !errors.Is(err, search.ErrExhausted) {
+				t.Errorf("max_params %d, %s: after %d plans Ask says %v", maxParams, sampler, plans, err)
+			}
+		}
+	}
 }
 
 func TestMaxParamsThatLeavesOnePlan(t *testing.T) {
@@ -343,25 +358,52 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 	}
 }
 
-// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions.
+// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions. Of tpe-univariate the longest history takes most
+// of a minute.
 func BenchmarkAsk(b *testing.B) {
-	s := newSpace(b, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
-	history := extend(b, s, options(s, "tpe", 1), nil, 300)
-	for _, sampler := range search.Samplers() {
-		for _, trials := range []int{100, 300} {
-			b.Run(fmt.Sprintf("%s/%d", sampler, trials), func(b *testing.B) {
+	s := newSpace(b, space.Config{}, bertBase)
+	trials := scattered(s, 100_000)
+	for _, n := range []int{100, 300, 1000, 10_000, 100_000} {
+		history := newHistory(b, s, trials[:n])
+		for _, sampler := range search.Samplers() {
+			b.Run(fmt.Sprintf("%s/%d", sampler, n), func(b *testing.B) {
 				o, err := search.NewOptimizer(s, options(s, sampler, 1))
 				if err != nil {
 					b.Fatal(err)
 				}
-				known := newHistory(b, s, history[:trials])
-				for number := int64(trials); b.Loop(); number++ {
-					if _, err := o.Ask(known, number); err != nil {
+				for number := int64(n); b.Loop(); number++ {
+					if _, err := o.Ask(history, number); err != nil {
 						b.Fatal(err)
 					}
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkTrial is what a trial costs a search with the random sampler: the suggestion, and telling the history that it
+// runs and how it ended.
+func BenchmarkTrial(b *testing.B) {
+	s := newSpace(b, space.Config{}, bertBase)
+	trials := scattered(s, 100_000)
+	for _, n := range []int{1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			history := newHistory(b, s, trials[:n])
+			o, err := search.NewOptimizer(s, options(s, "random", 1))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for number := int64(n); b.Loop(); number++ {
+				suggestion, err := o.Ask(history, number)
+				if err != nil {
+					b.Fatal(err)
+				}
+				trial := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point)}
+				set(b, history, trial)
+				trial.State, trial.Score = search.Complete, surface(s, trial.Point)
+				set(b, history, trial)
+			}
+		})
 	}
 }
 

@@ -118,16 +118,6 @@ func (v *view) ranks() [][]*Observation {
 	return ranks
 }
 
-// front is the first of the ranks.
-func (v *view) front() (front []*Observation) {
-	for _, o := range v.ranked {
-		if len(front) == 0 || o.Score > front[len(front)-1].Score {
-			front = append(front, o)
-		}
-	}
-	return front
-}
-
 // spread chooses k of a rank greedily by hypervolume.
 func (v *view) spread(rank []*Observation, k int) (chosen []*Observation) {
 	rest := slices.Clone(rank)
