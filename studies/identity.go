@@ -78,6 +78,16 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}}), nil
 }
 
+// Loaded is what the worker of a study's own evaluator.command had loaded when the study started; of other
+// studies nothing, since peftsearch itself reads what its worker loads.
+func Loaded(r *store.Record, file *config.Config) evaluator.Ready {
+	if len(file.Evaluator.Command) == 0 {
+		return evaluator.Ready{}
+	}
+	return evaluator.Ready{Geometry: r.Geometry,
+		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}}
+}
+
 // IdentityError refuses to continue a study with other inputs.
 type IdentityError struct {
 	Study   string

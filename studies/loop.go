@@ -99,6 +99,11 @@ func (s *Study) Config() *config.Config { return s.config }
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
 
+// Expect is what a worker of the study must have loaded.
+func (s *Study) Expect() evaluator.Expect {
+	return s.inputs.Expect()
+}
+
 // RunOptions adjusts one call of Run.
 type RunOptions struct {
 	// Events receives every event, one at a time, from the goroutines of the workers. It must return

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"peftsearch/data/quote"
+	"peftsearch/evaluator"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -73,6 +74,8 @@ func explain(err error) *failure {
 		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, store.ErrNoStudy):
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, store.ErrNoTrial):

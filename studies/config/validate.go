@@ -87,6 +87,7 @@ func (c *Config) validate() []error {
 	oneOf("evaluator.precision", e.Precision, AutoPrecision, "float32", "bfloat16")
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
 	within("evaluator.cache_disk", e.CacheDisk, 0, 1<<20)
+	within("evaluator.stall", e.Stall, 0, 1e6)
 	if e.Analytic && len(e.Command) > 0 {
 		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}
