@@ -49,7 +49,7 @@ confirmed stand beside the search score.`,
 				return err
 			}
 			defer db.Close()
-			trials, err := db.Trials(cmd.Context(), record)
+			front, err := studies.ReadFront(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ confirmed stand beside the search score.`,
 			if err != nil {
 				return err
 			}
-			front := pick.of(studies.FrontOf(trials, record.Reference))
+			front = pick.of(front)
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front, confirmed))
 			}

@@ -103,24 +103,9 @@ type listing struct {
 	Hypervolume float64   `json:"hypervolume"`
 }
 
-func newListing(record *store.Record, trials []store.Trial) listing {
-	front := studies.FrontOf(trials, record.Reference)
-	l := listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, FrontSize: len(front.Members),
-		Hypervolume: front.Hypervolume}
-	for _, t := range trials {
-		switch t.State {
-		case store.Complete:
-			l.Complete++
-		case store.Pruned:
-			l.Pruned++
-		case store.Failed:
-			l.Failed++
-		case store.Running:
-			l.Running++
-		case store.Waiting:
-			l.Waiting++
-		}
-	}
+func newListing(record *store.Record, tally store.Tally, front studies.Front) listing {
+	l := listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, Complete: tally.Complete, Pruned: tally.Pruned,
+		Failed: tally.Failed, Running: tally.Running, Waiting: tally.Waiting, FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
 	if n := len(front.Members); n > 0 {
 		best := front.Members[n-1]
 		l.BestTrial, l.BestParams, l.BestScore = &best.Number, &best.Params, &best.Result.Score

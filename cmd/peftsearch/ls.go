@@ -3,6 +3,8 @@ package main
 import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+
+	"peftsearch/studies"
 )
 
 func newList(g *globals) *cobra.Command {
@@ -23,11 +25,15 @@ func newList(g *globals) *cobra.Command {
 			}
 			document := listDocument{SchemaVersion: schemaVersion, Studies: []listing{}}
 			for _, record := range records {
-				trials, err := db.Trials(cmd.Context(), record)
+				tally, err := db.Tally(cmd.Context(), record)
 				if err != nil {
 					return err
 				}
-				document.Studies = append(document.Studies, newListing(record, trials))
+				front, err := studies.ReadFront(cmd.Context(), db, record)
+				if err != nil {
+					return err
+				}
+				document.Studies = append(document.Studies, newListing(record, tally, front))
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), document)

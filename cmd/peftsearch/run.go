@@ -86,7 +86,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	switch {
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
-	case errors.Is(err, search.ErrExhausted):
+	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
 		fmt.Fprintln(stderr, "every plan of the search space has been tried")
 	case err != nil:
 		return err
@@ -96,7 +96,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	trials, err := db.Trials(cmd.Context(), record)
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -104,10 +104,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err != nil {
 		return err
 	}
-	front := studies.FrontOf(trials, record.Reference)
 	printFront(cmd.OutOrStdout(), record, front, confirmed)
-	if !g.quiet {
-		printNext(cmd.ErrOrStderr(), record.Name, front.Members[front.Knee].Number, again, g.dbFlag(cmd))
+	if knee, ok := front.KneeMember(); ok && !g.quiet {
+		printNext(cmd.ErrOrStderr(), record.Name, knee.Number, again, g.dbFlag(cmd))
 	}
 	return nil
 }

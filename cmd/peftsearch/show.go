@@ -42,15 +42,17 @@ func newShow(g *globals) *cobra.Command {
 				printTrial(w, record, trial)
 				return nil
 			}
-			trials, err := db.Trials(cmd.Context(), record)
-			if err != nil {
+			var trials []store.Trial
+			var fronts []store.FrontPoint
+			if err := db.Snapshot(cmd.Context(), func(at *store.Store) (err error) {
+				if trials, err = at.Trials(cmd.Context(), record); err == nil && asJSON {
+					fronts, err = at.Fronts(cmd.Context(), record)
+				}
+				return err
+			}); err != nil {
 				return err
 			}
 			if asJSON {
-				fronts, err := db.Hypervolumes(cmd.Context(), record)
-				if err != nil {
-					return err
-				}
 				return writeJSON(w, newStudyDocument(record, trials, fronts))
 			}
 			printStudy(w, record, trials)
@@ -62,7 +64,7 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-func newStudyDocument(record *store.Record, trials []store.Trial, fronts []store.HypervolumePoint) studyDocument {
+func newStudyDocument(record *store.Record, trials []store.Trial, fronts []store.FrontPoint) studyDocument {
 	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Fronts: []frontAfter{}, Trials: []trialEntry{}}
