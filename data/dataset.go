@@ -1,9 +1,19 @@
 package data
 
+import "peftsearch/data/metric"
+
 // Row is the input of one example.
 type Row struct {
 	Text     string `json:"text"`
 	TextPair string `json:"text_pair,omitempty"`
+}
+
+// Texts are the one or two texts of the row.
+func (r Row) Texts() []string {
+	if r.TextPair == "" {
+		return []string{r.Text}
+	}
+	return []string{r.Text, r.TextPair}
 }
 
 // Example is a row with its label.
@@ -23,4 +33,15 @@ type Dataset struct {
 	// Fingerprint is a SHA-256 of the examples of all splits and the labels: what a score depends on,
 	// not how the files are written.
 	Fingerprint string
+}
+
+// Scores gives every metric of the task's kind that its number of labels allows.
+func (d *Dataset) Scores(predictions, labels []float64) map[string]float64 {
+	scores := map[string]float64{}
+	for _, name := range Metrics[d.Task.Kind] {
+		if name != metric.F1 || len(d.Labels) == 2 {
+			scores[string(name)] = metric.Score(name, predictions, labels)
+		}
+	}
+	return scores
 }

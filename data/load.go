@@ -10,6 +10,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"peftsearch/data/metric"
+	"peftsearch/data/tokenizer"
 )
 
 // Validate reports every setting of the task that cannot be right, without looking at its files.
@@ -44,8 +47,8 @@ func (t Task) Validate() error {
 	if t.Dev == "" && t.DevShare == 0 {
 		refuse("dev: name a file or give a dev_share above 0")
 	}
-	if t.MaxLength < minLength {
-		refuse("max_length %d: at least %d", t.MaxLength, minLength)
+	if t.MaxLength < tokenizer.MinLength {
+		refuse("max_length %d: at least %d", t.MaxLength, tokenizer.MinLength)
 	}
 	if t.Kind == KindRegression && len(t.Labels) > 0 {
 		refuse("labels: only classification has labels")
@@ -155,8 +158,8 @@ func (t Task) labels(records []record) ([]string, error) {
 		return nil, fmt.Errorf("%s: column %q has the labels %q: classification needs at least 2", t.Train, t.Columns.Label, labels)
 	case n > most:
 		return nil, fmt.Errorf("%s: column %q has %d different labels, the limit is %d: is it the label, and is this no regression?", t.Train, t.Columns.Label, n, most)
-	case n > 2 && t.Metric == MetricF1:
-		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s", MetricF1, t.Train, n, MetricF1Macro)
+	case n > 2 && t.Metric == metric.F1:
+		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s", metric.F1, t.Train, n, metric.F1Macro)
 	}
 	return labels, nil
 }
@@ -285,7 +288,7 @@ func (d *Dataset) Chance() float64 {
 		for i := range constant {
 			constant[i] = float64(class)
 		}
-		best = max(best, Score(d.Task.Metric, constant, labels))
+		best = max(best, metric.Score(d.Task.Metric, constant, labels))
 	}
 	return best
 }

@@ -2,11 +2,13 @@ package studies
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"peftsearch/search"
+	"peftsearch/space"
 	"peftsearch/studies/store"
 )
 
@@ -15,26 +17,26 @@ import (
 type History struct {
 	db     *store.Store
 	record *store.Record
-	curves bool
+	space  *space.Space // nil: nothing is kept for samplers and pruners
+	curves bool         // are kept too, for pruners
 
 	mu          sync.Mutex
 	version     int64
-	trials      []search.Observation // by number
-	lent        bool                 // somebody may still read the trials: they are replaced, not changed
-	states      []store.State
-	keys        map[string]int64 // of the candidates, with their trials
+	past        *search.History // nil before the first Sync
+	states      []store.State   // by number
+	keys        map[string]int64
 	tally       store.Tally
 	front       []search.Outcome
 	hypervolume float64
 	seconds     []float64 // of the trainings, ascending
 }
 
-// NewHistory begins a history that knows nothing yet. curves keeps the curves of finished trials, which pruners read.
-func NewHistory(db *store.Store, record *store.Record, curves bool) *History {
-	return &History{db: db, record: record, curves: curves, keys: map[string]int64{}}
+// NewHistory begins a history that knows nothing yet.
+func NewHistory(db *store.Store, record *store.Record) *History {
+	return &History{db: db, record: record, keys: map[string]int64{}}
 }
 
-// Sync reads what has changed.
+// Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space.
 func (h *History) Sync(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,8 +44,11 @@ func (h *History) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := h.remember(changed); err != nil {
+		return fmt.Errorf("study %s: %w", h.record.Name, err)
+	}
 	for _, e := range changed {
-		h.apply(e)
+		h.count(e)
 	}
 	h.version = version
 	return nil
@@ -70,15 +75,31 @@ func rungs(curve []store.CurvePoint) []search.Rung {
 	return out
 }
 
-func (h *History) apply(e store.Entry) {
-	if e.Number < int64(len(h.trials)) {
-		if h.lent {
-			h.trials, h.lent = slices.Clone(h.trials), false
+// remember tells samplers and pruners of the trials.
+func (h *History) remember(changed []store.Entry) (err error) {
+	switch {
+	case h.space == nil:
+	case h.past == nil:
+		observations := make([]search.Observation, len(changed))
+		for i, e := range changed {
+			observations[i] = observation(e)
 		}
-		h.trials[e.Number] = observation(e)
+		h.past, err = search.NewHistory(h.space, observations)
+	default:
+		for _, e := range changed {
+			if err := h.past.Set(observation(e)); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+func (h *History) count(e store.Entry) {
+	if e.Number < int64(len(h.states)) {
 		*h.tally.Of(h.states[e.Number])--
 	} else {
-		h.trials, h.states = append(h.trials, observation(e)), append(h.states, "")
+		h.states = append(h.states, "")
 	}
 	h.states[e.Number] = e.State
 	*h.tally.Of(e.State)++
@@ -93,14 +114,6 @@ func (h *History) apply(e store.Entry) {
 		h.front = search.Front(append(h.front, search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}))
 		h.hypervolume = search.Hypervolume(h.front, h.record.Reference)
 	}
-}
-
-// Observations lists all trials by number, for samplers and pruners. The slice and what it holds stay as they are.
-func (h *History) Observations() []search.Observation {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lent = true
-	return h.trials[:len(h.trials):len(h.trials)]
 }
 
 // Find is the trial of a candidate, by its key.

@@ -39,12 +39,16 @@ type RunOptions struct {
 //
 // When ctx is cancelled, running trials are interrupted at their next step and wait to run again; the error is then
 // ctx.Err(), unless there is one that matters more. Other errors: ErrTooManyFailures, ErrNoUsableTrial,
-// search.ErrExhausted (the space has no further plan), ErrEvaluator and what open returns, a *store.Error of a database
+// search.ErrExhausted (the space has no further plan), what open returns, a *store.Error of a database
 // that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
 // outcomes are kept, and stored when it is back.
 func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
-	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record, s.pruner != nil),
-		proposing: make(chan struct{}, 1)}
+	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record), proposing: make(chan struct{}, 1)}
+	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
+	if s.pruner != nil {
+		r.outlooks = &outlooks{pruner: s.pruner, history: r.history, latest: map[float64]*outlook{}}
+		defer r.outlooks.close()
+	}
 	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
 	err := r.pool.run(ctx)
 	status, statusErr := r.sync(context.WithoutCancel(ctx))
@@ -70,6 +74,7 @@ type runner struct {
 	me        store.Owner
 	options   RunOptions
 	history   *History
+	outlooks  *outlooks     // nil without a pruner
 	proposing chan struct{} // held while a worker of this process makes a proposal
 	exhausted atomic.Bool   // there is no further plan
 	idle      atomic.Bool   // a worker waits for what other processes run
@@ -136,6 +141,7 @@ func (r *runner) elsewhere(ctx context.Context) (n int, err error) {
 func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease) error {
 	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
 	alive := r.keepAlive(ctx, lease)
+	known := r.history.Outcomes()
 	var stop evaluator.Verdict // the first
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
 	result, err := eval.Evaluate(alive.ctx, job, func(p evaluator.Progress) evaluator.Verdict {
@@ -144,10 +150,8 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		}
 		alive.report(p)
 		r.emitProgress(trial, p)
-		if p.Score != nil && r.pruner != nil && !stop.Stop {
-			if verdict, forecast := r.judge(trial); verdict.Stop {
-				stop, trial.Forecast = verdict, forecast
-			}
+		if p.Score != nil && r.pruner != nil && p.Step < p.Steps && !stop.Stop {
+			stop, trial.Forecast = r.judge(trial, known)
 		}
 		return stop
 	})
@@ -167,7 +171,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		})
 	case errors.As(err, &failure):
 		trial.Failure = failure
-		crashed := failure.Kind == evaluator.FailureCrashed
+		crashed := failure.Kind == evaluator.FailureCrashed || failure.Kind == evaluator.FailureProtocol
 		if trial.Crashes++; crashed && trial.Crashes < maxCrashes {
 			return r.store(ctx, Event{Kind: EventRetried, Trial: trial}, func(ctx context.Context) error {
 				return r.db.Release(ctx, lease, true)
@@ -204,6 +208,9 @@ func (r *runner) store(ctx context.Context, e Event, write func(context.Context)
 		return err
 	}
 	r.emit(ctx, e)
+	if r.outlooks != nil && err == nil {
+		r.outlooks.prepare()
+	}
 	return err
 }
 
@@ -241,10 +248,10 @@ func (r *runner) repeat(ctx context.Context, step func(context.Context) error) e
 	}
 }
 
-// judge asks the pruner about a trial that has just reached a rung.
-func (r *runner) judge(trial store.Trial) (evaluator.Verdict, search.Forecast) {
+// judge asks the pruner about a trial that has just reached a rung, and started when so many outcomes were known.
+func (r *runner) judge(trial store.Trial, known int) (evaluator.Verdict, search.Forecast) {
 	o := search.Observation{Number: trial.Number, Point: trial.Point, Params: trial.Params, State: search.Running, Curve: rungs(trial.Curve)}
-	return r.pruner.Decide(o, r.history.Observations())
+	return r.outlooks.at(o.Curve[len(o.Curve)-1].Share, known).Decide(o)
 }
 
 // tooMany reports whether more trials failed than the study file allows.

@@ -12,9 +12,6 @@ import (
 	"peftsearch/evaluator"
 )
 
-// ErrEvaluator says that evaluators cannot be run, or not any more.
-var ErrEvaluator = errors.New("the evaluator does not run")
-
 // pool does trainings on evaluators, one for each worker, until there is none left.
 type pool struct {
 	workers int
@@ -102,7 +99,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 			return err
 		}
 		if failed++; failed > restarts {
-			return fmt.Errorf("%w: %d times in a row: %w", ErrEvaluator, failed, err)
+			return fmt.Errorf("%d times in a row: %w", failed, err)
 		}
 		if eval != nil {
 			eval.Close() // it is lost already

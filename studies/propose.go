@@ -90,9 +90,8 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
 	}
-	history := r.history.Observations()
 	for {
-		suggestion, err := r.ask(history, number)
+		suggestion, err := r.ask(r.history.past, number)
 		if err != nil {
 			return store.Proposal{}, err
 		}
@@ -105,7 +104,9 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point, Candidate: candidate,
 				Params: r.inputs.Space.Params(suggestion.Point)}, nil
 		}
-		// The trial has a plan of the space and no point of it: let the sampler know where it lies.
-		history = append(history, search.Observation{Number: known, Point: suggestion.Point, State: search.Failed})
+		// That trial has a plan of the space, and was stored without its point: the point is not to be proposed.
+		if err := r.history.past.Set(search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}); err != nil {
+			return store.Proposal{}, err
+		}
 	}
 }

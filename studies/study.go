@@ -17,7 +17,7 @@ type Study struct {
 	record    *store.Record
 	config    *config.Config
 	inputs    *config.Inputs
-	ask       func(history []search.Observation, number int64) (search.Suggestion, error)
+	ask       func(history *search.History, number int64) (search.Suggestion, error)
 	pruner    search.Pruner // nil for none
 	continued bool
 }
@@ -83,7 +83,7 @@ func (s *Study) Continued() bool { return s.continued }
 
 // Status reads where the study stands.
 func (s *Study) Status(ctx context.Context) (Status, error) {
-	h := NewHistory(s.db, s.record, false)
+	h := NewHistory(s.db, s.record)
 	err := h.Sync(ctx)
 	return s.status(h), err
 }

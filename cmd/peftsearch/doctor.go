@@ -16,6 +16,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
@@ -46,11 +47,12 @@ worker with them.`,
 			failed := 0
 			for _, c := range checks {
 				if c.err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, c.detail)
+					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, quote.Message(c.detail))
 					continue
 				}
 				failed++
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %v\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name, c.err, c.try)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name,
+					quote.Message(c.err.Error()), c.try)
 			}
 			if failed > 0 {
 				return environment("", fmt.Errorf("%d of %d checks failed", failed, len(checks)))

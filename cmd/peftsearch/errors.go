@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/quote"
+	"peftsearch/evaluator"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -37,15 +39,15 @@ func usage(try, format string, args ...any) error {
 
 func environment(try string, err error) error { return &failure{exitEnvironment, err, try} }
 
-// report prints an error with what to do about it, and returns the exit code.
-func report(w io.Writer, err error) int {
+// printError prints an error with what to do about it, and returns the exit code.
+func printError(w io.Writer, err error) int {
 	f := explain(err)
 	if f.code == exitInterrupted { // no mistake, but what the user asked for
-		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)
+		fmt.Fprintf(w, "%s\nResume: %s\n", quote.Message(f.err.Error()), f.try)
 		return f.code
 	}
 	for _, part := range mistakes(f.err) {
-		fmt.Fprintln(w, "Error:", part)
+		fmt.Fprintln(w, "Error:", quote.Message(part.Error()))
 	}
 	if f.try != "" {
 		fmt.Fprintln(w, "Try:  ", strings.ReplaceAll(f.try, "\n", "\n       "))
@@ -81,7 +83,7 @@ func explain(err error) *failure {
 		return &failure{exitEnvironment, err, database.Advice}
 	case errors.Is(err, store.ErrPath):
 		return &failure{exitUsage, err, "name a file with --db"}
-	case errors.Is(err, studies.ErrEvaluator):
+	case errors.Is(err, evaluator.ErrWorker):
 		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, studies.ErrNoUsableTrial):
 		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}

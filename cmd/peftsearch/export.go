@@ -14,6 +14,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
 
 type exportFlags struct {
@@ -47,7 +48,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 				return err
 			}
 			if flags.out == "" {
-				return writeJSON(cmd.OutOrStdout(), source.Plan)
+				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
 			lost, err := peft.Export(format, source, flags.out, flags.lossy)
 			if err != nil {

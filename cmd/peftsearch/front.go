@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 )
 
 // selection picks members of a front.
@@ -49,7 +50,7 @@ confirmed stand beside the search score.`,
 				return err
 			}
 			defer db.Close()
-			front, err := studies.ReadFront(cmd.Context(), db, record)
+			members, err := studies.ReadFront(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
@@ -57,15 +58,15 @@ confirmed stand beside the search score.`,
 			if err != nil {
 				return err
 			}
-			front = pick.of(front)
+			front := report.NewFront(record, pick.of(members), confirmed)
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front, confirmed))
+				return report.WriteJSON(cmd.OutOrStdout(), front)
 			}
-			if len(front.Members) == 0 {
+			if len(front.Front) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
 				return nil
 			}
-			printFront(cmd.OutOrStdout(), record, front, confirmed)
+			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
 			return nil
 		},
 	}

@@ -19,6 +19,7 @@ var layers = []string{
 	"cmd/*",
 	"studies/web",
 	"studies/report",
+	"studies/report",
 	"studies",
 	"studies/store",
 	"studies/config",
@@ -31,6 +32,11 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/checkpoint",
+	"data/tokenizer",
+	"data/metric",
+	"data/files",
+	"data/quote",
 }
 
 // owners names the only places that may import a library.

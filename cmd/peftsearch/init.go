@@ -27,7 +27,7 @@ func newInit() *cobra.Command {
 			if err := writeNew(path, config.Template()); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s: name your model and data in it, then\n  peftsearch run %s\n", path, path)
+			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s: name your model and data in it, then\n  %s\n", path, commandLine("peftsearch", "run", path))
 			return nil
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 )
 
 func newList(g *globals) *cobra.Command {
@@ -23,7 +24,7 @@ func newList(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			document := listDocument{SchemaVersion: schemaVersion, Studies: []listing{}}
+			document := report.List{SchemaVersion: report.SchemaVersion, Studies: []report.Listing{}}
 			for _, record := range records {
 				tally, err := db.Tally(cmd.Context(), record)
 				if err != nil {
@@ -33,10 +34,10 @@ func newList(g *globals) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				document.Studies = append(document.Studies, newListing(record, tally, front))
+				document.Studies = append(document.Studies, report.NewListing(record, tally, front))
 			}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), document)
+				return report.WriteJSON(cmd.OutOrStdout(), document)
 			}
 			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
 			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8, 9))

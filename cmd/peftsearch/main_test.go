@@ -17,10 +17,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
@@ -113,7 +115,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 // trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("peftsearch-worker protocol 1, for tests")
+		fmt.Println("peftsearch-worker protocol 2, for tests")
 		return
 	}
 	lines := make(chan []byte)
@@ -136,7 +138,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	checkpoint, err := data.OpenCheckpoint(hello.Model)
+	checkpoint, err := checkpoint.Open(hello.Model)
 	if err != nil {
 		return err
 	}
@@ -200,14 +202,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}
 	if job.Output != "" {
-		zeros := func(shapes map[string][]int) map[string]data.Tensor {
-			tensors := map[string]data.Tensor{}
+		zeros := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+			tensors := map[string]checkpoint.Tensor{}
 			for name, shape := range shapes {
 				n := 1
 				for _, size := range shape {
 					n *= size
 				}
-				tensors[name] = data.NewTensor(make([]float32, n), shape...)
+				tensors[name] = checkpoint.NewTensor(make([]float32, n), shape...)
 			}
 			return tensors
 		}
@@ -234,7 +236,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/studies"
 	"peftsearch/studies/store"
@@ -33,7 +34,7 @@ func (g *globals) newDisplay(stderr io.Writer) *display {
 	switch {
 	case g.quiet:
 	case isTerminal(os.Stderr):
-		d.bars = mpb.New(mpb.WithOutput(stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
+		d.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
 		d.bar = d.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.text.Load().(string) })))
 	default:
@@ -66,7 +67,7 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 	for i := 0; i+1 < len(attributes); i += 2 {
 		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
 	}
-	fmt.Fprintln(d.bars, b.String())
+	fmt.Fprintln(d.bars, quote.Line(b.String()))
 }
 
 // writer is where other programs' logs go while the display is on.

@@ -164,14 +164,6 @@ func continueStudy(ctx context.Context, db *store.Store, name string) (*studies.
 	return studies.Start(ctx, db, file, inputs)
 }
 
-// dbFlag repeats --db in commands that are printed, where it was given.
-func (g *globals) dbFlag(cmd *cobra.Command) string {
-	if cmd.Flags().Changed("db") {
-		return " --db " + g.db
-	}
-	return ""
-}
-
 // completeStudy offers the names of the database's studies as the first argument.
 func (g *globals) completeStudy(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

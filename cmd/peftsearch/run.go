@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
@@ -82,7 +83,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
 	progress.close()
 
-	again := "peftsearch run " + path + g.dbFlag(cmd)
+	again := g.command(cmd, "run", path)
 	switch {
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
@@ -104,19 +105,23 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err != nil {
 		return err
 	}
-	printFront(cmd.OutOrStdout(), record, front, confirmed)
+	document := report.NewFront(record, front, confirmed)
+	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
 	if knee, ok := front.KneeMember(); ok && !g.quiet {
-		printNext(cmd.ErrOrStderr(), record.Name, knee.Number, again, g.dbFlag(cmd))
+		g.printNext(cmd, record.Name, knee.Number, again)
 	}
 	return nil
 }
 
-func printNext(w io.Writer, study string, trial int64, again, db string) {
-	fmt.Fprintf(w, `
-continue  raise budget.trials, then %[3]s
-inspect   peftsearch show %[1]s --trial %[2]d%[4]s
-confirm   peftsearch confirm %[1]s --front%[4]s
-train     peftsearch train %[1]s --trial %[2]d --out trained%[4]s
-export    peftsearch export %[1]s --trial %[2]d --to plan%[4]s
-`, study, trial, again, db)
+func (g *globals) printNext(cmd *cobra.Command, study string, trial int64, again string) {
+	number := strconv.FormatInt(trial, 10)
+	fmt.Fprintf(cmd.ErrOrStderr(), `
+continue  raise budget.trials, then %s
+inspect   %s
+confirm   %s
+train     %s
+export    %s
+`, again, g.command(cmd, "show", study, "--trial", number), g.command(cmd, "confirm", study, "--front"),
+		g.command(cmd, "train", study, "--trial", number, "--out", "trained"),
+		g.command(cmd, "export", study, "--trial", number, "--to", "plan"))
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"syscall"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -15,19 +16,8 @@ import (
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
-
-// trainDocument is what train --json prints.
-type trainDocument struct {
-	SchemaVersion int                `json:"schema_version"`
-	Directory     string             `json:"directory"`
-	Params        int64              `json:"params"`
-	HeadParams    int64              `json:"head_params"`
-	BestStep      int                `json:"best_step"`
-	Dev           map[string]float64 `json:"dev"`
-	Test          map[string]float64 `json:"test"`
-	Plan          peft.Plan          `json:"plan"`
-}
 
 type trainFlags struct {
 	trial             int64
@@ -89,7 +79,7 @@ func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) 
 		return err
 	}
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
-	again := fmt.Sprintf("peftsearch train %s --trial %d --out %s%s", name, flags.trial, flags.out, g.dbFlag(cmd))
+	again := g.command(cmd, "train", name, "--trial", strconv.FormatInt(flags.trial, 10), "--out", flags.out)
 	return g.train(cmd, file, job, flags, again)
 }
 
@@ -110,7 +100,7 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
 	}
 	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
-	again := fmt.Sprintf("peftsearch train --plan %s --config %s --out %s", flags.plan, flags.config, flags.out)
+	again := commandLine("peftsearch", "train", "--plan", flags.plan, "--config", flags.config, "--out", flags.out)
 	return g.train(cmd, file, job, flags, again)
 }
 
@@ -137,12 +127,12 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	}
 	job.Output, job.Budget, job.Test = output, file.FullBudget(), true
 
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(cmd.Context(), endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal ends the program
 	stderr := cmd.ErrOrStderr()
 	progress := &trainProgress{display: g.newDisplay(stderr)}
-	result, err := g.evaluate(ctx, file, job, progress)
+	result, err := g.evaluate(ctx, file, job, progress, stderr)
 	progress.close()
 	var failed *evaluator.Failure
 	switch {
@@ -155,7 +145,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	}
 
 	plan := job.Candidate.Plan
-	document := trainDocument{SchemaVersion: schemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
+	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
 		Dev: result.Dev, Test: result.Test, Plan: plan}
 	trained, err := peft.ReadTrained(output)
 	if err != nil {
@@ -163,7 +153,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	}
 	document.Params = plan.Params(trained.Info.Geometry).Total()
 	if flags.json {
-		return writeJSON(cmd.OutOrStdout(), document)
+		return report.WriteJSON(cmd.OutOrStdout(), document)
 	}
 	w := cmd.OutOrStdout()
 	field(w, "plan", "%s", plan)
@@ -173,15 +163,16 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
 	field(w, "directory", "%s", flags.out)
 	if !g.quiet {
-		fmt.Fprintf(stderr, "\npredict   peftsearch predict %s --input FILE\n", flags.out)
+		fmt.Fprintf(stderr, "\npredict   %s --input FILE\n", commandLine("peftsearch", "predict", flags.out))
 	}
 	return nil
 }
 
 // evaluate runs one job in a worker of its own.
-func (g *globals) evaluate(ctx context.Context, file *config.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
+func (g *globals) evaluate(ctx context.Context, file *config.Config, job evaluator.Job, progress *trainProgress,
+	stderr io.Writer) (evaluator.Result, error) {
 	hello := file.Hello(cores() * max(1, int(file.Evaluator.Workers))) // one worker gets all cores
-	worker, err := g.startWorker(ctx, file.Evaluator.Command, hello, progress.writer(os.Stderr))
+	worker, err := g.startWorker(ctx, file.Evaluator.Command, hello, progress.writer(stderr))
 	if err != nil {
 		return evaluator.Result{}, err
 	}

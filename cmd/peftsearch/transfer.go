@@ -62,7 +62,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	}
 	members := front.Members
 	if len(members) == 0 {
-		return usage("peftsearch show "+name, "the study has no complete trial yet, and so no front")
+		return usage(g.command(cmd, "show", name), "the study has no complete trial yet, and so no front")
 	}
 	inputs, err := file.Open()
 	if err != nil {
@@ -91,7 +91,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 		return err
 	}
 	if !g.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       peftsearch run %[1]s%[4]s\ncompare   peftsearch compare %[2]s %[3]s%[4]s\n", path, name, file.Study, g.dbFlag(cmd))
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       %s\ncompare   %s\n", g.command(cmd, "run", path), g.command(cmd, "compare", name, file.Study))
 	}
 	return nil
 }
