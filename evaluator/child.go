@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"peftsearch/data/quote"
 )
 
 const (
@@ -299,8 +301,8 @@ func (l *childLog) Write(b []byte) (int, error) {
 func (l *childLog) lastWords() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if words := strings.TrimSpace(printable(string(l.last))); words != "" {
-		return "; its last words: " + words
+	if words := strings.TrimSpace(strings.ReplaceAll(string(l.last), "\r", "\n")); words != "" {
+		return "; its last words: " + quote.Message(words)
 	}
 	return ""
 }

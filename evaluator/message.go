@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"peftsearch/data/metric"
+	"peftsearch/data/quote"
 )
 
 // slip is a mistake of a worker against the protocol.
@@ -32,28 +32,13 @@ func (s *slip) Error() string {
 	return text
 }
 
-func slipIn(text []byte, try, format string, args ...any) error {
-	return &slip{what: fmt.Sprintf(format, args...), line: text, try: try}
+// slipFailure is the failure of the trial in which a worker made a mistake.
+func slipFailure(trial int64, err error) *Failure {
+	return &Failure{FailureProtocol, quote.Message(fmt.Sprintf("trial %d: %v", trial, err))}
 }
 
-// maxMessage bounds what is kept of a worker's words, in bytes.
-const maxMessage = 2000
-
-// printable is a worker's text without what a terminal would act on, and of bounded length.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\r':
-			return '\n'
-		case r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage], "") + " …"
-	}
-	return text
+func slipIn(text []byte, try, format string, args ...any) error {
+	return &slip{what: fmt.Sprintf(format, args...), line: text, try: try}
 }
 
 // header is what every message has.
@@ -78,7 +63,7 @@ func decode(text []byte, into any) error {
 }
 
 // decodeProgress reads and checks a progress message. Without steps it is only a sign of life.
-func decodeProgress(text []byte, metric metric.Name) (Progress, error) {
+func decodeProgress(text []byte, scored metric.Name) (Progress, error) {
 	var report ProgressReport
 	if err := decode(text, &report); err != nil {
 		return Progress{}, err
@@ -90,11 +75,11 @@ func decodeProgress(text []byte, metric metric.Name) (Progress, error) {
 	if p.Steps < 1 || p.Step < 0 || p.Step > p.Steps {
 		return Progress{}, slipIn(text, "", "step %d of %d", p.Step, p.Steps)
 	}
-	return p, checkScore(text, p.Score, metric)
+	return p, checkScore(text, p.Score, scored)
 }
 
 // decodeResult reads and checks a result.
-func decodeResult(text []byte, metric metric.Name) (Result, error) {
+func decodeResult(text []byte, scored metric.Name) (Result, error) {
 	var report struct {
 		Result
 		Score *float64 `json:"score"` // is nil if there is none
@@ -105,37 +90,37 @@ func decodeResult(text []byte, metric metric.Name) (Result, error) {
 	if report.Score == nil {
 		return Result{}, slipIn(text, "", "the result has no score")
 	}
-	if err := checkScore(text, report.Score, metric); err != nil {
+	if err := checkScore(text, report.Score, scored); err != nil {
 		return Result{}, err
 	}
 	r := report.Result
 	r.Score = *report.Score
-	r.Stopped = printable(r.Stopped)
+	r.Stopped = quote.Message(r.Stopped)
 	switch {
 	case r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps:
 		return Result{}, slipIn(text, "", "best_step %d of %d steps", r.BestStep, r.Steps)
 	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
 		return Result{}, slipIn(text, "", "a number below 0")
 	}
-	if score, ok := r.Test[string(metric)]; ok {
-		if err := checkScore(text, &score, metric); err != nil {
+	if score, ok := r.Test[string(scored)]; ok {
+		if err := checkScore(text, &score, scored); err != nil {
 			return Result{}, err
 		}
-		r.Test[string(metric)] = score
+		r.Test[string(scored)] = score
 	}
 	return r, nil
 }
 
 // checkScore refuses a score outside of the metric's range. What rounding puts beside it is moved to its end.
 // Of a metric that is not known any number is a score.
-func checkScore(text []byte, score *float64, metric metric.Name) error {
+func checkScore(text []byte, score *float64, scored metric.Name) error {
 	const rounding = 1e-6
-	if score == nil || metric == "" {
+	if score == nil || scored == "" {
 		return nil
 	}
-	low, high := metric.Range()
+	low, high := scored.Range()
 	if !(*score >= low-rounding && *score <= high+rounding) {
-		return slipIn(text, "", "the score %g is no %s: that is between %g and %g", *score, metric, low, high)
+		return slipIn(text, "", "the score %g is no %s: that is between %g and %g", *score, scored, low, high)
 	}
 	*score = min(max(*score, low), high)
 	return nil
@@ -153,12 +138,12 @@ func decodeFailed(text []byte) (*Failure, error) {
 	default: // the other kinds are the supervisor's to find
 		f.Kind, f.Message = FailureInternal, strings.TrimPrefix(string(f.Kind)+": "+f.Message, ": ")
 	}
-	f.Message = printable(f.Message)
+	f.Message = quote.Message(f.Message)
 	return f, nil
 }
 
 // decodeReady reads and checks what a worker has loaded, for a task that is scored in a metric.
-func decodeReady(text []byte, metric metric.Name) (Ready, error) {
+func decodeReady(text []byte, scored metric.Name) (Ready, error) {
 	var r Ready
 	if err := decode(text, &r); err != nil {
 		return Ready{}, err
@@ -166,8 +151,8 @@ func decodeReady(text []byte, metric metric.Name) (Ready, error) {
 	if r.Protocol != ProtocolVersion {
 		return Ready{}, fmt.Errorf("it speaks protocol %d, this program %d: docs/reference/worker-protocol.md says what has changed", r.Protocol, ProtocolVersion)
 	}
-	r.Precision, r.Geometry.Architecture = printable(r.Precision), printable(r.Geometry.Architecture)
-	r.Fingerprint.Model, r.Fingerprint.Data = printable(r.Fingerprint.Model), printable(r.Fingerprint.Data)
+	r.Precision, r.Geometry.Architecture = quote.Message(r.Precision), quote.Message(r.Geometry.Architecture)
+	r.Fingerprint.Model, r.Fingerprint.Data = quote.Message(r.Fingerprint.Model), quote.Message(r.Fingerprint.Data)
 	g, counts := r.Geometry, 0
 	for _, split := range []Split{r.Splits.Train, r.Splits.Dev, r.Splits.Test} {
 		counts = min(counts, split.Rows, split.Truncated, split.Rows-split.Truncated)
@@ -177,8 +162,8 @@ func decodeReady(text []byte, metric metric.Name) (Ready, error) {
 		return Ready{}, slipIn(text, "", "rungs %q: must be %s or %s", r.Rungs, RungsWait, RungsFree)
 	case min(g.Layers, g.Hidden, g.FFN, g.Heads) < 0 || g.BackboneParams < 0 || counts < 0:
 		return Ready{}, slipIn(text, "", "a number below 0, or more rows truncated than there are")
-	case m != nil && metric != "" && m.Name != metric:
-		return Ready{}, fmt.Errorf("it scores with the metric %q, the task's is %q", m.Name, metric)
+	case m != nil && scored != "" && m.Name != scored:
+		return Ready{}, fmt.Errorf("it scores with the metric %q, the task's is %q", m.Name, scored)
 	case m != nil && !(m.Low < m.High):
 		return Ready{}, slipIn(text, "", "the metric's range is from %g to %g", m.Low, m.High)
 	}

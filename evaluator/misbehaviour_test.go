@@ -298,7 +298,7 @@ func TestMisbehavingWorkers(t *testing.T) {
 		"stopped by nobody":   {"protocol", "nobody did"},
 		"half a result":       {"protocol", "not JSON"},
 		"half a result, dead": {"crashed", "exit status 1"},
-		"made-up failure":     {"internal", "crashed: ]0;title oh no"},
+		"made-up failure":     {"internal", `crashed: \x1b]0;title\a oh no`},
 		"wrong failure":       {"protocol", "kind is a JSON number"},
 
 		"exits with 0":     {"protocol", "done, I think"},
@@ -393,7 +393,7 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 	for mode, words := range map[string]string{
 		"deaf":                    "silent for 5s",
 		"hangs at hello":          "silent for 5s",
-		"refuses":                 "no such [31mmodel",
+		"refuses":                 `no such \x1b[31mmodel`,
 		"speaks version 1":        "protocol 1, this program 2",
 		"greets with garbage":     "not JSON",
 		"chats and exits":         "Hello from a library!",

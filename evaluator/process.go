@@ -323,7 +323,7 @@ func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) V
 			if first && !e.heard && !mistake.silence {
 				continue
 			}
-			return Result{}, &Failure{FailureProtocol, printable(fmt.Sprintf("trial %d: %v", job.Trial, mistake))}
+			return Result{}, slipFailure(job.Trial, mistake)
 		}
 		return result, err
 	}
