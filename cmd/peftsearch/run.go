@@ -108,8 +108,8 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	front := studies.FrontOf(trials, record.Reference)
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if !g.quiet {
-		g.printNext(cmd, record.Name, front.Members[front.Knee].Number, again)
+	if knee, ok := front.KneeMember(); ok && !g.quiet {
+		g.printNext(cmd, record.Name, knee.Number, again)
 	}
 	return nil
 }
