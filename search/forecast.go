@@ -58,9 +58,10 @@ type level struct {
 
 // newForecaster fits the trials that went on after the rung, of others that have ended; false if they are too few.
 func newForecaster(s *space.Space, reference Reference, others []Observation, share float64) (*forecaster, bool) {
-	var trials []Observation
+	var trials []*Observation
 	var scores []float64
-	for _, o := range others {
+	for i := range others {
+		o := &others[i]
 		score, ok := bestAt(o.Curve, share)
 		if !ok || s.Check(o.Point) != nil {
 			continue

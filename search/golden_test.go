@@ -78,7 +78,8 @@ func played(t *testing.T, s *space.Space, opts search.Options, n int) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var history []search.Observation
+	history := newHistory(t, s, nil)
+	var running search.Observation
 	var asked []string
 	for number := range int64(n) {
 		suggestion, err := o.Ask(history, number)
@@ -86,19 +87,19 @@ func played(t *testing.T, s *space.Space, opts search.Options, n int) []string {
 			t.Fatal(err)
 		}
 		asked = append(asked, digits(suggestion.Point)+" "+suggestion.Sampler)
-		if last := len(history) - 1; last >= 0 {
-			finish(s, &history[last])
+		if number > 0 {
+			set(t, history, finished(s, running))
 		}
-		o := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point)}
+		running = search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point)}
 		if number%11 == 10 {
-			o.Point = nil
+			running.Point = nil
 		}
-		history = append(history, o)
+		set(t, history, running)
 	}
 	return asked
 }
 
-func finish(s *space.Space, o *search.Observation) {
+func finished(s *space.Space, o search.Observation) search.Observation {
 	switch {
 	case o.Number%7 == 3:
 		o.State = search.Failed
@@ -108,6 +109,14 @@ func finish(s *space.Space, o *search.Observation) {
 		o.State, o.Score, o.SD = search.Pruned, surface(s, o.Point), 0.02
 	default:
 		o.State, o.Score = search.Complete, surface(s, o.Point)
+	}
+	return o
+}
+
+func set(t testing.TB, history *search.History, o search.Observation) {
+	t.Helper()
+	if err := history.Set(o); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -167,7 +176,7 @@ func TestSuggestionsAreThoseOfEarlierVersions(t *testing.T) {
 			if sampler == "tpe-univariate" {
 				n /= 10
 			}
-			suggestion, err := o.Ask(many[:n], int64(n))
+			suggestion, err := ask(t, o, s, many[:n], int64(n))
 			if err != nil {
 				t.Fatal(err)
 			}

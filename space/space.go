@@ -29,9 +29,18 @@ type Dimension struct {
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
 	role   role
-	method int   // of a size: index into peft.Methods
-	layers []int // of a size or a bit: the layers it decides about
-	sizes  []int // of a size: the value of each level
+	method int     // of a size: index into peft.Methods
+	layers []int   // of a size or a bit: the layers it decides about
+	sizes  []int   // of a size: the value of each level
+	params []int64 // of a size: what each level adds to a plan; with bits, to each layer that is kept
+}
+
+// cost is what a level adds to a plan; with bits, to each layer that is kept.
+func (d *Dimension) cost(level int) int64 {
+	if d.role != roleSize {
+		return 0
+	}
+	return d.params[level]
 }
 
 // Optional reports whether level 0 means that there is no module.
@@ -73,8 +82,15 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 			if config.Preset != PresetAutoPEFT {
 				name = "layers." + bandName(band) + "." + name
 			}
-			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true,
-				role: roleSize, method: m, layers: band, sizes: sizes})
+			d := Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize, method: m, layers: band, sizes: sizes}
+			for _, size := range sizes {
+				params := s.params(m, size)
+				if config.Preset != PresetAutoPEFT {
+					params *= int64(len(band))
+				}
+				d.params = append(d.params, params)
+			}
+			s.dimensions = append(s.dimensions, d)
 		}
 	}
 	if len(s.dimensions) == 0 {
@@ -210,17 +226,22 @@ func (s *Space) sizes(p Point) []layerSizes {
 
 // Params is the exact number of parameters of a valid point's plan, as peft.Plan.Params counts them.
 func (s *Space) Params(p Point) int64 {
-	var total int64
-	for _, sizes := range s.sizes(p) {
-		for method, size := range sizes {
-			total += s.cost(method, size)
+	var sum, kept int64
+	for i := range s.dimensions {
+		if d := &s.dimensions[i]; d.role == roleBit {
+			kept += int64(p[i])
+		} else {
+			sum += d.cost(p[i])
 		}
 	}
-	return total
+	if s.config.Preset != PresetAutoPEFT {
+		return sum
+	}
+	return kept * sum
 }
 
-// cost counts one module of a method, 0 for size 0.
-func (s *Space) cost(method, size int) int64 {
+// params counts one module of a method, 0 for size 0.
+func (s *Space) params(method, size int) int64 {
 	if size == 0 {
 		return 0
 	}
@@ -240,25 +261,27 @@ func (s *Space) cost(method, size int) int64 {
 	}
 }
 
-// extremes finds the smallest plan with one size dimension above 0 (in one layer if bits can drop the
-// others), and the largest plan.
+// extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
+// plan can do without; if that is nothing, it is the cheapest single module. With bits it is in one layer.
 func (s *Space) extremes() (smallest, largest int64) {
-	for _, d := range s.dimensions {
-		if d.role != roleSize {
-			continue
-		}
-		layers := int64(len(d.layers))
-		largest += layers * s.cost(d.method, d.sizes[len(d.sizes)-1])
-		if s.config.Preset == PresetAutoPEFT {
-			layers = 1
-		}
-		for _, size := range d.sizes {
-			if cost := layers * s.cost(d.method, size); cost > 0 && (smallest == 0 || cost < smallest) {
-				smallest = cost
+	var least, single int64
+	for i := range s.dimensions {
+		d := &s.dimensions[i]
+		largest += d.cost(len(d.Levels) - 1)
+		least += d.cost(0)
+		for level := range d.Levels {
+			if cost := d.cost(level); cost > 0 && (single == 0 || cost < single) {
+				single = cost
 			}
 		}
 	}
-	return smallest, largest
+	if s.config.Preset == PresetAutoPEFT {
+		largest *= int64(s.geometry.Layers)
+	}
+	if least > 0 {
+		return least, largest
+	}
+	return single, largest
 }
 
 // Feasible reports whether a valid point's plan has a module and at most max_params parameters.

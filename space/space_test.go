@@ -2,6 +2,8 @@ package space_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +93,119 @@ func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
 	})
 }
 
+// small are spaces whose points can be listed.
+func small() map[string]space.Config {
+	none := []int{}
+	noLoRA := space.LoRAConfig{Ranks: none}
+	return map[string]space.Config{
+		"per-layer":         {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA},
+		"with a bound":      {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA, MaxParams: 15_000},
+		"without 0":         {Serial: []int{3, 9}, Parallel: none, Prefix: []int{0, 4}, LoRA: space.LoRAConfig{Ranks: []int{2}}},
+		"rates, schedules":  {Preset: space.PresetGroups, Groups: 2, Serial: []int{0, 3}, Parallel: []int{0, 3, 4}, Prefix: none, LoRA: noLoRA, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		"autopeft":          {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, LearningRate: []float64{1e-4, 1e-3}},
+		"autopeft, bound":   {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, MaxParams: 3000},
+		"autopeft, no 0":    {Preset: space.PresetAutoPEFT, Serial: []int{2, 3}, Parallel: none, Prefix: []int{0, 8}},
+		"every layer alike": {Preset: space.PresetGroups, Groups: 1, Serial: none, Parallel: none, Prefix: []int{7}, LoRA: noLoRA},
+	}
+}
+
+var three = peft.Geometry{Architecture: "bert", Layers: 3, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000}
+
+// every lists all points.
+func every(s *space.Space) (points []space.Point) {
+	p := make(space.Point, len(s.Dimensions()))
+	for {
+		points = append(points, slices.Clone(p))
+		d := 0
+		for ; d < len(p); d++ {
+			if p[d]++; p[d] < len(s.Dimensions()[d].Levels) {
+				break
+			}
+			p[d] = 0
+		}
+		if d == len(p) {
+			return points
+		}
+	}
+}
+
+func TestAscendingIsEveryFeasiblePointBySize(t *testing.T) {
+	for name, config := range small() {
+		s, err := space.New(config, training, three)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int{}
+		for _, p := range every(s) {
+			if s.Feasible(p) {
+				want[fmt.Sprint(p)]++
+			}
+		}
+		before, count := int64(0), 0
+		for p := range s.Ascending() {
+			if params := s.Params(p); params < before {
+				t.Fatalf("%s: %v with %d parameters after %d", name, p, params, before)
+			} else {
+				before = params
+			}
+			count++
+			if want[fmt.Sprint(p)]--; want[fmt.Sprint(p)] != 0 {
+				t.Fatalf("%s: %v is infeasible, or comes twice", name, p)
+			}
+		}
+		if count != len(want) || count == 0 {
+			t.Errorf("%s: %d points of %d", name, count, len(want))
+		}
+	}
+}
+
+func TestAscendingBeginsWhereTheSpaceIsHuge(t *testing.T) {
+	for name, config := range map[string]space.Config{"per-layer": {}, "autopeft": {Preset: space.PresetAutoPEFT}} {
+		g := base
+		g.Layers = 48
+		s, err := space.New(config, training, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, before := map[string]bool{}, int64(0)
+		for p := range s.Ascending() {
+			if s.Params(p) < before {
+				t.Fatalf("%s: %d parameters after %d", name, s.Params(p), before)
+			}
+			before = s.Params(p)
+			if keys[s.Key(p)] = true; len(keys) == 3000 {
+				break
+			}
+		}
+		if smallest, _ := s.ParamRange(); len(keys) != 3000 || before < smallest {
+			t.Errorf("%s: %d candidates", name, len(keys))
+		}
+	}
+}
+
+func TestParamRangeIsThatOfTheFeasiblePlans(t *testing.T) {
+	for name, config := range small() {
+		s, err := space.New(config, training, three)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var smallest, largest int64
+		for _, p := range every(s) {
+			if params := s.Params(p); s.Feasible(p) {
+				if largest = max(largest, params); smallest == 0 || params < smallest {
+					smallest = params
+				}
+			}
+		}
+		if config.MaxParams > 0 {
+			largest = config.MaxParams
+		}
+		if a, b := s.ParamRange(); a != smallest || b != largest {
+			t.Errorf("%s: range %d to %d, by counting %d to %d", name, a, b, smallest, largest)
+		}
+	}
+}
+
 func TestAutoPEFTIsThePapersSpace(t *testing.T) {
 	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT}, training, base)
 	if err != nil {
@@ -151,8 +266,14 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 			t.Errorf("no word about %s in: %v", key, err)
 		}
 	}
-	if _, err := space.New(space.Config{MaxParams: 10}, training, miniLM); err == nil || !strings.Contains(err.Error(), "smallest plan") {
-		t.Errorf("max_params below the smallest plan: %v", err)
+	for words, config := range map[string]space.Config{
+		"10: the smallest plan of the space has 768 parameters": {MaxParams: 10},
+		"20000: the smallest plan of the space has 113040 parameters": { // a serial adapter of 24 in each of 6 layers
+			Serial: []int{24, 48}, Parallel: []int{}, Prefix: []int{}, LoRA: space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
+	} {
+		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("max_params below the smallest plan: %v, want %q", err, words)
+		}
 	}
 }
 

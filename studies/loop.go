@@ -210,7 +210,11 @@ func (r *runner) propose(trials []store.Trial, number int64) (store.Proposal, er
 			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
 	}
-	suggestion, err := r.optimizer.Ask(observations(trials), number)
+	history, err := search.NewHistory(r.inputs.Space, observations(trials))
+	if err != nil {
+		return store.Proposal{}, err
+	}
+	suggestion, err := r.optimizer.Ask(history, number)
 	if err != nil {
 		return store.Proposal{}, err
 	}

@@ -161,16 +161,21 @@ func record(ctx context.Context, path string, plans int, worker string) error {
 	return r.train(ctx, worker, trainings, func(yield func(Trial, error) bool) {
 		done := r.done()
 		for plan := range plans {
-			var history []search.Observation
+			var known []search.Observation
 			for _, t := range r.trials {
 				if t.Seed == seedOf(t.Plan, 0) {
-					history = append(history, r.observation(t))
+					known = append(known, r.observation(t))
 				}
 			}
 			var point space.Point
-			if plan < len(history) {
-				point = history[plan].Point
+			if plan < len(known) {
+				point = known[plan].Point
 			} else {
+				history, err := search.NewHistory(r.inputs.Space, known)
+				if err != nil {
+					yield(Trial{}, err)
+					return
+				}
 				suggestion, err := optimizer.Ask(history, int64(plan))
 				if err != nil {
 					yield(Trial{}, err)

@@ -115,7 +115,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 // trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("peftsearch-worker protocol 1, for tests")
+		fmt.Println("peftsearch-worker protocol 2, for tests")
 		return
 	}
 	lines := make(chan []byte)

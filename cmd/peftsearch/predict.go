@@ -83,6 +83,6 @@ func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, mod
 		return document, err
 	}
 	defer worker.Close()
-	document.Predictions, err = worker.Predict(ctx, evaluator.PredictRequest{Dir: dir, Rows: rows})
+	document.Predictions, err = worker.Predict(ctx, dir, rows)
 	return document, err
 }

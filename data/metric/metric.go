@@ -23,6 +23,15 @@ const (
 	Spearman Name = "spearman" // average ranks for ties
 )
 
+// Range is the least and the greatest value that a score in the metric can have.
+func (n Name) Range() (low, high float64) {
+	switch n {
+	case MCC, Pearson, Spearman:
+		return -1, 1
+	}
+	return 0, 1
+}
+
 // Score compares predictions with labels: class indices for the metrics of classification, values for
 // those of regression. It equals scikit-learn's or SciPy's function; where that is undefined, as a
 // correlation with a constant or anything of no rows is, the score is 0. A NaN among the predictions makes

@@ -179,10 +179,15 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		for i, e := range s.dataset.Test {
 			rows[i], labels[i] = e.Row, e.Label
 		}
-		predictions, err := s.Predict(job.Output, rows)
+		predictor, err := s.Predictor(job.Output)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		predictions, err := predictor.Predict(rows)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		predictor.Close()
 		values, mean := make([]float64, len(rows)), 0.0
 		for i, p := range predictions {
 			values[i] = p.Logits[0]
@@ -217,7 +222,7 @@ func TestPatienceEndsTraining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Stopped == "" || result.Steps >= 50 {
+	if result.Stopped != "" || result.Steps >= 50 {
 		t.Errorf("stopped %q after %d steps", result.Stopped, result.Steps)
 	}
 }

@@ -149,7 +149,7 @@ baselines: [lora-r9]
 		"study.yaml:11:3: training.learning_rate: ",
 		`study.yaml:12:3: training.schedule "linaer": must be one of linear, cosine, constant`, `did you mean "linear"?`,
 		"study.yaml:13:3: training.batch_size 0: must be between 1",
-		"study.yaml:15:3: budget.rungs [0.5 0.2]: must be ascending",
+		"study.yaml:15:3: budget.rungs 0.2 after 0.5: must be ascending",
 		"study.yaml:17:3: budget.trials stands twice",
 		`study.yaml:18:10: search.sampler "bayes": must be one of`,
 		`study.yaml:19:1: baselines "lora-r9": must be one of`, `did you mean "lora-r8"?`,
@@ -163,10 +163,10 @@ baselines: [lora-r9]
 
 func TestTaskMistakesStandAtTheirKeys(t *testing.T) {
 	for change, want := range map[[2]string]string{
-		{"kind: classification", "kind: clasification"}: `study.yaml:4:3: kind "clasification": must be`,
-		{"train: t.tsv", "train: t.tsv\n  metric: f2"}:  `study.yaml:6:3: metric "f2": must be one of`,
-		{"text: a, ", ""}: `study.yaml:6:3: columns: text and label`,
-		{"train: t.tsv", "train: t.tsv\n  dev_share: 0.9"}: "study.yaml:6:3: dev_share 0.9: must be from 0 to 0.5",
+		{"kind: classification", "kind: clasification"}: `study.yaml:4:3: task.kind "clasification": must be`,
+		{"train: t.tsv", "train: t.tsv\n  metric: f2"}:  `study.yaml:6:3: task.metric "f2": must be one of`,
+		{"text: a, ", ""}: `study.yaml:6:3: task.columns: text and label`,
+		{"train: t.tsv", "train: t.tsv\n  dev_share: 0.9"}: "study.yaml:6:3: task.dev_share 0.9: must be from 0 to 0.5",
 	} {
 		_, err := Parse("study.yaml", []byte(strings.Replace(minimal, change[0], change[1], 1)))
 		if err == nil || !strings.Contains(err.Error(), want) {

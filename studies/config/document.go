@@ -2,14 +2,14 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+
+	"peftsearch/data/quote"
 )
 
 // Error is one mistake in a study file.
@@ -17,18 +17,18 @@ type Error struct {
 	File    string
 	Line    int // from 1; 0 if the mistake is no line's
 	Column  int
-	Excerpt string // the line
+	Excerpt string // the line, or what is around the column
 	Message string
 	Hint    string // what to do, "" if the message says it
 }
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
+	b.WriteString(quote.Line(e.File))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
 	}
-	fmt.Fprintf(&b, ": %s", e.Message)
+	fmt.Fprintf(&b, ": %s", quote.Message(e.Message))
 	if e.Excerpt != "" {
 		fmt.Fprintf(&b, "\n  %4d | %s", e.Line, e.Excerpt)
 	}
@@ -38,15 +38,22 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-func byPosition(a, b error) int {
+// maxMistakes is how many mistakes of one file are listed.
+const maxMistakes = 20
+
+// byLine sorts mistakes by their place and counts those that are too many.
+func byLine(path string, errs []error) []error {
 	line := func(err error) int {
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := err.(*Error); ok {
 			return e.Line
 		}
 		return 0
 	}
-	return cmp.Compare(line(a), line(b))
+	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
+	if more := len(errs) - maxMistakes; more > 0 {
+		errs = append(errs[:maxMistakes:maxMistakes], &Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
+	}
+	return errs
 }
 
 // document is a parsed study file that knows where its keys stand.
@@ -58,120 +65,79 @@ type document struct {
 }
 
 // decodeDocument reads YAML into the struct that into points to, by the tags of its fields. It goes
-// through the whole file whatever it finds, and applies defaults to keys that are left out.
+// through the whole file whatever it finds, and applies defaults to keys that are left out. Without a
+// document there is nothing that could be checked further.
 func decodeDocument(path string, content []byte, into any) (*document, []error) {
-	d := &document{path: path, lines: strings.Split(string(content), "\n"), where: map[string][2]int{}, bad: map[string]bool{}}
-	file, err := parser.ParseBytes(content, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		var syntax yaml.Error
-		if errors.As(err, &syntax) {
-			position := syntax.GetToken().Position
-			return nil, []error{d.errorIn(position.Line, position.Column, "", "%s", syntax.GetMessage())}
-		}
-		return nil, []error{&Error{File: path, Message: err.Error()}}
-	}
-	var body ast.Node
-	if len(file.Docs) > 0 {
-		body = file.Docs[0].Body
+	d := &document{path: path, where: map[string][2]int{}, bad: map[string]bool{}}
+	body, errs := d.parseYAML(content)
+	if errs != nil {
+		return nil, errs
 	}
 	return d, d.decode(body, reflect.ValueOf(into).Elem(), "")
 }
 
-// fieldKey is the yaml key of a struct field, "" if it has none.
-func fieldKey(f reflect.StructField) string { return f.Tag.Get("yaml") }
-
-// isSection reports whether a field's value is a mapping with keys of its own.
-func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct }
-
+// decode fills a section.
 func (d *document) decode(node ast.Node, into reflect.Value, prefix string) []error {
 	var errs []error
 	values := map[string]ast.Node{}
+	known := keys(into.Type(), prefix)
 	switch n := node.(type) {
 	case nil, *ast.NullNode, *ast.CommentGroupNode:
 	case *ast.MappingNode:
 		for _, value := range n.Values {
-			errs = append(errs, d.key(value, values, into.Type(), prefix)...)
+			errs = append(errs, d.key(value, values, known, prefix)...)
 		}
 	case *ast.MappingValueNode:
-		errs = append(errs, d.key(n, values, into.Type(), prefix)...)
+		errs = append(errs, d.key(n, values, known, prefix)...)
 	default:
 		position := node.GetToken().Position
 		d.bad[strings.TrimSuffix(prefix, ".")] = true
-		return []error{d.errorIn(position.Line, position.Column, "", "%s must be a mapping of keys to values", cmp.Or(strings.TrimSuffix(prefix, "."), "the file"))}
+		return []error{d.errorIn(position.Line, position.Column, "", "%s must be a mapping of keys to values",
+			cmp.Or(strings.TrimSuffix(prefix, "."), "the file"))}
 	}
-	for i := range into.NumField() {
-		field := into.Type().Field(i)
-		key := fieldKey(field)
-		if key == "" {
-			continue
-		}
-		value, given := values[key]
-		switch path := prefix + key; {
-		case isSection(field.Type):
-			errs = append(errs, d.decode(value, into.Field(i), path+".")...)
+	for _, k := range known {
+		value, given := values[k.name]
+		field := into.Field(k.index)
+		switch {
+		case isSection(field.Type()):
+			errs = append(errs, d.decode(value, field, k.path+".")...)
 		case given:
-			if err := yaml.NodeToValue(value, into.Field(i).Addr().Interface()); err != nil {
-				message := err.Error()
-				var typed yaml.Error
-				if errors.As(err, &typed) {
-					message = typed.GetMessage()
-				}
-				d.bad[path] = true
-				errs = append(errs, d.errorAt(path, "", "%s: %s", path, message))
+			if err := decodeValue(value, field); err != nil {
+				d.bad[k.path] = true
+				errs = append(errs, d.errorOf(k.path, err))
 			}
+		case !k.optional:
+			d.bad[k.path] = true
+			errs = append(errs, d.errorAt(k.path, k.doc, "%s is missing", k.path))
 		default:
-			standard, optional := field.Tag.Lookup("default")
-			if !optional {
-				d.bad[path] = true
-				errs = append(errs, d.errorAt(path, field.Tag.Get("doc"), "%s is missing", path))
-			} else {
-				setDefault(into.Field(i), standard)
-			}
+			k.setDefault(field)
 		}
 	}
 	return errs
 }
 
 // key notes where a key stands, and refuses one that is unknown or stands twice.
-func (d *document) key(node *ast.MappingValueNode, values map[string]ast.Node, t reflect.Type, prefix string) []error {
-	key := node.Key.GetToken().Value
+func (d *document) key(node *ast.MappingValueNode, values map[string]ast.Node, known []key, prefix string) []error {
+	name := node.Key.GetToken().Value
 	position := node.Key.GetToken().Position
-	var known []string
-	for i := range t.NumField() {
-		if name := fieldKey(t.Field(i)); name != "" {
-			known = append(known, name)
+	if !slices.ContainsFunc(known, func(k key) bool { return k.name == name }) {
+		where := "at the top of the file"
+		if prefix != "" {
+			where = "in " + strings.TrimSuffix(prefix, ".")
 		}
-	}
-	for _, name := range known {
-		if name != key {
-			continue
+		names := make([]string, len(known))
+		for i, k := range known {
+			names[i] = k.name
 		}
-		if values[key] != nil {
-			return []error{d.errorIn(position.Line, position.Column, "", "%s%s stands twice", prefix, key)}
-		}
-		values[key] = node.Value
-		d.where[prefix+key] = [2]int{position.Line, position.Column}
-		return nil
+		hint := cmp.Or(nearest(name, names), "the keys here are "+strings.Join(names, ", "))
+		return []error{d.errorIn(position.Line, position.Column, hint, "unknown key %s %s", quote.Text(name), where)}
 	}
-	where := "at the top of the file"
-	if prefix != "" {
-		where = "in " + strings.TrimSuffix(prefix, ".")
+	if values[name] != nil {
+		return []error{d.errorIn(position.Line, position.Column, "", "%s%s stands twice", prefix, name)}
 	}
-	return []error{d.errorIn(position.Line, position.Column, nearest(key, known), "unknown key %q %s", key, where)}
-}
-
-// setDefault fills a field with its default if that is a value, and leaves it empty if it is in words.
-func setDefault(field reflect.Value, standard string) {
-	fresh := reflect.New(field.Type())
-	if field.Kind() == reflect.String && strings.Contains(standard, " ") {
-		return
-	}
-	if field.Kind() == reflect.Slice && !strings.HasPrefix(standard, "[") {
-		return
-	}
-	if err := yaml.Unmarshal([]byte(standard), fresh.Interface()); err == nil {
-		field.Set(fresh.Elem())
-	}
+	values[name] = node.Value
+	d.where[prefix+name] = [2]int{position.Line, position.Column}
+	return nil
 }
 
 // failed reports whether a key, or one below it, already has an error.
@@ -182,6 +148,15 @@ func (d *document) failed(key string) bool {
 		}
 	}
 	return false
+}
+
+// errorOf is the mistake in a key's value: at the entry of a list, or at the key.
+func (d *document) errorOf(key string, err *valueError) error {
+	if err.entry == nil {
+		return d.errorAt(key, "", "%s: %s", key, err.message)
+	}
+	position := err.entry.GetToken().Position
+	return d.errorIn(position.Line, position.Column, "", "%s: %s", key, err.message)
 }
 
 // errorAt is a mistake at a key, or at the nearest section above it that the file has.
@@ -201,21 +176,49 @@ func (d *document) errorAt(key, hint, format string, args ...any) error {
 func (d *document) errorIn(line, column int, hint, format string, args ...any) error {
 	e := &Error{File: d.path, Line: line, Column: column, Hint: hint, Message: fmt.Sprintf(format, args...)}
 	if line >= 1 && line <= len(d.lines) {
-		e.Excerpt = strings.TrimRight(d.lines[line-1], "\r")
+		e.Excerpt = excerpt(d.lines[line-1], column)
 	}
 	return e
 }
 
-// nearest suggests the known word that looks most like the given one.
+// excerpt is a line, or what is around the column of a long one.
+func excerpt(line string, column int) string {
+	const before, most = 30, 100 // characters
+	first, last, n := 0, len(line), 0
+	for at := range line {
+		switch n++; n {
+		case column - before:
+			first = at
+		case max(column-before, 1) + most:
+			last = at
+		}
+	}
+	if n <= most {
+		return quote.Line(line)
+	}
+	cut := line[first:last]
+	if first > 0 {
+		cut = "…" + cut
+	}
+	if last < len(line) {
+		cut += "…"
+	}
+	return quote.Line(cut)
+}
+
+// nearest suggests the known word that looks most like the given one, "" if none does.
 func nearest(word string, known []string) string {
 	best, distance := "", len(word)/2+2
 	for _, k := range known {
+		if len(word) > 2*len(k)+2 { // as unlike, and the distance of long words takes long
+			continue
+		}
 		if d := editDistance(word, k); d < distance {
 			best, distance = k, d
 		}
 	}
 	if best == "" {
-		return "the keys here are " + strings.Join(known, ", ")
+		return ""
 	}
 	return fmt.Sprintf("did you mean %q?", best)
 }

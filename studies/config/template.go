@@ -47,12 +47,12 @@ func Markdown() []byte {
 	var b bytes.Buffer
 	b.WriteString("# Study file\n\nYAML. `peftsearch init` writes one with every key. Paths are relative to the file. Unknown keys are errors.\n\n")
 	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
-	var walk func(t reflect.Type, prefix string)
-	walk = func(t reflect.Type, prefix string) {
+	var section func(t reflect.Type, prefix string)
+	section = func(t reflect.Type, prefix string) {
 		for _, f := range keys(t, prefix) {
 			if isSection(f.fieldType) {
 				fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", f.path, f.doc)
-				walk(f.fieldType, f.path+".")
+				section(f.fieldType, f.path+".")
 				continue
 			}
 			standard := "*required*"
@@ -62,30 +62,8 @@ func Markdown() []byte {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.path, f.typeName, standard, f.doc)
 		}
 	}
-	walk(reflect.TypeFor[Config](), "")
+	section(reflect.TypeFor[Config](), "")
 	return b.Bytes()
-}
-
-// key is one key of the study file, as its tags describe it.
-type key struct {
-	name, path, doc, standard, typeName string
-	optional                            bool
-	fieldType                           reflect.Type
-}
-
-func keys(t reflect.Type, prefix string) []key {
-	var out []key
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name := fieldKey(f)
-		if name == "" {
-			continue
-		}
-		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type), fieldType: f.Type}
-		k.standard, k.optional = f.Tag.Lookup("default")
-		out = append(out, k)
-	}
-	return out
 }
 
 func typeName(t reflect.Type) string {
