@@ -25,6 +25,11 @@ type Geometry struct {
 	BackboneParams int64  `json:"backbone_params"` // all weights of the backbone, without any head
 }
 
+// SameShape reports whether every plan for one backbone is a plan for the other, of the same size.
+func (g Geometry) SameShape(other Geometry) bool {
+	return g.Layers == other.Layers && g.Hidden == other.Hidden && g.FFN == other.FFN && g.Heads == other.Heads
+}
+
 // Plan lists the modules of every layer. It is a value: methods never change it, and copies share
 // nothing that is written to.
 type Plan struct {

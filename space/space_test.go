@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"peftsearch/evaluator"
@@ -277,17 +278,29 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 	}
 }
 
-func TestHashChangesWithTheMeaningOfAPoint(t *testing.T) {
-	hashes := map[string]string{}
-	for name, config := range configs() {
-		s, err := space.New(config, training, miniLM)
+func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
+	of := func(c space.Config) space.Config {
+		s, err := space.New(c, training, miniLM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hashes[s.Hash()] = name
+		return s.Config()
 	}
-	if len(hashes) != len(configs()) {
-		t.Errorf("only %d different hashes: %v", len(hashes), hashes)
+	full := of(space.Config{})
+	if full.Preset != space.PresetPerLayer || full.Serial == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
+		t.Errorf("defaults: %+v", full)
+	}
+	if diff := cmp.Diff(full, of(full)); diff != "" {
+		t.Errorf("a resolved configuration is another:\n%s", diff)
+	}
+	if diff := cmp.Diff(full, of(space.Config{Groups: 2})); diff != "" {
+		t.Errorf("groups count without the preset groups:\n%s", diff)
+	}
+	without := space.Config{LoRA: space.LoRAConfig{Ranks: []int{}}}
+	scaled := without
+	scaled.LoRA.Scale = 4
+	if diff := cmp.Diff(of(without), of(scaled)); diff != "" {
+		t.Errorf("the scale counts without ranks:\n%s", diff)
 	}
 }
 

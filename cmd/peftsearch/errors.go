@@ -67,7 +67,11 @@ func explain(err error) *failure {
 	case errors.As(err, &file):
 		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
 	case errors.As(err, &identity):
-		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
+		another := "undo the change, or start a new study: give it another name under the key study"
+		if identity.Related {
+			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
+		}
+		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
 	case errors.Is(err, evaluator.ErrWorker):

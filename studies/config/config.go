@@ -4,13 +4,13 @@ package config
 
 import (
 	"errors"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/files"
 	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/space"
@@ -136,6 +136,9 @@ func (w *Workers) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// AutoPrecision is the value of evaluator.precision that leaves the choice to the worker.
+const AutoPrecision = "auto"
+
 // The values of search.pruner.
 const (
 	PrunerNone  = "none"
@@ -144,9 +147,9 @@ const (
 
 // Read reads a study file. The error joins one *Error for every mistake in it.
 func Read(path string) (*Config, error) {
-	content, err := readFile(path)
+	content, err := files.Read(path, files.Document)
 	if err != nil {
-		return nil, &Error{File: path, Message: fileProblem(err), Hint: "peftsearch init writes a study file to start from"}
+		return nil, &Error{File: path, Message: fileProblem(path, err), Hint: "peftsearch init writes a study file to start from"}
 	}
 	return Parse(path, content)
 }
@@ -165,28 +168,11 @@ func Parse(path string, content []byte) (*Config, error) {
 	return c, nil
 }
 
-// readFile reads a regular file, and no more of it than Parse allows.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is no regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxBytes+1))
-}
-
-func fileProblem(err error) string {
+func fileProblem(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "there is no such file"
 	}
-	return err.Error()
+	return strings.TrimPrefix(err.Error(), path+" ")
 }
 
 // File is the absolute path of the study file.

@@ -73,15 +73,8 @@ func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 	var errs []error
 	if err := c.openModel(in, ready); err != nil {
 		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
-	} else if in.Space, err = space.New(c.Space, in.Training, in.Geometry); err != nil {
-		for _, problem := range flatten(err) {
-			var key *space.KeyError
-			if errors.As(problem, &key) {
-				errs = append(errs, c.file.errorAt(key.Key, "", "%s", key.Message))
-			} else {
-				errs = append(errs, problem)
-			}
-		}
+	} else if in.Space, err = c.SpaceOn(in.Geometry); err != nil {
+		errs = append(errs, flatten(err)...)
 	}
 	var err error
 	if in.Dataset, err = data.Load(c.task()); err != nil {
@@ -96,6 +89,23 @@ func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 		return nil, errors.Join(errs...)
 	}
 	return in, nil
+}
+
+// SpaceOn is the search space on a backbone. The error joins one *Error for every mistake.
+func (c *Config) SpaceOn(g peft.Geometry) (*space.Space, error) {
+	s, err := space.New(c.Space, c.training(), g)
+	if err == nil {
+		return s, nil
+	}
+	var errs []error
+	for _, problem := range flatten(err) {
+		var key *space.KeyError
+		if errors.As(problem, &key) {
+			problem = c.file.errorAt(key.Key, "", "%s: %s", key.Key, key.Message)
+		}
+		errs = append(errs, problem)
+	}
+	return nil, errors.Join(errs...)
 }
 
 func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
