@@ -63,8 +63,12 @@ func (p Plan) LowestLayer() int {
 	return len(p.Layers)
 }
 
-// Validate reports every way in which the plan does not fit the backbone.
+// Validate reports every way in which the plan does not fit the backbone. What it accepts can be counted, stored and
+// trained without any number overflowing.
 func (p Plan) Validate(g Geometry) error {
+	if err := g.Validate(); err != nil {
+		return err
+	}
 	if len(p.Layers) != g.Layers {
 		return fmt.Errorf("the plan has %d layers, the backbone %d", len(p.Layers), g.Layers)
 	}

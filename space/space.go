@@ -63,8 +63,11 @@ type Space struct {
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
-// error joins one *KeyError for each mistake.
+// error joins one *KeyError for each mistake, or is that of the geometry.
 func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, error) {
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
 	config = config.withDefaults(g)
 	if errs := config.validate(g); len(errs) > 0 {
 		return nil, errors.Join(errs...)
