@@ -44,6 +44,7 @@ func (f fileFlags) open(record *store.Record, stderr io.Writer) (*config.Config,
 			return nil, nil, usage("--config names the file of the study itself", "%s is the file of study %s, not of %s", f.config,
 				quote.Text(file.Study), quote.Text(record.Name))
 		}
+		studies.Continue(record, file)
 		inputs, err := file.OpenLoaded(studies.Loaded(record, file))
 		return file, inputs, err
 	}
@@ -60,6 +61,23 @@ func (f fileFlags) open(record *store.Record, stderr io.Writer) (*config.Config,
 		return nil, nil, &failure{exitUsage, err, moved}
 	}
 	return file, inputs, nil
+}
+
+// read reads a study file whose study the database may have already.
+func (g *globals) read(cmd *cobra.Command, path string) (*config.Config, error) {
+	file, err := config.Read(path)
+	if err != nil || g.mustExist() != nil {
+		return file, err
+	}
+	db, err := store.View(g.db)
+	if err != nil {
+		return file, nil // opening it for writing tells why, or mends it
+	}
+	defer db.Close()
+	if record, err := db.Study(cmd.Context(), file.Study); err == nil {
+		studies.Continue(record, file)
+	}
+	return file, nil
 }
 
 // mayRun refuses to run a program that nothing but the database asks for: the database may be somebody

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type trainFlags struct {
 	trial     int64
 	plan, out string
 	file      fileFlags
+	precision precisionFlag
 	json      bool
 }
 
@@ -52,6 +54,7 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
 	flags.file.add(cmd, true)
+	flags.precision.add(cmd, "the study's")
 	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	cmd.MarkFlagRequired("out")
@@ -124,6 +127,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return fmt.Errorf("--out: %w", err)
 	}
 	job.Output, job.Budget, job.Test = output, file.FullBudget(), true
+	file.Evaluator.Precision = cmp.Or(string(flags.precision), file.Evaluator.Precision)
 
 	ctx, stop := signal.NotifyContext(cmd.Context(), endings()...)
 	defer stop()
@@ -174,7 +178,7 @@ func (g *globals) evaluate(ctx context.Context, file *config.Config, inputs *con
 	if err != nil {
 		return evaluator.Result{}, err
 	}
-	options.Expect = inputs.Expect()
+	options.Expect = file.Expect(inputs)
 	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return evaluator.Result{}, err
