@@ -36,11 +36,14 @@ type Task struct {
 	// TestColumns is the mapping of a test file with other columns; the zero value means Columns.
 	TestColumns Columns `json:"test_columns,omitzero"`
 	// Labels fixes the order of the classes; empty means the sorted labels of the training rows.
+	// Labels that rows only seem to spell differently must all be listed.
 	Labels []string `json:"labels,omitempty"`
 	// DevShare and TestShare are the shares of train that become a split that has no file, 0 to 0.5.
 	DevShare  float64 `json:"dev_share"`
 	TestShare float64 `json:"test_share"`
 	SplitSeed uint64  `json:"split_seed"`
+	// Split is how rows are carved: "" draws them all alike, [Stratified] keeps the shares of the classes.
+	Split string `json:"split,omitempty"`
 	// MaxLength is the longest input in tokens, special tokens included; longer ones are truncated
 	// from the longer sentence's end.
 	MaxLength int `json:"max_length"`

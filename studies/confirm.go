@@ -122,7 +122,7 @@ func (e *ConfirmError) Unwrap() error { return e.First }
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
 	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
-	if len(s.inputs.Dataset.Test) == 0 {
+	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
 	stored, err := Confirmed(ctx, s.db, s.record)

@@ -211,7 +211,7 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no finite test score in accuracy") {
 		t.Errorf("%v", err)
 	}
-	study.inputs.Dataset.Test = nil
+	study.inputs.Splits.Test.Rows = 0
 	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err, ErrNoTestRows) {
 		t.Errorf("%v", err)
 	}

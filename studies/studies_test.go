@@ -269,49 +269,6 @@ func TestTrialsKeepTheirCurves(t *testing.T) {
 	}
 }
 
-func TestChangedInputsAreRefused(t *testing.T) {
-	path := writeStudy(t, t.TempDir(), 3)
-	study, db := start(t, path)
-	mustRun(t, study)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for change, words := range map[[2]string]string{
-		{"columns:", "metric: mcc\n  columns:"}:          "task.metric: accuracy → mcc",
-		{"trials: 3", "trials: 3\n  epochs: 9"}:          "budget.epochs: 3 → 9",
-		{"search:", "space: {prefix: []}\nsearch:"}:      "space: ",
-		{"search:", "training: {dropout: 0.1}\nsearch:"}: `"Dropout":0.1`,
-		{"seed: 11", "seed: 12"}:                         "search.seed: 11 → 12",
-		{"dev_share: 0.3", "dev_share: 0.2"}:             "task (rows): ",
-		{"evaluator: {analytic: true}", "evaluator: {}"}: "evaluator.command: analytic → peftsearch-worker",
-	} {
-		file, err := config.Parse(path, []byte(strings.Replace(string(content), change[0], change[1], 1)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		inputs, err := file.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var refused *IdentityError
-		if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &refused) || !strings.Contains(err.Error(), words) {
-			t.Errorf("%q: %v", change[1], err)
-		}
-	}
-	allowed, err := config.Parse(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 2, threads: 3}", 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	inputs, err := allowed.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Start(context.Background(), db, allowed, inputs); err != nil {
-		t.Errorf("more workers: %v", err)
-	}
-}
-
 // failing fails the trials that fails names, in the way it says.
 type failing struct {
 	evaluator.Evaluator

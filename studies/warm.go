@@ -30,7 +30,7 @@ func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs
 	if err != nil {
 		return nil, err
 	}
-	if record.Geometry != inputs.Geometry {
+	if !record.Geometry.SameShape(inputs.Geometry) {
 		return nil, refuse("their models have different shapes")
 	}
 	if !slices.Contains([]string{"auto", "gp"}, file.Search.Sampler) {

@@ -68,9 +68,15 @@ func explain(err error) *failure {
 	case errors.As(err, &file):
 		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
 	case errors.As(err, &identity):
-		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
+		another := "undo the change, or start a new study: give it another name under the key study"
+		if identity.Related {
+			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
+		}
+		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, store.ErrNoStudy):
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, store.ErrNoTrial):

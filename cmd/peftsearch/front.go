@@ -19,13 +19,12 @@ type selection struct {
 
 // of keeps the hypervolume, which is the whole front's.
 func (s selection) of(front studies.Front) studies.Front {
-	selected := studies.Front{Hypervolume: front.Hypervolume, Knee: -1}
-	for i, m := range front.Members {
-		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && i != front.Knee {
+	knee, _ := front.KneeMember()
+	selected := front
+	selected.Members = nil
+	for _, m := range front.Members {
+		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && m.Number != knee.Number {
 			continue
-		}
-		if i == front.Knee {
-			selected.Knee = len(selected.Members)
 		}
 		selected.Members = append(selected.Members, m)
 	}

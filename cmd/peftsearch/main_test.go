@@ -138,12 +138,12 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	checkpoint, err := checkpoint.Open(hello.Model)
+	ready, err := fakeReady(hello.Model)
 	if err != nil {
 		return err
 	}
-	geometry := peft.GeometryOf(checkpoint)
-	if err := out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Geometry: geometry, Precision: "float32"}); err != nil {
+	geometry := ready.Geometry
+	if err := out.Encode(ready); err != nil {
 		return err
 	}
 	for line := range lines {
@@ -174,6 +174,19 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 		}
 	}
 	return nil
+}
+
+// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json.
+func fakeReady(model string) (evaluator.Ready, error) {
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: "float32"}
+	if known, err := os.ReadFile(filepath.Join(model, "ready.json")); err == nil {
+		return ready, json.Unmarshal(known, &ready)
+	}
+	c, err := checkpoint.Open(model)
+	if err == nil {
+		ready.Geometry = peft.GeometryOf(c)
+	}
+	return ready, err
 }
 
 func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {

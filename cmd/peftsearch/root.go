@@ -157,7 +157,7 @@ func continueStudy(ctx context.Context, db *store.Store, name string) (*studies.
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := file.Open()
+	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
 	if err != nil {
 		return nil, err
 	}

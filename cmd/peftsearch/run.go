@@ -48,7 +48,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 			return err
 		}
 	}
-	inputs, err := file.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

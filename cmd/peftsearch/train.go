@@ -71,7 +71,7 @@ func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) 
 	if err != nil {
 		return err
 	}
-	inputs, err := file.Open()
+	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) 
 	}
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
 	again := g.command(cmd, "train", name, "--trial", strconv.FormatInt(flags.trial, 10), "--out", flags.out)
-	return g.train(cmd, file, job, flags, again)
+	return g.train(cmd, file, inputs, job, flags, again)
 }
 
 func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
@@ -88,7 +88,7 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	if err != nil {
 		return err
 	}
-	inputs, err := file.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	}
 	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
 	again := commandLine("peftsearch", "train", "--plan", flags.plan, "--config", flags.config, "--out", flags.out)
-	return g.train(cmd, file, job, flags, again)
+	return g.train(cmd, file, inputs, job, flags, again)
 }
 
 func readPlan(path string) (peft.Plan, error) {
@@ -114,7 +114,8 @@ func readPlan(path string) (peft.Plan, error) {
 }
 
 // train runs the job with the full budget; again is the command that continues it.
-func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.Job, flags trainFlags, again string) error {
+func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.Inputs, job evaluator.Job, flags trainFlags,
+	again string) error {
 	if file.Evaluator.Analytic {
 		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
 	}
@@ -132,7 +133,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 	context.AfterFunc(ctx, stop) // the next signal ends the program
 	stderr := cmd.ErrOrStderr()
 	progress := &trainProgress{display: g.newDisplay(stderr)}
-	result, err := g.evaluate(ctx, file, job, progress, stderr)
+	result, err := g.evaluate(ctx, file, inputs, job, progress, stderr)
 	progress.close()
 	var failed *evaluator.Failure
 	switch {
@@ -169,10 +170,15 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, job evaluator.J
 }
 
 // evaluate runs one job in a worker of its own.
-func (g *globals) evaluate(ctx context.Context, file *config.Config, job evaluator.Job, progress *trainProgress,
-	stderr io.Writer) (evaluator.Result, error) {
-	hello := file.Hello(cores() * max(1, int(file.Evaluator.Workers))) // one worker gets all cores
-	worker, err := g.startWorker(ctx, file.Evaluator.Command, hello, progress.writer(stderr))
+func (g *globals) evaluate(ctx context.Context, file *config.Config, inputs *config.Inputs, job evaluator.Job,
+	progress *trainProgress, stderr io.Writer) (evaluator.Result, error) {
+	all := cores() * max(1, int(file.Evaluator.Workers)) // one worker gets all cores
+	options, err := g.workerOptions(file, all, progress.writer(stderr))
+	if err != nil {
+		return evaluator.Result{}, err
+	}
+	options.Expect = inputs.Expect()
+	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return evaluator.Result{}, err
 	}

@@ -64,7 +64,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if len(members) == 0 {
 		return usage(g.command(cmd, "show", name), "the study has no complete trial yet, and so no front")
 	}
-	inputs, err := file.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,14 @@ func (n Name) Range() (low, high float64) {
 
 // Score compares predictions with labels: class indices for the metrics of classification, values for
 // those of regression. It equals scikit-learn's or SciPy's function; where that is undefined, as a
-// correlation with a constant is, the score is 0. A NaN among the predictions makes it NaN. Both slices
-// must have the same length, at least 1.
+// correlation with a constant or anything of no rows is, the score is 0. A NaN among the predictions makes
+// it NaN. Both slices must have the same length.
 func Score(name Name, predictions, labels []float64) float64 {
-	if len(predictions) != len(labels) || len(labels) == 0 {
+	if len(predictions) != len(labels) {
 		panic(fmt.Sprintf("metric: %d predictions for %d labels", len(predictions), len(labels)))
+	}
+	if len(labels) == 0 {
+		return 0
 	}
 	if slices.ContainsFunc(predictions, math.IsNaN) {
 		return math.NaN()
@@ -59,6 +62,21 @@ func Score(name Name, predictions, labels []float64) float64 {
 	default:
 		panic(fmt.Sprintf("metric: unknown metric %q", name))
 	}
+}
+
+// Chance is the best score of predictions that are all the same.
+func Chance(name Name, labels []float64) float64 {
+	count, most := map[float64]int{}, 0.0
+	for _, label := range labels {
+		if count[label]++; count[label] > count[most] {
+			most = label
+		}
+	}
+	best := 0.0
+	for _, class := range []float64{most, 1} { // F1 is that of class 1, the others are best for the most frequent
+		best = max(best, Score(name, slices.Repeat([]float64{class}, len(labels)), labels))
+	}
+	return best
 }
 
 // confusion counts, for every class that was predicted or is a label, what the metrics need.

@@ -51,6 +51,48 @@ func List(texts []string) string {
 	return list
 }
 
+// Nearest is the known word that looks most like a given one, "" if none does. Words that differ in case
+// and space alone come first.
+func Nearest(word string, known []string) string {
+	const longest, most = 100, 1000 // what people type and read
+	if len(word) > longest {
+		return ""
+	}
+	best, distance := "", (len(word)+1)/3+1
+	for _, k := range known[:min(len(known), most)] {
+		if len(k) > longest {
+			continue
+		}
+		if strings.EqualFold(strings.TrimSpace(k), strings.TrimSpace(word)) {
+			return k
+		}
+		if d := editDistance(word, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's, in bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
 // Line is a text for one line of a terminal: what could move the cursor, break the line or turn the
 // direction of writing is spelled out. Joiners stay, because scripts and emoji need them.
 func Line(s string) string { return escape(s, "") }

@@ -40,6 +40,15 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestNearest(t *testing.T) {
+	known := []string{"sentence1", "sentence2", "score", " Label "}
+	for word, want := range map[string]string{"sentense1": "sentence1", "scores": "score", "label": " Label ", "x": "", "xscore": "score", "completely different": "", "": ""} {
+		if got := Nearest(word, known); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
+		}
+	}
+}
+
 func TestLineAndMessage(t *testing.T) {
 	const text = "a\x1b[31m\x07\u009b\n\tb\u202e\u2066\u2028 👩\u200d👧 \xff\r\x00"
 	if got, want := Line(text), `a\x1b[31m\a\u009b\n\tb\u202e\u2066\u2028 `+"👩\u200d👧"+` \xff\r\x00`; got != want {

@@ -222,7 +222,7 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: 5: the smallest plan") {
+	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: space.max_params: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
 	}
 }

@@ -45,7 +45,8 @@ func Changes(old, now Values) []Change { return changes(old, now, reflect.TypeFo
 func changes(old, now Values, file reflect.Type) []Change {
 	known := map[string]key{}
 	walk(reflect.New(file).Elem(), "", identityYes, func(k key, _ reflect.Value) { known[k.path] = k })
-	all := maps.Clone(old)
+	all := Values{}
+	maps.Copy(all, old)
 	maps.Copy(all, now)
 	var out []Change
 	for _, name := range slices.Sorted(maps.Keys(all)) {
