@@ -43,7 +43,7 @@ func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate
 
 func confirmations(t *testing.T, study *Study) Confirmations {
 	t.Helper()
-	all, err := Confirmed(context.Background(), study.store, study.record)
+	all, err := Confirmed(context.Background(), study.db, study.record)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package studies
 
 import (
+	"context"
+
 	"peftsearch/search"
 	"peftsearch/studies/store"
 )
@@ -21,6 +23,31 @@ func (f Front) KneeMember() (store.Trial, bool) {
 		}
 	}
 	return store.Trial{}, false
+}
+
+// KneeMember is the trial at the knee; false for an empty front.
+func (f Front) KneeMember() (store.Trial, bool) {
+	if f.Knee < 0 {
+		return store.Trial{}, false
+	}
+	return f.Members[f.Knee], true
+}
+
+// ReadFront reads the front of a study, and nothing of its other trials.
+func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
+	err = db.Snapshot(ctx, func(at *store.Store) error {
+		stored, err := at.Front(ctx, record)
+		if err != nil {
+			return err
+		}
+		members, err := at.Select(ctx, record, stored.Members)
+		front = Front{Members: members, Hypervolume: stored.Hypervolume, Knee: -1}
+		if len(members) > 0 {
+			front.Knee = search.Knee(outcomes(members), record.Reference)
+		}
+		return err
+	})
+	return front, err
 }
 
 // outcomes lists the complete trials for package search.

@@ -83,12 +83,12 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 		}
 	}
 	record := study.Record()
-	trials, err := db.Trials(cmd.Context(), record)
-	if err != nil {
-		return nil, err
-	}
 	if f.front {
-		for _, m := range studies.FrontOf(trials, record.Reference).Members {
+		front, err := studies.ReadFront(cmd.Context(), db, record)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range front.Members {
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {

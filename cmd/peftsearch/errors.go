@@ -61,6 +61,7 @@ func explain(err error) *failure {
 	var file *config.Error
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
+	var database *store.Error
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -84,6 +85,12 @@ func explain(err error) *failure {
 		return &failure{exitUsage, err, "name a file under task.test, or set task.test_share above 0, in a new study"}
 	case errors.Is(err, studies.ErrTooManyFailures):
 		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
+	case errors.As(err, &database):
+		return &failure{exitEnvironment, err, database.Advice}
+	case errors.Is(err, store.ErrPath):
+		return &failure{exitUsage, err, "name a file with --db"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, studies.ErrNoUsableTrial):
 		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}
 	}

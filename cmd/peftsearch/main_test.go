@@ -60,7 +60,7 @@ func TestScripts(t *testing.T) {
 }
 
 var (
-	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\dZ)?`)
+	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z)?`)
 	hashes     = regexp.MustCompile(`[0-9a-f]{64}`)
 )
 
@@ -244,7 +244,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
-	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Pruned: 1}})
+	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Tally: store.Tally{Pruned: 1}}})
 	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(), want) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -83,7 +84,7 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // mustExist refuses a database that is not there.
 func (g *globals) mustExist() error {
-	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(g.db); g.db != "" && errors.Is(err, fs.ErrNotExist) {
 		return usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
 	}
 	return nil
@@ -95,10 +96,10 @@ func (g *globals) view() (*store.Store, error) {
 		return nil, err
 	}
 	db, err := store.View(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another database", err)
+	if err == nil {
+		g.warn(db)
 	}
-	return db, nil
+	return db, err
 }
 
 // viewStudy opens the database for reading and finds a study in it. The caller closes the store.
@@ -117,10 +118,17 @@ func (g *globals) viewStudy(cmd *cobra.Command, name string) (*store.Store, *sto
 // open opens the database for writing and makes it if it is not there.
 func (g *globals) open() (*store.Store, error) {
 	db, err := store.Open(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another place", err)
+	if err == nil {
+		g.warn(db)
 	}
-	return db, nil
+	return db, err
+}
+
+// warn says what is wrong with a database that can be used nevertheless.
+func (g *globals) warn(db *store.Store) {
+	if warning := db.Warning(); warning != "" {
+		fmt.Fprintf(os.Stderr, "Warning: %s: %s\n", g.db, warning)
+	}
 }
 
 // openStudy opens the database for writing and a study in it, with the study file that it was started

@@ -56,11 +56,11 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if err != nil {
 		return err
 	}
-	trials, err := db.Trials(cmd.Context(), record)
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
-	members := studies.FrontOf(trials, record.Reference).Members
+	members := front.Members
 	if len(members) == 0 {
 		return usage(g.command(cmd, "show", name), "the study has no complete trial yet, and so no front")
 	}
