@@ -25,14 +25,6 @@ func (f Front) KneeMember() (store.Trial, bool) {
 	return store.Trial{}, false
 }
 
-// KneeMember is the trial at the knee; false for an empty front.
-func (f Front) KneeMember() (store.Trial, bool) {
-	if f.Knee < 0 {
-		return store.Trial{}, false
-	}
-	return f.Members[f.Knee], true
-}
-
 // ReadFront reads the front of a study, and nothing of its other trials.
 func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
 	err = db.Snapshot(ctx, func(at *store.Store) error {
@@ -41,9 +33,9 @@ func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (fron
 			return err
 		}
 		members, err := at.Select(ctx, record, stored.Members)
-		front = Front{Members: members, Hypervolume: stored.Hypervolume, Knee: -1}
-		if len(members) > 0 {
-			front.Knee = search.Knee(outcomes(members), record.Reference)
+		front = Front{Members: members, Hypervolume: stored.Hypervolume}
+		if knee, ok := search.Knee(outcomes(members), record.Reference); ok {
+			front.knee = knee.Number
 		}
 		return err
 	})

@@ -68,7 +68,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if err != nil {
 		return err
 	}
-	if inputs.Geometry != record.Geometry {
+	if !inputs.Geometry.SameShape(record.Geometry) {
 		from, to := record.Geometry, inputs.Geometry
 		return usage("plans transfer between models of the same shape",
 			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters (%s)",
