@@ -325,14 +325,18 @@ func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	return p.file.tensor(p.name)
 }
 
-// Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the tokenizer's
-// files: everything of the directory that a score depends on. It reads all of them.
+// Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the files that decide
+// the tokenizer's ids: everything of the directory that a score depends on. It reads all of them.
 func (c *Checkpoint) Fingerprint() (string, error) {
 	paths := []string{filepath.Join(c.Dir, "config.json")}
 	for _, f := range c.weights {
 		paths = append(paths, f.path)
 	}
-	for _, name := range tokenizer.Files {
+	names, err := tokenizer.Files(c.Dir)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
 		paths = append(paths, filepath.Join(c.Dir, name))
 	}
 	total, buffer := sha256.New(), make([]byte, 1<<20)
