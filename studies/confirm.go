@@ -13,6 +13,7 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/store"
 )
 
 // firstSeed is the seed of a candidate's first full training; the next ones count up. The seeds are the
@@ -22,18 +23,12 @@ const firstSeed = 40
 // ErrNoTestRows says that there is nothing to confirm on.
 var ErrNoTestRows = errors.New("the task has no test rows")
 
-// Training is one full training of a candidate.
-type Training struct {
-	Seed   uint64
-	Result evaluator.Result // with test scores
-}
-
 // Confirmation is what the full trainings of one candidate say.
 type Confirmation struct {
 	Candidate evaluator.Candidate
-	Params    int64      // trainable parameters, without the head; all of the backbone in full fine-tuning
-	Trainings []Training // by seed
-	Test      Sample     // of the test score in the study's metric
+	Params    int64            // trainable parameters, without the head; all of the backbone in full fine-tuning
+	Trainings []store.Training // by seed
+	Test      Sample           // of the test score in the study's metric
 }
 
 // Confirmations holds one Confirmation for each candidate, in the order in which they were first trained.
@@ -50,7 +45,21 @@ func (all Confirmations) Of(c evaluator.Candidate) *Confirmation {
 	return nil
 }
 
-func (all *Confirmations) add(c evaluator.Candidate, t Training, r *Record) {
+// Confirmed reads the confirmations of a study.
+func Confirmed(ctx context.Context, db *store.Store, r *store.Record) (Confirmations, error) {
+	trainings, err := db.Trainings(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var all Confirmations
+	for _, t := range trainings {
+		all.add(t, r)
+	}
+	return all, nil
+}
+
+func (all *Confirmations) add(t store.Training, r *store.Record) {
+	c := t.Candidate
 	confirmation := all.Of(c)
 	if confirmation == nil {
 		confirmation = &Confirmation{Candidate: c, Params: c.Plan.Params(r.Geometry).Total()}
@@ -60,7 +69,7 @@ func (all *Confirmations) add(c evaluator.Candidate, t Training, r *Record) {
 		*all = append(*all, confirmation)
 	}
 	confirmation.Trainings = append(confirmation.Trainings, t)
-	slices.SortFunc(confirmation.Trainings, func(a, b Training) int { return cmp.Compare(a.Seed, b.Seed) })
+	slices.SortFunc(confirmation.Trainings, func(a, b store.Training) int { return cmp.Compare(a.Seed, b.Seed) })
 	scores := make([]float64, len(confirmation.Trainings))
 	for i, t := range confirmation.Trainings {
 		scores[i] = t.Result.Test[r.Metric]
@@ -115,10 +124,10 @@ func (e *ConfirmError) Unwrap() error { return e.First }
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
 	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
-	if len(s.inputs.Dataset.Test) == 0 {
+	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
-	stored, err := s.store.Confirmations(ctx, s.record)
+	stored, err := Confirmed(ctx, s.store, s.record)
 	if err != nil {
 		return err
 	}
@@ -146,7 +155,7 @@ func missing(stored Confirmations, candidates []evaluator.Candidate, seeds int) 
 		seed := uint64(firstSeed + i)
 		for _, candidate := range candidates {
 			known := stored.Of(candidate)
-			if known != nil && slices.ContainsFunc(known.Trainings, func(t Training) bool { return t.Seed == seed }) {
+			if known != nil && slices.ContainsFunc(known.Trainings, func(t store.Training) bool { return t.Seed == seed }) {
 				continue
 			}
 			jobs = append(jobs, evaluator.Job{Trial: int64(len(jobs)), Candidate: candidate, Seed: seed, Test: true})
@@ -228,7 +237,7 @@ func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job 
 		return fmt.Errorf("the evaluator gave no finite test score in %s", c.record.Metric)
 	}
 	// A result is stored even if the call is being cancelled.
-	if err := c.store.confirm(context.WithoutCancel(ctx), c.record, job.Candidate, Training{Seed: job.Seed, Result: result}); err != nil {
+	if err := c.store.AddTraining(context.WithoutCancel(ctx), c.record, store.Training{Candidate: job.Candidate, Seed: job.Seed, Result: result}); err != nil {
 		return err
 	}
 	event.Kind, event.Score = EventFinished, score

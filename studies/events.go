@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies/store"
 )
 
 // EventKind says what happened.
@@ -24,7 +25,7 @@ const (
 // Event tells a listener what happened and where the study stands.
 type Event struct {
 	Kind     EventKind
-	Trial    Trial              // of all but draining
+	Trial    store.Trial        // of all but draining
 	Progress evaluator.Progress // of progress
 	Status   Status
 }
@@ -36,7 +37,7 @@ type Status struct {
 	Pruned      int
 	Failed      int
 	Running     int
-	Best        *Trial // with the highest score; nil before the first
+	Best        *store.Trial // with the highest score; nil before the first
 	Hypervolume float64
 	FrontSize   int
 	Remaining   time.Duration // until the budget is used, judging by the trials so far; 0 if unknown
@@ -46,18 +47,18 @@ type Status struct {
 func (s Status) Finished() int { return s.Complete + s.Pruned + s.Failed }
 
 // statusOf counts trials. workers is how many run at the same time.
-func statusOf(trials []Trial, front Front, budget, workers int) Status {
+func statusOf(trials []store.Trial, front Front, budget, workers int) Status {
 	s := Status{Trials: max(budget, len(trials)), Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
 	var seconds []float64
 	for _, t := range trials {
 		switch t.State {
-		case Complete:
+		case store.Complete:
 			s.Complete++
-		case Pruned:
+		case store.Pruned:
 			s.Pruned++
-		case Failed:
+		case store.Failed:
 			s.Failed++
-		case Running:
+		case store.Running:
 			s.Running++
 		}
 		if t.Result.WallS > 0 {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +13,8 @@ import (
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
 
 // Errors that end a run early; everything that was finished is stored.
@@ -30,10 +30,10 @@ const heartbeatEvery = 15 * time.Second
 
 // Study is a stored study, opened with its inputs to run on.
 type Study struct {
-	store     *Store
-	record    *Record
-	config    *Config
-	inputs    *Inputs
+	store     *store.Store
+	record    *store.Record
+	config    *config.Config
+	inputs    *config.Inputs
 	optimizer *search.Optimizer
 	pruner    search.Pruner // nil for none
 	continued bool
@@ -41,25 +41,25 @@ type Study struct {
 
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
 // error is an *IdentityError if the stored study had other inputs.
-func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
-	return StartFrom(ctx, store, config, inputs, "")
+func Start(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs) (*Study, error) {
+	return StartFrom(ctx, db, file, inputs, "")
 }
 
 // StartFrom is Start for a study that learns from the finished trials of another one of the database, which
 // had a model of the same shape. A study that was started so continues so, with or without its name; one
 // that was not cannot. The error can also be a *WarmStartError.
-func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs, other string) (*Study, error) {
+func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, other string) (*Study, error) {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
-	s := &Study{store: store, config: config, inputs: inputs}
+	s := &Study{store: db, config: file, inputs: inputs}
 	var err error
-	s.record, err = store.Study(ctx, config.Study)
+	s.record, err = db.Study(ctx, file.Study)
 	switch {
-	case errors.Is(err, ErrNoStudy):
-		s.record = &Record{Name: config.Study, Created: time.Now(), Path: config.resolve(filepath.Base(config.path)), Config: strings.Join(config.file.lines, "\n"), Identity: config.identity(inputs),
-			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
+	case errors.Is(err, store.ErrNoStudy):
+		s.record = &store.Record{Name: file.Study, Created: time.Now(), Path: file.File(), Config: file.Text(), Identity: identity(file, inputs),
+			Metric: string(file.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: file.Search.Seed}
 		if other != "" {
-			if s.record.WarmStart, err = store.warmStart(ctx, config, inputs, other); err != nil {
+			if s.record.WarmStart, err = warmStart(ctx, db, file, inputs, other); err != nil {
 				return nil, err
 			}
 		}
@@ -67,23 +67,23 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 		return nil, err
 	default:
 		s.continued = true
-		if err := s.record.Check(config, inputs); err != nil {
+		if err := Check(s.record, file, inputs); err != nil {
 			return nil, err
 		}
 		if other != "" && (s.record.WarmStart == nil || s.record.WarmStart.Study != other) {
-			return nil, &WarmStartError{config.Study, other, "it was started already, without it"}
+			return nil, &WarmStartError{file.Study, other, "it was started already, without it"}
 		}
 	}
-	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations(), TrialSeconds: config.trialSeconds(inputs)})
+	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: file.Search.Sampler,
+		Initial: file.Search.Initial, Reference: s.record.Reference, Prior: priorOf(s.record.WarmStart), TrialSeconds: file.TrialSeconds(inputs)})
 	if err != nil {
 		return nil, err
 	}
-	if config.Search.Pruner == prunerFront {
+	if file.Search.Pruner == config.PrunerFront {
 		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: s.record.Reference, Growth: search.DefaultGrowth}
 	}
 	if !s.continued {
-		if err := store.create(ctx, s.record); err != nil {
+		if err := db.Create(ctx, s.record); err != nil {
 			return nil, err
 		}
 	}
@@ -91,13 +91,18 @@ func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs
 }
 
 // Record is the study as it is stored.
-func (s *Study) Record() *Record { return s.record }
+func (s *Study) Record() *store.Record { return s.record }
 
 // Config is the study file.
-func (s *Study) Config() *Config { return s.config }
+func (s *Study) Config() *config.Config { return s.config }
 
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
+
+// Expect is what a worker of the study must have loaded.
+func (s *Study) Expect() evaluator.Expect {
+	return s.inputs.Expect()
+}
 
 // RunOptions adjusts one call of Run.
 type RunOptions struct {
@@ -114,7 +119,7 @@ type RunOptions struct {
 // ErrNoUsableTrial, search.ErrExhausted (the space has no further plan), an evaluator that
 // cannot be opened, a database that cannot be written. Whatever the error, finished trials are stored.
 func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
-	me, err := thisProcess()
+	me, err := store.ThisProcess()
 	if err != nil {
 		return Status{}, err
 	}
@@ -149,7 +154,7 @@ func (s *Study) Status(ctx context.Context) (Status, error) {
 // runner is one call of Run.
 type runner struct {
 	*Study
-	me      process
+	me      store.Process
 	options RunOptions
 	open    func(ctx context.Context) (evaluator.Evaluator, error)
 
@@ -176,8 +181,8 @@ func (r *runner) work(ctx context.Context) (err error) {
 		}
 	}()
 	for !r.draining() && ctx.Err() == nil {
-		trial, lease, err := r.store.claim(ctx, r.record, r.config.Budget.Trials, r.me, r.propose)
-		if errors.Is(err, errNoneLeft) {
+		trial, lease, err := r.store.Claim(ctx, r.record, r.config.Budget.Trials, r.me, r.propose)
+		if errors.Is(err, store.ErrNoneLeft) {
 			return nil
 		}
 		if errors.Is(err, search.ErrExhausted) { // the other workers' trials go on
@@ -200,34 +205,39 @@ func (r *runner) work(ctx context.Context) (err error) {
 }
 
 // propose makes the trial of a number: a baseline first, then what the optimiser suggests.
-func (r *runner) propose(trials []Trial, number int64) (proposal, error) {
+func (r *runner) propose(trials []store.Trial, number int64) (store.Proposal, error) {
 	for _, name := range r.config.Baselines {
 		plan, err := peft.Preset(name, r.inputs.Geometry)
 		if err != nil {
-			return proposal{}, err
+			return store.Proposal{}, err
 		}
-		if _, known := findCandidate(trials, r.Candidate(plan)); !known {
+		if _, known := store.Find(trials, r.Candidate(plan)); !known {
 			return r.given("baseline:"+name, "named in the study file", plan), nil
 		}
 	}
-	suggestion, err := r.optimizer.Ask(observations(trials), number)
+	history, err := search.NewHistory(r.inputs.Space, observations(trials))
 	if err != nil {
-		return proposal{}, err
+		return store.Proposal{}, err
 	}
-	p := proposal{origin: suggestion.Sampler, reason: suggestion.Reason}
-	p.trial.Point = suggestion.Point
-	p.trial.Params = r.inputs.Space.Params(suggestion.Point)
-	p.trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
+	suggestion, err := r.optimizer.Ask(history, number)
+	if err != nil {
+		return store.Proposal{}, err
+	}
+	p := store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason}
+	p.Trial.Point = suggestion.Point
+	p.Trial.Params = r.inputs.Space.Params(suggestion.Point)
+	p.Trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
 	return p, err
 }
 
-var searchStates = map[State]search.State{Waiting: search.Running, Running: search.Running, Complete: search.Complete, Pruned: search.Pruned, Failed: search.Failed}
+var searchStates = map[store.State]search.State{store.Waiting: search.Running, store.Running: search.Running,
+	store.Complete: search.Complete, store.Pruned: search.Pruned, store.Failed: search.Failed}
 
-func observations(trials []Trial) []search.Observation {
+func observations(trials []store.Trial) []search.Observation {
 	out := make([]search.Observation, len(trials))
 	for i, t := range trials {
 		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
-		if t.State == Pruned {
+		if t.State == store.Pruned {
 			o.Score, o.SD = t.Forecast.Score, t.Forecast.SD
 		}
 		for _, p := range t.Curve {
@@ -239,16 +249,16 @@ func observations(trials []Trial) []search.Observation {
 }
 
 // trial runs one claimed trial and stores what becomes of it. An error ends the run.
-func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Trial, lease string) error {
+func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease string) error {
 	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
 	stopBeating := r.keepBeating(ctx, trial.Number, lease)
 	defer stopBeating()
-	var curve []CurvePoint
+	var curve []store.CurvePoint
 	var verdict evaluator.Verdict
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
 	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
 		if p.Score != nil {
-			curve = append(curve, CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
+			curve = append(curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
 		r.emitProgress(trial, p)
 		if p.Score == nil || r.pruner == nil {
@@ -263,25 +273,25 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 	var failure *evaluator.Failure
 	switch {
 	case err == nil:
-		trial.State, trial.Result, trial.Curve = Complete, result, curve
+		trial.State, trial.Result, trial.Curve = store.Complete, result, curve
 		if verdict.Stop && result.Stopped == verdict.Reason {
-			trial.State = Pruned
+			trial.State = store.Pruned
 		}
-		if _, err := r.store.finish(stored, r.record, trial, lease); err != nil {
+		if err := r.store.Finish(stored, r.record, trial, lease); err != nil {
 			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
 		return nil
 	case errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed && r.firstCrash(trial.Number):
 		trial.Failure = failure
-		if err := r.store.release(stored, r.record, trial.Number, lease); err != nil {
+		if err := r.store.Release(stored, r.record, trial.Number, lease); err != nil {
 			return ignoreFenced(err)
 		}
 		r.emit(stored, Event{Kind: EventRetried, Trial: trial})
 		return nil
 	case errors.As(err, &failure):
-		trial.State, trial.Failure = Failed, failure
-		if err := r.store.fail(stored, r.record, trial.Number, lease, failure); err != nil {
+		trial.State, trial.Failure = store.Failed, failure
+		if err := r.store.Fail(stored, r.record, trial.Number, lease, failure); err != nil {
 			return r.notStored(trial, lease, err)
 		}
 		r.emit(stored, Event{Kind: EventFailed, Trial: trial})
@@ -295,19 +305,20 @@ func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Tria
 
 // judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
 // goes on: storing its outcome reports the problem.
-func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, search.Forecast) {
+func (r *runner) judge(ctx context.Context, trial store.Trial) (evaluator.Verdict, search.Forecast) {
 	trials, err := r.store.Trials(ctx, r.record)
 	if err != nil {
 		return evaluator.Verdict{}, search.Forecast{}
 	}
-	curves, err := r.store.curves(ctx, r.record)
+	curves, err := r.store.Curves(ctx, r.record)
 	if err != nil {
 		return evaluator.Verdict{}, search.Forecast{}
 	}
 	for i := range trials {
 		trials[i].Curve = curves[trials[i].Number]
 	}
-	return r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
+	asking := observations([]store.Trial{trial})[0]
+	return r.pruner.Outlook(observations(trials), asking.Curve[len(asking.Curve)-1].Share).Decide(asking)
 }
 
 // firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted
@@ -318,13 +329,13 @@ func (r *runner) firstCrash(number int64) bool {
 }
 
 // giveBack makes a trial wait again.
-func (r *runner) giveBack(trial Trial, lease string) error {
-	return ignoreFenced(r.store.release(context.Background(), r.record, trial.Number, lease))
+func (r *runner) giveBack(trial store.Trial, lease string) error {
+	return ignoreFenced(r.store.Release(context.Background(), r.record, trial.Number, lease))
 }
 
 // notStored handles the error of storing an outcome: the trial runs again. If even that cannot be written,
 // the next run sees that its process is gone.
-func (r *runner) notStored(trial Trial, lease string, err error) error {
+func (r *runner) notStored(trial store.Trial, lease string, err error) error {
 	if ignoreFenced(err) != nil {
 		r.giveBack(trial, lease)
 	}
@@ -333,7 +344,7 @@ func (r *runner) notStored(trial Trial, lease string, err error) error {
 
 // ignoreFenced drops the error of a trial that another process has taken over: its outcome counts.
 func ignoreFenced(err error) error {
-	if errors.Is(err, errFenced) {
+	if errors.Is(err, store.ErrFenced) {
 		return nil
 	}
 	return err
@@ -365,7 +376,7 @@ func (r *runner) keepBeating(ctx context.Context, number int64, lease string) fu
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				r.store.beat(ctx, r.record, number, lease) // a missed beat is made up by the next
+				r.store.Beat(ctx, r.record, number, lease) // a missed beat is made up by the next
 			}
 		}
 	}()
@@ -391,7 +402,7 @@ func (r *runner) emit(ctx context.Context, e Event) {
 }
 
 // emitProgress sends progress without looking at the database.
-func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
+func (r *runner) emitProgress(trial store.Trial, p evaluator.Progress) {
 	if r.options.Events == nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 func newEnqueue(g *globals) *cobra.Command {
@@ -28,11 +29,11 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			if err != nil {
 				return err
 			}
-			store, study, err := g.openStudy(cmd, args[0])
+			db, study, err := g.openStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, store.Close()) }()
+			defer func() { err = errors.Join(err, db.Close()) }()
 			for _, name := range presets {
 				plan, err := presetPlan(name, study.Record().Geometry)
 				if err != nil {
@@ -94,7 +95,7 @@ func enqueue(cmd *cobra.Command, study *studies.Study, plans []namedPlan) error 
 	return nil
 }
 
-func printEnqueued(w io.Writer, trial studies.Trial, added bool) {
+func printEnqueued(w io.Writer, trial store.Trial, added bool) {
 	note := ""
 	if !added {
 		note = " (there already, " + string(trial.State) + ")"

@@ -13,6 +13,8 @@ import (
 
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
 
 type exportFlags struct {
@@ -46,7 +48,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 				return err
 			}
 			if flags.out == "" {
-				return writeJSON(cmd.OutOrStdout(), source.Plan)
+				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
 			lost, err := peft.Export(format, source, flags.out, flags.lossy)
 			if err != nil {
@@ -90,7 +92,7 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		}
 		return source, nil
 	case len(args) == 0 && !trial && flags.plan != "" && flags.config != "":
-		config, err := studies.ReadConfig(flags.config)
+		file, err := config.Read(flags.config)
 		if err != nil {
 			return peft.Trained{}, err
 		}
@@ -98,7 +100,7 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		if err != nil {
 			return peft.Trained{}, usage("docs/reference/plan.md describes plans", "%s: %w", flags.plan, err)
 		}
-		return configured(config, plan)
+		return configured(file, plan)
 	}
 	return peft.Trained{}, usage("peftsearch export --help", "name STUDY with --trial, a directory that train wrote, or --plan with --config")
 }
@@ -110,32 +112,32 @@ func isDirectory(path string) bool {
 
 // trialSource is the plan of a trial. Only formats of other programs need the model and the data.
 func (g *globals) trialSource(cmd *cobra.Command, name string, flags exportFlags) (peft.Trained, error) {
-	store, record, err := g.viewStudy(cmd, name)
+	db, record, err := g.viewStudy(cmd, name)
 	if err != nil {
 		return peft.Trained{}, err
 	}
-	trial, err := store.Trial(cmd.Context(), record, flags.trial)
-	if err := errors.Join(err, store.Close()); err != nil {
+	trial, err := db.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, db.Close()); err != nil {
 		return peft.Trained{}, err
 	}
 	if flags.to == string(peft.FormatPlan) {
 		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry, Head: "linear"}}, nil
 	}
-	config, err := record.ReadConfig()
+	file, err := studies.StudyFile(record)
 	if err != nil {
 		return peft.Trained{}, err
 	}
-	return configured(config, trial.Candidate.Plan)
+	return configured(file, trial.Candidate.Plan)
 }
 
 // configured is a plan on the model and task of a study file, without weights.
-func configured(config *studies.Config, plan peft.Plan) (peft.Trained, error) {
-	inputs, err := config.Open()
+func configured(file *config.Config, plan peft.Plan) (peft.Trained, error) {
+	inputs, err := file.Open()
 	if err != nil {
 		return peft.Trained{}, err
 	}
 	return peft.Trained{Plan: plan, Info: peft.Info{Version: peft.TrainedVersion, Model: inputs.Model,
-		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(config.Model.Head),
+		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(file.Model.Head),
 		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}, nil
 }
 

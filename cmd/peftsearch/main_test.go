@@ -17,10 +17,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func TestMain(m *testing.M) {
@@ -112,7 +115,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 // trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("peftsearch-worker protocol 1, for tests")
+		fmt.Println("peftsearch-worker protocol 2, for tests")
 		return
 	}
 	lines := make(chan []byte)
@@ -135,12 +138,12 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	checkpoint, err := data.OpenCheckpoint(hello.Model)
+	ready, err := fakeReady(hello.Model)
 	if err != nil {
 		return err
 	}
-	geometry := peft.GeometryOf(checkpoint)
-	if err := out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Geometry: geometry, Precision: "float32"}); err != nil {
+	geometry := ready.Geometry
+	if err := out.Encode(ready); err != nil {
 		return err
 	}
 	for line := range lines {
@@ -173,6 +176,19 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	return nil
 }
 
+// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json.
+func fakeReady(model string) (evaluator.Ready, error) {
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: "float32"}
+	if known, err := os.ReadFile(filepath.Join(model, "ready.json")); err == nil {
+		return ready, json.Unmarshal(known, &ready)
+	}
+	c, err := checkpoint.Open(model)
+	if err == nil {
+		ready.Geometry = peft.GeometryOf(c)
+	}
+	return ready, err
+}
+
 func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {
 	if os.Getenv("FAKE_FAIL") != "" {
 		return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
@@ -199,14 +215,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}
 	if job.Output != "" {
-		zeros := func(shapes map[string][]int) map[string]data.Tensor {
-			tensors := map[string]data.Tensor{}
+		zeros := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+			tensors := map[string]checkpoint.Tensor{}
 			for name, shape := range shapes {
 				n := 1
 				for _, size := range shape {
 					n *= size
 				}
-				tensors[name] = data.NewTensor(make([]float32, n), shape...)
+				tensors[name] = checkpoint.NewTensor(make([]float32, n), shape...)
 			}
 			return tensors
 		}
@@ -224,7 +240,7 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 
 // The score of a pruned trial stands beside what the whole training was predicted to reach.
 func TestPrunedTrialsAreTold(t *testing.T) {
-	trial := studies.Trial{Number: 7, State: studies.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
+	trial := store.Trial{Number: 7, State: store.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
@@ -233,7 +249,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&studies.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }

@@ -13,8 +13,10 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // display shows how far work has come: a bar with a line of text on a terminal, log lines elsewhere.
@@ -32,7 +34,7 @@ func (g *globals) newDisplay(stderr io.Writer) *display {
 	switch {
 	case g.quiet:
 	case isTerminal(os.Stderr):
-		d.bars = mpb.New(mpb.WithOutput(stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
+		d.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
 		d.bar = d.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.text.Load().(string) })))
 	default:
@@ -65,7 +67,7 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 	for i := 0; i+1 < len(attributes); i += 2 {
 		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
 	}
-	fmt.Fprintln(d.bars, b.String())
+	fmt.Fprintln(d.bars, quote.Line(b.String()))
 }
 
 // writer is where other programs' logs go while the display is on.
@@ -114,8 +116,8 @@ func (s *searchProgress) event(e studies.Event) {
 		if s.bars == nil {
 			message := string(e.Kind)
 			trial = append(trial, "score", score(e.Trial.Result.Score))
-			if e.Trial.State == studies.Pruned { // its score is not comparable with those of whole trainings
-				message = string(studies.Pruned)
+			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
+				message = string(store.Pruned)
 				trial = append(trial, "forecast", score(e.Trial.Forecast.Score))
 			}
 			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,

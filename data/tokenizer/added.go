@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"peftsearch/data/quote"
 )
 
 // addedToken is found in the text before it is cut into words.
@@ -72,7 +74,7 @@ func (a *addedTokens) add(tokens []addedToken) error {
 			next++
 		}
 		if next == math.MaxInt32 || id == math.MaxInt32 {
-			return fmt.Errorf("added token %q would have the id %d", t.Content, id)
+			return fmt.Errorf("added token %s would have the id %d", quote.Text(t.Content), id)
 		}
 		a.ids[t.Content], a.byID[id] = id, t
 		if !a.isSpecial[t.Content] {
@@ -91,7 +93,7 @@ func (a *addedTokens) build(steps []normalizer) error {
 			content, into = normalize(steps, align(content)).text, normalized
 		}
 		if content == "" {
-			return fmt.Errorf("nothing is left of the added token %q when it is normalised", t.Content)
+			return fmt.Errorf("nothing is left of the added token %s when it is normalised", quote.Text(t.Content))
 		}
 		if _, ok := into[content]; !ok {
 			into[content] = a.ids[t.Content]

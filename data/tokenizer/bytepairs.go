@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"unicode/utf8"
+
+	"peftsearch/data/quote"
 )
 
 // bytePairs is byte pair encoding (Sennrich et al. 2016): the symbols of a word are merged pair by pair, in the order
@@ -31,7 +33,7 @@ func newBytePairs(m *modelSpec, byteLevel bool) (*bytePairs, error) {
 	if id, ok := m.Vocab.ids[m.UnkToken]; ok {
 		b.unknown = id
 	} else if m.UnkToken != "" {
-		return nil, fmt.Errorf("the unknown token %q is not in the vocabulary", m.UnkToken)
+		return nil, fmt.Errorf("the unknown token %s is not in the vocabulary", quote.Text(m.UnkToken))
 	}
 	if byteLevel {
 		b.bytes = new([256]int32)
@@ -50,7 +52,7 @@ func newBytePairs(m *modelSpec, byteLevel bool) (*bytePairs, error) {
 		right, okRight := m.Vocab.ids[pair[1]]
 		id, ok := m.Vocab.ids[pair[0]+pair[1]]
 		if !okLeft || !okRight || !ok {
-			return nil, fmt.Errorf("merge %d: %q, %q or their union is not in the vocabulary", rank, pair[0], pair[1])
+			return nil, fmt.Errorf("merge %d: %s, %s or their union is not in the vocabulary", rank, quote.Text(pair[0]), quote.Text(pair[1]))
 		}
 		b.merges[[2]int32{left, right}] = merge{int32(rank), id}
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"peftsearch/data/quote"
 )
 
 // class is a tokenizer class of transformers: what it adds to the files of a directory.
@@ -115,7 +117,7 @@ func (s *settings) findClass() (*class, error) {
 	if value, ok := s.values["tokenizer_class"]; ok {
 		var name string
 		if err := json.Unmarshal(value, &name); err != nil {
-			return nil, fmt.Errorf("tokenizer_class is %.200s", value)
+			return nil, fmt.Errorf("tokenizer_class is %s", quote.Text(string(value)))
 		}
 		if name != "" {
 			named.Class = name
@@ -124,13 +126,13 @@ func (s *settings) findClass() (*class, error) {
 	name := strings.TrimSuffix(named.Class, "Fast")
 	if name == "" {
 		if name = modelClasses[named.Type]; name == "" {
-			return nil, fmt.Errorf("no file names a tokenizer_class, and the model type %q has none that is supported", named.Type)
+			return nil, fmt.Errorf("no file names a tokenizer_class, and the model type %s has none that is supported", quote.Text(named.Type))
 		}
 	}
 	if c := classes[name]; c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("tokenizer_class %q is not supported", named.Class)
+	return nil, fmt.Errorf("tokenizer_class %s is not supported", quote.Text(named.Class))
 }
 
 // overrideBERT lets do_lower_case, strip_accents and tokenize_chinese_chars count, and do_lower_case be true where no

@@ -4,21 +4,25 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"peftsearch/data/quote"
 )
 
 // The functions of this file make a spec of the files that a model had before tokenizer.json, as transformers 4 does.
 
 // convertBERT reads vocab.txt: one token a line, its id the number of the line from 0.
 func convertBERT(s *settings) (*spec, error) {
-	content, err := readFile(filepath.Join(s.dir, "vocab.txt"))
+	lines, err := readLines(filepath.Join(s.dir, "vocab.txt"))
 	if err != nil {
 		return nil, err
 	}
 	f, maxChars := &spec{}, 100
 	f.Model = modelSpec{Type: "WordPiece", UnkToken: s.attribute("unk_token", true).text(), Prefix: "##", MaxInputChars: &maxChars}
 	f.Model.Vocab.ids = map[string]int32{}
-	text := universalNewlines(content)
-	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+	if last := len(lines) - 1; lines[last] == "" {
+		lines = lines[:last]
+	}
+	for i, line := range lines {
 		f.Model.Vocab.ids[line] = int32(i)
 	}
 	f.Normalizer = &normalizerSpec{Type: "BertNormalizer", CleanText: true, StripAccents: &no}
@@ -72,16 +76,16 @@ func convertMerges(s *settings) (f *spec, prefix bool, err error) {
 	if err := readJSON(filepath.Join(s.dir, "vocab.json"), &f.Model.Vocab); err != nil {
 		return nil, false, err
 	}
-	content, err := readFile(filepath.Join(s.dir, "merges.txt"))
+	path := filepath.Join(s.dir, "merges.txt")
+	lines, err := readLines(path)
 	if err != nil {
 		return nil, false, err
 	}
-	lines := strings.Split(universalNewlines(content), "\n")
 	seen := map[[2]string]bool{}
 	for i := 1; i < len(lines)-1; i++ { // the first line is a comment, and what has no end of line is none
 		pair := strings.Fields(lines[i])
 		if len(pair) != 2 {
-			return nil, false, fmt.Errorf("%s: line %d is no pair: %.100q", filepath.Join(s.dir, "merges.txt"), i+1, lines[i])
+			return nil, false, fmt.Errorf("%s: line %d is no pair: %s", path, i+1, quote.Text(lines[i]))
 		}
 		if merge := [2]string(pair); !seen[merge] {
 			f.Model.Merges, seen[merge] = append(f.Model.Merges, merge), true
@@ -91,11 +95,6 @@ func convertMerges(s *settings) (f *spec, prefix bool, err error) {
 	f.PreTokenizer = &splitterSpec{Type: "ByteLevel", AddPrefixSpace: &prefix}
 	f.Decoder = &decoderSpec{Type: "ByteLevel"}
 	return f, prefix, err
-}
-
-// universalNewlines reads text as Python does.
-func universalNewlines(content []byte) string {
-	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(content))
 }
 
 func convertT5(s *settings) (*spec, error) {
@@ -255,7 +254,7 @@ func (f *spec) ids(tokens ...string) ([]int32, error) {
 	for i, token := range tokens {
 		id, ok := f.Model.Vocab.ids[token]
 		if !ok {
-			return nil, fmt.Errorf("the vocabulary has no %q, which stands around every text", token)
+			return nil, fmt.Errorf("the vocabulary has no %s, which stands around every text", quote.Text(token))
 		}
 		ids[i] = id
 	}

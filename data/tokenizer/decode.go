@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"peftsearch/data/quote"
 )
 
 // decoderSpec is a decoder of tokenizer.json.
@@ -79,7 +81,7 @@ func (s *decoderSpec) decoder() (decoder, error) {
 	case "ByteFallback":
 		return decodeFallback, nil
 	default:
-		return nil, fmt.Errorf("decoder %q is not supported", s.Type)
+		return nil, fmt.Errorf("decoder %s is not supported", quote.Text(s.Type))
 	}
 }
 

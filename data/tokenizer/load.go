@@ -6,20 +6,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 // FileNames are the files of a model directory that tokenizers are made of. [Files] says which of them count.
 var FileNames = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
 	"spiece.model", "sentencepiece.bpe.model", "special_tokens_map.json", "added_tokens.json"}
-
-// maxFileSize is more than any tokenizer has: the largest of the supported ones, of 250,000 pieces, has 17 MB.
-const maxFileSize = 256 << 20
 
 // Load loads the tokenizer of a model directory: tokenizer.json if there is one, otherwise the older files of its
 // class. A tokenizer whose ids do not fit the model's vocabulary is refused.
@@ -43,10 +42,7 @@ func Load(dir string) (*Tokenizer, error) {
 // Files are the files of a model directory that decide what its tokenizer's ids are, beside config.json.
 func Files(dir string) ([]string, error) {
 	var names []string
-	have := func(name string) bool {
-		_, err := os.Stat(filepath.Join(dir, name))
-		return err == nil
-	}
+	have := func(name string) bool { return files.Exists(filepath.Join(dir, name)) }
 	s, err := readSettings(dir, nil)
 	if err != nil {
 		return nil, err
@@ -122,7 +118,7 @@ func load(dir string) (*Tokenizer, error) {
 // fromOlderFiles makes a spec of the files that the class had before tokenizer.json.
 func (s *settings) fromOlderFiles() (*spec, error) {
 	for _, name := range s.class.files {
-		if _, err := os.Stat(filepath.Join(s.dir, name)); errors.Is(err, fs.ErrNotExist) {
+		if !files.Exists(filepath.Join(s.dir, name)) {
 			return nil, fmt.Errorf("there is no tokenizer: tokenizer.json or %s is needed", strings.Join(s.class.files, " and "))
 		}
 	}
@@ -136,10 +132,10 @@ func (s *settings) fromOlderFiles() (*spec, error) {
 	byID := f.Model.Vocab.byID()
 	for _, token := range s.added {
 		if content, ok := byID[int32(token.id)]; ok && content != token.content {
-			return nil, fmt.Errorf("the added token %q has the id %d, which is %q in the vocabulary", token.content, token.id, content)
+			return nil, fmt.Errorf("the added token %s has the id %d, which is %s in the vocabulary", quote.Text(token.content), token.id, quote.Text(content))
 		}
 		if id, ok := f.Model.Vocab.ids[token.content]; ok && int(id) != token.id {
-			return nil, fmt.Errorf("the added token %q has the id %d, the vocabulary gives it %d", token.content, token.id, id)
+			return nil, fmt.Errorf("the added token %s has the id %d, the vocabulary gives it %d", quote.Text(token.content), token.id, id)
 		}
 	}
 	return f, nil
@@ -231,7 +227,7 @@ func (s *settings) cutsLeft(f *spec) (bool, error) {
 	}
 	if value, ok := s.values["truncation_side"]; ok {
 		if err := json.Unmarshal(value, &side); err != nil || side != "left" && side != "right" {
-			return false, fmt.Errorf("truncation_side is %.200s, not left or right", value)
+			return false, fmt.Errorf("truncation_side is %s, not left or right", quote.Text(string(value)))
 		}
 	}
 	return side == "left", nil
@@ -250,36 +246,29 @@ func (s *settings) hasTypes() (bool, error) {
 	return slices.Contains(names, "token_type_ids"), nil
 }
 
-func readJSON(path string, into any) error {
-	content, err := readFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(content, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
+func readJSON(path string, into any) error { return files.ReadJSON(path, files.Vocabulary, into) }
 
-// readFile reads a regular file of text or of a SentencePiece model that is not larger than any of them.
+// readFile reads a file as it is.
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	file, _, err := files.Open(path, files.Vocabulary)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxFileSize {
-		return nil, fmt.Errorf("%s is no file of at most %d MB", path, maxFileSize>>20)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	content, err := io.ReadAll(io.LimitReader(file, maxFileSize))
+	content, err := io.ReadAll(file)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	if ext := filepath.Ext(path); (ext == ".json" || ext == ".txt") && !utf8.Valid(content) {
+	return content, nil
+}
+
+// readLines reads a text as Python does: every kind of line end is one, and a byte order mark is text.
+func readLines(path string) ([]string, error) {
+	content, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(content) {
 		return nil, fmt.Errorf("%s is not UTF-8", path)
 	}
-	return content, nil
+	return strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(content)), "\n"), nil
 }

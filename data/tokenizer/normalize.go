@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 	"golang.org/x/text/unicode/rangetable"
+
+	"peftsearch/data/quote"
 )
 
 // normalizer is a step of the normalisation of a text that is not empty. It returns the same text if nothing is to be
@@ -100,7 +102,7 @@ func (s *normalizerSpec) steps() ([]normalizer, error) {
 		}
 		return []normalizer{p.normalize}, nil
 	default:
-		return nil, fmt.Errorf("normalizer %q is not supported", s.Type)
+		return nil, fmt.Errorf("normalizer %s is not supported", quote.Text(s.Type))
 	}
 }
 
@@ -294,7 +296,7 @@ func replace(pattern *patternSpec, by string) (normalizer, error) {
 	}
 	r, size := utf8.DecodeRuneInString(pattern.Regex)
 	if pattern.Regex[size:] != "{2,}" || strings.ContainsRune(`\.[](){}*+?|^$`, r) {
-		return nil, fmt.Errorf("normalizer Replace with the pattern %q is not supported", pattern.Regex)
+		return nil, fmt.Errorf("normalizer Replace with the pattern %s is not supported", quote.Text(pattern.Regex))
 	}
 	pair := strings.Repeat(string(r), 2)
 	return func(a aligned) aligned {

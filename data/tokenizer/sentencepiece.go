@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"peftsearch/data/quote"
 )
 
 // pieceModel is what is used of a SentencePiece model: sentencepiece_model.proto of google/sentencepiece.
@@ -113,7 +115,7 @@ func (p *pieceModel) addPiece(content []byte) error {
 	case !utf8.ValidString(piece.piece):
 		return fmt.Errorf("piece %d is not UTF-8", len(p.pieces))
 	case math.IsNaN(piece.score) || math.IsInf(piece.score, 0):
-		return fmt.Errorf("piece %q has the score %g", piece.piece, piece.score)
+		return fmt.Errorf("piece %s has the score %g", quote.Text(piece.piece), piece.score)
 	}
 	p.pieces = append(p.pieces, piece)
 	if kind == pieceControl || kind == pieceUserDefined {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"peftsearch/data/quote"
 )
 
 // settings is the tokenizer_config.json of a directory as the named class of transformers 4 reads it, together with
@@ -69,7 +71,7 @@ func readSettings(dir string, declared []declaredToken) (*settings, error) {
 	}
 	for _, key := range []string{"tokenizer_file", "fast_tokenizer_files", "vocab_file", "merges_file", "init_inputs"} {
 		if value := s.values[key]; value != nil && !slices.Contains([]string{"null", "[]"}, string(value)) || value != nil && key == "tokenizer_file" {
-			return nil, fmt.Errorf("%q is not supported: remove it, and the files of the directory count", key)
+			return nil, fmt.Errorf("tokenizer_config.json: %s is not supported: without it the files of the directory count", key)
 		}
 	}
 	if err := s.readTokens(declared); err != nil {
@@ -106,7 +108,7 @@ func (s *settings) readTokens(declared []declaredToken) error {
 		for key, value := range named {
 			id, err := strconv.Atoi(key)
 			if err != nil {
-				return fmt.Errorf("added_tokens_decoder: %q is no id", key)
+				return fmt.Errorf("added_tokens_decoder: %s is no id", quote.Text(key))
 			}
 			token, err := readToken(value)
 			if err != nil {
@@ -168,7 +170,7 @@ func (s *settings) readLegacy(byID map[int]namedToken) error {
 		last := mapped[len(mapped)-1].content
 		for name, token := range s.special {
 			if token != nil && token.content == last {
-				return fmt.Errorf("special_tokens_map.json has %q as %s and as an additional special token: with added_tokens.json beside it this is not supported", last, name)
+				return fmt.Errorf("special_tokens_map.json has %s as %s and as an additional special token: with added_tokens.json beside it this is not supported", quote.Text(last), name)
 			}
 		}
 	}
@@ -209,7 +211,7 @@ func readNamed(value json.RawMessage, mapped bool) (namedToken, error) {
 		Type string `json:"__type"`
 	}
 	if err := json.Unmarshal(value, &marked); err != nil || !mapped && marked.Type != "AddedToken" {
-		return namedToken{}, fmt.Errorf("%.200s is neither a string nor an AddedToken", value)
+		return namedToken{}, fmt.Errorf("%s is neither a string nor an AddedToken", quote.Text(string(value)))
 	}
 	token, err := readToken(value)
 	token.special = token.special || mapped
@@ -230,7 +232,7 @@ func readToken(value json.RawMessage) (namedToken, error) {
 		return namedToken{}, err
 	}
 	if flags.Content == nil {
-		return namedToken{}, fmt.Errorf("%.200s has no content", value)
+		return namedToken{}, fmt.Errorf("%s has no content", quote.Text(string(value)))
 	}
 	return namedToken{false, *flags.Content, flags.SingleWord, flags.Lstrip, flags.Rstrip, flags.Normalized, flags.Special}, nil
 }
@@ -257,7 +259,7 @@ func readExtra(value json.RawMessage) ([]namedToken, error) {
 	}
 	named, d := []namedToken(nil), json.NewDecoder(bytes.NewReader(value))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
-		return nil, fmt.Errorf("%.200s is no object", value)
+		return nil, fmt.Errorf("%s is no object", quote.Text(string(value)))
 	}
 	for d.More() {
 		if _, err := d.Token(); err != nil {
@@ -292,7 +294,7 @@ func (s *settings) boolean(name string, otherwise bool) (bool, error) {
 	case "false":
 		return false, nil
 	default:
-		return false, fmt.Errorf("%s is %.200s, not true or false", name, value)
+		return false, fmt.Errorf("%s is %s, not true or false", name, quote.Text(string(value)))
 	}
 }
 
@@ -415,7 +417,7 @@ func (s *settings) extraIDs() (int, error) {
 	n := 100
 	if value, ok := s.values["extra_ids"]; ok {
 		if err := json.Unmarshal(value, &n); err != nil || n < 0 || n > 1<<16 {
-			return 0, fmt.Errorf("extra_ids is %.200s", value)
+			return 0, fmt.Errorf("extra_ids is %s", quote.Text(string(value)))
 		}
 	}
 	return n, nil

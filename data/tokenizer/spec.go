@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"peftsearch/data/quote"
 )
 
 // spec is what is used of tokenizer.json, of any age. Older files of a model are turned into the same.
@@ -54,13 +56,13 @@ type vocabulary struct {
 }
 
 func (v *vocabulary) UnmarshalJSON(content []byte) error {
-	if content[0] == '{' {
+	if bytes.HasPrefix(content, []byte("{")) {
 		if err := json.Unmarshal(content, &v.ids); err != nil {
 			return err
 		}
 		for token, id := range v.ids {
 			if id < 0 || id == math.MaxInt32 {
-				return fmt.Errorf("token %q has the id %d", token, id)
+				return fmt.Errorf("token %s has the id %d", quote.Text(token), id)
 			}
 		}
 		return nil
@@ -101,7 +103,7 @@ func (p *scoredPiece) UnmarshalJSON(content []byte) error {
 		return err
 	}
 	if len(pair) != 2 {
-		return fmt.Errorf("%s is no pair of piece and score", content)
+		return fmt.Errorf("%s is no pair of piece and score", quote.Text(string(content)))
 	}
 	return nil
 }
@@ -127,7 +129,7 @@ func (m *mergesSpec) UnmarshalJSON(content []byte) error {
 	*m = make(mergesSpec, len(pairs))
 	for i, pair := range pairs {
 		if len(pair) != 2 {
-			return fmt.Errorf("merge %d: %q is no pair", i, pair)
+			return fmt.Errorf("merge %d: %s is no pair", i, quote.List(pair))
 		}
 		(*m)[i] = [2]string(pair)
 	}
@@ -149,13 +151,13 @@ func (s *spec) model() (model, error) {
 	case kind == "BPE":
 		return newBytePairs(&s.Model, byteLevel)
 	case byteLevel:
-		return nil, fmt.Errorf("the pre_tokenizer ByteLevel is not supported for the model %q", kind)
+		return nil, fmt.Errorf("the pre_tokenizer ByteLevel is not supported for the model %s", quote.Text(kind))
 	case kind == "WordPiece":
 		return newWordPiece(&s.Model)
 	case kind == "Unigram":
 		return newUnigram(&s.Model)
 	default:
-		return nil, fmt.Errorf("model type %q is not supported: only WordPiece, BPE and Unigram are", kind)
+		return nil, fmt.Errorf("model type %s is not supported: only WordPiece, BPE and Unigram are", quote.Text(kind))
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"peftsearch/data/quote"
 )
 
 // splitter is a pre-tokenizer: it gives the words of a text to yield, in their order. A text is never empty.
@@ -85,7 +87,7 @@ func (s *splitterSpec) splitter() (splitter, error) {
 			split(a, yield)
 		}, nil
 	default:
-		return nil, fmt.Errorf("pre_tokenizer %q is not supported", s.Type)
+		return nil, fmt.Errorf("pre_tokenizer %s is not supported", quote.Text(s.Type))
 	}
 }
 
@@ -151,7 +153,7 @@ func splitBERT(a aligned, yield func(aligned)) {
 // metaspace writes blanks as a symbol, puts one before the text, and lets every word begin with one.
 func (s *splitterSpec) metaspace() (splitter, error) {
 	if utf8.RuneCountInString(s.Replacement) != 1 {
-		return nil, fmt.Errorf("pre_tokenizer Metaspace has the replacement %q, not a character", s.Replacement)
+		return nil, fmt.Errorf("pre_tokenizer Metaspace has the replacement %s, not a character", quote.Text(s.Replacement))
 	}
 	scheme := s.PrependScheme
 	if scheme == "" {
@@ -161,7 +163,7 @@ func (s *splitterSpec) metaspace() (splitter, error) {
 		}
 	}
 	if scheme != "always" && scheme != "first" && scheme != "never" {
-		return nil, fmt.Errorf("pre_tokenizer Metaspace has the prepend_scheme %q", scheme)
+		return nil, fmt.Errorf("pre_tokenizer Metaspace has the prepend_scheme %s", quote.Text(scheme))
 	}
 	split := s.Split == nil || *s.Split
 	return func(a aligned, yield func(aligned)) {

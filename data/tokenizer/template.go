@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"peftsearch/data/quote"
 )
 
 // processorSpec is a post_processor of tokenizer.json.
@@ -116,7 +118,7 @@ func (s *processorSpec) parts() (single, pair []part, err error) {
 		}
 		return single, pair, nil
 	default:
-		return nil, nil, fmt.Errorf("type %q is not supported", s.Type)
+		return nil, nil, fmt.Errorf("type %s is not supported", quote.Text(s.Type))
 	}
 }
 
@@ -142,13 +144,13 @@ func (s *processorSpec) items(items []templateItem, texts string) ([]part, error
 		case item.SpecialToken != nil:
 			special, ok := s.SpecialTokens[item.SpecialToken.ID]
 			if !ok {
-				return nil, fmt.Errorf("special token %q is not declared", item.SpecialToken.ID)
+				return nil, fmt.Errorf("special token %s is not declared", quote.Text(item.SpecialToken.ID))
 			}
 			parts = append(parts, part{special: special.IDs, text: -1, typeID: item.SpecialToken.TypeID})
 		}
 	}
 	if order != texts {
-		return nil, fmt.Errorf("has the texts %q, not %q", order, texts)
+		return nil, fmt.Errorf("has the texts %s, not %s", quote.Text(order), quote.Text(texts))
 	}
 	return parts, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"peftsearch/data/quote"
 )
 
 // wordPiece takes the longest token that a word begins with, then the longest that goes on, and so forth (Wu et al.
@@ -18,7 +20,7 @@ type wordPiece struct {
 func newWordPiece(m *modelSpec) (*wordPiece, error) {
 	unknown, ok := m.Vocab.ids[m.UnkToken]
 	if !ok {
-		return nil, fmt.Errorf("the unknown token %q is not in the vocabulary", m.UnkToken)
+		return nil, fmt.Errorf("the unknown token %s is not in the vocabulary", quote.Text(m.UnkToken))
 	}
 	if m.MaxInputChars == nil {
 		return nil, errors.New("max_input_chars_per_word is missing")

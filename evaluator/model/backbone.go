@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -21,7 +21,7 @@ const (
 // goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
 // that may run on several goroutines at once.
 type Backbone struct {
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
@@ -29,7 +29,7 @@ type Backbone struct {
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
 // use: a model that trains the backbone starts from it.
-func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
+func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
 	device, err := torch.ParseDevice(settings.Device)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ type Batch struct {
 }
 
 // validate refuses what libtorch would read out of bounds.
-func (b Batch) validate(c data.ModelConfig) error {
+func (b Batch) validate(c checkpoint.Config) error {
 	if len(b.Lengths) == 0 || b.Len < 1 || b.Len > c.MaxLength() {
 		return fmt.Errorf("model: batch of %d rows of length %d: at least one row of 1 to %d tokens", len(b.Lengths), b.Len, c.MaxLength())
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
@@ -43,7 +43,7 @@ type weights struct {
 }
 
 // bind gathers the weights by their names in a checkpoint.
-func bind(c data.ModelConfig, get func(name string) *torch.Tensor) weights {
+func bind(c checkpoint.Config, get func(name string) *torch.Tensor) weights {
 	denseOf := func(name string) dense { return dense{get(name + ".weight"), get(name + ".bias")} }
 	normOf := func(name string) norm { return norm{get(name + ".weight"), get(name + ".bias"), c.LayerNormEps} }
 	w := weights{
@@ -70,7 +70,7 @@ func bind(c data.ModelConfig, get func(name string) *torch.Tensor) weights {
 
 // network is an encoder with the modules of a plan.
 type network struct {
-	config    data.ModelConfig
+	config    checkpoint.Config
 	dtype     torch.DType // of weights and activations
 	weights   weights
 	modules   []modules // per block

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -414,7 +414,7 @@ func TestTensorsRoundTrip(t *testing.T) {
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "head.bias") {
 				t.Errorf("a missing tensor: %v", err)
 			}
-			tensors["head.bias"] = data.NewTensor([]float32{1, 2}, 2)
+			tensors["head.bias"] = checkpoint.NewTensor([]float32{1, 2}, 2)
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "shape") {
 				t.Errorf("a tensor of another shape: %v", err)
 			}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
@@ -21,7 +22,7 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
@@ -54,7 +55,7 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
 	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {
@@ -80,11 +81,20 @@ func (s *Session) load() (err error) {
 	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
 		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
 	}
-	for sp, examples := range map[**split][]data.Example{&s.train: s.dataset.Train, &s.dev: s.dataset.Dev, &s.test: s.dataset.Test} {
-		if *sp, err = s.tokenise(examples); err != nil {
+	for _, load := range []struct {
+		examples []data.Example
+		into     **split
+		count    *evaluator.Split
+	}{{s.dataset.Train, &s.train, &s.ready.Splits.Train}, {s.dataset.Dev, &s.dev, &s.ready.Splits.Dev}, {s.dataset.Test, &s.test, &s.ready.Splits.Test}} {
+		sp, err := s.tokenise(load.examples)
+		if err != nil {
 			return err
 		}
+		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
 	}
+	low, high := s.hello.Task.Metric.Range()
+	chance := s.dataset.Chance()
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
 	if s.hello.Task.Kind == data.KindRegression {
 		s.standardise()
 	}
@@ -142,6 +152,17 @@ func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
 		return nil
 	})
 	return sp, err
+}
+
+// truncated counts the rows that max_length cuts: those of this length that would be longer.
+func (s *Session) truncated(sp *split, examples []data.Example) int {
+	limit, count := s.hello.Task.MaxLength, 0
+	for i, length := range sp.lengths {
+		if length == limit && len(s.tokenizer.Encode(limit+1, examples[i].Texts()...).IDs) > limit {
+			count++
+		}
+	}
+	return count
 }
 
 // subset is n random rows of train, all of them if n is 0: the same rows for every job, so that scores
@@ -265,8 +286,16 @@ func argmax(values []float64) int {
 	return best
 }
 
-// Predict scores rows with a directory that a job wrote with this session's model.
-func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, error) {
+// Predictor is a trained model of a session.
+type Predictor struct {
+	session *Session
+	info    peft.Info
+	model   *model.Model
+}
+
+// Predictor loads a directory that a job wrote with this session's model. The caller closes it, before the
+// session.
+func (s *Session) Predictor(dir string) (*Predictor, error) {
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
 		return nil, err
@@ -274,33 +303,40 @@ func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, 
 	if trained.Info.ModelFingerprint != s.ready.Fingerprint.Model {
 		return nil, fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, s.hello.Model)
 	}
-	outputs := trained.Info.Outputs()
-	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head), Outputs: outputs,
-		Training: evaluator.Training{Backbone: trained.Backbone != nil}})
+	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
+		Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
 	if err := m.SetTensors(joinTensors(trained)); err != nil {
+		m.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	return &Predictor{s, trained.Info, m}, nil
+}
+
+// Close frees the model.
+func (p *Predictor) Close() { p.model.Close() }
+
+// Predict scores rows.
+func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	for i, row := range rows {
 		if row.Text == "" {
 			return nil, fmt.Errorf("row %d has no text", i+1)
 		}
 	}
-	encoded, err := s.encode(rows, trained.Info.Task.MaxLength)
+	encoded, err := p.session.encode(rows, p.info.Task.MaxLength)
 	if err != nil {
 		return nil, err
 	}
-	logits, _, err := s.logits(m, encoded, outputs, nil, func() bool { return false })
+	logits, _, err := p.session.logits(p.model, encoded, p.info.Outputs(), nil, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}
 	predictions := make([]evaluator.Prediction, len(rows))
 	for i, row := range logits {
 		predictions[i].Logits = row
-		if labels := trained.Info.Labels; len(labels) > 0 {
+		if labels := p.info.Labels; len(labels) > 0 {
 			predictions[i].Label = labels[argmax(row)]
 		} else {
 			predictions[i].Label = fmt.Sprintf("%.4g", row[0])

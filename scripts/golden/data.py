@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write data/testdata: what the reference libraries answer.
+"""Write the testdata of data and its packages: what the reference libraries answer.
 
 Made with Python 3.11 and torch 2.15.0, safetensors 0.8.0, scikit-learn 1.9.1, scipy 1.17.1, numpy 2.4.6. Run it in
 the repository root.
@@ -14,6 +14,7 @@ import sklearn.metrics
 import torch
 
 OUT = pathlib.Path("data/testdata")
+TENSORS = pathlib.Path("data/checkpoint/testdata")
 
 
 def metrics():
@@ -51,15 +52,15 @@ def metrics():
         regression(numpy.full(n, 0.1), labels)
         regression(labels, numpy.full(n, 3.3))
         regression(1e6 + 1e-3 * labels, labels)
-    (OUT / "metrics.json").write_text(json.dumps(cases, separators=(",", ":")).replace("},{", "},\n{") + "\n")
+    pathlib.Path("data/metric/testdata/metrics.json").write_text(json.dumps(cases, separators=(",", ":")).replace("},{", "},\n{") + "\n")
 
 
 def tensors():
     values = torch.tensor([[0.0, -0.0, 1.0], [-2.5, 6.1e-05, 1e-7], [65504.0, 0.333251953125, -1e-3]])
     safetensors.torch.save_file({"f32": values, "f16": values.half(), "bf16": values.bfloat16(),
                                  "scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4)},
-                                OUT / "tensors.safetensors", metadata={"format": "pt"})
-    (OUT / "tensors.json").write_text(json.dumps(
+                                TENSORS / "tensors.safetensors", metadata={"format": "pt"})
+    (TENSORS / "tensors.json").write_text(json.dumps(
         {"f32": values.flatten().tolist(), "f16": values.half().float().flatten().tolist(),
          "bf16": values.bfloat16().float().flatten().tolist(), "scalar": [3.0], "empty": []}) + "\n")
 
