@@ -14,19 +14,8 @@ import (
 
 // From copies data, in row-major order, into a new tensor of the given shape.
 func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
-	if !s.ready("from") {
-		return nil
-	}
-	count := 1
-	for _, size := range shape {
-		count *= size
-	}
-	if count != len(data) || count == 0 {
-		s.Fail(fmt.Errorf("torch: from: %d values for the shape %v", len(data), shape))
-		return nil
-	}
 	var dtype DType
-	switch any(data[0]).(type) {
+	switch any(*new(T)).(type) {
 	case float32:
 		dtype = Float32
 	case int32:
@@ -34,8 +23,25 @@ func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
 	case int64:
 		dtype = Int64
 	}
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), len(data)*dtype.Size())
+	return FromBytes(s, bytes, dtype, shape...)
+}
+
+// FromBytes copies elements, as [Scope.Bytes] gives them, into a new tensor of the given shape.
+func FromBytes(s *Scope, data []byte, dtype DType, shape ...int) *Tensor {
+	if !s.ready("from") {
+		return nil
+	}
+	count, size := 1, dtype.Size()
+	for _, n := range shape {
+		count *= n
+	}
+	if count*size != len(data) || count == 0 {
+		s.Fail(fmt.Errorf("torch: from: %d %s values for the shape %v", len(data)/size, dtype, shape))
+		return nil
+	}
 	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
-	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(unsafe.Sizeof(data[0])), int(dtype))
+	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(size), int(dtype))
 	if c == nil {
 		s.fail("from")
 		return nil
@@ -68,6 +74,26 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 			data = values
 		}
 	})
+	return data
+}
+
+// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
 	return data
 }
 
@@ -253,6 +279,11 @@ func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
 	}, table, indices)
 }
 
+// Select is the rows of t at int64 indices [n], along its first dimension.
+func (s *Scope) Select(t, indices *Tensor) *Tensor {
+	return s.run("select", func(out *libtch.Ctensor) { libtch.AtgIndexSelect(out, t.c, 0, indices.c) }, t, indices)
+}
+
 // Cat joins tensors along a dimension; element types are promoted.
 func (s *Scope) Cat(dim int, tensors ...*Tensor) *Tensor {
 	return s.run("cat", func(out *libtch.Ctensor) {
@@ -291,15 +322,20 @@ func (s *Scope) Expand(t *Tensor, shape ...int) *Tensor {
 	}, t)
 }
 
-// MSE is the mean squared error between tensors of one shape.
-func (s *Scope) MSE(prediction, target *Tensor) *Tensor {
-	return s.run("mse", func(out *libtch.Ctensor) { libtch.AtgMseLoss(out, prediction.c, target.c, 1) }, prediction, target)
+// reductionSum makes libtorch's losses sums.
+const reductionSum = 2
+
+// SquaredError is the sum of the squared errors between tensors of one shape.
+func (s *Scope) SquaredError(prediction, target *Tensor) *Tensor {
+	return s.run("squared error", func(out *libtch.Ctensor) {
+		libtch.AtgMseLoss(out, prediction.c, target.c, reductionSum)
+	}, prediction, target)
 }
 
-// CrossEntropy is the mean cross-entropy of logits [n, classes] and int64 class indices [n].
+// CrossEntropy is the sum of the cross-entropies of logits [n, classes] and int64 class indices [n].
 func (s *Scope) CrossEntropy(logits, target *Tensor) *Tensor {
 	return s.run("cross entropy", func(out *libtch.Ctensor) {
-		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, 1, -100, 0)
+		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, reductionSum, -100, 0)
 	}, logits, target)
 }
 
