@@ -1,9 +1,11 @@
 package studies
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"peftsearch/data/quote"
@@ -23,6 +25,7 @@ const (
 	modelKey     = "model.path (contents)" // fingerprint
 	rowsKey      = "task (rows)"           // fingerprint of all splits
 	precisionKey = "evaluator.precision"   // the one that trials ran in; missing while it is not known
+	trainingKey  = "training (version)"    // evaluator.TrainingVersion of peftsearch-worker; missing is 1
 )
 
 // identity describes a study file with its inputs.
@@ -31,6 +34,9 @@ func identity(c *config.Config, in *config.Inputs) store.Identity {
 	out[versionKey], out[modelKey], out[rowsKey] = identityVersion, in.Fingerprint.Model, in.Fingerprint.Data
 	if p := c.Evaluator.Precision; p != config.AutoPrecision && !c.Evaluator.Analytic {
 		out[precisionKey] = p
+	}
+	if !c.Evaluator.Analytic && len(c.Evaluator.Command) == 0 {
+		out[trainingKey] = strconv.Itoa(evaluator.TrainingVersion)
 	}
 	return out
 }
@@ -80,6 +86,7 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 	if p := r.Identity[precisionKey]; p != "" {
 		out[precisionKey] = p
 	}
+	delete(out, trainingKey)
 	return out, nil
 }
 
@@ -157,9 +164,19 @@ func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
 	return refused
 }
 
+// TrainedOtherwise reports whether the trials of a study were trained by a version of peftsearch-worker that gives
+// other scores than this one. Such a study goes on, since nobody can train as then, and its users are told.
+func TrainedOtherwise(r *store.Record, file *config.Config) bool {
+	if file.Evaluator.Analytic || len(file.Evaluator.Command) > 0 {
+		return false
+	}
+	return cmp.Or(r.Identity[trainingKey], "1") != strconv.Itoa(evaluator.TrainingVersion)
+}
+
 // comparable is an identity to be compared with another one: the precision counts if both know it.
 func comparable(one, other store.Identity) config.Values {
 	out := config.Values(maps.Clone(one))
+	delete(out, trainingKey)
 	if one[precisionKey] == "" || other[precisionKey] == "" {
 		delete(out, precisionKey)
 	}

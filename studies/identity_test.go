@@ -145,6 +145,26 @@ func TestPrecisionIsAKey(t *testing.T) {
 	}
 }
 
+// Nobody can train as an older version did, so such studies go on, and it can be told.
+func TestTrainingOfAnotherVersionIsTold(t *testing.T) {
+	record, file, inputs := storedStudy(t, "testdata/identity-1.json")
+	if TrainedOtherwise(record, file) {
+		t.Error("the formula has no version")
+	}
+	file.Evaluator.Analytic = false
+	if !TrainedOtherwise(record, file) {
+		t.Error("version 1 is not told from the present one")
+	}
+	record.Identity = identity(file, inputs)
+	if TrainedOtherwise(record, file) {
+		t.Error("a new study was trained otherwise")
+	}
+	record.Identity[trainingKey] = "1"
+	if err := Check(record, file, inputs); err != nil || !TrainedOtherwise(record, file) {
+		t.Errorf("a study of version 1: %v", err)
+	}
+}
+
 func TestChangesAreShort(t *testing.T) {
 	var changes []string
 	for range 40 {

@@ -140,6 +140,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	if err != nil {
 		return err
 	}
+	g.warnMixed(cmd, study)
 	if trained(stored, candidates, flags.seeds) < len(candidates)*flags.seeds {
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err

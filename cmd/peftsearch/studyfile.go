@@ -127,6 +127,14 @@ func (g *globals) continueStudy(cmd *cobra.Command, db *store.Store, name string
 	return studies.Start(cmd.Context(), db, file, inputs)
 }
 
+// warnMixed says what is doubtful about comparing new scores of a study with those that it has.
+func (g *globals) warnMixed(cmd *cobra.Command, study *studies.Study) {
+	if study.Continued() && studies.TrainedOtherwise(study.Record(), study.Config()) {
+		fmt.Fprintf(g.notes(cmd), "Warning: an older peftsearch trained study %[1]s in another way: new scores do not quite compare with its own;\n"+
+			"         a new study with --warm-start %[1]s learns from it\n", commandLine(study.Record().Name))
+	}
+}
+
 // notes is where remarks go that --quiet turns off.
 func (g *globals) notes(cmd *cobra.Command) io.Writer {
 	if g.quiet {
