@@ -41,6 +41,12 @@ var (
 		files: []string{"vocab.txt"}, convert: convertBERT, override: overrideBERT, types: true, cleanUp: true,
 		tokens: map[string]string{"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"},
 	}
+	// distilBERTClass is BERT's, but its models have no use for types.
+	distilBERTClass = func() *class {
+		c := *bertClass
+		c.types = false
+		return &c
+	}()
 	robertaClass = &class{
 		files: []string{"vocab.json", "merges.txt"}, convert: convertRoBERTa, override: overrideRoBERTa, tokens: fairseqTokens,
 		flags: func(name string, token namedToken, converted bool) namedToken {
@@ -93,7 +99,7 @@ var (
 
 // classes are the supported ones, by their names without Fast.
 var classes = map[string]*class{
-	"BertTokenizer": bertClass, "DistilBertTokenizer": bertClass, "ElectraTokenizer": bertClass,
+	"BertTokenizer": bertClass, "DistilBertTokenizer": distilBERTClass, "ElectraTokenizer": bertClass,
 	"RobertaTokenizer": robertaClass, "GPT2Tokenizer": gpt2Class, "T5Tokenizer": t5Class, "MT5Tokenizer": t5Class,
 	"XLMRobertaTokenizer": xlmRoBERTaClass, "CamembertTokenizer": camembertClass, "PreTrainedTokenizer": plainClass,
 }

@@ -182,7 +182,7 @@ func (s *settings) build(f *spec, tokens *addedTokens, converted bool) (t *Token
 		return nil, fmt.Errorf("post_processor: %w", err)
 	}
 	t.words, t.wordPrefix = t.split, t.template.prefixSpace
-	if f.PreTokenizer != nil && f.PreTokenizer.Type == "ByteLevel" {
+	if f.PreTokenizer.byteLevel() != nil {
 		s.values["add_prefix_space"] = json.RawMessage("true") // as transformers asks for
 		if err := s.override(f); err != nil {
 			return nil, err

@@ -40,6 +40,7 @@ type namedToken struct {
 	rstrip     bool
 	normalized *bool // nil: if not special
 	special    bool
+	object     bool // in tokenizer_config.json, where added_tokens.json takes it for another token
 }
 
 // idToken is a token with the id that a file gives it.
@@ -53,7 +54,7 @@ func (n namedToken) token() addedToken {
 }
 
 func (t addedToken) named() namedToken {
-	return namedToken{false, t.Content, t.SingleWord, t.Lstrip, t.Rstrip, &t.Normalized, t.Special}
+	return namedToken{content: t.Content, singleWord: t.SingleWord, lstrip: t.Lstrip, rstrip: t.Rstrip, normalized: &t.Normalized, special: t.Special}
 }
 
 // attributes are the names of special tokens, in the order in which missing ones are added.
@@ -175,9 +176,10 @@ func (s *settings) readLegacy(byID map[int]namedToken) error {
 		}
 	}
 	for content, id := range ids {
-		special := slices.ContainsFunc(s.additional, func(n namedToken) bool { return n.content == content })
+		same := func(n namedToken) bool { return n.content == content && !n.object }
+		special := slices.ContainsFunc(s.additional, same)
 		for _, token := range s.special {
-			special = special || token != nil && token.content == content
+			special = special || token != nil && same(*token)
 		}
 		if _, ok := byID[id]; ok {
 			return fmt.Errorf("added_tokens.json: two tokens have the id %d", id)
@@ -214,7 +216,7 @@ func readNamed(value json.RawMessage, mapped bool) (namedToken, error) {
 		return namedToken{}, fmt.Errorf("%s is neither a string nor an AddedToken", quote.Text(string(value)))
 	}
 	token, err := readToken(value)
-	token.special = token.special || mapped
+	token.special, token.object = token.special || mapped, !mapped
 	return token, err
 }
 
@@ -234,7 +236,8 @@ func readToken(value json.RawMessage) (namedToken, error) {
 	if flags.Content == nil {
 		return namedToken{}, fmt.Errorf("%s has no content", quote.Text(string(value)))
 	}
-	return namedToken{false, *flags.Content, flags.SingleWord, flags.Lstrip, flags.Rstrip, flags.Normalized, flags.Special}, nil
+	return namedToken{content: *flags.Content, singleWord: flags.SingleWord, lstrip: flags.Lstrip, rstrip: flags.Rstrip,
+		normalized: flags.Normalized, special: flags.Special}, nil
 }
 
 func readTokenList(value json.RawMessage, mapped bool) ([]namedToken, error) {

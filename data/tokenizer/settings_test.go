@@ -64,8 +64,8 @@ type goldenDirectory struct {
 	}
 }
 
-// write makes the directory.
-func (g *goldenDirectory) write(t testing.TB) string {
+// write makes the directory; parts are what short names in the files stand for.
+func (g *goldenDirectory) write(t testing.TB, parts map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range bases[g.Base] {
@@ -77,6 +77,9 @@ func (g *goldenDirectory) write(t testing.TB) string {
 				t.Fatal(err)
 			}
 			continue
+		}
+		for name, part := range parts {
+			*content = strings.ReplaceAll(*content, name, part)
 		}
 		if strings.Contains(*content, "@charsmap@") {
 			pieces, err := parsePieces(unpack(t, "t5/spiece.model"))
@@ -98,13 +101,17 @@ func TestSettings(t *testing.T) {
 func compareDirectories(t *testing.T, golden []byte) {
 	lines := bufio.NewScanner(bytes.NewReader(golden))
 	lines.Buffer(nil, 1<<24)
+	var defined struct{ Parts map[string]string }
+	if lines.Scan(); json.Unmarshal(lines.Bytes(), &defined) != nil {
+		t.Fatal("the first line defines no parts")
+	}
 	directories, failed, refused := 0, 0, 0
 	for ; lines.Scan(); directories++ {
 		var g goldenDirectory
 		if err := json.Unmarshal(lines.Bytes(), &g); err != nil {
 			t.Fatal(err)
 		}
-		dir := g.write(t)
+		dir := g.write(t, defined.Parts)
 		describe := func() string {
 			shown := map[string]string{}
 			for name, content := range g.Files {

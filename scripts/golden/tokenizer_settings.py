@@ -4,8 +4,8 @@
 Made with Python 3.11, transformers 4.57.6, tokenizers 0.22.2, sentencepiece 0.2.3. Run it in the repository root after
 scripts/golden/tokenizer.py. With a number it writes so many random directories and no others, to the file named second.
 
-Every line is a directory: the vocabulary that it starts from, the files that are written over it, and the rows that
-AutoTokenizer makes of them, or that it fails. "@charsmap@" in a file stands for the normalisation of spiece.model.
+The first line defines what stands for long parts of files. Every other one is a directory: the vocabulary that it
+starts from, the files that are written over it, and the rows that AutoTokenizer makes of them, or that it fails.
 """
 import base64
 import copy
@@ -40,10 +40,28 @@ ROWS = [  # one or two texts, or words, and the greatest length
 WORDS = [["The", "film", ",", "naïve", "Čaša"], [" a", "b c", "", "<mask>", "\u200b", "don't"], ["newtok", "xnewtok"]]
 
 
-def resolve(content):
-    model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString(gzip.decompress((TESTDATA / "t5" / "spiece.model.gz").read_bytes()))
-    return content.replace("@charsmap@", base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode())
+class Parts(dict):
+    """What stands for long parts of files, and the parts. "@charsmap@" is the normalisation of spiece.model."""
+
+    def define(self, name, document):
+        self.setdefault(f'"@{name}@"', json.dumps(document, ensure_ascii=False))
+
+    def shorten(self, content):
+        for name, part in self.items():
+            content = content.replace(part, name)
+        return content
+
+    def resolve(self, content):
+        for name, part in self.items():
+            content = content.replace(name, part)
+        if "@charsmap@" in content:
+            model = sentencepiece_model_pb2.ModelProto()
+            model.ParseFromString(gzip.decompress((TESTDATA / "t5" / "spiece.model.gz").read_bytes()))
+            content = content.replace("@charsmap@", base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode())
+        return content
+
+
+PARTS = Parts()
 
 
 def write(base, files, directory):
@@ -57,7 +75,7 @@ def write(base, files, directory):
         if content is None:
             (directory / name).unlink()
         else:
-            (directory / name).write_text(resolve(content), newline="")
+            (directory / name).write_text(PARTS.resolve(content), newline="")
 
 
 def load(base, files):
@@ -81,7 +99,7 @@ def row(encoding, max_length, full, **texts):
 def case(base, files, full=False, note=None):
     """Run transformers on a directory. full: with offsets, words and decoded texts."""
     files = {"config.json": json.dumps({"model_type": "bert", "vocab_size": 5000}), **files}
-    c = {"base": base, "files": files}
+    c = {"base": base, "files": {name: PARTS.shorten(content) for name, content in files.items()}}
     if note:
         c["note"] = note
     try:
@@ -94,17 +112,14 @@ def case(base, files, full=False, note=None):
             rows.append(row(e, max_length, full, texts=texts))
             if full:
                 rows[-1]["decoded"] = [tokenizer.decode(e["input_ids"]), tokenizer.decode(e["input_ids"], skip_special_tokens=True)]
-        if hasattr(tokenizer.backend_tokenizer.pre_tokenizer, "add_prefix_space") or True:
-            state = json.loads(tokenizer.backend_tokenizer.to_str())
-            words = tokenizer
-            if (state["pre_tokenizer"] or {}).get("type") == "ByteLevel" and not tokenizer.add_prefix_space:
-                changed = copy.deepcopy(files)
-                config = json.loads(changed.get("tokenizer_config.json", "{}"))
-                changed["tokenizer_config.json"] = json.dumps({**config, "add_prefix_space": True})
-                words = load(base, changed)
-            for texts in WORDS:
-                e = words(texts, is_split_into_words=True, truncation="longest_first", max_length=10, return_offsets_mapping=full)
-                rows.append(row(e, 10, full, words=texts))
+        words = tokenizer
+        splitter = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
+        if "ByteLevel" in json.dumps(splitter) and not tokenizer.add_prefix_space:  # transformers asks for it
+            config = json.loads(files.get("tokenizer_config.json", "{}"))
+            words = load(base, {**files, "tokenizer_config.json": json.dumps({**config, "add_prefix_space": True})})
+        for texts in WORDS:
+            e = words(texts, is_split_into_words=True, truncation="longest_first", max_length=10, return_offsets_mapping=full)
+            rows.append(row(e, 10, full, words=texts))
         c["rows"] = rows
         c["special"] = [-1 if t is None else t for t in (
             tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.sep_token_id,
@@ -129,6 +144,10 @@ def backend(base, files):
                 if isinstance(value, (dict, list)):
                     shorten(value)
     shorten(d)
+    kind = json.loads(files["config.json"])["model_type"]
+    PARTS.define(f"{base} {kind} vocab", d["model"]["vocab"])
+    if "merges" in d["model"]:
+        PARTS.define(f"{base} {kind} merges", d["model"]["merges"])
     return d
 
 
@@ -158,9 +177,6 @@ def bert_cases(full_json, cased_json):
                 for chinese in (UNSET, True, False):
                     yield case("wordpiece", {**source, **setting(do_lower_case=lower, strip_accents=strip, tokenize_chinese_chars=chinese)})
         yield case("wordpiece", source, full=True)
-    yield case("wordpiece", setting(do_basic_tokenize=False, added_tokens_decoder={"7": token("Foo")}))
-    yield case("wordpiece", setting(do_lower_case=None))
-    yield case("wordpiece", setting(never_split=["Foo"]))
 
 
 class Directories:
@@ -293,11 +309,109 @@ class Directories:
         return json.dumps(d, ensure_ascii=False)
 
 
+def byte_pair_cases(vocabulary):
+    roberta, gpt2 = {"config.json": config("roberta")}, {"config.json": config("gpt2"), "vocab.json": vocabulary}
+    merges = (TESTDATA / "bytepairs" / "merges.txt").read_text()
+    for files in (roberta, gpt2):
+        for source in ({}, {"tokenizer.json": json.dumps(backend("bytepairs", files), ensure_ascii=False)}):
+            for prefix in (UNSET, True, False):
+                for trim in (UNSET, False):
+                    yield case("bytepairs", {**files, **source, **setting(add_prefix_space=prefix, trim_offsets=trim)}, full=True)
+            for more in (setting(mask_token="<mask>", pad_token="<pad>"), setting(mask_token=named("<mask>", lstrip=False)), setting(pad_token=None),
+                         setting(add_bos_token=True), setting(truncation_side="left"), setting(tokenizer_class="PreTrainedTokenizerFast"),
+                         {"special_tokens_map.json": json.dumps({"mask_token": token("<mask>", rstrip=True), "pad_token": "<new>"})}):
+                yield case("bytepairs", {**files, **source, **more})
+        d = backend("bytepairs", files)
+        for processor in (None, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                          {"type": "Sequence", "processors": [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                                                              {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+                                                               "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                                                               "special_tokens": {"</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}}]}):
+            yield case("bytepairs", {**files, "tokenizer.json": json.dumps({**d, "post_processor": processor}, ensure_ascii=False)}, full=True)
+        for splitter in ({"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                         {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+                         {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}]}):
+            yield case("bytepairs", {**files, "tokenizer.json": json.dumps({**d, "pre_tokenizer": splitter}, ensure_ascii=False)}, full=True)
+    lines = merges.split("\n")
+    for changed in (merges.rstrip("\n"), "\n".join(lines[1:]), merges.replace("\n", "\r\n"), merges + "\n", "\n".join(lines[:20] + lines[3:]), "\n".join(lines[:9] + ["a"] + lines[9:])):
+        yield case("bytepairs", {**roberta, "merges.txt": changed})
+
+
+def piece_cases():
+    for base, kind in (("t5", "t5"), ("fairseq", "xlm-roberta"), ("fairseq-bpe", "xlm-roberta"), ("fairseq", "camembert"), ("fairseq-bpe", "camembert")):
+        files = {"config.json": config(kind)}
+        d = backend(base, files)
+        for source in ({}, {"tokenizer.json": json.dumps(d, ensure_ascii=False)}):
+            yield case(base, {**files, **source}, full=True)
+            for more in (setting(mask_token="<mask>"), setting(mask_token=named("<mask>", lstrip=False, normalized=False, special=True)),
+                         setting(additional_special_tokens=["<new>"]), setting(extra_ids=0), setting(extra_ids=4), setting(extra_ids=4, additional_special_tokens=["<extra_id_0>"]),
+                         setting(legacy=False), setting(add_prefix_space=False), setting(add_prefix_space=True), setting(tokenizer_class="PreTrainedTokenizerFast"),
+                         {"added_tokens.json": json.dumps({"newtok": 700, "Foo": 701})}):
+                yield case(base, {**files, **source, **more})
+        precompiled, always = {"type": "Precompiled", "precompiled_charsmap": "@charsmap@"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+        for normalizer, splitter in (
+            ({"type": "Sequence", "normalizers": [precompiled, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}, {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}),
+            (precompiled, {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, always]}),
+            ({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}, None),
+            (None, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}), (None, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}),
+            (None, {"type": "Metaspace", "replacement": "▁", "add_prefix_space": False}),
+        ):
+            yield case(base, {**files, "tokenizer.json": json.dumps({**d, "normalizer": normalizer, "pre_tokenizer": splitter}, ensure_ascii=False)}, full=True)
+        fallback = copy.deepcopy(d)
+        fallback["model"]["byte_fallback"] = True
+        fallback["decoder"] = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+        for bytes_known in (256, 200):
+            for i in range(bytes_known):
+                piece = f"<0x{i:02X}>"
+                if base == "fairseq-bpe":
+                    fallback["model"]["vocab"].setdefault(piece, len(fallback["model"]["vocab"]))
+                elif bytes_known == 256:
+                    fallback["model"]["vocab"].append([piece, -5.0])
+            yield case(base, {**files, "tokenizer.json": json.dumps(fallback, ensure_ascii=False)}, full=True)
+        del d["model"]["type"]
+        yield case(base, {**files, "tokenizer.json": json.dumps(d, ensure_ascii=False)})
+
+
+def word_piece_cases(d):
+    def changed(**parts):
+        return {"tokenizer.json": json.dumps({**d, **parts}, ensure_ascii=False)}
+    for name in ("BertTokenizer", "DistilBertTokenizerFast", "ElectraTokenizer", "PreTrainedTokenizerFast", None, "PreTrainedTokenizer"):
+        for kind in ("bert", "distilbert", "electra"):
+            yield case("wordpiece", {"config.json": config(kind), **changed(normalizer={**d["normalizer"], "lowercase": False}), **setting(tokenizer_class=name)})
+    for normalizer in (None, {"type": "Lowercase"}, {"type": "NFD"}, {**d["normalizer"], "clean_text": False}, {"type": "Sequence", "normalizers": [d["normalizer"]]},
+                       {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}, {"type": "StripAccents"}]}):
+        for name in ("BertTokenizer", "PreTrainedTokenizerFast"):
+            yield case("wordpiece", {**changed(normalizer=normalizer), **setting(tokenizer_class=name, do_lower_case=False)}, full=True)
+    for splitter in ({"type": "Whitespace"}, {"type": "WhitespaceSplit"}, None):
+        yield case("wordpiece", changed(pre_tokenizer=splitter), full=True)
+    added = [token("newtok", **{flag: True}) for flag in ("lstrip", "rstrip", "single_word", "special")] + [token("newtok", normalized=False), token("NewTok"), token("NewTok", normalized=False)]
+    for t in added:
+        yield case("wordpiece", setting(added_tokens_decoder={"400": t}), full=True)
+        yield case("wordpiece", {**changed(added_tokens=d["added_tokens"] + [{"id": 400, **t}]), **setting(do_lower_case=False)})
+        yield case("wordpiece", {**setting(do_lower_case=False), "special_tokens_map.json": json.dumps({"mask_token": {k: v for k, v in t.items() if k != "special"}})})
+    yield case("wordpiece", {"added_tokens.json": json.dumps({"newtok": 400, "Foo": 401})})
+    yield case("wordpiece", {"added_tokens.json": json.dumps({"newtok": 400}), "special_tokens_map.json": json.dumps({"additional_special_tokens": ["newtok", "foo"]})})
+    vocabulary = (TESTDATA / "wordpiece" / "vocab.txt").read_text(encoding="utf-8")
+    for changed_vocabulary in (vocabulary.replace("\n", "\r\n"), vocabulary.rstrip("\n"), vocabulary + "\n", vocabulary + "foo\n", vocabulary.replace("[MASK]\n", ""), vocabulary.replace("[UNK]\n", "")):
+        yield case("wordpiece", {"vocab.txt": changed_vocabulary})
+    for more in (dict(do_basic_tokenize=False, added_tokens_decoder={"400": token("NewTok")}), dict(never_split=["Foo"]), dict(do_lower_case=None), dict(split_special_tokens=True),
+                 dict(truncation_side="left"), dict(model_input_names=["input_ids", "attention_mask"]), dict(mask_token=named("[MASK]", lstrip=True)), dict(pad_token=None), dict(unk_token="[PAD]"),
+                 dict(cls_token="<s>", sep_token="[SEP]"), dict(cls_token="one", sep_token="two"), dict(extra_special_tokens={"image": "newtok"}), dict(additional_special_tokens=["newtok", named("Foo", normalized=False)])):
+        yield case("wordpiece", setting(**more))
+        yield case("wordpiece", {**changed(), **setting(**more)})
+    yield case("wordpiece", {**changed(truncation={"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}, padding={
+        "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "foo"}), **setting(tokenizer_class="PreTrainedTokenizerFast")})
+
+
 def cases():
     full = backend("wordpiece", {"config.json": config("bert")})
     cased = copy.deepcopy(full)
     cased["normalizer"]["lowercase"] = False
     yield from bert_cases(json.dumps(full, ensure_ascii=False), json.dumps(cased, ensure_ascii=False))
+    yield from word_piece_cases(full)
+    yield from byte_pair_cases(Directories(0).gpt2_vocabulary)
+    yield from piece_cases()
+    yield from random_cases(100, 1)
 
 
 def random_cases(n, seed):
@@ -308,11 +422,10 @@ def random_cases(n, seed):
 
 
 def save(all_cases, path):
-    failed = count = 0
+    all_cases = list(all_cases)
+    count, failed = len(all_cases), sum("error" in c for c in all_cases)
     with open(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=9) as f:
-        for c in all_cases:
-            count += 1
-            failed += "error" in c
+        for c in [{"parts": PARTS}, *all_cases]:
             f.write((json.dumps(c, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
     print(f"{path}: {count} directories, {failed} that transformers does not load")
 
