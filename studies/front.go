@@ -2,6 +2,7 @@ package studies
 
 import (
 	"context"
+	"sort"
 
 	"peftsearch/search"
 	"peftsearch/studies/store"
@@ -25,14 +26,6 @@ func (f Front) KneeMember() (store.Trial, bool) {
 	return store.Trial{}, false
 }
 
-// KneeMember is the trial at the knee; false for an empty front.
-func (f Front) KneeMember() (store.Trial, bool) {
-	if f.Knee < 0 {
-		return store.Trial{}, false
-	}
-	return f.Members[f.Knee], true
-}
-
 // ReadFront reads the front of a study, and nothing of its other trials.
 func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
 	err = db.Snapshot(ctx, func(at *store.Store) error {
@@ -41,10 +34,7 @@ func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (fron
 			return err
 		}
 		members, err := at.Select(ctx, record, stored.Members)
-		front = Front{Members: members, Hypervolume: stored.Hypervolume, Knee: -1}
-		if len(members) > 0 {
-			front.Knee = search.Knee(outcomes(members), record.Reference)
-		}
+		front = FrontOf(members, record.Reference)
 		return err
 	})
 	return front, err
@@ -77,4 +67,21 @@ func FrontOf(trials []store.Trial, ref search.Reference) Front {
 		f.knee = knee.Number
 	}
 	return f
+}
+
+// staircase is a front that grows trial by trial.
+type staircase []search.Outcome
+
+// add adds a complete trial. It takes O(log n) for one that changes nothing, and then returns false.
+func (s *staircase) add(o search.Outcome) bool {
+	before := *s
+	larger := sort.Search(len(before), func(i int) bool { return before[i].Params > o.Params })
+	if larger > 0 {
+		best := before[larger-1] // of its size or less
+		if best.Score > o.Score || best.Score == o.Score && (best.Params < o.Params || best.Number < o.Number) {
+			return false
+		}
+	}
+	*s = search.Front(append(before, o))
+	return true
 }
