@@ -136,7 +136,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
+	stored, err := study.Confirmed(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
+	confirmed, readErr := study.Confirmed(cmd.Context())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)

@@ -67,9 +67,11 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
-	{search.ErrDamagedHistory, exitEnvironment, "restore the database from a copy, or start a new study: give it another name under the key study"},
+	{search.ErrDamagedHistory, exitEnvironment,
+		"restore the database from a copy, or start a new study: give it another name under the key study"},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
-	{studies.ErrTooManyFailures, exitFailures, "peftsearch show STUDY lists the reasons; running again goes on with new trials"},
+	{studies.ErrTooManyFailures, exitFailures,
+		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},
 	{studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show STUDY lists the reasons"},
 }
 
@@ -93,7 +95,8 @@ func explain(err error) *failure {
 		}
 		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
-		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
+		return &failure{exitUsage, err,
+			"leave out --warm-start, or start a new study: give it another name under the key study"}
 	case errors.As(err, &database):
 		return &failure{exitEnvironment, err, database.Advice}
 	case errors.As(err, &confirm):

@@ -31,7 +31,7 @@ var atEdge = map[string]struct {
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
-	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Changes: []string{"x: 1 → 2"}, Related: true}, exitUsage, "--warm-start 'a b'"},
+	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
 	"studies.WarmStartError":     {&studies.WarmStartError{Study: "s", From: "t", Reason: "no"}, exitUsage, "leave out --warm-start"},
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
@@ -122,7 +122,8 @@ func TestEveryErrorIsExplained(t *testing.T) {
 				t.Errorf("%s: exit code %d, Try: %s", name, f.code, f.try)
 			}
 			var printed strings.Builder
-			if code := printError(&printed, err); code != c.code || !strings.HasPrefix(printed.String(), "Error: ") || !strings.Contains(printed.String(), "\nTry:   ") {
+			code, text := printError(&printed, err), printed.String()
+			if code != c.code || !strings.HasPrefix(text, "Error: ") || !strings.Contains(text, "\nTry:   ") {
 				t.Errorf("%s: exit code %d, printed %q", name, code, printed.String())
 			}
 		}
