@@ -1,6 +1,6 @@
 package torch
 
-// #cgo CXXFLAGS: -std=c++17
+// #cgo CXXFLAGS: -std=c++17 -O3
 // #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10
 // #include <malloc.h>
 // #include "native.h"
@@ -29,6 +29,11 @@ const (
 )
 
 var dtypeNames = map[DType]string{Int32: "int32", Int64: "int64", Float32: "float32", BFloat16: "bfloat16"}
+
+// size of an element in bytes; 0 for a type that is not in use.
+func (d DType) size() int {
+	return map[DType]int{Int32: 4, Int64: 8, Float32: 4, BFloat16: 2}[d]
+}
 
 func (d DType) String() string {
 	if name, ok := dtypeNames[d]; ok {
