@@ -51,10 +51,11 @@ func startedWith(r *store.Record) (store.Identity, error) {
 // fromVersion1 makes the identity of a study that has one of version 1: the study file that it was started
 // with, with the fingerprints and with the values that the old identity tells, whatever defaults are now.
 func fromVersion1(r *store.Record) (store.Identity, error) {
-	file, err := config.Parse(r.Path, []byte(r.Config))
+	file, err := config.Parse(r.Path, []byte(r.First))
 	if err != nil {
 		return nil, fmt.Errorf("the study file that study %s was started with: %w", quote.Text(r.Name), err)
 	}
+	file.Continue(nil)
 	var training struct {
 		LearningRate, WarmupRatio, WeightDecay, MaxGradNorm, Dropout float64
 		Schedule                                                     evaluator.Schedule
@@ -74,8 +75,12 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the space of study %s: %w", quote.Text(r.Name), err)
 	}
-	return identity(file, &config.Inputs{Space: space,
-		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}}), nil
+	out := identity(file, &config.Inputs{Space: space,
+		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}})
+	if p := r.Identity[precisionKey]; p != "" {
+		out[precisionKey] = p
+	}
+	return out, nil
 }
 
 // Loaded is what the worker of a study's own evaluator.command had loaded when the study started; of other
@@ -106,9 +111,27 @@ func (e *IdentityError) Error() string {
 	return fmt.Sprintf("study %s was started with other inputs, and goes on only with those:\n  %s", quote.Line(e.Study), strings.Join(changes, "\n  "))
 }
 
-// StudyFile reads the study file of a study, as run used it last.
+// StudyFile reads the study file of a study as it was last used.
 func StudyFile(r *store.Record) (*config.Config, error) {
-	return config.Parse(r.Path, []byte(r.Config))
+	file, err := config.Parse(r.Path, []byte(r.Config))
+	if err == nil {
+		Continue(r, file)
+	}
+	return file, err
+}
+
+// Continue makes a study file one of the stored study: a key that is newer than the study, and that the file does not
+// name, has the value of before, and what trainings compute in is the study's where the file leaves it open. It
+// comes before the file's inputs are opened.
+func Continue(r *store.Record, file *config.Config) {
+	if r.Identity[versionKey] == "" { // such an identity names no key
+		file.Continue(nil)
+	} else {
+		file.Continue(config.Values(r.Identity))
+	}
+	if p := knownPrecision(r); p != "" && file.Evaluator.Precision == config.AutoPrecision {
+		file.Evaluator.Precision = p
+	}
 }
 
 // Check reports how the inputs differ from those that the study was started with, as an *IdentityError.

@@ -75,7 +75,7 @@ func storedStudy(t *testing.T, path string) (*store.Record, *config.Config, *con
 	if err := json.Unmarshal(content, &stored); err != nil {
 		t.Fatal(err)
 	}
-	record := &store.Record{Name: "old", Path: filepath.Join(t.TempDir(), "study.yaml"), Config: stored.Config,
+	record := &store.Record{Name: "old", Path: filepath.Join(t.TempDir(), "study.yaml"), Config: stored.Config, First: stored.Config,
 		Identity: stored.Identity, Geometry: stored.Geometry}
 	file, err := StudyFile(record)
 	if err != nil {

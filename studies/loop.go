@@ -25,11 +25,6 @@ const (
 	maxCrashes  = 3 // attempts at a trial that end with their worker; then the trial has failed
 )
 
-// Expect is what a worker of the study must have loaded.
-func (s *Study) Expect() evaluator.Expect {
-	return s.inputs.Expect()
-}
-
 // RunOptions adjusts one call of Run.
 type RunOptions struct {
 	// Events receives every event, one at a time, from the goroutines of the workers. It must return

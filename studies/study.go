@@ -20,6 +20,7 @@ type Study struct {
 	ask       func(history *search.History, number int64) (search.Suggestion, error)
 	pruner    search.Pruner // nil for none
 	continued bool
+	precision precision
 }
 
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
@@ -34,6 +35,9 @@ func Start(ctx context.Context, db *store.Store, file *config.Config, inputs *co
 func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, other string) (*Study, error) {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
+	if err := reference.Check(); err != nil {
+		return nil, file.Mistake("task.dev", "", "%v", err)
+	}
 	want := &store.Record{Name: file.Study, Path: file.File(), Config: file.Text(), Identity: identity(file, inputs),
 		Metric: string(file.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: file.Search.Seed}
 	if _, err := db.Study(ctx, file.Study); errors.Is(err, store.ErrNoStudy) && other != "" {
@@ -51,6 +55,7 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 		if err := Check(record, file, inputs); err != nil {
 			return nil, err
 		}
+		Continue(record, file)
 		if other != "" && (record.WarmStart == nil || record.WarmStart.Study != other) {
 			return nil, &WarmStartError{file.Study, other, "it was started already, without it"}
 		}
@@ -65,7 +70,8 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 	if err != nil {
 		return nil, err
 	}
-	s := &Study{db: db, record: record, config: file, inputs: inputs, ask: optimizer.Ask, continued: !created}
+	s := &Study{db: db, record: record, config: file, inputs: inputs, ask: optimizer.Ask, continued: !created,
+		precision: precision{value: file.Evaluator.Precision}}
 	if file.Search.Pruner == config.PrunerFront {
 		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: record.Reference, Growth: search.DefaultGrowth}
 	}
@@ -77,6 +83,15 @@ func (s *Study) Record() *store.Record { return s.record }
 
 // Config is the study file.
 func (s *Study) Config() *config.Config { return s.config }
+
+// Expect is what a worker of the study must have loaded.
+func (s *Study) Expect() evaluator.Expect {
+	expect := s.config.Expect(s.inputs)
+	if p := s.Precision(); p != config.AutoPrecision {
+		expect.Precision = p
+	}
+	return expect
+}
 
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }

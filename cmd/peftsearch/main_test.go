@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -138,7 +139,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	ready, err := fakeReady(hello.Model)
+	ready, err := fakeReady(hello)
 	if err != nil {
 		return err
 	}
@@ -176,13 +177,18 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	return nil
 }
 
-// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json.
-func fakeReady(model string) (evaluator.Ready, error) {
-	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: "float32"}
-	if known, err := os.ReadFile(filepath.Join(model, "ready.json")); err == nil {
+// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json. FAKE_PRECISION is what is
+// fast on its machine.
+func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: hello.Settings.Precision}
+	if ready.Precision == "auto" {
+		ready.Precision = cmp.Or(os.Getenv("FAKE_PRECISION"), "float32")
+	}
+	fmt.Fprintln(os.Stderr, "computing in", ready.Precision)
+	if known, err := os.ReadFile(filepath.Join(hello.Model, "ready.json")); err == nil {
 		return ready, json.Unmarshal(known, &ready)
 	}
-	c, err := checkpoint.Open(model)
+	c, err := checkpoint.Open(hello.Model)
 	if err == nil {
 		ready.Geometry = peft.GeometryOf(c)
 	}

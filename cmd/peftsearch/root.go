@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
@@ -129,39 +127,6 @@ func (g *globals) warn(db *store.Store) {
 	if warning := db.Warning(); warning != "" {
 		fmt.Fprintf(os.Stderr, "Warning: %s: %s\n", g.db, warning)
 	}
-}
-
-// openStudy opens the database for writing and a study in it, with the study file that it was started
-// with. The caller closes the store.
-func (g *globals) openStudy(cmd *cobra.Command, name string) (*store.Store, *studies.Study, error) {
-	if err := g.mustExist(); err != nil {
-		return nil, nil, err
-	}
-	db, err := g.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	study, err := continueStudy(cmd.Context(), db, name)
-	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
-	}
-	return db, study, nil
-}
-
-func continueStudy(ctx context.Context, db *store.Store, name string) (*studies.Study, error) {
-	record, err := db.Study(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	file, err := studies.StudyFile(record)
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
-	if err != nil {
-		return nil, err
-	}
-	return studies.Start(ctx, db, file, inputs)
 }
 
 // completeStudy offers the names of the database's studies as the first argument.

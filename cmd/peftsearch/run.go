@@ -11,7 +11,6 @@ import (
 
 	"peftsearch/search"
 	"peftsearch/studies"
-	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
@@ -39,7 +38,7 @@ tasks turn out to be related, it finds good plans sooner. What is learned is kep
 }
 
 func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
-	file, err := config.Read(path)
+	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
 	}

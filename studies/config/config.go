@@ -56,6 +56,7 @@ type TaskConfig struct {
 	DevShare    float64     `yaml:"dev_share" default:"0.1" doc:"share of train that becomes dev when there is no file" identity:"contents"`
 	TestShare   float64     `yaml:"test_share" default:"0.1" doc:"share of train that becomes test when there is no file" identity:"contents"`
 	SplitSeed   uint64      `yaml:"split_seed" default:"0" doc:"seed of the carving" identity:"contents"`
+	Split       string      `yaml:"split" default:"stratified" was:"random" doc:"how rows are carved: stratified keeps every class's share, random draws all alike" identity:"yes"`
 	MaxLength   int         `yaml:"max_length" default:"128" doc:"longest input in tokens; the longer sentence of a pair is cut first"`
 }
 
@@ -139,6 +140,12 @@ func (w *Workers) UnmarshalText(text []byte) error {
 // AutoPrecision is the value of evaluator.precision that leaves the choice to the worker.
 const AutoPrecision = "auto"
 
+// The values of task.split.
+const (
+	SplitStratified = data.Stratified
+	SplitRandom     = "random"
+)
+
 // The values of search.pruner.
 const (
 	PrunerNone  = "none"
@@ -196,9 +203,13 @@ func (c *Config) resolve(path string) string {
 // task is the section task for package data.
 func (c *Config) task() data.Task {
 	t := c.Task
+	split := t.Split
+	if split == SplitRandom {
+		split = ""
+	}
 	return data.Task{Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
 		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
-		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, MaxLength: t.MaxLength}
+		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
 }
 
 func (c *Config) training() evaluator.Training {

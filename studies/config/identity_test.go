@@ -57,7 +57,9 @@ func TestStoredIdentitiesStayTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"minimal": minimal, "every key": everyKey} {
-		now := resolvedIdentity(t, parse(t, text))
+		file := parse(t, text)
+		file.Continue(stored[name])
+		now := resolvedIdentity(t, file)
 		if changes := Changes(stored[name], now); changes != nil {
 			encoded, _ := json.MarshalIndent(now, "", "  ")
 			t.Errorf("%s: %+v\nnow %s", name, changes, encoded)
@@ -190,14 +192,18 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 			tags += fmt.Sprintf(` was:"%s"`, was)
 		}
 		later := extend(reflect.TypeFor[Config](), "", section, reflect.StructField{Name: "Added", Type: kind, Tag: reflect.StructTag(tags)})
-		identity := func(file reflect.Type, text string) Values {
+		identity := func(file reflect.Type, text string, started Values) Values {
 			into := reflect.New(file)
-			if _, errs := decodeDocument("study.yaml", []byte(text), into.Interface()); errs != nil {
+			d, errs := decodeDocument("study.yaml", []byte(text), into.Interface())
+			if errs != nil {
 				t.Fatal(errs)
+			}
+			if started != nil {
+				continueWith(into.Elem(), d, started)
 			}
 			return values(into.Elem(), identityYes)
 		}
-		old := identity(reflect.TypeFor[Config](), everyKey)
+		old := identity(reflect.TypeFor[Config](), everyKey, nil)
 		// set adds the key to its section, which stands in one line or in several.
 		set := func(value string) string {
 			if section == "" {
@@ -218,8 +224,9 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 				t.Fatalf("%s: %+v", what, got)
 			}
 		}
-		check("without the key", identity(later, everyKey), changed && standard != was)
-		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed])), false)
-		check("with another value", identity(later, set(other)), !changed || other != was)
+		check("without the key", identity(later, everyKey, old), false)
+		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed]), old), false)
+		check("with another value", identity(later, set(other), old), !changed || other != was)
+		check("a new study's default", identity(later, everyKey, nil), changed && standard != was)
 	})
 }

@@ -58,8 +58,12 @@ type Inputs struct {
 }
 
 // Expect is what a worker with these inputs must have loaded.
-func (in *Inputs) Expect() evaluator.Expect {
-	return evaluator.Expect{Geometry: in.Geometry, Fingerprint: in.Fingerprint}
+func (c *Config) Expect(in *Inputs) evaluator.Expect {
+	e := evaluator.Expect{Geometry: in.Geometry, Fingerprint: in.Fingerprint}
+	if p := c.Evaluator.Precision; p != AutoPrecision {
+		e.Precision = p
+	}
+	return e
 }
 
 // Open opens the model, the data and the space. It reads all of them, and trains nothing. The error

@@ -39,6 +39,7 @@ func (c *Config) validate() []error {
 	if err := checkName(c.Study); err != nil {
 		fail("study", "", "%s: %v", quote.Text(c.Study), err)
 	}
+	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
 	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
 		c.Task.Metric = data.Metrics[c.Task.Kind][0]

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-const recordColumns = "id, name, created, path, config, identity, metric, geometry, reference, seed, warm_start"
+const recordColumns = "id, name, created, path, config, first_config, identity, metric, geometry, reference, seed, warm_start"
 
 func scanRecord(scan func(...any) error) (*Record, error) {
 	var r Record
 	var created, seed int64
 	var identity, geometry, reference string
 	var warmStart sql.NullString
-	if err := scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &identity, &r.Metric, &geometry, &reference, &seed, &warmStart); err != nil {
+	if err := scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &r.First, &identity, &r.Metric, &geometry, &reference, &seed, &warmStart); err != nil {
 		return nil, err
 	}
 	r.Created, r.Seed = time.UnixMilli(created), uint64(seed)
@@ -88,6 +88,24 @@ func (s *Store) Used(ctx context.Context, r *Record, path, config string) error 
 		r.Path, r.Config = path, config
 	}
 	return err
+}
+
+// Settle stores a value that a study's identity lacks, unless another process has stored one. It returns the one that
+// counts.
+func (s *Store) Settle(ctx context.Context, r *Record, key, value string) (settled string, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		stored, err := studyOf(ctx, tx, r.Name)
+		if err != nil {
+			return err
+		}
+		if settled = stored.Identity[key]; settled != "" {
+			return nil
+		}
+		settled, stored.Identity[key] = value, value
+		_, err = tx.ExecContext(ctx, "UPDATE studies SET identity = $1 WHERE id = $2", marshal(stored.Identity), r.id)
+		return err
+	})
+	return settled, err
 }
 
 func studyOf(ctx context.Context, q querier, name string) (*Record, error) {

@@ -158,6 +158,7 @@ type Record struct {
 	Created   time.Time
 	Path      string // of the study file as it was last used, absolute
 	Config    string // the study file as it was last used
+	First     string // the study file as the study was started with it
 	Identity  Identity
 	Metric    string
 	Geometry  peft.Geometry

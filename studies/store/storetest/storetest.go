@@ -145,7 +145,13 @@ func ensure(t *testing.T, open func() *store.Store) {
 	r, err := s.Study(ctx, "new")
 	must(t, err)
 	must(t, s.Used(ctx, r, "/b.yaml", "b"))
-	want.Path, want.Config = "/b.yaml", "b"
+	want.Path, want.Config, want.First = "/b.yaml", "b", "a"
+	for _, value := range []string{"first", "second"} {
+		if settled, err := s.Settle(ctx, r, "settled", value); err != nil || settled != "first" {
+			t.Errorf("settled %q, %v", settled, err)
+		}
+	}
+	want.Identity["settled"] = "first"
 	if r, err = s.Study(ctx, "new"); err != nil {
 		t.Fatal(err)
 	}
