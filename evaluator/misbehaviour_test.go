@@ -187,11 +187,12 @@ var misbehaviour = map[string]func(w *workerProgram){
 // further is misbehaviour with tests of its own.
 var further = map[string]func(w *workerProgram){
 	"takes all memory": func(*workerProgram) {
-		for kept := [][]byte{}; ; kept = append(kept, make([]byte, 16<<20)) {
-			if len(kept) > 0 {
-				endless{}.Read(kept[len(kept)-1])
-			}
+		var kept [][]byte
+		for range 32 { // all that its cgroup has, and no more than this machine can spare should there be no limit
+			kept = append(kept, make([]byte, 16<<20))
+			endless{}.Read(kept[len(kept)-1])
 		}
+		os.Exit(len(kept))
 	},
 }
 
