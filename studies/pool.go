@@ -95,7 +95,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 			continue
 		case ctx.Err() != nil && errors.As(err, &broken): // it was not to be opened any more
 			return nil
-		case !errors.As(err, &broken) || !p.opened.Load():
+		case !errors.As(err, &broken), !p.opened.Load() && !errors.Is(err, evaluator.ErrKilled):
 			return err
 		}
 		if failed++; failed > restarts {
