@@ -38,10 +38,11 @@ type brokenError struct{ err error }
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-const (
-	restarts     = 4                      // of an evaluator without a training in between
-	restartPause = 100 * time.Millisecond // before the first; it grows
-)
+// restarts of an evaluator without a training in between are tried.
+const restarts = 4
+
+// restartPause is the time before the first of them; it grows. Tests shorten it.
+var restartPause = 100 * time.Millisecond
 
 func (p *pool) draining() bool {
 	select {
