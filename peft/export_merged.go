@@ -63,7 +63,7 @@ func exportMerged(t Trained) (*export, error) {
 			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
 	}
-	for _, name := range tokenizer.Files {
+	for _, name := range tokenizer.FileNames {
 		path := filepath.Join(t.Info.Model, name)
 		if _, err := os.Stat(path); err == nil {
 			e.copies[name] = path

@@ -20,7 +20,7 @@ type Options struct {
 	Seed      uint64
 	Sampler   string    // one of Samplers
 	Initial   int       // trials of the initial design; 0 chooses by the number of dimensions
-	Reference Reference // scale of the objectives
+	Reference Reference // scale of the objectives; Check accepts it
 	// Prior is the finished trials of a study on another task, at points of this space; gp learns from them.
 	Prior []Observation
 	// TrialSeconds is what a trial takes, by an estimate that comes out alike whenever it is made: a measurement would
@@ -89,6 +89,9 @@ type Optimizer struct {
 func NewOptimizer(s *space.Space, options Options) (*Optimizer, error) {
 	if samplers[options.Sampler] == nil {
 		return nil, fmt.Errorf("sampler %q: must be one of %v", options.Sampler, Samplers())
+	}
+	if err := options.Reference.Check(); err != nil {
+		return nil, err
 	}
 	if options.Initial == 0 && len(options.Prior) > 0 {
 		options.Initial = warmInitial

@@ -6,9 +6,6 @@
 package space
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -66,8 +63,11 @@ type Space struct {
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
-// error joins one *KeyError for each mistake.
+// error joins one *KeyError for each mistake, or is that of the geometry.
 func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, error) {
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
 	config = config.withDefaults(g)
 	if errs := config.validate(g); len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -174,19 +174,17 @@ func (s *Space) Size() *big.Int {
 // max_params.
 func (s *Space) ParamRange() (smallest, largest int64) { return s.smallest, s.largest }
 
-// Hash identifies the space: what its points mean and which are allowed.
-func (s *Space) Hash() string {
-	description, err := json.Marshal(struct {
-		Geometry   peft.Geometry
-		Dimensions []Dimension
-		LoRA       LoRAConfig
-		MaxParams  int64
-	}{s.geometry, s.dimensions, s.config.LoRA, s.config.MaxParams})
-	if err != nil {
-		panic(err) // integers, finite floats and strings
+// Config is the configuration with its defaults filled in, and without what this space does not look at.
+// Two spaces on one backbone with the same Config have the same points, which mean the same.
+func (s *Space) Config() Config {
+	c := s.config
+	if c.Preset != PresetGroups {
+		c.Groups = 0
 	}
-	sum := sha256.Sum256(description)
-	return hex.EncodeToString(sum[:])
+	if len(c.LoRA.Ranks) == 0 {
+		c.LoRA = LoRAConfig{}
+	}
+	return c
 }
 
 // Check reports a point that is not of the space: it names the first dimension that has no such level.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"peftsearch/evaluator"
@@ -277,16 +278,111 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 	}
 }
 
-func TestHashChangesWithTheMeaningOfAPoint(t *testing.T) {
-	hashes := map[string]string{}
-	for name, config := range configs() {
-		s, err := space.New(config, training, miniLM)
+func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
+	of := func(c space.Config) space.Config {
+		s, err := space.New(c, training, miniLM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hashes[s.Hash()] = name
+		return s.Config()
 	}
-	if len(hashes) != len(configs()) {
-		t.Errorf("only %d different hashes: %v", len(hashes), hashes)
+	full := of(space.Config{})
+	if full.Preset != space.PresetPerLayer || full.Serial == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
+		t.Errorf("defaults: %+v", full)
+	}
+	if diff := cmp.Diff(full, of(full)); diff != "" {
+		t.Errorf("a resolved configuration is another:\n%s", diff)
+	}
+	if diff := cmp.Diff(full, of(space.Config{Groups: 2})); diff != "" {
+		t.Errorf("groups count without the preset groups:\n%s", diff)
+	}
+	without := space.Config{LoRA: space.LoRAConfig{Ranks: []int{}}}
+	scaled := without
+	scaled.LoRA.Scale = 4
+	if diff := cmp.Diff(of(without), of(scaled)); diff != "" {
+		t.Errorf("the scale counts without ranks:\n%s", diff)
+	}
+}
+
+// Whatever a study file says, it is refused with a key, or every point of the space stands for a plan that can be trained.
+func TestOddConfigsAreRefusedOrWork(t *testing.T) {
+	odd := []int{0, 1, 2, 3, 7, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}
+	size := rapid.OneOf(rapid.SampledFrom(odd), rapid.IntRange(0, 50))
+	list := func(t *rapid.T, name string) []int {
+		sizes := rapid.SliceOfN(size, 0, 6).Draw(t, name)
+		if rapid.IntRange(0, 9).Draw(t, "ascending") > 0 {
+			slices.Sort(sizes)
+			sizes = slices.Compact(sizes)
+		}
+		return sizes
+	}
+	accepted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		config := space.Config{Preset: rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "preset"), Groups: rapid.IntRange(-1, 8).Draw(t, "groups"),
+			Serial: list(t, "serial"), Parallel: list(t, "parallel"), Prefix: list(t, "prefix"),
+			LoRA:      space.LoRAConfig{Ranks: list(t, "ranks"), Scale: rapid.OneOf(rapid.Float64(), rapid.Float64Range(0.1, 10)).Draw(t, "scale")},
+			MaxParams: rapid.OneOf(rapid.Just[int64](0), rapid.Int64()).Draw(t, "max_params")}
+		s, err := space.New(config, training, miniLM)
+		if err != nil {
+			var keyed *space.KeyError
+			if !errors.As(err, &keyed) {
+				t.Fatalf("an error without a key: %v", err)
+			}
+			return
+		}
+		accepted++
+		smallest, largest := s.ParamRange()
+		if smallest < 1 || largest < smallest {
+			t.Fatalf("range %d to %d", smallest, largest)
+		}
+		p := drawPoint(t, s)
+		c, err := s.Candidate(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Plan.Validate(miniLM); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.Params(p), c.Plan.Params(miniLM).Total(); got != want || got < 0 {
+			t.Fatalf("%d parameters, the plan has %d", got, want)
+		}
+	})
+	if accepted == 0 {
+		t.Error("no space was accepted")
+	}
+}
+
+func TestPointsOfOtherSpacesAreRefused(t *testing.T) {
+	s, err := space.New(space.Config{}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p := space.Point(rapid.SliceOfN(rapid.IntRange(-2, 8), 22, 26).Draw(t, "point"))
+		inside := len(p) == len(s.Dimensions())
+		for i, level := range p {
+			inside = inside && level >= 0 && level < len(s.Dimensions()[i].Levels)
+		}
+		if _, err := s.Candidate(p); (err == nil) != inside {
+			t.Fatalf("%v: %v", p, err)
+		}
+	})
+	inside := make(space.Point, len(s.Dimensions()))
+	inside[1] = 7
+	if err := s.Check(inside); err == nil || err.Error() != "level 7 of layers.0.parallel: must be between 0 and 6" {
+		t.Errorf("level 7 of 7: %v", err)
+	}
+}
+
+func TestLongListsAreRefused(t *testing.T) {
+	for _, config := range []space.Config{{Serial: make([]int, 101)}, {LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
+		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), "at most 100") {
+			t.Errorf("%v", err)
+		}
+	}
+	g := miniLM
+	g.Hidden = 1 << 40
+	if _, err := space.New(space.Config{}, training, g); err == nil || !strings.Contains(err.Error(), "hidden width 1099511627776") {
+		t.Errorf("a hidden width of 2^40: %v", err)
 	}
 }

@@ -43,7 +43,7 @@ func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate
 
 func confirmations(t *testing.T, study *Study) Confirmations {
 	t.Helper()
-	all, err := Confirmed(context.Background(), study.store, study.record)
+	all, err := Confirmed(context.Background(), study.db, study.record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no finite test score in accuracy") {
 		t.Errorf("%v", err)
 	}
-	study.inputs.Dataset.Test = nil
+	study.inputs.Splits.Test.Rows = 0
 	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err, ErrNoTestRows) {
 		t.Errorf("%v", err)
 	}

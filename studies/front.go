@@ -1,6 +1,8 @@
 package studies
 
 import (
+	"context"
+
 	"peftsearch/search"
 	"peftsearch/studies/store"
 )
@@ -9,7 +11,35 @@ import (
 type Front struct {
 	Members     []store.Trial
 	Hypervolume float64
-	Knee        int // index into Members; -1 for an empty front
+	knee        int64 // number of the member at the knee
+}
+
+// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left out
+// of the members.
+func (f Front) KneeMember() (store.Trial, bool) {
+	for _, m := range f.Members {
+		if m.Number == f.knee {
+			return m, true
+		}
+	}
+	return store.Trial{}, false
+}
+
+// ReadFront reads the front of a study, and nothing of its other trials.
+func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
+	err = db.Snapshot(ctx, func(at *store.Store) error {
+		stored, err := at.Front(ctx, record)
+		if err != nil {
+			return err
+		}
+		members, err := at.Select(ctx, record, stored.Members)
+		front = Front{Members: members, Hypervolume: stored.Hypervolume}
+		if knee, ok := search.Knee(outcomes(members), record.Reference); ok {
+			front.knee = knee.Number
+		}
+		return err
+	})
+	return front, err
 }
 
 // outcomes lists the complete trials for package search.
@@ -31,12 +61,12 @@ func FrontOf(trials []store.Trial, ref search.Reference) Front {
 	for _, t := range trials {
 		byNumber[t.Number] = t
 	}
-	f := Front{Hypervolume: search.Hypervolume(members, ref), Knee: -1}
+	f := Front{Hypervolume: search.Hypervolume(members, ref)}
 	for _, m := range members {
 		f.Members = append(f.Members, byNumber[m.Number])
 	}
-	if len(members) > 0 {
-		f.Knee = search.Knee(members, ref)
+	if knee, ok := search.Knee(members, ref); ok {
+		f.knee = knee.Number
 	}
 	return f
 }

@@ -19,6 +19,7 @@ import (
 )
 
 type confirmFlags struct {
+	file     fileFlags
 	front    bool
 	trials   []int64
 	presets  []string
@@ -59,6 +60,7 @@ after an interruption the same command does what is missing.`,
 	set.Float64Var(&flags.fullRate, "full-rate", 5e-5, "peak learning rate of --full; the default is that of transformers' Trainer")
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
+	flags.file.add(cmd, true)
 	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -83,12 +85,12 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 		}
 	}
 	record := study.Record()
-	trials, err := db.Trials(cmd.Context(), record)
-	if err != nil {
-		return nil, err
-	}
 	if f.front {
-		for _, m := range studies.FrontOf(trials, record.Reference).Members {
+		front, err := studies.ReadFront(cmd.Context(), db, record)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range front.Members {
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {
@@ -116,11 +118,14 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 }
 
 func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (err error) {
-	db, study, err := g.openStudy(cmd, name)
+	db, study, err := g.openStudy(cmd, name, flags.file)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := flags.file.mayRun(study.Record(), study.Config()); err != nil {
+		return err
+	}
 	selected, err := flags.candidates(cmd, db, study)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/data/quote"
+	"peftsearch/evaluator"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
@@ -157,23 +158,32 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		study.err = err
 		return []check{study}
 	}
-	inputs, err := file.Open()
-	if err != nil {
+	worker := check{name: "worker", try: "make build; -v shows the worker's log"}
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
+	switch {
+	case errors.Is(err, evaluator.ErrWorker):
+		worker.err = err
+		return []check{worker}
+	case err != nil:
 		study.err, study.try = err, "name the right files in the study file"
 		return []check{study}
 	}
-	d := inputs.Dataset
-	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, len(d.Train), len(d.Dev), len(d.Test), inputs.Space.Size())
+	s := inputs.Splits
+	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, s.Train.Rows, s.Dev.Rows, s.Test.Rows, inputs.Space.Size())
 	if file.Evaluator.Analytic {
 		return []check{study, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
 	}
-	worker := check{name: "worker", try: "make build; -v shows the worker's log"}
-	process, err := g.startWorker(cmd.Context(), file.Evaluator.Command, file.Hello(cores()), cmd.ErrOrStderr())
+	options, err := g.workerOptions(file, cores(), cmd.ErrOrStderr())
 	if err != nil {
 		worker.err = err
 		return []check{study, worker}
 	}
-	worker.detail = fmt.Sprintf("ready on %s in %s", file.Evaluator.Device, process.Ready().Precision)
-	worker.err = process.Close()
+	options.Expect = file.Expect(inputs)
+	ready, err := evaluator.Describe(cmd.Context(), options)
+	worker.err = err
+	worker.detail = fmt.Sprintf("ready on %s in %s", file.Evaluator.Device, ready.Precision)
+	if s := ready.Splits; s.Train.Truncated+s.Dev.Truncated+s.Test.Truncated > 0 {
+		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated, s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
+	}
 	return []check{study, worker}
 }

@@ -15,6 +15,7 @@ import (
 
 func newEnqueue(g *globals) *cobra.Command {
 	var files, presets []string
+	var source fileFlags
 	cmd := &cobra.Command{
 		Use:   "enqueue STUDY",
 		Short: "Let a study try given plans next",
@@ -29,7 +30,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			if err != nil {
 				return err
 			}
-			db, study, err := g.openStudy(cmd, args[0])
+			db, study, err := g.openStudy(cmd, args[0], source)
 			if err != nil {
 				return err
 			}
@@ -52,6 +53,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 	flags := cmd.Flags()
 	flags.StringArrayVar(&files, "plan", nil, "file with a plan; may be given again")
 	flags.StringSliceVar(&presets, "preset", nil, "plans from the literature, as under baselines in the study file")
+	source.add(cmd, false)
 	cmd.MarkFlagsOneRequired("plan", "preset")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

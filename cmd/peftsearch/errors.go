@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"peftsearch/data/quote"
+	"peftsearch/evaluator"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -60,15 +61,22 @@ func explain(err error) *failure {
 	var file *config.Error
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
+	var database *store.Error
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &file):
 		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
 	case errors.As(err, &identity):
-		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
+		another := "undo the change, or start a new study: give it another name under the key study"
+		if identity.Related {
+			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
+		}
+		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, store.ErrNoStudy):
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
 	case errors.Is(err, store.ErrNoTrial):
@@ -77,6 +85,12 @@ func explain(err error) *failure {
 		return &failure{exitUsage, err, "name a file under task.test, or set task.test_share above 0, in a new study"}
 	case errors.Is(err, studies.ErrTooManyFailures):
 		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
+	case errors.As(err, &database):
+		return &failure{exitEnvironment, err, database.Advice}
+	case errors.Is(err, store.ErrPath):
+		return &failure{exitUsage, err, "name a file with --db"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, studies.ErrNoUsableTrial):
 		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}
 	}

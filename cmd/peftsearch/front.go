@@ -19,13 +19,12 @@ type selection struct {
 
 // of keeps the hypervolume, which is the whole front's.
 func (s selection) of(front studies.Front) studies.Front {
-	selected := studies.Front{Hypervolume: front.Hypervolume, Knee: -1}
-	for i, m := range front.Members {
-		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && i != front.Knee {
+	knee, _ := front.KneeMember()
+	selected := front
+	selected.Members = nil
+	for _, m := range front.Members {
+		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && m.Number != knee.Number {
 			continue
-		}
-		if i == front.Knee {
-			selected.Knee = len(selected.Members)
 		}
 		selected.Members = append(selected.Members, m)
 	}
@@ -50,7 +49,7 @@ confirmed stand beside the search score.`,
 				return err
 			}
 			defer db.Close()
-			trials, err := db.Trials(cmd.Context(), record)
+			members, err := studies.ReadFront(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
@@ -58,7 +57,7 @@ confirmed stand beside the search score.`,
 			if err != nil {
 				return err
 			}
-			front := report.NewFront(record, pick.of(studies.FrontOf(trials, record.Reference)), confirmed)
+			front := report.NewFront(record, pick.of(members), confirmed)
 			if asJSON {
 				return report.WriteJSON(cmd.OutOrStdout(), front)
 			}

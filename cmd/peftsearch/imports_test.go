@@ -49,6 +49,8 @@ var owners = []struct{ library, place string }{
 	{"github.com/jedib0t/go-pretty", "cmd/"},
 	{"github.com/vbauerster/mpb", "cmd/"},
 	{"golang.org/x/term", "cmd/"},
+	{"google.golang.org/protobuf", "data/tokenizer/"},
+	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }
 
 // layer is the position of a package in the list, -1 if it has none.

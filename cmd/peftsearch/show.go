@@ -14,6 +14,7 @@ import (
 	"peftsearch/data/quote"
 	"peftsearch/peft"
 	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func newShow(g *globals) *cobra.Command {
@@ -43,15 +44,18 @@ func newShow(g *globals) *cobra.Command {
 				printTrial(w, document)
 				return nil
 			}
-			trials, err := db.Trials(cmd.Context(), record)
-			if err != nil {
+			var document report.Study
+			if err := db.Snapshot(cmd.Context(), func(at *store.Store) error {
+				trials, err := at.Trials(cmd.Context(), record)
+				if err != nil {
+					return err
+				}
+				fronts, err := at.Fronts(cmd.Context(), record)
+				document = report.NewStudy(record, trials, fronts)
+				return err
+			}); err != nil {
 				return err
 			}
-			fronts, err := db.Hypervolumes(cmd.Context(), record)
-			if err != nil {
-				return err
-			}
-			document := report.NewStudy(record, trials, fronts)
 			if asJSON {
 				return report.WriteJSON(w, document)
 			}

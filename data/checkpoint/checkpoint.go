@@ -365,8 +365,8 @@ func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	return p.file.tensor(p.name)
 }
 
-// Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the tokenizer's
-// files: everything of the directory that a score depends on. It reads all of them.
+// Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the files that decide
+// the tokenizer's ids: everything of the directory that a score depends on. It reads all of them.
 func (c *Checkpoint) Fingerprint() (string, error) {
 	type part struct {
 		path string
@@ -376,7 +376,11 @@ func (c *Checkpoint) Fingerprint() (string, error) {
 	for _, f := range c.weights {
 		parts = append(parts, part{f.path, files.Weights})
 	}
-	for _, name := range tokenizer.Files {
+	names, err := tokenizer.Files(c.Dir)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
 		parts = append(parts, part{filepath.Join(c.Dir, name), files.Vocabulary})
 	}
 	total, buffer := sha256.New(), make([]byte, 1<<20)

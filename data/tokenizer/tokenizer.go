@@ -1,399 +1,220 @@
-// Package tokenizer turns text into the ids that a checkpoint was trained on, exactly as the checkpoint's own Hugging
-// Face tokenizer does. [Load] reads a model directory; the files and settings that decide ids are read as transformers
-// reads them, and what is not supported is refused.
+// Package tokenizer turns text into the ids that a checkpoint was trained on, exactly as transformers does with the
+// checkpoint's fast Hugging Face tokenizer: WordPiece, byte pair encoding and Unigram.
+//
+// [Load] reads a model directory. What decides ids is read as transformers 4 reads it, settings that override
+// tokenizer.json included; what is not supported is refused, so that ids are never silently others.
 package tokenizer
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
+	"math"
 	"strings"
 	"unicode"
-
-	"peftsearch/data/files"
+	"unicode/utf8"
 )
-
-// Encoding is a row as the backbone reads it, special tokens included, without padding.
-type Encoding struct {
-	IDs     []int32
-	TypeIDs []int32 // 0 for the first sentence, as the model's template says for the second
-}
 
 // MinLength leaves room for the special tokens of every template, and for one of the text.
 const MinLength = 5
 
-// Files are the files of a model directory that can change what its tokenizer does.
-var Files = []string{"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"}
-
-// Tokenizer turns rows into ids exactly as the checkpoint's own Hugging Face tokenizer does. It may be
-// used by several goroutines at once.
+// Tokenizer turns text into ids and back. It is read-only: several goroutines may use it at once. Bytes of a text that
+// are no UTF-8 are read as U+FFFD, one for each run of them.
 type Tokenizer struct {
-	added        []addedToken // longest first
-	segment      func(text string) []int32
-	single, pair []part
-	size         int
+	added      *addedTokens
+	steps      []normalizer
+	split      splitter
+	words      splitter // of words that the caller has cut
+	model      model
+	template   template
+	left       bool // too long texts lose their beginning
+	types      int
+	size       int
+	special    Special
+	wordPrefix bool // the blank before a word of the caller was added
+	decoder    *decoderSpec
+	cleanUp    bool
+	tokens     func() map[int32]string // of the model, by id
 }
 
-// Load loads the tokenizer of a model directory: tokenizer.json if there is one, otherwise
-// vocab.txt (WordPiece) or vocab.json and merges.txt (byte-level BPE). A tokenizer whose ids do not fit
-// the model's vocabulary is refused.
-func Load(dir string) (*Tokenizer, error) {
-	var config struct {
-		Vocab int `json:"vocab_size"`
-	}
-	if err := readJSON(filepath.Join(dir, "config.json"), &config); err != nil {
-		return nil, err
-	}
-	file, err := readTokenizerFile(dir)
-	if err != nil {
-		return nil, err
-	}
-	t, err := file.tokenizer()
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer of %s: %w", dir, err)
-	}
-	if t.size > config.Vocab {
-		return nil, fmt.Errorf("tokenizer of %s: its largest id is %d, but config.json has a vocab_size of %d: are the files of one model?", dir, t.size-1, config.Vocab)
-	}
-	return t, nil
+// Special are the ids of tokens with a meaning, -1 for those that the tokenizer does not have.
+type Special struct{ BOS, EOS, UNK, SEP, PAD, CLS, MASK int32 }
+
+// Encoding is a row as the backbone reads it, special tokens included, without padding.
+type Encoding struct {
+	IDs     []int32
+	TypeIDs []int32 // as the template says: for most models all 0, for BERT 1 in the second text
 }
 
-// tokenizerFile is what is used of tokenizer.json.
-type tokenizerFile struct {
-	AddedTokens   []addedToken   `json:"added_tokens"`
-	Normalizer    *normalizer    `json:"normalizer"`
-	PreTokenizer  *preTokenizer  `json:"pre_tokenizer"`
-	PostProcessor *postProcessor `json:"post_processor"`
-	Model         tokenizerModel `json:"model"`
+// Span says what a token stands for.
+type Span struct {
+	// Text is 0 or 1 for the first and second text, -1 for a special token of the template: it stands for nothing.
+	Text int
+	// Word is the index of the word: one of the caller's for EncodeWords, else one of those that the tokenizer cuts
+	// the text into. It is -1 for special tokens of the template.
+	Word int
+	// Bytes and Chars are where the token stands in the text, or in the word for EncodeWords; Chars counts code points.
+	// Tokens that share a character, as in byte-level tokenizers, all stand for it.
+	Bytes, Chars Range
 }
 
-// addedToken is matched in the raw text, before anything else.
-type addedToken struct {
-	ID         int32  `json:"id"`
-	Content    string `json:"content"`
-	SingleWord bool   `json:"single_word"`
-	Lstrip     bool   `json:"lstrip"` // swallows the white space before it
-	Rstrip     bool   `json:"rstrip"`
-	Normalized bool   `json:"normalized"`
-}
-
-type normalizer struct {
-	Type               string `json:"type"`
-	CleanText          bool   `json:"clean_text"`
-	HandleChineseChars bool   `json:"handle_chinese_chars"`
-	StripAccents       *bool  `json:"strip_accents"` // null: if Lowercase
-	Lowercase          bool   `json:"lowercase"`
-}
-
-type preTokenizer struct {
-	Type           string `json:"type"`
-	AddPrefixSpace bool   `json:"add_prefix_space"`
-	UseRegex       *bool  `json:"use_regex"` // null: true
-}
-
-type postProcessor struct {
-	Type          string         `json:"type"`
-	Single        []templateItem `json:"single"`
-	Pair          []templateItem `json:"pair"`
-	SpecialTokens map[string]struct {
-		IDs []int32 `json:"ids"`
-	} `json:"special_tokens"`
-	Sep []any `json:"sep"` // token and id, of BertProcessing and RobertaProcessing
-	Cls []any `json:"cls"`
-}
-
-type templateItem struct {
-	SpecialToken *templateRef `json:"SpecialToken"`
-	Sequence     *templateRef `json:"Sequence"`
-}
-
-type templateRef struct {
-	ID     string `json:"id"`
-	TypeID int32  `json:"type_id"`
-}
-
-type tokenizerModel struct {
-	Type          string           `json:"type"`
-	Vocab         map[string]int32 `json:"vocab"`
-	UnkToken      string           `json:"unk_token,omitempty"`
-	Prefix        string           `json:"continuing_subword_prefix,omitempty"`
-	MaxInputChars int              `json:"max_input_chars_per_word,omitempty"`
-	Merges        json.RawMessage  `json:"merges,omitempty"`
-	EndOfWord     string           `json:"end_of_word_suffix,omitempty"`
-	Dropout       float64          `json:"dropout,omitempty"`
-	ByteFallback  bool             `json:"byte_fallback,omitempty"`
-	IgnoreMerges  bool             `json:"ignore_merges,omitempty"`
-}
-
-// readTokenizerFile reads tokenizer.json, or builds it from the older files as transformers does.
-func readTokenizerFile(dir string) (*tokenizerFile, error) {
-	path := func(name string) string { return filepath.Join(dir, name) }
-	file := &tokenizerFile{}
-	switch {
-	case files.Exists(path("tokenizer.json")):
-		var kind struct {
-			Model struct {
-				Type string `json:"type"`
-			} `json:"model"`
-		}
-		if err := readJSON(path("tokenizer.json"), &kind); err != nil {
-			return nil, err
-		}
-		if kind.Model.Type != "WordPiece" && kind.Model.Type != "BPE" {
-			return nil, fmt.Errorf("%s: model type %q is not supported: only WordPiece and BPE are", path("tokenizer.json"), kind.Model.Type)
-		}
-		return file, readJSON(path("tokenizer.json"), file)
-	case files.Exists(path("vocab.txt")):
-		return file, file.fromVocabTxt(dir)
-	case files.Exists(path("vocab.json")) && files.Exists(path("merges.txt")):
-		return file, file.fromMerges(dir)
-	default:
-		return nil, fmt.Errorf("%s has no tokenizer: tokenizer.json, vocab.txt, or vocab.json and merges.txt is needed", dir)
-	}
-}
-
-func readJSON(path string, into any) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(content, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-// fromVocabTxt is BertTokenizer: one token a line, its id the number of the line from 0.
-func (f *tokenizerFile) fromVocabTxt(dir string) error {
-	content, err := os.ReadFile(filepath.Join(dir, "vocab.txt"))
-	if err != nil {
-		return err
-	}
-	lowercase, chinese := true, true
-	config := struct {
-		Lowercase    *bool `json:"do_lower_case"`
-		StripAccents *bool `json:"strip_accents"`
-		Chinese      *bool `json:"tokenize_chinese_chars"`
-	}{Lowercase: &lowercase, Chinese: &chinese}
-	if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f.Model = tokenizerModel{Type: "WordPiece", Vocab: map[string]int32{}, UnkToken: "[UNK]", Prefix: "##", MaxInputChars: 100}
-	var id int32
-	for line := range strings.Lines(string(content)) {
-		f.Model.Vocab[strings.TrimRight(line, "\r\n")] = id
-		id++
-	}
-	f.Normalizer = &normalizer{
-		Type: "BertNormalizer", CleanText: true, HandleChineseChars: config.Chinese == nil || *config.Chinese,
-		StripAccents: config.StripAccents, Lowercase: config.Lowercase == nil || *config.Lowercase,
-	}
-	f.PreTokenizer = &preTokenizer{Type: "BertPreTokenizer"}
-	return f.addSpecial("BertProcessing", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
-}
-
-// fromMerges is RobertaTokenizer.
-func (f *tokenizerFile) fromMerges(dir string) error {
-	f.Model = tokenizerModel{Type: "BPE"}
-	if err := readJSON(filepath.Join(dir, "vocab.json"), &f.Model.Vocab); err != nil {
-		return err
-	}
-	content, err := os.ReadFile(filepath.Join(dir, "merges.txt"))
-	if err != nil {
-		return err
-	}
-	var merges []string
-	for line := range strings.Lines(string(content)) {
-		if line = strings.TrimRight(line, "\r\n"); line != "" && !strings.HasPrefix(line, "#version") {
-			merges = append(merges, line)
-		}
-	}
-	if f.Model.Merges, err = json.Marshal(merges); err != nil {
-		return err
-	}
-	config := struct {
-		AddPrefixSpace bool `json:"add_prefix_space"`
-	}{}
-	if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f.PreTokenizer = &preTokenizer{Type: "ByteLevel", AddPrefixSpace: config.AddPrefixSpace}
-	if err := f.addSpecial("RobertaProcessing", "<s>", "</s>", "<pad>", "<unk>", "<mask>"); err != nil {
-		return err
-	}
-	f.AddedTokens[len(f.AddedTokens)-1].Lstrip = true // <mask>
-	return nil
-}
-
-// addSpecial registers the special tokens: the first two are the template's, all must be in the vocabulary.
-func (f *tokenizerFile) addSpecial(template, cls, sep string, others ...string) error {
-	for _, content := range append([]string{cls, sep}, others...) {
-		id, ok := f.Model.Vocab[content]
-		if !ok {
-			return fmt.Errorf("the vocabulary has no %s", content)
-		}
-		f.AddedTokens = append(f.AddedTokens, addedToken{ID: id, Content: content})
-	}
-	ref := func(token string) []any { return []any{token, float64(f.Model.Vocab[token])} }
-	f.PostProcessor = &postProcessor{Type: template, Cls: ref(cls), Sep: ref(sep)}
-	return nil
-}
-
-// tokenizer builds the tokenizer, or says what of it is not supported.
-func (f *tokenizerFile) tokenizer() (*Tokenizer, error) {
-	t := &Tokenizer{}
-	if len(f.Model.Vocab) == 0 {
-		return nil, errors.New("the vocabulary is empty")
-	}
-	for token, id := range f.Model.Vocab {
-		if id < 0 || id == 1<<31-1 {
-			return nil, fmt.Errorf("token %q has the id %d", token, id)
-		}
-		t.size = max(t.size, int(id)+1)
-	}
-	for _, a := range f.AddedTokens {
-		switch {
-		case a.Content == "" || a.ID < 0 || a.ID == 1<<31-1:
-			return nil, fmt.Errorf("added token %q with the id %d is not possible", a.Content, a.ID)
-		case a.SingleWord:
-			return nil, fmt.Errorf("added token %q matches whole words only, which is not supported", a.Content)
-		case a.Normalized && f.Normalizer != nil:
-			return nil, fmt.Errorf("added token %q is matched after normalisation, which is not supported", a.Content)
-		}
-		t.size = max(t.size, int(a.ID)+1)
-		t.added = append(t.added, a)
-	}
-	slices.SortStableFunc(t.added, func(a, b addedToken) int { return len(b.Content) - len(a.Content) })
-
-	var err error
-	switch f.Model.Type {
-	case "WordPiece":
-		t.segment, err = newWordPiece(f)
-	case "BPE":
-		t.segment, err = newBytePairs(f)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if t.single, t.pair, err = f.PostProcessor.templates(t.size); err != nil {
-		return nil, fmt.Errorf("post_processor: %w", err)
-	}
-	return t, nil
-}
-
-// part is an element of a template: special tokens, or the sentence A or B.
-type part struct {
-	special  []int32
-	sentence string
-	typeID   int32
-}
-
-// templates are those for one sentence and for a pair.
-func (p *postProcessor) templates(size int) (single, pair []part, err error) {
-	if p == nil {
-		return nil, nil, errors.New("is missing: without it there are no special tokens")
-	}
-	switch p.Type {
-	case "BertProcessing", "RobertaProcessing":
-		cls, err := p.legacyID(p.Cls)
-		if err != nil {
-			return nil, nil, fmt.Errorf("cls: %w", err)
-		}
-		sep, err := p.legacyID(p.Sep)
-		if err != nil {
-			return nil, nil, fmt.Errorf("sep: %w", err)
-		}
-		single = []part{{special: cls}, {sentence: "A"}, {special: sep}}
-		if p.Type == "BertProcessing" {
-			pair = append(slices.Clone(single), part{sentence: "B", typeID: 1}, part{special: sep, typeID: 1})
-		} else {
-			pair = append(slices.Clone(single), part{special: sep}, part{sentence: "B"}, part{special: sep})
-		}
-	case "TemplateProcessing":
-		if single, err = p.template(p.Single, "A"); err != nil {
-			return nil, nil, fmt.Errorf("single: %w", err)
-		}
-		if pair, err = p.template(p.Pair, "AB"); err != nil {
-			return nil, nil, fmt.Errorf("pair: %w", err)
-		}
-	default:
-		return nil, nil, fmt.Errorf("type %q is not supported", p.Type)
-	}
-	for _, part := range slices.Concat(single, pair) {
-		for _, id := range part.special {
-			if id < 0 || int(id) >= size {
-				return nil, nil, fmt.Errorf("the id %d of a special token is not in the vocabulary", id)
-			}
-		}
-	}
-	return single, pair, nil
-}
-
-// legacyID reads ["[SEP]", 102].
-func (p *postProcessor) legacyID(pair []any) ([]int32, error) {
-	if len(pair) == 2 {
-		if id, ok := pair[1].(float64); ok && id == float64(int32(id)) {
-			return []int32{int32(id)}, nil
-		}
-	}
-	return nil, fmt.Errorf("%v is no pair of token and id", pair)
-}
-
-// template resolves the special tokens; every one of the sentences must occur once, in order.
-func (p *postProcessor) template(items []templateItem, sentences string) ([]part, error) {
-	var parts []part
-	order := ""
-	for _, item := range items {
-		switch {
-		case item.Sequence != nil:
-			order += item.Sequence.ID
-			parts = append(parts, part{sentence: item.Sequence.ID, typeID: item.Sequence.TypeID})
-		case item.SpecialToken != nil:
-			special, ok := p.SpecialTokens[item.SpecialToken.ID]
-			if !ok {
-				return nil, fmt.Errorf("special token %q is not declared", item.SpecialToken.ID)
-			}
-			parts = append(parts, part{special: special.IDs, typeID: item.SpecialToken.TypeID})
-		}
-	}
-	if order != sentences {
-		return nil, fmt.Errorf("has the sentences %q, not %q", order, sentences)
-	}
-	return parts, nil
-}
+// Range is a half-open range.
+type Range struct{ Start, End int }
 
 // Size is one more than the largest id.
 func (t *Tokenizer) Size() int { return t.size }
 
+// Special are the special tokens' ids.
+func (t *Tokenizer) Special() Special { return t.special }
+
+// Types is how many different type ids an encoding can have: 1 if the model has no use for them.
+func (t *Tokenizer) Types() int { return t.types }
+
 // Encode returns at most maxLength ids of one text or of a pair; tokens are dropped from the end of the longer text
-// first. maxLength must leave room for the special tokens: at least [MinLength].
+// first. maxLength must leave room for the special tokens: at least [MinLength]. Without special tokens, as in GPT-2,
+// an encoding can be empty.
 func (t *Tokenizer) Encode(maxLength int, texts ...string) Encoding {
-	template := t.single
-	a, b := t.ids(texts[0]), []int32(nil)
-	if len(texts) > 1 {
-		template, b = t.pair, t.ids(texts[1])
-	}
-	for _, p := range template {
-		maxLength -= len(p.special)
-	}
-	keepA, keepB := longestFirst(len(a), len(b), max(0, maxLength))
-	sentences := map[string][]int32{"A": a[:keepA], "B": b[:keepB]}
-	var e Encoding
-	for _, p := range template {
-		for _, id := range slices.Concat(p.special, sentences[p.sentence]) {
-			e.IDs = append(e.IDs, id)
-			e.TypeIDs = append(e.TypeIDs, p.typeID)
-		}
-	}
+	e, _ := t.assemble(maxLength, t.sequences(maxLength, texts))
 	return e
 }
 
-// longestFirst gives the lengths that two sentences of a and b tokens keep of limit tokens, as the
-// tokenizers library does: the longer one is cut until both are equal, then both are.
+// Align is Encode with a span for every token.
+func (t *Tokenizer) Align(maxLength int, texts ...string) (Encoding, []Span) {
+	e, tokens := t.assemble(maxLength, t.sequences(maxLength, texts))
+	return e, t.spans(tokens, texts, t.template.prefixSpace)
+}
+
+// EncodeWords is Align for one text that the caller has cut into words. Each is tokenised for itself, after a blank
+// where the tokenizer tells words by the blanks before them. A word can have no token.
+func (t *Tokenizer) EncodeWords(maxLength int, words []string) (Encoding, []Span) {
+	var tokens []token
+	for i, word := range words {
+		first := len(tokens)
+		tokens = t.cut(tokens, word, t.words, math.MaxInt)
+		for j := range tokens[first:] {
+			tokens[first+j].source, tokens[first+j].word = int32(i), int32(i)
+		}
+	}
+	e, tokens := t.assemble(maxLength, [][]token{tokens})
+	return e, t.spans(tokens, words, t.wordPrefix)
+}
+
+// token is one of a text, or a special token of the template.
+type token struct {
+	id, typeID        int32
+	text              int32 // 0 or 1, -1 in the template
+	source            int32 // index of the string in which it stands
+	word              int32
+	start, end        int32 // place of its characters in the source, in bytes
+	leading, trailing int32 // characters that trimmed offsets leave out
+}
+
+// sequences are the tokens of each text.
+func (t *Tokenizer) sequences(maxLength int, texts []string) [][]token {
+	limit := math.MaxInt
+	if len(texts) == 1 && !t.left {
+		limit = maxLength // what follows cannot change the ids that stay
+	}
+	sequences := make([][]token, len(texts))
+	for i, text := range texts {
+		sequences[i] = t.cut(nil, text, t.split, limit)
+		for j := range sequences[i] {
+			sequences[i][j].source = int32(i)
+		}
+	}
+	return sequences
+}
+
+// cut appends the tokens of a text. It may stop after limit tokens.
+func (t *Tokenizer) cut(tokens []token, text string, split splitter, limit int) []token {
+	if text == "" {
+		return tokens
+	}
+	text = strings.ToValidUTF8(text, "\ufffd")
+	first, words := len(tokens), int32(0)
+	emit := func(word aligned, id int32, start, end int, isBlank func(rune) bool) {
+		from, last := word.from[start], word.from[end-1]
+		_, size := utf8.DecodeRuneInString(text[last:])
+		added := token{id: id, word: words, start: from, end: last + int32(size)}
+		if t.template.trims {
+			part := word.text[start:end]
+			added.leading = int32(utf8.RuneCountInString(part) - utf8.RuneCountInString(strings.TrimLeftFunc(part, isBlank)))
+			added.trailing = int32(utf8.RuneCountInString(part) - utf8.RuneCountInString(strings.TrimRightFunc(part, isBlank)))
+		}
+		tokens = append(tokens, added)
+	}
+	t.added.split(align(text), t.added.raw, func(part aligned, id int32) {
+		if id >= 0 {
+			emit(part, id, 0, len(part.text), isAddedBlank)
+			words++
+			return
+		}
+		if part = normalize(t.steps, part); part.text == "" {
+			return
+		}
+		t.added.split(part, t.added.normalized, func(part aligned, id int32) {
+			if id >= 0 {
+				emit(part, id, 0, len(part.text), isAddedBlank)
+				words++
+				return
+			}
+			split(part, func(word aligned) {
+				if len(tokens)-first < limit {
+					t.model.segment(word.text, func(id int32, start, end int) { emit(word, id, start, end, isByteBlank) })
+				}
+				words++
+			})
+		})
+	})
+	return tokens
+}
+
+func isByteBlank(r rune) bool  { return r == ' ' }
+func isAddedBlank(r rune) bool { return r == 'Ġ' || unicode.IsSpace(r) }
+
+// assemble cuts the sequences to length and puts them into the template.
+func (t *Tokenizer) assemble(maxLength int, sequences [][]token) (Encoding, []token) {
+	parts := t.template.single
+	if len(sequences) > 1 {
+		parts = t.template.pair
+	}
+	room := max(0, maxLength-added(parts))
+	if len(sequences) == 1 {
+		sequences[0] = t.keep(sequences[0], room)
+	} else {
+		a, b := longestFirst(len(sequences[0]), len(sequences[1]), room)
+		sequences[0], sequences[1] = t.keep(sequences[0], a), t.keep(sequences[1], b)
+	}
+	var tokens []token
+	for _, p := range parts {
+		if p.text < 0 {
+			for _, id := range p.special {
+				tokens = append(tokens, token{id: id, typeID: p.typeID, text: -1, word: -1})
+			}
+			continue
+		}
+		for _, tok := range sequences[p.text] {
+			tok.text, tok.typeID = int32(p.text), p.typeID
+			tokens = append(tokens, tok)
+		}
+	}
+	e := Encoding{make([]int32, len(tokens)), make([]int32, len(tokens))}
+	for i, tok := range tokens {
+		e.IDs[i], e.TypeIDs[i] = tok.id, tok.typeID
+	}
+	return e, tokens
+}
+
+// keep is at most n tokens.
+func (t *Tokenizer) keep(tokens []token, n int) []token {
+	if n >= len(tokens) {
+		return tokens
+	}
+	if t.left {
+		return tokens[len(tokens)-n:]
+	}
+	return tokens[:n]
+}
+
+// longestFirst gives the lengths that two texts of a and b tokens keep of limit tokens, as the tokenizers library does:
+// the longer one is cut until both are equal, then both are.
 func longestFirst(a, b, limit int) (int, int) {
 	if a+b <= limit {
 		return a, b
@@ -414,33 +235,78 @@ func longestFirst(a, b, limit int) (int, int) {
 	return short, long
 }
 
-// ids takes the added tokens out of the text, leftmost and longest first, and segments the rest.
-func (t *Tokenizer) ids(text string) []int32 {
-	var ids []int32
-	for text != "" {
-		at, found := len(text), -1
-		for i, a := range t.added {
-			if j := strings.Index(text[:min(len(text), at+len(a.Content))], a.Content); j >= 0 && j < at {
-				at, found = j, i
+// spans are those of the tokens; prefixed says that a blank was put before the sources.
+func (t *Tokenizer) spans(tokens []token, sources []string, prefixed bool) []Span {
+	spans := make([]Span, len(tokens))
+	var chars []int32 // by byte of the source: number of the character
+	counted, previous := int32(-1), int32(-1)
+	for i, tok := range tokens {
+		if spans[i] = (Span{Text: int(tok.text), Word: int(tok.word)}); tok.text < 0 {
+			continue
+		}
+		source := strings.ToValidUTF8(sources[tok.source], "\ufffd")
+		if tok.source != counted {
+			chars, counted = countChars(source), tok.source
+		}
+		start, end := tok.start, tok.end
+		if t.template.trims {
+			leading, trailing := tok.leading, tok.trailing
+			if prefixed && leading == 1 && (start == 0 || tok.text != previous) {
+				leading = 0 // it was not in the text
+			}
+			if trailing > chars[end] {
+				trailing = 0
+			}
+			for ; leading > 0 && start < end; leading-- {
+				_, size := utf8.DecodeRuneInString(source[start:end])
+				start += int32(size)
+			}
+			for ; trailing > 0 && start < end; trailing-- {
+				_, size := utf8.DecodeLastRuneInString(source[start:end])
+				end -= int32(size)
 			}
 		}
-		before, rest := text[:at], ""
-		if found >= 0 {
-			rest = text[at+len(t.added[found].Content):]
-			if t.added[found].Lstrip {
-				before = strings.TrimRightFunc(before, unicode.IsSpace)
-			}
-			if t.added[found].Rstrip {
-				rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
-			}
-		}
-		if before != "" {
-			ids = append(ids, t.segment(before)...)
-		}
-		if found >= 0 {
-			ids = append(ids, t.added[found].ID)
-		}
-		text = rest
+		previous = tok.text
+		spans[i].Bytes = Range{int(start), int(end)}
+		spans[i].Chars = Range{int(chars[start]), int(chars[end])}
 	}
-	return ids
+	return spans
+}
+
+// countChars gives for every beginning of a character, and for the end, how many characters stand before it.
+func countChars(text string) []int32 {
+	chars := make([]int32, len(text)+1)
+	n := int32(0)
+	for i := range len(text) {
+		if utf8.RuneStart(text[i]) {
+			n++
+		}
+		chars[i+1] = n
+	}
+	return chars
+}
+
+// Decode turns ids into text as transformers does; ids that the tokenizer does not have are left out, special tokens
+// if skipSpecial says so. It fails if the checkpoint's way to join tokens is not supported.
+func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (string, error) {
+	decode, err := t.decoder.decoder()
+	if err != nil {
+		return "", err
+	}
+	var tokens []string
+	known := t.tokens()
+	for _, id := range ids {
+		content, ok := known[id]
+		if added, isAdded := t.added.byID[id]; isAdded {
+			content, ok = added.Content, true
+		}
+		if ok && !(skipSpecial && t.added.isSpecial[content]) {
+			tokens = append(tokens, content)
+		}
+	}
+	text := strings.Join(decode(tokens), "")
+	if t.cleanUp {
+		text = cleanUp(text, false)
+	}
+	return text, nil
 }

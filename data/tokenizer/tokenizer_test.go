@@ -15,8 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is the directory of a fetched model.
-func model(t *testing.T, name string) string {
+// fetched is the directory of a fetched model.
+func fetched(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join("..", "..", "models", name)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -39,7 +39,7 @@ func copyFiles(t *testing.T, from string, names ...string) string {
 	return to
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
@@ -68,13 +68,13 @@ func TestTokenizersEqualReference(t *testing.T) {
 		name, golden string
 		dir          func(t *testing.T) string
 	}{
-		{"MiniLM tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return model(t, "all-MiniLM-L6-v2") }},
-		{"BERT tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return model(t, "bert-tiny") }},
+		{"MiniLM tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return fetched(t, "all-MiniLM-L6-v2") }},
+		{"BERT tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return fetched(t, "bert-tiny") }},
 		{"vocab.txt", "wordpiece.jsonl", func(t *testing.T) string {
-			return copyFiles(t, model(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt", "tokenizer_config.json")
+			return copyFiles(t, fetched(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt", "tokenizer_config.json")
 		}},
 		{"vocab.txt, cased", "wordpiece_cased.jsonl", func(t *testing.T) string {
-			dir := copyFiles(t, model(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt")
+			dir := copyFiles(t, fetched(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt")
 			write(t, filepath.Join(dir, "tokenizer_config.json"), `{"do_lower_case":false,"tokenize_chinese_chars":false,"strip_accents":null}`)
 			return dir
 		}},
@@ -132,7 +132,7 @@ func TestTokenizersEqualReference(t *testing.T) {
 }
 
 func TestEncodeKeepsItsPromises(t *testing.T) {
-	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), model(t, "bert-tiny")} {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), fetched(t, "bert-tiny")} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestEncodeKeepsItsPromises(t *testing.T) {
 
 // A word of a megabyte must not take quadratic time.
 func TestEncodeLongText(t *testing.T) {
-	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), model(t, "bert-tiny")} {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), fetched(t, "bert-tiny")} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -175,16 +175,20 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, old, new, want string }{
-		{"unigram", `"type":"BPE"`, `"type":"Unigram"`, "only WordPiece and BPE"},
+		{"model", `"type":"BPE"`, `"type":"WordLevel"`, `"WordLevel"`},
+		{"unigram of bytes", `"type":"BPE"`, `"type":"Unigram"`, "ByteLevel"},
 		{"truncated file", `"model":{`, ``, "tokenizer.json"},
 		{"dropout", `"dropout":null`, `"dropout":0.1`, "dropout"},
-		{"pattern off", `"use_regex":true`, `"use_regex":false`, "ByteLevel"},
-		{"normalizer", `"normalizer":null`, `"normalizer":{"type":"NFC"}`, "normalisation"},
+		{"normalizer", `"normalizer":null`, `"normalizer":{"type":"NFC"}`, `"NFC"`},
+		{"pre_tokenizer", `"pre_tokenizer":{"type":"ByteLevel"`, `"pre_tokenizer":{"type":"Digits"`, `"Digits"`},
 		{"id outside the model", `"<s>":0`, `"<s>":701`, "vocab_size"},
-		{"no post processor", `"type":"RobertaProcessing"`, `"type":"ByteLevel"`, "post_processor"},
+		{"post processor", `"type":"RobertaProcessing"`, `"type":"Other"`, "post_processor"},
 		{"special id", `"sep":["</s>",2]`, `"sep":["</s>",-2]`, "special token"},
 		{"merge without token", `"merges":[`, `"merges":[["zzz","q"],`, "merge 0"},
+		{"merge of three", `"merges":[`, `"merges":[["a","b","c"],`, "merge 0"},
 		{"missing byte", `"a":`, `"aaaa":`, "0x61"},
+		{"negative id", `"<s>":0`, `"<s>":-1`, "-1"},
+		{"not UTF-8", `"a":`, "\"\xff\":", "UTF-8"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			changed := strings.Replace(string(original), test.old, test.new, 1)
@@ -198,8 +202,26 @@ func TestLoadRefuses(t *testing.T) {
 			}
 		})
 	}
+	for _, test := range []struct{ name, settings, want string }{
+		{"class", `{"tokenizer_class":"LlamaTokenizer"}`, `"LlamaTokenizer" is not supported`},
+		{"other file", `{"tokenizer_file":"/home/author/tokenizer.json"}`, "tokenizer_file"},
+		{"versioned file", `{"fast_tokenizer_files":["tokenizer.4.0.json"]}`, "fast_tokenizer_files"},
+		{"flag", `{"add_prefix_space":"yes"}`, "not true or false"},
+		{"token", `{"mask_token":{"content":"<mask>"}}`, "AddedToken"},
+		{"side", `{"truncation_side":"middle"}`, "truncation_side"},
+		{"list of extra tokens", `{"extra_special_tokens":["<a>"]}`, "extra_special_tokens"},
+		{"no JSON", `{`, "tokenizer_config.json"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := copyFiles(t, base, "config.json", "tokenizer.json")
+			write(t, filepath.Join(dir, "tokenizer_config.json"), test.settings)
+			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one about %q", err, test.want)
+			}
+		})
+	}
 	t.Run("no tokenizer", func(t *testing.T) {
-		if _, err := Load(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "has no tokenizer") {
+		if _, err := Load(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "tokenizer.json or") {
 			t.Errorf("error %v", err)
 		}
 	})

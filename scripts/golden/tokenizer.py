@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Write data/tokenizer/testdata: what the reference tokenizers answer.
 
-Made with Python 3.11, transformers 4.57.6, tokenizers 0.22.2. Run it in the repository root after
+Made with Python 3.11, transformers 4.57.6, tokenizers 0.22.2, sentencepiece 0.2.3. Run it in the repository root after
 `make models/all-MiniLM-L6-v2`.
 """
+import gzip
+import io
 import json
 import pathlib
 import random
 
+import sentencepiece
 import tokenizers
 import transformers
 
@@ -93,7 +96,39 @@ def byte_pairs():
     encodings(tokenizer, "bytepairs.jsonl")
 
 
+def word_vocabulary():
+    """A small vocabulary of BERT's kind: characters, some words of both cases, and [unused] places."""
+    words = "the The film Film was very good and naive naïve apple Apple one two short long text of many words caša Čaša casa žaba 中 foo Foo FOO don t".split()
+    characters = sorted(set("".join(words) + "".join(map(chr, range(33, 127))) + "éčšžåß中文ﬁ１２Ａ"))
+    tokens = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + characters
+    tokens += ["##" + c for c in characters if c.isalnum()] + [w for w in words if len(w) > 1] + ["##ing", "##s", "##oo", "##film"]
+    target = OUT / "wordpiece"
+    target.mkdir(exist_ok=True)
+    (target / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
+
+
+def pieces():
+    """Small SentencePiece models: Unigram as T5 has it, Unigram and BPE as fairseq has them."""
+    corpus = OUT / "corpus.txt"
+    lines = [text for a, b, _ in stsb() for text in (a, b)] + SLOVENE * 5 + ADVERSARIAL
+    corpus.write_text("\n".join(line.replace("\n", " ") for line in lines if "\x00" not in line), encoding="utf-8")
+    common = dict(input=str(corpus), num_threads=1, minloglevel=2, character_coverage=0.9995, hard_vocab_limit=False)
+    t5 = dict(vocab_size=600, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, normalization_rule_name="nmt_nfkc")
+    fairseq = dict(vocab_size=500, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, normalization_rule_name="identity",
+                   control_symbols=["<ctl>"], user_defined_symbols=["<usr>"])
+    for name, file, options in [("t5", "spiece.model", t5), ("fairseq", "sentencepiece.bpe.model", {**fairseq, "model_type": "unigram"}),
+                                ("fairseq-bpe", "sentencepiece.bpe.model", {**fairseq, "model_type": "bpe"})]:
+        target = OUT / name
+        target.mkdir(exist_ok=True)
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(model_writer=model, **common, **options)
+        (target / (file + ".gz")).write_bytes(gzip.compress(model.getvalue(), mtime=0))
+    corpus.unlink()
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     wordpiece()
     byte_pairs()
+    word_vocabulary()
+    pieces()

@@ -4,13 +4,13 @@ package config
 
 import (
 	"errors"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/files"
 	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/space"
@@ -56,6 +56,7 @@ type TaskConfig struct {
 	DevShare    float64     `yaml:"dev_share" default:"0.1" doc:"share of train that becomes dev when there is no file" identity:"contents"`
 	TestShare   float64     `yaml:"test_share" default:"0.1" doc:"share of train that becomes test when there is no file" identity:"contents"`
 	SplitSeed   uint64      `yaml:"split_seed" default:"0" doc:"seed of the carving" identity:"contents"`
+	Split       string      `yaml:"split" default:"stratified" was:"random" doc:"how rows are carved: stratified keeps every class's share, random draws all alike" identity:"yes"`
 	MaxLength   int         `yaml:"max_length" default:"128" doc:"longest input in tokens; the longer sentence of a pair is cut first"`
 }
 
@@ -111,7 +112,8 @@ type EvaluatorConfig struct {
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
 	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute, so that it is computed once"`
 	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what does not fit in cache_memory, in the user's cache directory, for all studies together; 0 writes none"`
-	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments; empty is peftsearch-worker" identity:"yes"`
+	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker" identity:"yes"`
+	Stall       float64  `yaml:"stall" default:"30" doc:"minutes in which a worker must give a sign of life while it loads or trains; a silent one is ended and its trial has failed; 0 waits for ever"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands" identity:"yes"`
 }
 
@@ -135,6 +137,15 @@ func (w *Workers) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// AutoPrecision is the value of evaluator.precision that leaves the choice to the worker.
+const AutoPrecision = "auto"
+
+// The values of task.split.
+const (
+	SplitStratified = data.Stratified
+	SplitRandom     = "random"
+)
+
 // The values of search.pruner.
 const (
 	PrunerNone  = "none"
@@ -143,9 +154,9 @@ const (
 
 // Read reads a study file. The error joins one *Error for every mistake in it.
 func Read(path string) (*Config, error) {
-	content, err := readFile(path)
+	content, err := files.Read(path, files.Document)
 	if err != nil {
-		return nil, &Error{File: path, Message: fileProblem(err), Hint: "peftsearch init writes a study file to start from"}
+		return nil, &Error{File: path, Message: fileProblem(path, err), Hint: "peftsearch init writes a study file to start from"}
 	}
 	return Parse(path, content)
 }
@@ -164,28 +175,11 @@ func Parse(path string, content []byte) (*Config, error) {
 	return c, nil
 }
 
-// readFile reads a regular file, and no more of it than Parse allows.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is no regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxBytes+1))
-}
-
-func fileProblem(err error) string {
+func fileProblem(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "there is no such file"
 	}
-	return err.Error()
+	return strings.TrimPrefix(err.Error(), path+" ")
 }
 
 // File is the absolute path of the study file.
@@ -209,9 +203,13 @@ func (c *Config) resolve(path string) string {
 // task is the section task for package data.
 func (c *Config) task() data.Task {
 	t := c.Task
+	split := t.Split
+	if split == SplitRandom {
+		split = ""
+	}
 	return data.Task{Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
 		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
-		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, MaxLength: t.MaxLength}
+		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
 }
 
 func (c *Config) training() evaluator.Training {

@@ -182,8 +182,11 @@ func TestFilesThatAreNoStudyFiles(t *testing.T) {
 		"study: [unclosed\n":   "study.yaml:",
 		"study: s\nmodel: m\n": "study.yaml:2:8: model must be a mapping",
 	} {
-		if _, err := Parse("study.yaml", []byte(content)); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := Parse("study.yaml", []byte(content))
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the error is %v", content, err)
+		} else if strings.Contains(err.Error(), "must be one of") {
+			t.Errorf("%q: mistakes that are none: %v", content, err)
 		}
 	}
 	_, err := Read(filepath.Join(t.TempDir(), "none.yaml"))
@@ -222,7 +225,7 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: 5: the smallest plan") {
+	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: space.max_params: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 
 	"peftsearch/data/quote"
 )
@@ -63,7 +65,7 @@ func TestHostileStudyFiles(t *testing.T) {
 		"300,000 keys":           {many(80_000, "k%d: 1\n"), "too many keys and values"},
 		"3,000 keys":             {many(3_000, "k%d: 1\n"), "and 2984 more mistakes"},
 		"100,000 labels":         {with("baselines: [" + many(100_000, "l%d, ") + "]"), "too many keys and values"},
-		"4,000 labels":           {strings.Replace(minimal, "kind: ", "labels: ["+many(4_000, "l%d, ")+"l1]\n  kind: ", 1), "l1\" stands twice"},
+		"4,000 labels":           {strings.Replace(minimal, "kind: ", "labels: ["+many(4_000, "l%d, ")+"]\n  kind: ", 1), "4000 are too many"},
 		"a binary tag":           {with("study: !!binary"), "study.yaml:1:8: a study file has no place for a tag (!)"},
 		"a binary tag, in a map": {with("x: {study: !!binary }"), "no place for a tag"},
 		"an unknown tag":         {with("study: !x y"), "no place for a tag"},
@@ -186,6 +188,33 @@ func TestNumbers(t *testing.T) {
 	if c.Search.Seed != 1<<64-1 {
 		t.Errorf("seed %d", c.Search.Seed)
 	}
+}
+
+// Whatever floats stand in a file: they are refused, or the study has an identity and is the same as itself.
+func TestOddFloats(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.OneOf(
+			rapid.Map(rapid.Float64(), func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }),
+			rapid.Map(rapid.Float64Range(0, 1), func(v float64) string { return strconv.FormatFloat(v, 'e', -1, 64) }),
+			rapid.SampledFrom([]string{".nan", "NaN", ".inf", "-.inf", "+Inf", "-0.0", "0", "1", "1.0", "5e-324", "1e-400", "1e309", "0x1p-2", "1_0", "1e", "."}))
+		text := fmt.Sprintf("%straining: {learning_rate: %s, dropout: %s, max_grad_norm: %s}\nbudget: {epochs: %s, rungs: [%s, %s, 1]}\nspace: {learning_rate: [%s], lora: {scale: %s}}\n",
+			minimal, number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""), number.Draw(t, ""))
+		c, err := Parse("study.yaml", []byte(text))
+		if err != nil {
+			if len(err.Error()) > 4000 {
+				t.Fatal(err)
+			}
+			return
+		}
+		if changes := Changes(c.Identity(c.Space), c.Identity(c.Space)); changes != nil {
+			t.Fatal(changes)
+		}
+		for key, value := range c.Identity(c.Space) {
+			if strings.Contains(value, "NaN") || strings.Contains(value, "Inf") || value == "-0" {
+				t.Fatalf("%s is %s", key, value)
+			}
+		}
+	})
 }
 
 // Texts stay as they are spelled, whatever YAML would take them for.

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -49,32 +52,42 @@ type Inputs struct {
 	Geometry    peft.Geometry
 	Fingerprint evaluator.Fingerprint
 	Dataset     *data.Dataset
+	Splits      evaluator.Splits // rows that are trained and scored on
 	Space       *space.Space
 	Training    evaluator.Training // of plans outside the space; the space may search some of it
 }
 
+// Expect is what a worker with these inputs must have loaded.
+func (c *Config) Expect(in *Inputs) evaluator.Expect {
+	e := evaluator.Expect{Geometry: in.Geometry, Fingerprint: in.Fingerprint}
+	if p := c.Evaluator.Precision; p != AutoPrecision {
+		e.Precision = p
+	}
+	return e
+}
+
 // Open opens the model, the data and the space. It reads all of them, and trains nothing. The error
 // joins every problem.
-func (c *Config) Open() (*Inputs, error) {
+func (c *Config) Open() (*Inputs, error) { return c.OpenLoaded(evaluator.Ready{}) }
+
+// OpenLoaded is Open for the worker of evaluator.command: what it says that it has loaded replaces what the
+// files say, so that it may know models that this program cannot read.
+func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 	in := &Inputs{Model: c.resolve(c.Model.Path), Training: c.training()}
 	var errs []error
-	if err := c.openModel(in); err != nil {
+	if err := c.openModel(in, ready); err != nil {
 		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
-	} else if in.Space, err = space.New(c.Space, in.Training, in.Geometry); err != nil {
-		for _, problem := range flatten(err) {
-			var key *space.KeyError
-			if errors.As(problem, &key) {
-				errs = append(errs, c.file.errorAt(key.Key, "", "%s", key.Message))
-			} else {
-				errs = append(errs, problem)
-			}
-		}
+	} else if in.Space, err = c.SpaceOn(in.Geometry); err != nil {
+		errs = append(errs, flatten(err)...)
 	}
 	var err error
 	if in.Dataset, err = data.Load(c.task()); err != nil {
 		errs = append(errs, c.file.errorAt("task", "", "%v", err))
 	} else {
-		in.Fingerprint.Data = in.Dataset.Fingerprint
+		d := in.Dataset
+		in.Fingerprint.Data = cmp.Or(ready.Fingerprint.Data, d.Fingerprint)
+		in.Splits = cmp.Or(ready.Splits, evaluator.Splits{Train: evaluator.Split{Rows: len(d.Train)},
+			Dev: evaluator.Split{Rows: len(d.Dev)}, Test: evaluator.Split{Rows: len(d.Test)}})
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -82,7 +95,28 @@ func (c *Config) Open() (*Inputs, error) {
 	return in, nil
 }
 
-func (c *Config) openModel(in *Inputs) (err error) {
+// SpaceOn is the search space on a backbone. The error joins one *Error for every mistake.
+func (c *Config) SpaceOn(g peft.Geometry) (*space.Space, error) {
+	s, err := space.New(c.Space, c.training(), g)
+	if err == nil {
+		return s, nil
+	}
+	var errs []error
+	for _, problem := range flatten(err) {
+		var key *space.KeyError
+		if errors.As(problem, &key) {
+			problem = c.file.errorAt(key.Key, "", "%s: %s", key.Key, key.Message)
+		}
+		errs = append(errs, problem)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
+	if ready.Geometry != (peft.Geometry{}) {
+		in.Geometry, in.Fingerprint.Model = ready.Geometry, ready.Fingerprint.Model
+		return nil
+	}
 	checkpoint, err := checkpoint.Open(in.Model)
 	if err != nil {
 		return err
@@ -98,6 +132,14 @@ func (c *Config) openModel(in *Inputs) (err error) {
 	in.Fingerprint.Model, err = checkpoint.Fingerprint()
 	return err
 }
+
+// Stall is evaluator.stall.
+func (c *Config) Stall() time.Duration {
+	return time.Duration(c.Evaluator.Stall * float64(time.Minute))
+}
+
+// Dir is the directory of the file.
+func (c *Config) Dir() string { return filepath.Dir(c.File()) }
 
 // Hello is the greeting for a worker of this study; cores are shared among the workers unless threads
 // are given.

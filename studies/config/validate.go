@@ -39,6 +39,7 @@ func (c *Config) validate() []error {
 	if err := checkName(c.Study); err != nil {
 		fail("study", "", "%s: %v", quote.Text(c.Study), err)
 	}
+	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
 	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
 		c.Task.Metric = data.Metrics[c.Task.Kind][0]
@@ -84,9 +85,10 @@ func (c *Config) validate() []error {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))
 	}
 	within("evaluator.threads", float64(e.Threads), 0, 1024)
-	oneOf("evaluator.precision", e.Precision, "auto", "float32", "bfloat16")
+	oneOf("evaluator.precision", e.Precision, AutoPrecision, "float32", "bfloat16")
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
 	within("evaluator.cache_disk", e.CacheDisk, 0, 1<<20)
+	within("evaluator.stall", e.Stall, 0, 1e6)
 	if e.Analytic && len(e.Command) > 0 {
 		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}

@@ -53,9 +53,10 @@ func NewFront(record *store.Record, front studies.Front, confirmed studies.Confi
 
 func newFrontMembers(record *store.Record, front studies.Front, confirmed studies.Confirmations) []FrontMember {
 	members := []FrontMember{}
-	for i, m := range front.Members {
+	knee, ok := front.KneeMember()
+	for _, m := range front.Members {
 		member := FrontMember{Trial: m.Number, Params: m.Params, ParamsPercent: percentOf(m.Params, record.Geometry),
-			HeadParams: m.Result.Head, Score: m.Result.Score, Knee: i == front.Knee, Plan: m.Candidate.Plan}
+			HeadParams: m.Result.Head, Score: m.Result.Score, Knee: ok && m.Number == knee.Number, Plan: m.Candidate.Plan}
 		if c := confirmed.Of(m.Candidate); c != nil {
 			scores := newTestScores(c.Test)
 			member.Confirmed = &scores

@@ -81,7 +81,7 @@ func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
 }
 
 // NewStudy describes a study with all of its trials.
-func NewStudy(record *store.Record, trials []store.Trial, fronts []store.HypervolumePoint) Study {
+func NewStudy(record *store.Record, trials []store.Trial, fronts []store.FrontPoint) Study {
 	front := studies.FrontOf(trials, record.Reference)
 	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
