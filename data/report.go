@@ -115,7 +115,7 @@ func (r Report) doubts(d *Dataset) []string {
 	return notes
 }
 
-// Lines is the report for people: a line for each split, for each of the first classes and for each note.
+// Lines is the report for people, without its notes: a line for each split and for each of the first classes.
 func (r Report) Lines() []string {
 	const shown = 20
 	var lines []string
@@ -136,5 +136,5 @@ func (r Report) Lines() []string {
 	if more := len(r.Classes) - shown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more classes", more))
 	}
-	return append(lines, r.Notes...)
+	return lines
 }
