@@ -41,65 +41,92 @@ func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
 			MinParams: min(a.Reference.MinParams, b.Reference.MinParams), MaxParams: max(a.Reference.MaxParams, b.Reference.MaxParams)}
 		c.References = [2]search.Reference{common, common}
 	}
-	var finished [2][]store.Trial
+	var efforts [2]effort
+	var byTrials, bySeconds [2]growth
 	for i := range trials {
-		finished[i] = inOrder(trials[i])
-		c.Trials[i] = len(finished[i])
-		c.Seconds[i] = seconds(finished[i])
+		efforts[i] = newEffort(trials[i])
+		c.Trials[i], c.Seconds[i] = len(efforts[i].trials), efforts[i].total()
+		byTrials[i] = growth{trials: efforts[i].trials, reference: c.References[i]}
+		bySeconds[i] = byTrials[i]
 	}
-	at := func(counts [2]int, seconds float64) Checkpoint {
-		point := Checkpoint{Seconds: seconds, Trials: counts}
-		for i, n := range counts {
-			point.Hypervolumes[i] = search.Hypervolume(outcomes(finished[i][:n]), c.References[i])
-		}
-		return point
+	at := func(of *[2]growth, counts [2]int, seconds float64) Checkpoint {
+		return Checkpoint{Seconds: seconds, Trials: counts, Hypervolumes: [2]float64{of[0].after(counts[0]), of[1].after(counts[1])}}
 	}
 	shorter, quicker := min(c.Trials[0], c.Trials[1]), min(c.Seconds[0], c.Seconds[1])
 	for quarter := 1; quarter <= checkpoints; quarter++ {
 		n := shorter * quarter / checkpoints
 		if n > 0 && n != shorter*(quarter-1)/checkpoints {
-			c.ByTrials = append(c.ByTrials, at([2]int{n, n}, 0))
+			c.ByTrials = append(c.ByTrials, at(&byTrials, [2]int{n, n}, 0))
 		}
 		if quicker > 0 {
 			limit := quicker * float64(quarter) / checkpoints
-			c.BySeconds = append(c.BySeconds, at([2]int{within(finished[0], limit), within(finished[1], limit)}, limit))
+			c.BySeconds = append(c.BySeconds, at(&bySeconds, [2]int{efforts[0].within(limit), efforts[1].within(limit)}, limit))
 		}
 	}
 	return c
 }
 
-// inOrder lists the trials with an outcome as they finished.
-func inOrder(trials []store.Trial) []store.Trial {
-	var finished []store.Trial
-	for _, t := range trials {
-		if t.State == store.Complete || t.State == store.Pruned || t.State == store.Failed {
-			finished = append(finished, t)
+// effort is the trials of a study with an outcome, in the order in which they finished.
+type effort struct {
+	trials  []*store.Trial
+	seconds []float64 // that were spent when each of them ended, one after another
+}
+
+func newEffort(trials []store.Trial) effort {
+	var e effort
+	for i := range trials {
+		if state := trials[i].State; state == store.Complete || state == store.Pruned || state == store.Failed {
+			e.trials = append(e.trials, &trials[i])
 		}
 	}
-	slices.SortFunc(finished, func(a, b store.Trial) int {
+	slices.SortFunc(e.trials, func(a, b *store.Trial) int {
 		return cmp.Or(a.Finished.Compare(b.Finished), cmp.Compare(a.Number, b.Number))
 	})
-	return finished
+	spent := 0.0
+	for _, t := range e.trials {
+		if t.State == store.Failed { // only the time between start and end is known
+			spent += max(t.Finished.Sub(t.Started).Seconds(), 0)
+		} else {
+			spent += t.Result.WallS
+		}
+		e.seconds = append(e.seconds, spent)
+	}
+	return e
 }
 
-// seconds sums what trials took; for failed ones only the time between start and end is known.
-func seconds(trials []store.Trial) float64 {
-	var sum float64
-	for _, t := range trials {
-		if t.State == store.Failed {
-			sum += t.Finished.Sub(t.Started).Seconds()
-		} else {
-			sum += t.Result.WallS
+// total is the seconds of all trials.
+func (e effort) total() float64 {
+	if len(e.seconds) == 0 {
+		return 0
+	}
+	return e.seconds[len(e.seconds)-1]
+}
+
+// within is how many of the trials end within the seconds.
+func (e effort) within(limit float64) int {
+	for i, spent := range e.seconds {
+		if spent > limit {
+			return i
 		}
 	}
-	return sum
+	return len(e.seconds)
 }
 
-// within is how many of the trials, one after another, end within the seconds.
-func within(trials []store.Trial, limit float64) int {
-	n := 0
-	for n < len(trials) && seconds(trials[:n+1]) <= limit {
-		n++
+// growth is the hypervolume of more and more trials.
+type growth struct {
+	trials    []*store.Trial
+	reference search.Reference
+	n         int
+	front     []search.Outcome // of the first n
+}
+
+// after is the hypervolume of the first n trials, n being no less than before.
+func (g *growth) after(n int) float64 {
+	for _, t := range g.trials[g.n:n] {
+		if t.State == store.Complete {
+			g.front = append(g.front, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
+		}
 	}
-	return n
+	g.front, g.n = search.Front(g.front), n
+	return search.Hypervolume(g.front, g.reference)
 }

@@ -1,6 +1,7 @@
 package studies
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -73,5 +74,34 @@ func TestCompareWithLittleToCompare(t *testing.T) {
 	}
 	if c := Compare([2]*store.Record{r, r}, [2][]store.Trial{two, nil}); c.ByTrials != nil {
 		t.Errorf("nothing against two: %+v", c)
+	}
+}
+
+// Trials of the same second count in the order in which they finished.
+func TestCompareOrdersFastTrials(t *testing.T) {
+	r := &store.Record{Reference: search.Reference{MinParams: 1, MaxParams: 10}}
+	var trials []store.Trial
+	for number := range int64(4) { // the last one finishes first, and has the best score
+		trial := finishedTrial(number, 100, 1, 0.5+0.1*float64(number), 0.1)
+		trial.Finished = trial.Finished.Add(time.Duration(4-number) * time.Millisecond)
+		trials = append(trials, trial)
+	}
+	c := Compare([2]*store.Record{r, r}, [2][]store.Trial{trials, trials})
+	for i, point := range c.ByTrials {
+		if point.Hypervolumes[0] != 0.8 {
+			t.Errorf("after %d trials the hypervolume is %g", i+1, point.Hypervolumes[0])
+		}
+	}
+}
+
+func BenchmarkCompare(b *testing.B) {
+	r := &store.Record{Reference: search.Reference{MinParams: 1, MaxParams: 100_000}}
+	rng := rand.New(rand.NewPCG(1, 2))
+	trials := make([]store.Trial, 100_000)
+	for i := range trials {
+		trials[i] = finishedTrial(int64(i), int64(i), 1+rng.Int64N(100_000), rng.Float64(), 1)
+	}
+	for b.Loop() {
+		Compare([2]*store.Record{r, r}, [2][]store.Trial{trials, trials})
 	}
 }
