@@ -1,8 +1,7 @@
 package studies
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 
 	"peftsearch/search"
 	"peftsearch/studies/store"
@@ -31,9 +30,9 @@ type Checkpoint struct {
 // checkpoints is how often the shorter study's effort is divided.
 const checkpoints = 4
 
-// Compare compares two studies at quarters of the effort that both have spent. Trials count in the order
-// in which they finished.
-func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
+// Compare compares two studies at quarters of the effort that both have spent. The trials are those with an outcome, in
+// the order in which they ended. It takes O(n log n).
+func Compare(records [2]*store.Record, trials [2][]store.Outcome) Comparison {
 	a, b := records[0], records[1]
 	c := Comparison{Common: a.Metric == b.Metric && a.Geometry == b.Geometry, References: [2]search.Reference{a.Reference, b.Reference}}
 	if c.Common {
@@ -41,92 +40,44 @@ func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
 			MinParams: min(a.Reference.MinParams, b.Reference.MinParams), MaxParams: max(a.Reference.MaxParams, b.Reference.MaxParams)}
 		c.References = [2]search.Reference{common, common}
 	}
-	var efforts [2]effort
-	var byTrials, bySeconds [2]growth
+	var spent [2][]float64 // after so many trials
 	for i := range trials {
-		efforts[i] = newEffort(trials[i])
-		c.Trials[i], c.Seconds[i] = len(efforts[i].trials), efforts[i].total()
-		byTrials[i] = growth{trials: efforts[i].trials, reference: c.References[i]}
-		bySeconds[i] = byTrials[i]
-	}
-	at := func(of *[2]growth, counts [2]int, seconds float64) Checkpoint {
-		return Checkpoint{Seconds: seconds, Trials: counts, Hypervolumes: [2]float64{of[0].after(counts[0]), of[1].after(counts[1])}}
+		spent[i] = make([]float64, len(trials[i])+1)
+		for n, t := range trials[i] {
+			spent[i][n+1] = spent[i][n] + t.Seconds
+		}
+		c.Trials[i], c.Seconds[i] = len(trials[i]), spent[i][len(trials[i])]
 	}
 	shorter, quicker := min(c.Trials[0], c.Trials[1]), min(c.Seconds[0], c.Seconds[1])
 	for quarter := 1; quarter <= checkpoints; quarter++ {
 		n := shorter * quarter / checkpoints
 		if n > 0 && n != shorter*(quarter-1)/checkpoints {
-			c.ByTrials = append(c.ByTrials, at(&byTrials, [2]int{n, n}, 0))
+			c.ByTrials = append(c.ByTrials, Checkpoint{Trials: [2]int{n, n}})
 		}
 		if quicker > 0 {
-			limit := quicker * float64(quarter) / checkpoints
-			c.BySeconds = append(c.BySeconds, at(&bySeconds, [2]int{efforts[0].within(limit), efforts[1].within(limit)}, limit))
+			point := Checkpoint{Seconds: quicker * float64(quarter) / checkpoints}
+			for i := range spent { // the trials that end by then
+				point.Trials[i] = sort.Search(len(trials[i]), func(n int) bool { return spent[i][n+1] > point.Seconds })
+			}
+			c.BySeconds = append(c.BySeconds, point)
+		}
+	}
+	for i := range trials {
+		var front staircase
+		var volumes []float64 // after so many trials
+		for n := range len(trials[i]) + 1 {
+			volumes = append(volumes, 0)
+			if n > 0 && trials[i][n-1].Complete && front.add(trials[i][n-1].Outcome) {
+				volumes[n] = search.Hypervolume(front, c.References[i])
+			} else if n > 0 {
+				volumes[n] = volumes[n-1]
+			}
+		}
+		for _, points := range [][]Checkpoint{c.ByTrials, c.BySeconds} {
+			for at := range points {
+				points[at].Hypervolumes[i] = volumes[points[at].Trials[i]]
+			}
 		}
 	}
 	return c
-}
-
-// effort is the trials of a study with an outcome, in the order in which they finished.
-type effort struct {
-	trials  []*store.Trial
-	seconds []float64 // that were spent when each of them ended, one after another
-}
-
-func newEffort(trials []store.Trial) effort {
-	var e effort
-	for i := range trials {
-		if state := trials[i].State; state == store.Complete || state == store.Pruned || state == store.Failed {
-			e.trials = append(e.trials, &trials[i])
-		}
-	}
-	slices.SortFunc(e.trials, func(a, b *store.Trial) int {
-		return cmp.Or(a.Finished.Compare(b.Finished), cmp.Compare(a.Number, b.Number))
-	})
-	spent := 0.0
-	for _, t := range e.trials {
-		if t.State == store.Failed { // only the time between start and end is known
-			spent += max(t.Finished.Sub(t.Started).Seconds(), 0)
-		} else {
-			spent += t.Result.WallS
-		}
-		e.seconds = append(e.seconds, spent)
-	}
-	return e
-}
-
-// total is the seconds of all trials.
-func (e effort) total() float64 {
-	if len(e.seconds) == 0 {
-		return 0
-	}
-	return e.seconds[len(e.seconds)-1]
-}
-
-// within is how many of the trials end within the seconds.
-func (e effort) within(limit float64) int {
-	for i, spent := range e.seconds {
-		if spent > limit {
-			return i
-		}
-	}
-	return len(e.seconds)
-}
-
-// growth is the hypervolume of more and more trials.
-type growth struct {
-	trials    []*store.Trial
-	reference search.Reference
-	n         int
-	front     []search.Outcome // of the first n
-}
-
-// after is the hypervolume of the first n trials, n being no less than before.
-func (g *growth) after(n int) float64 {
-	for _, t := range g.trials[g.n:n] {
-		if t.State == store.Complete {
-			g.front = append(g.front, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
-		}
-	}
-	g.front, g.n = search.Front(g.front), n
-	return search.Hypervolume(g.front, g.reference)
 }

@@ -136,10 +136,11 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
+	stored, err := study.Confirmed(cmd.Context())
 	if err != nil {
 		return err
 	}
+	g.warnMixed(cmd, study)
 	if trained(stored, candidates, flags.seeds) < len(candidates)*flags.seeds {
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
@@ -156,7 +157,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
+	confirmed, readErr := study.Confirmed(cmd.Context())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)

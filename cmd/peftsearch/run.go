@@ -66,6 +66,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		return err
 	}
 	if status.Finished() < status.Trials {
+		g.warnMixed(cmd, study)
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // file watches that the file of a database stays the one that was opened. SQLite itself writes on into a file that
@@ -20,9 +21,13 @@ type file struct {
 	mu       sync.Mutex
 	size     int64 // seen so far: our files never shrink
 	versions int64 // seen so far: the sum of all studies' counters
+	looked   time.Time
 	lost     error // sticky
 	foreign  bool  // the file at the path is ours by its number, and its content another's
 }
+
+// lookEvery is how often at most the content of the file is looked at.
+const lookEvery = time.Second
 
 // watch starts to watch the file of a database that was just opened.
 func watch(ctx context.Context, path string, q querier) (*file, error) {
@@ -75,6 +80,10 @@ func (f *file) look(ctx context.Context) error {
 		return lost(fmt.Sprintf("the file was cut from %d to %d bytes while it was open", f.size, info.Size()), "put a copy in its place")
 	}
 	f.size = info.Size()
+	if time.Since(f.looked) < lookEvery {
+		return nil
+	}
+	f.looked = time.Now()
 	var id string
 	var versions int64
 	err = settled(f.path, func() error {

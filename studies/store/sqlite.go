@@ -50,7 +50,7 @@ func Open(path string) (*Store, error) {
 	if s.warning, err = recognise(ctx, absolute); err != nil {
 		return nil, s.problem("opening", err)
 	}
-	if s.db, err = connect(absolute, fmt.Sprintf("mode=rwc&_busy_timeout=%d&_foreign_keys=1&_synchronous=FULL&_txlock=immediate", busyTime.Milliseconds())); err != nil {
+	if s.db, err = connect(absolute, fmt.Sprintf("mode=rwc&_stmt_cache_size=64&_busy_timeout=%d&_foreign_keys=1&_synchronous=FULL&_txlock=immediate", busyTime.Milliseconds())); err != nil {
 		return nil, s.problem("opening", err)
 	}
 	s.db.SetMaxOpenConns(1)
