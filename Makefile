@@ -69,6 +69,10 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
 
+.PHONY: check-worker
+check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)
+	PEFTSEARCH_PYTHON=$(CURDIR)/benchmarks/.venv/bin/python go test -v ./examples/worker-python
+
 benchmarks/.venv: benchmarks/requirements.txt | prerequisites
 	python3 -m venv $@
 	$@/bin/python -m pip install --quiet --requirement $<

@@ -25,7 +25,7 @@ func testSupervisor(command []string) {
 		panic(err)
 	}
 	fmt.Println(p.Pid())
-	select {}
+	forever()
 }
 
 // A worker that does not look at its stdin ends with a supervisor that was killed.

@@ -9,10 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
@@ -45,17 +44,63 @@ func (all Confirmations) Of(c evaluator.Candidate) *Confirmation {
 	return nil
 }
 
-// Confirmed reads the confirmations of a study.
+// Confirmed reads the confirmations of a study that can be compared with each other: those under the conditions of the
+// study file as it was last used or, if there are none, under those of the last full training.
 func Confirmed(ctx context.Context, db *store.Store, r *store.Record) (Confirmations, error) {
+	trainings, err := trainingsOf(ctx, db, r)
+	if err != nil || len(trainings) == 0 {
+		return nil, err
+	}
+	now := trainings[len(trainings)-1].Conditions
+	if file, err := StudyFile(r); err == nil {
+		c := conditions(file, evaluator.TrainingVersion)
+		if slices.ContainsFunc(trainings, func(t store.Training) bool { return t.Conditions == c }) {
+			now = c
+		}
+	}
+	return under(now, trainings, r), nil
+}
+
+// Confirmed reads the confirmations under the present conditions, which are those that Confirm counts.
+func (s *Study) Confirmed(ctx context.Context) (Confirmations, error) {
+	trainings, err := trainingsOf(ctx, s.db, s.record)
+	return under(conditions(s.config, evaluator.TrainingVersion), trainings, s.record), err
+}
+
+// conditions are what the result of a full training depends on beside its candidate, its seed, and what the whole study
+// has in common.
+func conditions(file *config.Config, version int) string {
+	full := file.Budget.Train
+	text := fmt.Sprintf("epochs %g, patience %d", full.Epochs, full.Patience)
+	if file.Builtin() {
+		text += fmt.Sprintf(", training %d", version)
+	}
+	return text
+}
+
+// trainingsOf reads full trainings. Those that do not say their conditions had the study file at the start.
+func trainingsOf(ctx context.Context, db *store.Store, r *store.Record) ([]store.Training, error) {
 	trainings, err := db.Trainings(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	var all Confirmations
-	for _, t := range trainings {
-		all.add(t, r)
+	first := ""
+	if file, err := config.Parse(r.Path, []byte(r.First)); err == nil {
+		first = conditions(file, 1)
 	}
-	return all, nil
+	for i := range trainings {
+		trainings[i].Conditions = cmp.Or(trainings[i].Conditions, first)
+	}
+	return trainings, nil
+}
+
+func under(conditions string, trainings []store.Training, r *store.Record) (all Confirmations) {
+	for _, t := range trainings {
+		if t.Conditions == conditions {
+			all.add(t, r)
+		}
+	}
+	return all
 }
 
 func (all *Confirmations) add(t store.Training, r *store.Record) {
@@ -118,8 +163,8 @@ func (e *ConfirmError) Error() string {
 func (e *ConfirmError) Unwrap() error { return e.First }
 
 // Confirm trains every candidate with the full budget on so many seeds and scores it on the test split.
-// Trainings that are stored already are not repeated, so that a call that was interrupted, in whatever
-// way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
+// Trainings that are stored already, under the same conditions, are not repeated, so that a call that was
+// interrupted, in whatever way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
 // that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
@@ -127,25 +172,24 @@ func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (eva
 	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
-	stored, err := Confirmed(ctx, s.store, s.record)
+	stored, err := s.Confirmed(ctx)
 	if err != nil {
 		return err
 	}
-	c := &confirmer{Study: s, open: open, options: options, total: len(candidates) * seeds}
+	c := &confirmer{Study: s, options: options, total: len(candidates) * seeds}
 	c.queue = missing(stored, candidates, seeds)
 	c.done = c.total - len(c.queue)
-	group, ctx2 := errgroup.WithContext(ctx)
-	for range min(int(s.config.Evaluator.Workers), len(c.queue)) {
-		group.Go(func() error { return c.work(ctx2) })
-	}
-	err = group.Wait()
+	trainings := &pool{workers: min(int(s.config.Evaluator.Workers), len(c.queue)), open: open, drain: options.Drain, next: c.next}
+	err = trainings.run(ctx)
 	switch {
+	case err != nil:
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == nil && c.failed > 0:
+	case c.failed > 0:
 		return &ConfirmError{Failed: c.failed, Total: c.total, First: c.first}
 	}
-	return err
+	return nil
 }
 
 // missing lists the trainings that are not stored, seed by seed, so that all candidates get on alike.
@@ -167,7 +211,6 @@ func missing(stored Confirmations, candidates []evaluator.Candidate, seeds int) 
 // confirmer is one call of Confirm.
 type confirmer struct {
 	*Study
-	open    func(ctx context.Context) (evaluator.Evaluator, error)
 	options ConfirmOptions
 	total   int
 
@@ -178,43 +221,31 @@ type confirmer struct {
 	first  *evaluator.Failure
 }
 
-// next takes a training from the queue, unless the call is to end.
-func (c *confirmer) next() (job evaluator.Job, ok bool) {
+// next takes a training from the queue.
+func (c *confirmer) next(context.Context) (*training, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.options.Drain:
-		return job, false
-	default:
-	}
 	if len(c.queue) == 0 {
-		return job, false
+		return nil, nil
 	}
-	job, c.queue = c.queue[0], c.queue[1:]
-	return job, true
+	job := c.queue[0]
+	c.queue = c.queue[1:]
+	return &training{
+		do:       func(ctx context.Context, eval evaluator.Evaluator) error { return c.train(ctx, eval, job) },
+		giveBack: func() error { return c.giveBack(job) },
+	}, nil
 }
 
-// work is one worker: it runs trainings one after another.
-func (c *confirmer) work(ctx context.Context) (err error) {
-	eval, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, eval.Close()) }()
-	for ctx.Err() == nil {
-		job, ok := c.next()
-		if !ok {
-			return nil
-		}
-		if err := c.training(ctx, eval, job); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+// giveBack puts a training back into the queue.
+func (c *confirmer) giveBack(job evaluator.Job) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = append([]evaluator.Job{job}, c.queue...)
+	return nil
 }
 
-// training runs one training and stores its result. An error ends the call.
-func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job evaluator.Job) error {
+// train does one training and stores its result.
+func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job evaluator.Job) error {
 	event := ConfirmEvent{Kind: EventStarted, Candidate: job.Candidate, Seed: job.Seed}
 	c.emit(event)
 	job.Budget = c.config.FullBudget()
@@ -224,20 +255,24 @@ func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job 
 		c.emit(progress)
 		return evaluator.Verdict{}
 	})
-	if errors.As(err, &event.Failure) {
+	switch {
+	case errors.As(err, &event.Failure):
 		event.Kind = EventFailed
 		c.emit(event)
 		return nil
-	}
-	if err != nil {
-		return err
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return errors.Join(&brokenError{err}, c.giveBack(job))
 	}
 	score, ok := result.Test[c.record.Metric]
 	if !ok || math.IsNaN(score) || math.IsInf(score, 0) {
 		return fmt.Errorf("the evaluator gave no finite test score in %s", c.record.Metric)
 	}
 	// A result is stored even if the call is being cancelled.
-	if err := c.store.AddTraining(context.WithoutCancel(ctx), c.record, store.Training{Candidate: job.Candidate, Seed: job.Seed, Result: result}); err != nil {
+	done := store.Training{Candidate: job.Candidate, Seed: job.Seed,
+		Conditions: conditions(c.config, evaluator.TrainingVersion), Result: result}
+	if err := c.db.AddTraining(context.WithoutCancel(ctx), c.record, done); err != nil {
 		return err
 	}
 	event.Kind, event.Score = EventFinished, score

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies/store"
 )
 
 // counting counts evaluations, and fails those that fails names.
@@ -43,7 +44,7 @@ func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate
 
 func confirmations(t *testing.T, study *Study) Confirmations {
 	t.Helper()
-	all, err := Confirmed(context.Background(), study.store, study.record)
+	all, err := Confirmed(context.Background(), study.db, study.record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,5 +298,50 @@ func TestRankAdjustsForTheNumberOfPlans(t *testing.T) {
 	}
 	if len(Rank(nil)) != 0 {
 		t.Error("nothing is ranked")
+	}
+}
+
+// Full trainings of different budgets are never taken together.
+func TestConfirmationsUnderOtherConditions(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 3)
+	study, _ := start(t, path)
+	candidates := []evaluator.Candidate{mustRun(t, study)[1].Candidate}
+	ctx := context.Background()
+	// As an earlier version has stored it, which always had the study file at the start.
+	old := store.Training{Candidate: candidates[0], Seed: 40, Result: evaluator.Result{Test: map[string]float64{"accuracy": 0.125}}}
+	if err := study.db.AddTraining(ctx, study.record, old); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := confirm(ctx, study, candidates, 2, nil, ConfirmOptions{}); err != nil || n != 1 {
+		t.Fatalf("%d trainings beside the old one, %v", n, err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "budget:", "budget:\n  train: {epochs: 2}", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	changed, _ := start(t, path)
+	if shown := confirmations(t, changed); len(shown) != 1 || shown[0].Test.N != 2 {
+		t.Errorf("as long as there are no others: %+v", shown)
+	}
+	if n, err := confirm(ctx, changed, candidates, 1, func(job evaluator.Job) error {
+		if job.Budget.Epochs != 2 {
+			t.Errorf("budget %+v", job.Budget)
+		}
+		return nil
+	}, ConfirmOptions{}); err != nil || n != 1 {
+		t.Fatalf("%d trainings with another budget, %v", n, err)
+	}
+	if shown := confirmations(t, changed); len(shown) != 1 || shown[0].Test.N != 1 {
+		t.Errorf("with another budget: %+v", shown)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	back, _ := start(t, path)
+	if n, err := confirm(ctx, back, candidates, 2, nil, ConfirmOptions{}); err != nil || n != 0 {
+		t.Errorf("back to the first: %d trainings, %v", n, err)
 	}
 }

@@ -16,7 +16,7 @@ func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan
 	if err := plan.Validate(s.inputs.Geometry); err != nil {
 		return store.Trial{}, false, err
 	}
-	return s.store.Enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
+	return s.db.Enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
 }
 
 // Candidate is a plan with the study's own training settings.
@@ -26,10 +26,9 @@ func (s *Study) Candidate(plan peft.Plan) evaluator.Candidate {
 
 // given is the proposal of a plan that no sampler chose.
 func (s *Study) given(origin, reason string, plan peft.Plan) store.Proposal {
-	p := store.Proposal{Origin: origin, Reason: reason,
-		Trial: store.Trial{Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}}
-	if point, err := s.inputs.Space.Point(p.Trial.Candidate); err == nil {
-		p.Trial.Point = point // the samplers learn from it, and do not propose it again
+	p := store.Proposal{Origin: origin, Reason: reason, Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}
+	if point, err := s.inputs.Space.Point(p.Candidate); err == nil {
+		p.Point = point // the samplers learn from it, and do not propose it again
 	}
 	return p
 }

@@ -1,9 +1,11 @@
 package studies
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"peftsearch/data/quote"
@@ -23,6 +25,7 @@ const (
 	modelKey     = "model.path (contents)" // fingerprint
 	rowsKey      = "task (rows)"           // fingerprint of all splits
 	precisionKey = "evaluator.precision"   // the one that trials ran in; missing while it is not known
+	trainingKey  = "training (version)"    // evaluator.TrainingVersion of peftsearch-worker; missing is 1
 )
 
 // identity describes a study file with its inputs.
@@ -31,6 +34,9 @@ func identity(c *config.Config, in *config.Inputs) store.Identity {
 	out[versionKey], out[modelKey], out[rowsKey] = identityVersion, in.Fingerprint.Model, in.Fingerprint.Data
 	if p := c.Evaluator.Precision; p != config.AutoPrecision && !c.Evaluator.Analytic {
 		out[precisionKey] = p
+	}
+	if c.Builtin() {
+		out[trainingKey] = strconv.Itoa(evaluator.TrainingVersion)
 	}
 	return out
 }
@@ -51,17 +57,20 @@ func startedWith(r *store.Record) (store.Identity, error) {
 // fromVersion1 makes the identity of a study that has one of version 1: the study file that it was started
 // with, with the fingerprints and with the values that the old identity tells, whatever defaults are now.
 func fromVersion1(r *store.Record) (store.Identity, error) {
-	file, err := config.Parse(r.Path, []byte(r.Config))
+	file, err := config.Parse(r.Path, []byte(r.First))
 	if err != nil {
 		return nil, fmt.Errorf("the study file that study %s was started with: %w", quote.Text(r.Name), err)
 	}
+	file.Continue(nil)
 	var training struct {
 		LearningRate, WarmupRatio, WeightDecay, MaxGradNorm, Dropout float64
 		Schedule                                                     evaluator.Schedule
 		BatchSize, PrefixMLP                                         int
 	}
-	for key, into := range map[string]any{"training": &training, "budget.epochs": &file.Budget.Epochs, "budget.train_rows": &file.Budget.TrainRows,
-		"budget.rungs": &file.Budget.Rungs, "budget.patience": &file.Budget.Patience, "task.max_length": &file.Task.MaxLength, "search.seed": &file.Search.Seed} {
+	b := &file.Budget
+	for key, into := range map[string]any{"training": &training, "budget.epochs": &b.Epochs,
+		"budget.train_rows": &b.TrainRows, "budget.rungs": &b.Rungs, "budget.patience": &b.Patience,
+		"task.max_length": &file.Task.MaxLength, "search.seed": &file.Search.Seed} {
 		if err := json.Unmarshal([]byte(r.Identity[key]), into); err != nil {
 			return nil, fmt.Errorf("the identity of study %s: %s: %w", quote.Text(r.Name), key, err)
 		}
@@ -74,8 +83,13 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the space of study %s: %w", quote.Text(r.Name), err)
 	}
-	return identity(file, &config.Inputs{Space: space,
-		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}}), nil
+	out := identity(file, &config.Inputs{Space: space,
+		Fingerprint: evaluator.Fingerprint{Model: r.Identity[modelKey], Data: r.Identity[rowsKey]}})
+	if p := r.Identity[precisionKey]; p != "" {
+		out[precisionKey] = p
+	}
+	delete(out, trainingKey)
+	return out, nil
 }
 
 // Loaded is what the worker of a study's own evaluator.command had loaded when the study started; of other
@@ -103,12 +117,31 @@ func (e *IdentityError) Error() string {
 	if more := len(changes) - maxChanges; more > 0 {
 		changes = append(changes[:maxChanges:maxChanges], fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("study %s was started with other inputs, and goes on only with those:\n  %s", quote.Line(e.Study), strings.Join(changes, "\n  "))
+	return fmt.Sprintf("study %s was started with other inputs, and goes on only with those:\n  %s",
+		quote.Line(e.Study), strings.Join(changes, "\n  "))
 }
 
-// StudyFile reads the study file of a study, as run used it last.
+// StudyFile reads the study file of a study as it was last used.
 func StudyFile(r *store.Record) (*config.Config, error) {
-	return config.Parse(r.Path, []byte(r.Config))
+	file, err := config.Parse(r.Path, []byte(r.Config))
+	if err == nil {
+		Continue(r, file)
+	}
+	return file, err
+}
+
+// Continue makes a study file one of the stored study: a key that is newer than the study, and that the file does not
+// name, has the value of before, and what trainings compute in is the study's where the file leaves it open. It
+// comes before the file's inputs are opened.
+func Continue(r *store.Record, file *config.Config) {
+	if r.Identity[versionKey] == "" { // such an identity names no key
+		file.Continue(nil)
+	} else {
+		file.Continue(config.Values(r.Identity))
+	}
+	if p := knownPrecision(r); p != "" && file.Evaluator.Precision == config.AutoPrecision {
+		file.Evaluator.Precision = p
+	}
 }
 
 // Check reports how the inputs differ from those that the study was started with, as an *IdentityError.
@@ -134,9 +167,16 @@ func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
 	return refused
 }
 
+// TrainedOtherwise reports whether the trials of a study were trained by a version of peftsearch-worker that gives
+// other scores than this one. Such a study goes on, since nobody can train as then, and its users are told.
+func TrainedOtherwise(r *store.Record, file *config.Config) bool {
+	return file.Builtin() && cmp.Or(r.Identity[trainingKey], "1") != strconv.Itoa(evaluator.TrainingVersion)
+}
+
 // comparable is an identity to be compared with another one: the precision counts if both know it.
 func comparable(one, other store.Identity) config.Values {
 	out := config.Values(maps.Clone(one))
+	delete(out, trainingKey)
 	if one[precisionKey] == "" || other[precisionKey] == "" {
 		delete(out, precisionKey)
 	}

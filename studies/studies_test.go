@@ -116,7 +116,7 @@ func mustRun(t testing.TB, study *Study) []store.Trial {
 
 func trialsOf(t testing.TB, study *Study) []store.Trial {
 	t.Helper()
-	trials, err := study.store.Trials(context.Background(), study.record)
+	trials, err := study.db.Trials(context.Background(), study.record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestTwiceHalfIsTheWhole(t *testing.T) {
 	if diff := cmp.Diff(want, mustRun(t, second), ignoreTimes); diff != "" {
 		t.Errorf("30 trials and 15 + 15 differ:\n%s", diff)
 	}
-	volumes, err := db.Hypervolumes(context.Background(), second.record)
+	volumes, err := db.Fronts(context.Background(), second.record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 			t.Errorf("trial %d is on the front and %s", m.Number, m.State)
 		}
 	}
-	if volumes, err := db.Hypervolumes(context.Background(), whole.record); err != nil || len(volumes) != 60-pruned {
+	if volumes, err := db.Fronts(context.Background(), whole.record); err != nil || len(volumes) != 60-pruned {
 		t.Errorf("%d fronts for %d complete trials, %v", len(volumes), 60-pruned, err)
 	}
 
@@ -318,8 +318,8 @@ func TestFailuresAreOutcomes(t *testing.T) {
 	if trials[3].State != store.Complete || trials[3].Attempts != 2 {
 		t.Errorf("trial 3: %s after %d attempts", trials[3].State, trials[3].Attempts)
 	}
-	if trials[9].State != store.Failed || trials[9].Attempts != 2 {
-		t.Errorf("trial 9: %s after %d attempts", trials[9].State, trials[9].Attempts)
+	if trials[9].State != store.Failed || trials[9].Attempts != maxCrashes || !strings.HasPrefix(trials[9].Failure.Message, "killed (attempt 3") {
+		t.Errorf("trial 9: %s after %d attempts, %v", trials[9].State, trials[9].Attempts, trials[9].Failure)
 	}
 }
 
@@ -523,5 +523,33 @@ func TestTheSpaceMayRunOut(t *testing.T) {
 	status, err := run(t, study, RunOptions{})
 	if !errors.Is(err, search.ErrExhausted) || status.Complete != 4 { // head only and three plans
 		t.Errorf("%v after %d trials", err, status.Complete)
+	}
+}
+
+// Where no plan can improve on the best constant there is nothing to search: nothing is stored.
+func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file, err := config.Read(writeStudy(t, dir, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := file.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range inputs.Dataset.Dev {
+		inputs.Dataset.Dev[i].Label = 1
+	}
+	db, err := store.Open(filepath.Join(dir, "studies.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var mistake *config.Error
+	if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &mistake) || !strings.Contains(err.Error(), "chance level is 1") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := db.Study(context.Background(), file.Study); !errors.Is(err, store.ErrNoStudy) {
+		t.Errorf("the study is stored: %v", err)
 	}
 }

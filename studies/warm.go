@@ -41,9 +41,13 @@ func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs
 		return nil, err
 	}
 	out := &store.WarmStart{Study: from}
-	for i, o := range observations(trials) {
-		if o.State != search.Complete && o.State != search.Pruned {
+	for i, trial := range trials {
+		if trial.State != store.Complete && trial.State != store.Pruned {
 			continue
+		}
+		score, sd := trial.Result.Score, 0.0
+		if trial.State == store.Pruned {
+			score, sd = trial.Forecast.Score, trial.Forecast.SD
 		}
 		candidate := evaluator.Candidate{Plan: trials[i].Candidate.Plan, Training: inputs.Training}
 		if len(file.Space.LearningRate) > 0 {
@@ -53,7 +57,7 @@ func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs
 			candidate.Training.Schedule = trials[i].Candidate.Training.Schedule
 		}
 		if point, err := inputs.Space.Point(candidate); err == nil { // of what the space cannot express nothing is learned
-			out.Trials = append(out.Trials, store.WarmTrial{Point: point, Params: o.Params, Score: o.Score, SD: o.SD})
+			out.Trials = append(out.Trials, store.WarmTrial{Point: point, Params: trial.Params, Score: score, SD: sd})
 		}
 	}
 	if len(out.Trials) < 2 {

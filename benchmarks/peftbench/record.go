@@ -123,7 +123,8 @@ func newRecorder(path, suffix string) (*recorder, error) {
 // train has a worker train the missing ones of so many trainings.
 func (r *recorder) train(ctx context.Context, worker string, trainings int, missing iter.Seq2[Trial, error]) (err error) {
 	defer func() { err = errors.Join(err, r.close()) }()
-	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1), Expect: r.inputs.Expect()})
+	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1),
+		Expect: r.config.Expect(r.inputs)})
 	if err != nil {
 		return err
 	}

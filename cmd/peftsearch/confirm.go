@@ -19,6 +19,7 @@ import (
 )
 
 type confirmFlags struct {
+	file     fileFlags
 	front    bool
 	trials   []int64
 	presets  []string
@@ -59,6 +60,7 @@ after an interruption the same command does what is missing.`,
 	set.Float64Var(&flags.fullRate, "full-rate", 5e-5, "peak learning rate of --full; the default is that of transformers' Trainer")
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
+	flags.file.add(cmd, true)
 	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -83,12 +85,12 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 		}
 	}
 	record := study.Record()
-	trials, err := db.Trials(cmd.Context(), record)
-	if err != nil {
-		return nil, err
-	}
 	if f.front {
-		for _, m := range studies.FrontOf(trials, record.Reference).Members {
+		front, err := studies.ReadFront(cmd.Context(), db, record)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range front.Members {
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {
@@ -116,11 +118,14 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 }
 
 func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (err error) {
-	db, study, err := g.openStudy(cmd, name)
+	db, study, err := g.openStudy(cmd, name, flags.file)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := flags.file.mayRun(study.Record(), study.Config()); err != nil {
+		return err
+	}
 	selected, err := flags.candidates(cmd, db, study)
 	if err != nil {
 		return err
@@ -131,10 +136,11 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
+	stored, err := study.Confirmed(cmd.Context())
 	if err != nil {
 		return err
 	}
+	g.warnMixed(cmd, study)
 	if trained(stored, candidates, flags.seeds) < len(candidates)*flags.seeds {
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
@@ -151,7 +157,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
+	confirmed, readErr := study.Confirmed(cmd.Context())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)

@@ -178,7 +178,7 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		worker.err = err
 		return []check{study, worker}
 	}
-	options.Expect = inputs.Expect()
+	options.Expect = file.Expect(inputs)
 	ready, err := evaluator.Describe(cmd.Context(), options)
 	worker.err = err
 	worker.detail = fmt.Sprintf("ready on %s in %s", file.Evaluator.Device, ready.Precision)

@@ -15,6 +15,7 @@ import (
 
 func newEnqueue(g *globals) *cobra.Command {
 	var files, presets []string
+	var source fileFlags
 	cmd := &cobra.Command{
 		Use:   "enqueue STUDY",
 		Short: "Let a study try given plans next",
@@ -29,7 +30,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			if err != nil {
 				return err
 			}
-			db, study, err := g.openStudy(cmd, args[0])
+			db, study, err := g.openStudy(cmd, args[0], source)
 			if err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			}
 			for _, p := range plans { // all are checked before the first is stored
 				if err := p.plan.Validate(study.Record().Geometry); err != nil {
-					return usage("docs/reference/plan.md describes plans", "%s: %w", p.name, err)
+					return usage(planAdvice, "%s: %w", p.name, err)
 				}
 			}
 			return enqueue(cmd, study, plans)
@@ -52,6 +53,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 	flags := cmd.Flags()
 	flags.StringArrayVar(&files, "plan", nil, "file with a plan; may be given again")
 	flags.StringSliceVar(&presets, "preset", nil, "plans from the literature, as under baselines in the study file")
+	source.add(cmd, false)
 	cmd.MarkFlagsOneRequired("plan", "preset")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -68,7 +70,7 @@ func readPlans(files []string) ([]namedPlan, error) {
 	for _, path := range files {
 		plan, err := readPlan(path)
 		if err != nil {
-			return nil, usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", path, err)
+			return nil, err
 		}
 		plans = append(plans, namedPlan{name: filepath.Base(path), reason: "given as a file", plan: plan})
 	}

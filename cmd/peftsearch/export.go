@@ -12,15 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/peft"
-	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 )
 
 type exportFlags struct {
-	trial                 int64
-	plan, config, to, out string
-	lossy                 bool
+	trial         int64
+	plan, to, out string
+	file          fileFlags
+	lossy         bool
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -67,7 +67,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "number of the trial")
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
-	set.StringVar(&flags.config, "config", "", "study file with model and task, for --plan")
+	flags.file.add(cmd, false)
 	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged")
 	set.StringVar(&flags.out, "out", "", "new directory to write to")
 	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
@@ -91,16 +91,20 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 			return source, usage("peftsearch train writes such a directory", "%w", err)
 		}
 		return source, nil
-	case len(args) == 0 && !trial && flags.plan != "" && flags.config != "":
-		file, err := config.Read(flags.config)
+	case len(args) == 0 && !trial && flags.plan != "" && flags.file.config != "":
+		file, err := config.Read(flags.file.config)
 		if err != nil {
 			return peft.Trained{}, err
 		}
 		plan, err := readPlan(flags.plan)
 		if err != nil {
-			return peft.Trained{}, usage("docs/reference/plan.md describes plans", "%s: %w", flags.plan, err)
+			return peft.Trained{}, err
 		}
-		return configured(file, plan)
+		inputs, err := file.Open()
+		if err != nil {
+			return peft.Trained{}, err
+		}
+		return configured(file, inputs, plan), nil
 	}
 	return peft.Trained{}, usage("peftsearch export --help", "name STUDY with --trial, a directory that train wrote, or --plan with --config")
 }
@@ -123,22 +127,18 @@ func (g *globals) trialSource(cmd *cobra.Command, name string, flags exportFlags
 	if flags.to == string(peft.FormatPlan) {
 		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry, Head: "linear"}}, nil
 	}
-	file, err := studies.StudyFile(record)
+	file, inputs, err := flags.file.open(record, g.notes(cmd))
 	if err != nil {
 		return peft.Trained{}, err
 	}
-	return configured(file, trial.Candidate.Plan)
+	return configured(file, inputs, trial.Candidate.Plan), nil
 }
 
 // configured is a plan on the model and task of a study file, without weights.
-func configured(file *config.Config, plan peft.Plan) (peft.Trained, error) {
-	inputs, err := file.Open()
-	if err != nil {
-		return peft.Trained{}, err
-	}
+func configured(file *config.Config, inputs *config.Inputs, plan peft.Plan) peft.Trained {
 	return peft.Trained{Plan: plan, Info: peft.Info{Version: peft.TrainedVersion, Model: inputs.Model,
 		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(file.Model.Head),
-		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}, nil
+		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}
 }
 
 // writeNew writes a file that must not be there yet, with the directories above it.

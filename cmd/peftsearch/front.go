@@ -49,7 +49,7 @@ confirmed stand beside the search score.`,
 				return err
 			}
 			defer db.Close()
-			trials, err := db.Trials(cmd.Context(), record)
+			members, err := studies.ReadFront(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ confirmed stand beside the search score.`,
 			if err != nil {
 				return err
 			}
-			front := report.NewFront(record, pick.of(studies.FrontOf(trials, record.Reference)), confirmed)
+			front := report.NewFront(record, pick.of(members), confirmed)
 			if asJSON {
 				return report.WriteJSON(cmd.OutOrStdout(), front)
 			}

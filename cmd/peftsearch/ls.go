@@ -4,6 +4,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"peftsearch/studies"
 	"peftsearch/studies/report"
 )
 
@@ -25,11 +26,15 @@ func newList(g *globals) *cobra.Command {
 			}
 			document := report.List{SchemaVersion: report.SchemaVersion, Studies: []report.Listing{}}
 			for _, record := range records {
-				trials, err := db.Trials(cmd.Context(), record)
+				tally, err := db.Tally(cmd.Context(), record)
 				if err != nil {
 					return err
 				}
-				document.Studies = append(document.Studies, report.NewListing(record, trials))
+				front, err := studies.ReadFront(cmd.Context(), db, record)
+				if err != nil {
+					return err
+				}
+				document.Studies = append(document.Studies, report.NewListing(record, tally, front))
 			}
 			if asJSON {
 				return report.WriteJSON(cmd.OutOrStdout(), document)

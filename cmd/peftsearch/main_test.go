@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -60,7 +61,7 @@ func TestScripts(t *testing.T) {
 }
 
 var (
-	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\dZ)?`)
+	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z)?`)
 	hashes     = regexp.MustCompile(`[0-9a-f]{64}`)
 )
 
@@ -138,7 +139,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	ready, err := fakeReady(hello.Model)
+	ready, err := fakeReady(hello)
 	if err != nil {
 		return err
 	}
@@ -176,13 +177,18 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	return nil
 }
 
-// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json.
-func fakeReady(model string) (evaluator.Ready, error) {
-	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: "float32"}
-	if known, err := os.ReadFile(filepath.Join(model, "ready.json")); err == nil {
+// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json. FAKE_PRECISION is what is
+// fast on its machine.
+func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: hello.Settings.Precision}
+	if ready.Precision == "auto" {
+		ready.Precision = cmp.Or(os.Getenv("FAKE_PRECISION"), "float32")
+	}
+	fmt.Fprintln(os.Stderr, "computing in", ready.Precision)
+	if known, err := os.ReadFile(filepath.Join(hello.Model, "ready.json")); err == nil {
 		return ready, json.Unmarshal(known, &ready)
 	}
-	c, err := checkpoint.Open(model)
+	c, err := checkpoint.Open(hello.Model)
 	if err == nil {
 		ready.Geometry = peft.GeometryOf(c)
 	}
@@ -244,7 +250,7 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
-	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Pruned: 1}})
+	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Tally: store.Tally{Pruned: 1}}})
 	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(), want) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}

@@ -16,11 +16,13 @@ import (
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 )
 
 func newPredict(g *globals) *cobra.Command {
 	var input, model string
+	var precision precisionFlag
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "predict DIR --input FILE",
@@ -29,7 +31,7 @@ func newPredict(g *globals) *cobra.Command {
 file has the columns of the training data; it needs no labels.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			document, err := g.predict(cmd.Context(), cmd.ErrOrStderr(), args[0], input, model)
+			document, err := g.predict(cmd.Context(), cmd.ErrOrStderr(), args[0], input, model, precision)
 			if err != nil {
 				return err
 			}
@@ -46,12 +48,13 @@ file has the columns of the training data; it needs no labels.`,
 	flags := cmd.Flags()
 	flags.StringVar(&input, "input", "", "file with the rows")
 	flags.StringVar(&model, "model", "", "directory of the pretrained model, if it has moved since training")
+	precision.add(cmd, "the one that was trained in")
 	flags.BoolVar(&asJSON, "json", false, "print JSON, with the logits")
 	cmd.MarkFlagRequired("input")
 	return cmd
 }
 
-func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, model string) (report.Predictions, error) {
+func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, model string, precision precisionFlag) (report.Predictions, error) {
 	document := report.Predictions{SchemaVersion: report.SchemaVersion}
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
@@ -77,7 +80,7 @@ func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, mod
 		return document, err
 	}
 	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: "auto", Threads: cores()}}}
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(precision), config.AutoPrecision), Threads: cores()}}}
 	if g.verbose {
 		options.Log = stderr
 	}

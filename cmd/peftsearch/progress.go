@@ -108,6 +108,12 @@ func (s *searchProgress) event(e studies.Event) {
 	switch e.Kind {
 	case studies.EventFailed, studies.EventRetried:
 		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(e.Trial.Failure.Error()))...)
+	case studies.EventTaken:
+		s.note(slog.LevelWarn, "another process has taken the trial over", trial...)
+	case studies.EventWaiting:
+		s.note(slog.LevelInfo, "waiting for trials that other processes run", "trials", e.Elsewhere)
+	case studies.EventDelayed:
+		s.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventStarted:
 		if s.bars == nil {
 			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params", e.Trial.Params, "from", e.Trial.Origin)...)
@@ -138,7 +144,7 @@ func (s *searchProgress) show(running string) {
 		parts = append(parts, fmt.Sprintf("failed %d", st.Failed))
 	}
 	if st.Best != nil {
-		parts = append(parts, fmt.Sprintf("best %s @ %s", score(st.Best.Result.Score), brief(st.Best.Params)),
+		parts = append(parts, fmt.Sprintf("best %s @ %s", score(st.Best.Score), brief(st.Best.Params)),
 			fmt.Sprintf("HV %s", score(st.Hypervolume)), fmt.Sprintf("front %d", st.FrontSize))
 	}
 	if left := st.Remaining - time.Since(s.at); st.Remaining > 0 {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
@@ -83,7 +82,7 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // mustExist refuses a database that is not there.
 func (g *globals) mustExist() error {
-	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(g.db); g.db != "" && errors.Is(err, fs.ErrNotExist) {
 		return usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
 	}
 	return nil
@@ -95,10 +94,10 @@ func (g *globals) view() (*store.Store, error) {
 		return nil, err
 	}
 	db, err := store.View(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another database", err)
+	if err == nil {
+		g.warn(db)
 	}
-	return db, nil
+	return db, err
 }
 
 // viewStudy opens the database for reading and finds a study in it. The caller closes the store.
@@ -117,43 +116,17 @@ func (g *globals) viewStudy(cmd *cobra.Command, name string) (*store.Store, *sto
 // open opens the database for writing and makes it if it is not there.
 func (g *globals) open() (*store.Store, error) {
 	db, err := store.Open(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another place", err)
+	if err == nil {
+		g.warn(db)
 	}
-	return db, nil
+	return db, err
 }
 
-// openStudy opens the database for writing and a study in it, with the study file that it was started
-// with. The caller closes the store.
-func (g *globals) openStudy(cmd *cobra.Command, name string) (*store.Store, *studies.Study, error) {
-	if err := g.mustExist(); err != nil {
-		return nil, nil, err
+// warn says what is wrong with a database that can be used nevertheless.
+func (g *globals) warn(db *store.Store) {
+	if warning := db.Warning(); warning != "" {
+		fmt.Fprintf(os.Stderr, "Warning: %s: %s\n", g.db, warning)
 	}
-	db, err := g.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	study, err := continueStudy(cmd.Context(), db, name)
-	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
-	}
-	return db, study, nil
-}
-
-func continueStudy(ctx context.Context, db *store.Store, name string) (*studies.Study, error) {
-	record, err := db.Study(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	file, err := studies.StudyFile(record)
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
-	if err != nil {
-		return nil, err
-	}
-	return studies.Start(ctx, db, file, inputs)
 }
 
 // completeStudy offers the names of the database's studies as the first argument.

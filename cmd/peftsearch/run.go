@@ -11,7 +11,6 @@ import (
 
 	"peftsearch/search"
 	"peftsearch/studies"
-	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
@@ -39,7 +38,7 @@ tasks turn out to be related, it finds good plans sooner. What is learned is kep
 }
 
 func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
-	file, err := config.Read(path)
+	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
 	}
@@ -67,6 +66,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		return err
 	}
 	if status.Finished() < status.Trials {
+		g.warnMixed(cmd, study)
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	switch {
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
-	case errors.Is(err, search.ErrExhausted):
+	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
 		fmt.Fprintln(stderr, "every plan of the search space has been tried")
 	case err != nil:
 		return err
@@ -97,7 +97,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	trials, err := db.Trials(cmd.Context(), record)
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,6 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err != nil {
 		return err
 	}
-	front := studies.FrontOf(trials, record.Reference)
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
 	if knee, ok := front.KneeMember(); ok && !g.quiet {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -20,9 +20,11 @@ import (
 )
 
 type trainFlags struct {
-	trial             int64
-	plan, config, out string
-	json              bool
+	trial     int64
+	plan, out string
+	file      fileFlags
+	precision precisionFlag
+	json      bool
 }
 
 func newTrain(g *globals) *cobra.Command {
@@ -37,8 +39,8 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == "" && flags.config == ""
-			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.config != ""
+			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == ""
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.file.config != ""
 			if !fromStudy && !fromFile {
 				return usage("peftsearch train --help", "name either STUDY with --trial, or --plan with --config")
 			}
@@ -51,7 +53,8 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
-	set.StringVar(&flags.config, "config", "", "study file with model, data and settings, for --plan")
+	flags.file.add(cmd, true)
+	flags.precision.add(cmd, "the study's")
 	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	cmd.MarkFlagRequired("out")
@@ -67,24 +70,22 @@ func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) 
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	file, err := studies.StudyFile(record)
+	file, inputs, err := flags.file.open(record, g.notes(cmd))
 	if err != nil {
 		return err
 	}
-	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
-	if err != nil {
+	if err := flags.file.mayRun(record, file); err != nil {
 		return err
 	}
 	if err := studies.Check(record, file, inputs); err != nil {
 		return err
 	}
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
-	again := g.command(cmd, "train", name, "--trial", strconv.FormatInt(flags.trial, 10), "--out", flags.out)
-	return g.train(cmd, file, inputs, job, flags, again)
+	return g.train(cmd, file, inputs, job, flags, repeat(cmd, name))
 }
 
 func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
-	file, err := config.Read(flags.config)
+	file, err := config.Read(flags.file.config)
 	if err != nil {
 		return err
 	}
@@ -93,24 +94,24 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 		return err
 	}
 	plan, err := readPlan(flags.plan)
-	if err == nil {
-		err = plan.Validate(inputs.Geometry)
-	}
 	if err != nil {
-		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
+		return err
+	}
+	if err := plan.Validate(inputs.Geometry); err != nil {
+		return usage(planAdvice, "%s: %w", flags.plan, err)
 	}
 	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
-	again := commandLine("peftsearch", "train", "--plan", flags.plan, "--config", flags.config, "--out", flags.out)
-	return g.train(cmd, file, inputs, job, flags, again)
+	return g.train(cmd, file, inputs, job, flags, repeat(cmd))
 }
 
+const planAdvice = "docs/reference/plan.md describes plans; peftsearch export writes them"
+
 func readPlan(path string) (peft.Plan, error) {
-	file, err := os.Open(path)
+	plan, err := peft.ReadPlan(path)
 	if err != nil {
-		return peft.Plan{}, err
+		return plan, usage(planAdvice, "%w", err)
 	}
-	defer file.Close()
-	return peft.ReadPlan(file)
+	return plan, nil
 }
 
 // train runs the job with the full budget; again is the command that continues it.
@@ -127,6 +128,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return fmt.Errorf("--out: %w", err)
 	}
 	job.Output, job.Budget, job.Test = output, file.FullBudget(), true
+	file.Evaluator.Precision = cmp.Or(string(flags.precision), file.Evaluator.Precision)
 
 	ctx, stop := signal.NotifyContext(cmd.Context(), endings()...)
 	defer stop()
@@ -177,7 +179,7 @@ func (g *globals) evaluate(ctx context.Context, file *config.Config, inputs *con
 	if err != nil {
 		return evaluator.Result{}, err
 	}
-	options.Expect = inputs.Expect()
+	options.Expect = file.Expect(inputs)
 	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return evaluator.Result{}, err

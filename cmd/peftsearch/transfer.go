@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
-	"peftsearch/studies/config"
 )
 
 func newTransfer(g *globals) *cobra.Command {
@@ -37,7 +36,7 @@ does not have it. Both need a model of the same shape. The plans are trained wit
 }
 
 func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err error) {
-	file, err := config.Read(path)
+	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
 	}
@@ -56,11 +55,11 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if err != nil {
 		return err
 	}
-	trials, err := db.Trials(cmd.Context(), record)
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
-	members := studies.FrontOf(trials, record.Reference).Members
+	members := front.Members
 	if len(members) == 0 {
 		return usage(g.command(cmd, "show", name), "the study has no complete trial yet, and so no front")
 	}
@@ -68,7 +67,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if err != nil {
 		return err
 	}
-	if inputs.Geometry != record.Geometry {
+	if !inputs.Geometry.SameShape(record.Geometry) {
 		from, to := record.Geometry, inputs.Geometry
 		return usage("plans transfer between models of the same shape",
 			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters (%s)",

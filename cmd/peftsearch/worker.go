@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"peftsearch/evaluator"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
@@ -54,6 +56,26 @@ func (g *globals) workerOptions(file *config.Config, cores int, log io.Writer) (
 	return options, err
 }
 
+// precisionFlag is --precision of the verbs that train or use a single plan.
+type precisionFlag string
+
+func (p *precisionFlag) add(cmd *cobra.Command, standard string) {
+	cmd.Flags().Var(p, "precision", "float32 or bfloat16, instead of "+standard)
+	cmd.RegisterFlagCompletionFunc("precision",
+		cobra.FixedCompletions([]string{"float32", "bfloat16"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (p *precisionFlag) String() string { return string(*p) }
+func (p *precisionFlag) Type() string   { return "precision" }
+
+func (p *precisionFlag) Set(text string) error {
+	if text != "float32" && text != "bfloat16" {
+		return errors.New("must be float32 or bfloat16")
+	}
+	*p = precisionFlag(text)
+	return nil
+}
+
 // openInputs opens what a study file names. A worker of the user's own is asked what it has loaded.
 func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Writer) (*config.Inputs, error) {
 	if len(file.Evaluator.Command) == 0 {
@@ -81,12 +103,20 @@ func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.C
 		if err != nil {
 			return nil, err
 		}
-		options.Expect = study.Expect()
-		worker, err := evaluator.NewProcess(ctx, options)
-		if err != nil {
-			return nil, err // not a nil worker in an interface
+		for {
+			options.Hello.Settings.Precision, options.Expect = study.Precision(), study.Expect()
+			worker, err := evaluator.NewProcess(ctx, options)
+			if err != nil {
+				return nil, err // not a nil worker in an interface
+			}
+			same, err := study.Settle(ctx, worker.Ready().Precision)
+			if same && err == nil {
+				return worker, nil
+			}
+			if err := errors.Join(err, worker.Close()); err != nil {
+				return nil, err
+			}
 		}
-		return worker, nil
 	}
 }
 

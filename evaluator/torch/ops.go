@@ -14,19 +14,8 @@ import (
 
 // From copies data, in row-major order, into a new tensor of the given shape.
 func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
-	if !s.ready("from") {
-		return nil
-	}
-	count := 1
-	for _, size := range shape {
-		count *= size
-	}
-	if count != len(data) || count == 0 {
-		s.Fail(fmt.Errorf("torch: from: %d values for the shape %v", len(data), shape))
-		return nil
-	}
 	var dtype DType
-	switch any(data[0]).(type) {
+	switch any(*new(T)).(type) {
 	case float32:
 		dtype = Float32
 	case int32:
@@ -34,17 +23,63 @@ func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
 	case int64:
 		dtype = Int64
 	}
-	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
-	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(unsafe.Sizeof(data[0])), int(dtype))
-	if c == nil {
-		s.fail("from")
+	size := len(data) * int(unsafe.Sizeof(*new(T)))
+	return s.FromBytes(dtype, [][]byte{unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), size)}, shape...)
+}
+
+// FromBytes copies chunks, one after another, into a new tensor of the given shape. They are its elements as they
+// lie in memory, in row-major order.
+func (s *Scope) FromBytes(dtype DType, chunks [][]byte, shape ...int) *Tensor {
+	if !s.ready("from") {
 		return nil
 	}
-	t := s.own(c)
+	size := 0
+	for _, chunk := range chunks {
+		size += len(chunk)
+	}
+	count := 1
+	for _, n := range shape {
+		count *= n
+	}
+	if size == 0 || size != count*dtype.Size() {
+		s.Fail(fmt.Errorf("torch: from: %d bytes for %s of the shape %v", size, dtype, shape))
+		return nil
+	}
+	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
+	var c, memory unsafe.Pointer
+	if message := C.native_empty(&c, &memory, C.int(dtype), (*C.int64_t)(&sizes[0]), C.int(len(shape))); message != nil {
+		s.failWith(unsafe.Pointer(message), "from")
+		return nil
+	}
+	to := unsafe.Slice((*byte)(memory), size)
+	for _, chunk := range chunks {
+		to = to[copy(to, chunk):]
+	}
+	t := s.own(libtch.Ctensor(c))
 	if s.device == CPU {
 		return t
 	}
 	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgTo(out, t.c, int32(s.device)) }, t)
+}
+
+// Bytes copies a tensor's elements, in row-major order, to the host as they lie in memory.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
+	return data
 }
 
 // Float32s copies a tensor's elements, in row-major order, to the host.
@@ -68,6 +103,26 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 			data = values
 		}
 	})
+	return data
+}
+
+// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
 	return data
 }
 
@@ -216,26 +271,6 @@ func (s *Scope) Softmax(t *Tensor) *Tensor {
 	return s.run("softmax", func(out *libtch.Ctensor) { libtch.AtgSoftmax(out, t.c, -1, -1) }, t)
 }
 
-// LayerNorm over the last dimension, with weight and bias of its size.
-func (s *Scope) LayerNorm(t, weight, bias *Tensor, eps float64) *Tensor {
-	return s.run("layer norm", func(out *libtch.Ctensor) {
-		libtch.AtgLayerNorm(out, t.c, []int64{int64(t.Size(-1))}, 1, weight.c, bias.c, eps, 1)
-	}, t, weight, bias)
-}
-
-// GELU in its error function form.
-func (s *Scope) GELU(t *Tensor) *Tensor {
-	if !s.ready("gelu", t) {
-		return nil
-	}
-	var out unsafe.Pointer
-	if message := C.native_gelu(&out, unsafe.Pointer(t.c)); message != nil {
-		s.failWith(unsafe.Pointer(message), "gelu", t)
-		return nil
-	}
-	return s.own(libtch.Ctensor(out))
-}
-
 // ReLUTo sets negative elements to zero, in place.
 func (s *Scope) ReLUTo(t *Tensor) *Tensor {
 	return s.inPlace("relu", func(out *libtch.Ctensor) { libtch.AtgRelu_(out, t.c) }, t)
@@ -251,6 +286,11 @@ func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
 	return s.run("embedding", func(out *libtch.Ctensor) {
 		libtch.AtgEmbedding(out, table.c, indices.c, -1, 0, 0)
 	}, table, indices)
+}
+
+// Select is the rows of t at int64 indices [n], along its first dimension.
+func (s *Scope) Select(t, indices *Tensor) *Tensor {
+	return s.run("select", func(out *libtch.Ctensor) { libtch.AtgIndexSelect(out, t.c, 0, indices.c) }, t, indices)
 }
 
 // Cat joins tensors along a dimension; element types are promoted.
@@ -291,15 +331,20 @@ func (s *Scope) Expand(t *Tensor, shape ...int) *Tensor {
 	}, t)
 }
 
-// MSE is the mean squared error between tensors of one shape.
-func (s *Scope) MSE(prediction, target *Tensor) *Tensor {
-	return s.run("mse", func(out *libtch.Ctensor) { libtch.AtgMseLoss(out, prediction.c, target.c, 1) }, prediction, target)
+// reductionSum makes libtorch's losses sums.
+const reductionSum = 2
+
+// SquaredError is the sum of the squared errors between tensors of one shape.
+func (s *Scope) SquaredError(prediction, target *Tensor) *Tensor {
+	return s.run("squared error", func(out *libtch.Ctensor) {
+		libtch.AtgMseLoss(out, prediction.c, target.c, reductionSum)
+	}, prediction, target)
 }
 
-// CrossEntropy is the mean cross-entropy of logits [n, classes] and int64 class indices [n].
+// CrossEntropy is the sum of the cross-entropies of logits [n, classes] and int64 class indices [n].
 func (s *Scope) CrossEntropy(logits, target *Tensor) *Tensor {
 	return s.run("cross entropy", func(out *libtch.Ctensor) {
-		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, 1, -100, 0)
+		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, reductionSum, -100, 0)
 	}, logits, target)
 }
 

@@ -1,6 +1,6 @@
 package torch
 
-// #cgo CXXFLAGS: -std=c++17
+// #cgo CXXFLAGS: -std=c++17 -O3
 // #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10
 // #include <malloc.h>
 // #include "native.h"
@@ -29,6 +29,17 @@ const (
 )
 
 var dtypeNames = map[DType]string{Int32: "int32", Int64: "int64", Float32: "float32", BFloat16: "bfloat16"}
+
+// Size is that of an element in bytes.
+func (d DType) Size() int {
+	switch d {
+	case Int64:
+		return 8
+	case BFloat16:
+		return 2
+	}
+	return 4
+}
 
 func (d DType) String() string {
 	if name, ok := dtypeNames[d]; ok {

@@ -135,7 +135,7 @@ func (r *run) write(test map[string]float64) error {
 		}
 		(*into)[name] = tensor
 	}
-	if r.hello.Task.Kind == data.KindRegression {
+	if len(r.dataset.Labels) == 0 {
 		unstandardise(t.Head, float32(r.mean), float32(r.scale))
 	}
 	if err := peft.WriteTrained(r.job.Output, t); err != nil {

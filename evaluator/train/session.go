@@ -32,7 +32,7 @@ type Session struct {
 	dataset          *data.Dataset // nil without a task
 	train, dev, test *split
 	subsets          map[int]*split // of train, by size
-	// Regression labels are trained as (label-mean)/scale of the training rows; 0 and 1 otherwise.
+	// Labels that are values are trained as (label-mean)/scale of the training rows; 0 and 1 for classes.
 	mean, scale float64
 }
 
@@ -95,7 +95,7 @@ func (s *Session) load() (err error) {
 	low, high := s.hello.Task.Metric.Range()
 	chance := s.dataset.Chance()
 	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
-	if s.hello.Task.Kind == data.KindRegression {
+	if len(s.dataset.Labels) == 0 {
 		s.standardise()
 	}
 	return nil
@@ -217,26 +217,18 @@ func (s *Session) Close() {
 	}
 }
 
-// batch pads examples of a split; rows of hidden, if there are any, replace their tokens.
-func (s *Session) batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
-	b := model.Batch{Lengths: make([]int, len(examples))}
-	for i, example := range examples {
-		b.Lengths[i] = sp.lengths[example]
-		b.Len = max(b.Len, b.Lengths[i])
+// batch gathers examples of a split; hidden states, if there are any, replace their tokens.
+func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
+	var b model.Batch
+	for _, example := range examples {
+		b.Lengths = append(b.Lengths, sp.lengths[example])
+		if hidden == nil {
+			b.IDs = append(b.IDs, sp.encodings[example].IDs...)
+			b.TypeIDs = append(b.TypeIDs, sp.encodings[example].TypeIDs...)
+		}
 	}
 	if hidden != nil {
-		b.Hidden = hidden.batch(scope, examples, b.Len)
-		return b
-	}
-	b.IDs = make([]int32, len(examples)*b.Len)
-	b.TypeIDs = make([]int32, len(examples)*b.Len)
-	pad := int32(s.checkpoint.Config.PadID)
-	for i, example := range examples {
-		row := b.IDs[i*b.Len : (i+1)*b.Len]
-		for j := copy(row, sp.encodings[example].IDs); j < b.Len; j++ {
-			row[j] = pad
-		}
-		copy(b.TypeIDs[i*b.Len:], sp.encodings[example].TypeIDs)
+		b.Hidden = hidden.gather(scope, examples)
 	}
 	return b
 }
@@ -252,7 +244,7 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 		err := s.lanes.run(len(batches), func(part int) error {
 			scope := m.Scope()
 			defer scope.Free()
-			values := scope.Float32s(m.Logits(scope, s.batch(scope, sp, batches[part], hidden)))
+			values := scope.Float32s(m.Logits(scope, batch(scope, sp, batches[part], hidden)))
 			if err := scope.Err(); err != nil {
 				return err
 			}
@@ -275,15 +267,19 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 	return rows, false, nil
 }
 
-// argmax is the index of the largest value, the first of equal ones.
-func argmax(values []float64) int {
+// prediction is what a row's outputs say: the class with the largest, the first of equal ones, or the value
+// of a single output.
+func prediction(outputs []float64) float64 {
+	if len(outputs) == 1 {
+		return outputs[0]
+	}
 	best := 0
-	for i, v := range values {
-		if v > values[best] {
+	for i, v := range outputs {
+		if v > outputs[best] {
 			best = i
 		}
 	}
-	return best
+	return float64(best)
 }
 
 // Predictor is a trained model of a session.
@@ -337,9 +333,9 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	for i, row := range logits {
 		predictions[i].Logits = row
 		if labels := p.info.Labels; len(labels) > 0 {
-			predictions[i].Label = labels[argmax(row)]
+			predictions[i].Label = labels[int(prediction(row))]
 		} else {
-			predictions[i].Label = fmt.Sprintf("%.4g", row[0])
+			predictions[i].Label = fmt.Sprintf("%.4g", prediction(row))
 		}
 	}
 	return predictions, nil

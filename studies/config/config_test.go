@@ -182,8 +182,11 @@ func TestFilesThatAreNoStudyFiles(t *testing.T) {
 		"study: [unclosed\n":   "study.yaml:",
 		"study: s\nmodel: m\n": "study.yaml:2:8: model must be a mapping",
 	} {
-		if _, err := Parse("study.yaml", []byte(content)); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := Parse("study.yaml", []byte(content))
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: the error is %v", content, err)
+		} else if strings.Contains(err.Error(), "must be one of") {
+			t.Errorf("%q: mistakes that are none: %v", content, err)
 		}
 	}
 	_, err := Read(filepath.Join(t.TempDir(), "none.yaml"))

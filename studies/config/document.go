@@ -51,9 +51,15 @@ func byLine(path string, errs []error) []error {
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
 	if more := len(errs) - maxMistakes; more > 0 {
-		errs = append(errs[:maxMistakes:maxMistakes], &Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
+		errs = append(errs[:maxMistakes:maxMistakes],
+			&Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
 	}
 	return errs
+}
+
+// Mistake is a mistake in the file that shows when it is used, at a key.
+func (c *Config) Mistake(key, hint, format string, args ...any) error {
+	return c.file.errorAt(key, hint, format, args...)
 }
 
 // document is a parsed study file that knows where its keys stand.
@@ -140,10 +146,10 @@ func (d *document) key(node *ast.MappingValueNode, values map[string]ast.Node, k
 	return nil
 }
 
-// failed reports whether a key, or one below it, already has an error.
+// failed reports whether a key, or one below or above it, already has an error.
 func (d *document) failed(key string) bool {
 	for bad := range d.bad {
-		if bad == key || strings.HasPrefix(bad, key+".") {
+		if bad == "" || bad == key || strings.HasPrefix(bad, key+".") || strings.HasPrefix(key, bad+".") {
 			return true
 		}
 	}

@@ -24,6 +24,22 @@ func (c *Config) Identity(resolved space.Config) Values {
 // those that differ may be why.
 func (c *Config) Sources() Values { return values(reflect.ValueOf(*c), identityContents) }
 
+// Continue makes the file one of a study that was started with the given values: keys that are newer than the
+// study, and that the file does not name, get the value that studies had before they existed.
+func (c *Config) Continue(started Values) {
+	continueWith(reflect.ValueOf(c).Elem(), c.file, started)
+}
+
+func continueWith(file reflect.Value, d *document, started Values) {
+	walk(file, "", identityYes, func(k key, value reflect.Value) {
+		_, known := started[k.path]
+		_, named := d.where[k.path]
+		if k.identity == identityYes && !known && !named && k.was != k.standard {
+			parseDefault(k.was, value)
+		}
+	})
+}
+
 func values(file reflect.Value, identity string) Values {
 	out := Values{}
 	walk(file, "", identityYes, func(k key, value reflect.Value) {

@@ -57,7 +57,9 @@ func TestStoredIdentitiesStayTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"minimal": minimal, "every key": everyKey} {
-		now := resolvedIdentity(t, parse(t, text))
+		file := parse(t, text)
+		file.Continue(stored[name])
+		now := resolvedIdentity(t, file)
 		if changes := Changes(stored[name], now); changes != nil {
 			encoded, _ := json.MarshalIndent(now, "", "  ")
 			t.Errorf("%s: %+v\nnow %s", name, changes, encoded)
@@ -75,10 +77,14 @@ func TestStoredIdentitiesStayTheSame(t *testing.T) {
 // However a value is spelled, and whatever else stands in the file, it is the same study.
 func TestSpellingIsNoChange(t *testing.T) {
 	want := resolvedIdentity(t, parse(t, everyKey))
-	for _, change := range [][2]string{{"0.001", "1e-3"}, {"2e-3", "2.0e-3"}, {"0.060", "0.06"}, {"-0.0", "0"}, {"1e9", "1000000000"}, {"[query, ffn_in]", "[\"query\", 'ffn_in']"},
-		{"workers: 2", "workers: auto, threads: 3, device: cpu, cache_memory: 9"}, {"precision: float32", "precision: auto"}, {"trials: 7", "trials: 9"},
-		{"train: {epochs: 5}", "max_failures: 0.5"}, {"sampler: gp", "sampler: tpe, pruner: front, initial: 9"}, {"study: s", "study: t"},
-		{"path: m", "path: elsewhere/m"}, {"train: t.tsv", "train: elsewhere/t.tsv"}, {"columns: {text: a", "dev_share: 0.2\n  columns: {text: c"}} {
+	for _, change := range [][2]string{
+		{"0.001", "1e-3"}, {"2e-3", "2.0e-3"}, {"0.060", "0.06"}, {"-0.0", "0"}, {"1e9", "1000000000"},
+		{"[query, ffn_in]", "[\"query\", 'ffn_in']"}, {"trials: 7", "trials: 9"}, {"train: {epochs: 5}", "max_failures: 0.5"},
+		{"workers: 2", "workers: auto, threads: 3, device: cpu, cache_memory: 9"}, {"precision: float32", "precision: auto"},
+		{"sampler: gp", "sampler: tpe, pruner: front, initial: 9"}, {"study: s", "study: t"},
+		{"path: m", "path: elsewhere/m"}, {"train: t.tsv", "train: elsewhere/t.tsv"},
+		{"columns: {text: a", "dev_share: 0.2\n  columns: {text: c"},
+	} {
 		if !strings.Contains(everyKey, change[0]) {
 			t.Fatalf("no %q", change[0])
 		}
@@ -189,15 +195,20 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 		if changed {
 			tags += fmt.Sprintf(` was:"%s"`, was)
 		}
-		later := extend(reflect.TypeFor[Config](), "", section, reflect.StructField{Name: "Added", Type: kind, Tag: reflect.StructTag(tags)})
-		identity := func(file reflect.Type, text string) Values {
+		later := extend(reflect.TypeFor[Config](), "", section,
+			reflect.StructField{Name: "Added", Type: kind, Tag: reflect.StructTag(tags)})
+		identity := func(file reflect.Type, text string, started Values) Values {
 			into := reflect.New(file)
-			if _, errs := decodeDocument("study.yaml", []byte(text), into.Interface()); errs != nil {
+			d, errs := decodeDocument("study.yaml", []byte(text), into.Interface())
+			if errs != nil {
 				t.Fatal(errs)
+			}
+			if started != nil {
+				continueWith(into.Elem(), d, started)
 			}
 			return values(into.Elem(), identityYes)
 		}
-		old := identity(reflect.TypeFor[Config](), everyKey)
+		old := identity(reflect.TypeFor[Config](), everyKey, nil)
 		// set adds the key to its section, which stands in one line or in several.
 		set := func(value string) string {
 			if section == "" {
@@ -218,8 +229,9 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 				t.Fatalf("%s: %+v", what, got)
 			}
 		}
-		check("without the key", identity(later, everyKey), changed && standard != was)
-		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed])), false)
-		check("with another value", identity(later, set(other)), !changed || other != was)
+		check("without the key", identity(later, everyKey, old), false)
+		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed]), old), false)
+		check("with another value", identity(later, set(other), old), !changed || other != was)
+		check("a new study's default", identity(later, everyKey, nil), changed && standard != was)
 	})
 }

@@ -39,6 +39,7 @@ func (c *Config) validate() []error {
 	if err := checkName(c.Study); err != nil {
 		fail("study", "", "%s: %v", quote.Text(c.Study), err)
 	}
+	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
 	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
 		c.Task.Metric = data.Metrics[c.Task.Kind][0]
@@ -78,7 +79,8 @@ func (c *Config) validate() []error {
 	if e.Workers != AutoWorkers {
 		within("evaluator.workers", float64(e.Workers), 1, 1024)
 	} else if e.Device != "cpu" {
-		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s", quote.Text(e.Device))
+		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s",
+			quote.Text(e.Device))
 	}
 	if !device.MatchString(e.Device) {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))
@@ -93,7 +95,8 @@ func (c *Config) validate() []error {
 	}
 	for i, name := range c.Baselines {
 		if !slices.Contains(peft.Presets(), name) {
-			fail("baselines", nearest(name, peft.Presets()), "%s: must be one of %s", quote.Text(name), strings.Join(peft.Presets(), ", "))
+			fail("baselines", nearest(name, peft.Presets()), "%s: must be one of %s",
+				quote.Text(name), strings.Join(peft.Presets(), ", "))
 		} else if slices.Contains(c.Baselines[:i], name) {
 			fail("baselines", "", "%q stands twice", name)
 		}

@@ -31,24 +31,9 @@ type Listing struct {
 }
 
 // NewListing describes a study in brief.
-func NewListing(record *store.Record, trials []store.Trial) Listing {
-	front := studies.FrontOf(trials, record.Reference)
-	l := Listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, FrontSize: len(front.Members),
-		Hypervolume: front.Hypervolume}
-	for _, t := range trials {
-		switch t.State {
-		case store.Complete:
-			l.Complete++
-		case store.Pruned:
-			l.Pruned++
-		case store.Failed:
-			l.Failed++
-		case store.Running:
-			l.Running++
-		case store.Waiting:
-			l.Waiting++
-		}
-	}
+func NewListing(record *store.Record, tally store.Tally, front studies.Front) Listing {
+	l := Listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, Complete: tally.Complete, Pruned: tally.Pruned,
+		Failed: tally.Failed, Running: tally.Running, Waiting: tally.Waiting, FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
 	if n := len(front.Members); n > 0 {
 		best := front.Members[n-1]
 		l.BestTrial, l.BestParams, l.BestScore = &best.Number, &best.Params, &best.Result.Score
