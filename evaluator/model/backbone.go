@@ -1,10 +1,12 @@
 package model
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -21,7 +23,7 @@ const (
 // goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
 // that may run on several goroutines at once.
 type Backbone struct {
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
@@ -29,7 +31,7 @@ type Backbone struct {
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
 // use: a model that trains the backbone starts from it.
-func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
+func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
 	device, err := torch.ParseDevice(settings.Device)
 	if err != nil {
 		return nil, err
@@ -49,6 +51,12 @@ func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, 
 	default:
 		return nil, fmt.Errorf("precision %q: must be auto, float32 or bfloat16", settings.Precision)
 	}
+	config := checkpoint.Config
+	bind, ok := families[config.ModelType]
+	if !ok {
+		return nil, fmt.Errorf("%s: model_type %q is none of %v", checkpoint.Dir, config.ModelType,
+			slices.Sorted(maps.Keys(families)))
+	}
 	scope := torch.NewScope(device)
 	torch.Configure(settings.Threads)
 	tensors := map[string]*torch.Tensor{}
@@ -67,7 +75,6 @@ func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, 
 		scope.Free()
 		return nil, fmt.Errorf("loading %s: %w", checkpoint.Dir, err)
 	}
-	config := checkpoint.Config
 	return &Backbone{
 		checkpoint: checkpoint,
 		geometry:   peft.GeometryOf(checkpoint),
@@ -75,7 +82,7 @@ func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, 
 		network: network{
 			config:  config,
 			dtype:   dtype,
-			weights: bind(config, func(name string) *torch.Tensor { return tensors[name] }),
+			family:  bind(config, func(name string) *torch.Tensor { return tensors[name] }),
 			modules: make([]modules, config.Layers),
 		},
 	}, nil
@@ -87,24 +94,38 @@ func (b *Backbone) Geometry() peft.Geometry { return b.geometry }
 // Precision is float32 or bfloat16: what the setting auto became.
 func (b *Backbone) Precision() string { return b.network.dtype.String() }
 
+// DType is the element type of hidden states.
+func (b *Backbone) DType() torch.DType { return b.network.dtype }
+
 // MaxLength is the longest row in tokens.
 func (b *Backbone) MaxLength() int { return b.network.config.MaxLength() }
 
 // Scope makes an arena for one batch.
 func (b *Backbone) Scope() *torch.Scope { return torch.NewScope(b.scope.Device()) }
 
-// Hidden is the bare backbone's hidden states before block layer, without gradients: [n·len, D]. After
-// the last block, at layer = Geometry().Layers, it is those of the first tokens: [n, D]. Given as
-// Batch.Hidden they replace all that lies below.
-func (b *Backbone) Hidden(s *torch.Scope, batch Batch, layer int) *torch.Tensor {
-	if layer < 0 || layer > b.geometry.Layers || batch.Hidden != nil {
-		s.Fail(fmt.Errorf("model: hidden states before block %d of %d from token ids: no such block, or no ids", layer, b.geometry.Layers))
+// Frontier is a point of a pass: the hidden states before a step, of the tokens that are still computed
+// there. A layer is one or more steps, as its family says; step 0 is the first after the embeddings.
+type Frontier struct {
+	Step int
+	Rows Rows
+}
+
+// Hidden is the bare backbone's hidden states at a frontier, without gradients: [tokens, D], or those of
+// the frontier's rows alone. Given as Batch.Hidden they replace all that lies below.
+func (b *Backbone) Hidden(s *torch.Scope, batch Batch, at Frontier) *torch.Tensor {
+	family := b.network.family
+	if at.Step < 0 || at.Step > family.steps() || batch.Hidden != nil {
+		s.Fail(fmt.Errorf("model: hidden states before step %d of %d from token ids: no such step, or no ids",
+			at.Step, family.steps()))
 		return nil
 	}
 	var hidden *torch.Tensor
 	torch.NoGrad(func() {
-		p, x := b.network.start(s, batch, 0, nil)
-		hidden = p.blocks(x, 0, layer)
+		p, x := b.network.start(s, batch, 0, at.Rows, nil)
+		hidden = p.run(x, 0, at.Step)
+		if at.Rows == All && p.fill > 0 {
+			hidden = s.Narrow(hidden, 0, 0, p.tokens)
+		}
 	})
 	return hidden
 }
@@ -112,40 +133,67 @@ func (b *Backbone) Hidden(s *torch.Scope, batch Batch, layer int) *torch.Tensor 
 // Close frees the weights.
 func (b *Backbone) Close() { b.scope.Free() }
 
-// Batch is n rows of tokens, padded at their ends to one length.
+// Batch is n rows of tokens, one after another without padding.
 type Batch struct {
-	IDs     []int32 // token ids [n·Len], row by row
-	TypeIDs []int32 // token types [n·Len]; nil for all 0
-	Lengths []int   // tokens of each row without padding [n], 1 to Len
-	Len     int
+	IDs     []int32 // token ids [tokens]
+	TypeIDs []int32 // token types [tokens]; nil for all 0
+	Lengths []int   // tokens of each row [n]
+	// Marked is the tokens that a head reads, of each row by ascending index; nil unless it reads Marked.
+	Marked [][]int
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
-	// model's Boundary.
+	// model's Frontier.
 	Hidden *torch.Tensor
 }
 
 // validate refuses what libtorch would read out of bounds.
-func (b Batch) validate(c data.ModelConfig) error {
-	if len(b.Lengths) == 0 || b.Len < 1 || b.Len > c.MaxLength() {
-		return fmt.Errorf("model: batch of %d rows of length %d: at least one row of 1 to %d tokens", len(b.Lengths), b.Len, c.MaxLength())
+func (b Batch) validate(c checkpoint.Config, rows Rows) error {
+	if len(b.Lengths) == 0 {
+		return errors.New("model: a batch without rows")
 	}
-	if low, high := slices.Min(b.Lengths), slices.Max(b.Lengths); low < 1 || high > b.Len {
-		return fmt.Errorf("model: batch of length %d with rows of %d to %d tokens", b.Len, low, high)
+	tokens := 0
+	for _, length := range b.Lengths {
+		if length < 1 || length > c.MaxLength() {
+			return fmt.Errorf("model: a row of %d tokens: at least 1, at most %d", length, c.MaxLength())
+		}
+		tokens += length
+	}
+	if rows == Marked {
+		if err := b.validateMarked(); err != nil {
+			return err
+		}
 	}
 	if b.Hidden != nil {
 		return nil
 	}
-	size := len(b.Lengths) * b.Len
-	if len(b.IDs) != size || b.TypeIDs != nil && len(b.TypeIDs) != size {
-		return fmt.Errorf("model: batch with %d ids and %d types for %d tokens", len(b.IDs), len(b.TypeIDs), size)
+	if len(b.IDs) != tokens || b.TypeIDs != nil && len(b.TypeIDs) != tokens {
+		return fmt.Errorf("model: batch with %d ids and %d types for %d tokens", len(b.IDs), len(b.TypeIDs), tokens)
 	}
 	outside := func(limit int) func(int32) bool {
 		return func(id int32) bool { return id < 0 || int(id) >= limit }
 	}
 	if i := slices.IndexFunc(b.IDs, outside(c.Vocab)); i >= 0 {
-		return fmt.Errorf("model: token id %d: the vocabulary has %d; the tokenizer is not this checkpoint's", b.IDs[i], c.Vocab)
+		return fmt.Errorf("model: token id %d: the vocabulary has %d; the tokenizer is not this checkpoint's",
+			b.IDs[i], c.Vocab)
 	}
 	if i := slices.IndexFunc(b.TypeIDs, outside(c.Types)); i >= 0 {
 		return fmt.Errorf("model: token type %d: the checkpoint has %d", b.TypeIDs[i], c.Types)
+	}
+	return nil
+}
+
+func (b Batch) validateMarked() error {
+	if len(b.Marked) != len(b.Lengths) {
+		return fmt.Errorf("model: marked tokens of %d rows for %d rows", len(b.Marked), len(b.Lengths))
+	}
+	total := 0
+	for i, marked := range b.Marked {
+		total += len(marked)
+		if !slices.IsSorted(marked) || len(marked) > 0 && (marked[0] < 0 || marked[len(marked)-1] >= b.Lengths[i]) {
+			return fmt.Errorf("model: marked tokens %v of a row of %d", marked, b.Lengths[i])
+		}
+	}
+	if total == 0 {
+		return errors.New("model: a batch without marked tokens")
 	}
 	return nil
 }

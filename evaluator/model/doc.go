@@ -9,19 +9,28 @@
 //	for step, batch := range batches {
 //		s := m.Scope()
 //		rate := …
-//		m.Update(s, m.Gradient(s, m.Loss(s, batch, labels, step)), rate)
+//		sum, terms := m.Loss(s, batch, targets, step)
+//		gradient := s.ScaleTo(m.Gradient(s, sum), 1/float64(terms))
+//		m.Update(s, gradient, rate)
 //		err := s.Err()
 //		s.Free()
 //	}
 //	best := m.Snapshot()
 //
-// What does not change is not computed: no gradient goes below the lowest module, the last block is
-// computed for the first token alone (no head reads more), and the hidden states that enter the lowest
-// block with a module ([Model.Boundary]) can be computed once with [Backbone.Hidden] and given in
-// [Batch.Hidden] from then on.
+// Three things vary, and none knows the others: a family of backbones is one file with the whole forward
+// pass (bert.go), a method of tuning is one (lora.go, serial.go, …), and a head is one (head_first.go). A
+// block meets the methods in hooks that its text shows: project, keysValues, adapt (pass.go).
 //
-// Shapes in comments: n rows, len tokens per padded row, D hidden width, H heads, d = D/H, F
-// feed-forward width. Hidden states are [n·len, D].
+// Tokens are flat, [tokens, D] from the embeddings to the head: the rows of a batch one after another,
+// without padding. Only the attention pads, in a few groups of rows of alike length (attention.go). So
+// nothing depends on whom a row shares its batch with, and a batch may be cut anywhere.
+//
+// What does not change is not computed: no gradient goes below the first step that a plan changes, what
+// comes after the last attention is computed for those tokens alone that the head reads ([Rows]), and the
+// hidden states that enter the plan's first step ([Model.Frontier]) can be computed once with
+// [Backbone.Hidden] and given in [Batch.Hidden] from then on.
+//
+// Shapes in comments: n rows, tokens in all of them, D hidden width, H heads, d = D/H, F feed-forward width.
 //
 // Names and shapes of trained tensors, as [Model.Tensors] gives them:
 //
@@ -31,5 +40,5 @@
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
 //	head.weight [outputs, D]               head.bias [outputs]
 //	head.dense.weight [D, D]               head.dense.bias [D]     of the dense head
-//	backbone.{name}                        with a trained backbone, by data.Checkpoint's names
+//	backbone.{name}                        with a trained backbone, by checkpoint.Checkpoint's names
 package model

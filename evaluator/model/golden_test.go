@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -58,9 +58,9 @@ func readGolden(t *testing.T) golden {
 	return g
 }
 
-func readTensors(t *testing.T, name string) map[string]data.Tensor {
+func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
 	t.Helper()
-	tensors, _, err := data.ReadSafetensors(filepath.Join("testdata", name+".safetensors"))
+	tensors, _, err := checkpoint.ReadSafetensors(filepath.Join("testdata", name+".safetensors"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backb
 			t.Skipf("%s is missing: `make %s` fetches it", name, name)
 		}
 	}
-	checkpoint, err := data.OpenCheckpoint(dir)
+	checkpoint, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +116,31 @@ func newScope(t testing.TB, b *Backbone) *torch.Scope {
 	return s
 }
 
+// unpad is a batch of rows that are padded to one length, as the reference libraries take them.
+func unpad(ids, types []int32, lengths []int) Batch {
+	batch := Batch{Lengths: lengths}
+	width := len(ids) / len(lengths)
+	for i, length := range lengths {
+		batch.IDs = append(batch.IDs, ids[i*width:][:length]...)
+		if types != nil {
+			batch.TypeIDs = append(batch.TypeIDs, types[i*width:][:length]...)
+		}
+	}
+	return batch
+}
+
+// loss is the mean of the head's losses.
+func loss(m *Model, s *torch.Scope, batch Batch, labels []float64, step int) *torch.Tensor {
+	sum, terms := m.Loss(s, batch, labels, step)
+	return s.Scale(sum, 1/float64(terms))
+}
+
+// gradient is that of the mean of the head's losses.
+func gradient(m *Model, s *torch.Scope, batch Batch, labels []float64, step int) *torch.Tensor {
+	sum, terms := m.Loss(s, batch, labels, step)
+	return s.Scale(m.Gradient(s, sum), 1/float64(terms))
+}
+
 // compare reports elements that differ by more than tolerance.
 func compare(t *testing.T, what string, got, want []float32, tolerance float64) {
 	t.Helper()
@@ -137,27 +162,16 @@ func TestHiddenStatesOfSentences(t *testing.T) {
 	g, want := readGolden(t), readTensors(t, "sentences")["hidden"].Float32()
 	b := loadBackbone(t, "models/all-MiniLM-L6-v2", onCPU)
 	s := newScope(t, b)
-	lengths := g.Sentences.Lengths
-	batch := Batch{IDs: g.Sentences.IDs, Lengths: lengths, Len: len(g.Sentences.IDs) / len(lengths)}
-	got := s.Float32s(lastHidden(b, s, batch))
+	got := s.Float32s(lastHidden(b, s, unpad(g.Sentences.IDs, nil, g.Sentences.Lengths)))
 	if err := s.Err(); err != nil {
 		t.Fatal(err)
 	}
-	width := b.Geometry().Hidden
-	for row, length := range lengths {
-		compare(t, "hidden states", got[row*batch.Len*width:][:length*width], want[:length*width], 1e-4)
-		want = want[length*width:]
-	}
+	compare(t, "hidden states", got, want, 1e-4)
 }
 
-// lastHidden is the last hidden state of every token, which no head needs: [n·len, D].
-func lastHidden(b *Backbone, s *torch.Scope, batch Batch) (x *torch.Tensor) {
-	torch.NoGrad(func() {
-		p, embedded := b.network.start(s, batch, 0, nil)
-		last := b.Geometry().Layers - 1
-		x = p.block(last, p.blocks(embedded, 0, last), false)
-	})
-	return x
+// lastHidden is the last hidden state of every token.
+func lastHidden(b *Backbone, s *torch.Scope, batch Batch) *torch.Tensor {
+	return b.Hidden(s, batch, Frontier{Step: b.network.family.steps(), Rows: All})
 }
 
 func TestGolden(t *testing.T) {
@@ -184,7 +198,7 @@ func TestGolden(t *testing.T) {
 				copy(values[p.offset:], value.Float32())
 			}
 			m.parameters.set(s, values)
-			batch := Batch{IDs: c.IDs, TypeIDs: c.Types, Lengths: c.Lengths, Len: len(c.IDs) / len(c.Lengths)}
+			batch := unpad(c.IDs, c.Types, c.Lengths)
 			compare(t, "logits", s.Float32s(m.Logits(s, batch)), c.Logits, 1e-4)
 
 			if c.PrefixMLP > 0 {
@@ -199,7 +213,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 
-			gradient := s.Float32s(m.Gradient(s, m.Loss(s, batch, c.Labels, 0)))
+			grad := s.Float32s(gradient(m, s, batch, c.Labels, 0))
 			if err := s.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -210,15 +224,14 @@ func TestGolden(t *testing.T) {
 					largest = max(largest, math.Abs(float64(v)))
 				}
 				// A key bias shifts all scores of a row alike: its gradient is rounding noise.
-				compare(t, "gradient of "+p.name, gradient[p.offset:][:p.size()], want, 1e-3*largest+1e-6)
+				compare(t, "gradient of "+p.name, grad[p.offset:][:p.size()], want, 1e-3*largest+1e-6)
 			}
 
 			for step, rate := range c.Rates {
-				loss := m.Loss(s, batch, c.Labels, step)
-				if got := s.Item(loss); math.Abs(got-c.Losses[step]) > 1e-4 {
+				if got := s.Item(loss(m, s, batch, c.Labels, step)); math.Abs(got-c.Losses[step]) > 1e-4 {
 					t.Errorf("loss of step %d is %g, want %g", step, got, c.Losses[step])
 				}
-				norm := m.Update(s, m.Gradient(s, loss), rate)
+				norm := m.Update(s, gradient(m, s, batch, c.Labels, step), rate)
 				if step == 0 && math.Abs(norm-c.GradNorm) > 1e-3*c.GradNorm {
 					t.Errorf("gradient norm %g, want %g", norm, c.GradNorm)
 				}

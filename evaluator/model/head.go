@@ -1,34 +1,36 @@
 package model
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
-// head turns the first token's last hidden state into logits: W·h + c, or W·tanh(W_p·h + c_p) + c. It
-// is computed in float32: bfloat16 logits would tie predictions that differ.
-type head struct {
-	denseWeight, denseBias *parameter // [D, D], [D]; nil for the linear head
-	weight, bias           *parameter // [outputs, D], [outputs]
+// head turns hidden states into what a task asks for. Adding one adds a file and a row of [headKinds].
+type head interface {
+	// rows says which tokens it reads.
+	rows() Rows
+	// logits computes the outputs [n, outputs] in float32 from the hidden states of the tokens that it
+	// reads [read, D].
+	logits(s *torch.Scope, x *torch.Tensor) *torch.Tensor
+	// loss is the sum of the losses of logits against targets, and of how many terms it is the sum.
+	loss(s *torch.Scope, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int)
 }
 
-// declareHead initialises with N(0, 0.02), biases 0.
-func declareHead(ps *parameters, kind evaluator.Head, hidden, outputs int) *head {
-	h := &head{}
-	if kind == evaluator.HeadDense {
-		h.denseWeight = ps.declare("head.dense.weight", normal(0.02), decay|exact, hidden, hidden)
-		h.denseBias = ps.declare("head.dense.bias", zeros, exact, hidden)
-	}
-	h.weight = ps.declare("head.weight", normal(0.02), decay|exact, outputs, hidden)
-	h.bias = ps.declare("head.bias", zeros, exact, outputs)
-	return h
+// headKinds declares the parameters of each head in ps.
+var headKinds = map[evaluator.Head]func(ps *parameters, hidden, outputs int) head{
+	evaluator.HeadLinear: declareFirst,
+	evaluator.HeadDense:  declareDenseFirst,
 }
 
-// apply computes logits [n, outputs] from the first tokens' hidden states [n, D].
-func (h *head) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
-	x = s.To(x, torch.Float32)
-	if h.denseWeight != nil {
-		x = s.Tanh(s.Linear(x, h.denseWeight.leaf, h.denseBias.leaf))
+// declareHead declares the head of a kind.
+func declareHead(ps *parameters, kind evaluator.Head, hidden, outputs int) (head, error) {
+	declare, ok := headKinds[kind]
+	if !ok {
+		return nil, fmt.Errorf("model: head %q: must be one of %v", kind, slices.Sorted(maps.Keys(headKinds)))
 	}
-	return s.Linear(x, h.weight.leaf, h.bias.leaf)
+	return declare(ps, hidden, outputs), nil
 }

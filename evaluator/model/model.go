@@ -3,11 +3,10 @@ package model
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -28,7 +27,7 @@ type Model struct {
 	backbone   *Backbone
 	scope      *torch.Scope
 	network    network
-	head       *head
+	head       head
 	parameters parameters
 	optimizer  *torch.AdamW
 }
@@ -42,19 +41,19 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if spec.Outputs < 1 {
 		return nil, fmt.Errorf("model: %d outputs: at least 1", spec.Outputs)
 	}
-	if spec.Head != evaluator.HeadLinear && spec.Head != evaluator.HeadDense {
-		return nil, fmt.Errorf("model: head %q: must be %s or %s", spec.Head, evaluator.HeadLinear, evaluator.HeadDense)
-	}
 	t := spec.Training
 	if !(t.Dropout >= 0 && t.Dropout < 1) || t.PrefixMLP < 0 {
-		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
+		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0",
+			t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
 	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
-	m.head = declareHead(&m.parameters, spec.Head, b.geometry.Hidden, spec.Outputs)
+	var err error
+	if m.head, err = declareHead(&m.parameters, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
+		return nil, err
+	}
 	trained := map[string]*parameter{}
 	if t.Backbone {
-		var err error
 		if trained, err = declareBackbone(&m.parameters, b.checkpoint); err != nil {
 			return nil, err
 		}
@@ -62,7 +61,8 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
 	if t.Backbone {
-		m.network.weights = bind(b.network.config, func(name string) *torch.Tensor { return trained[name].leaf })
+		bind := families[b.network.config.ModelType]
+		m.network.family = bind(b.network.config, func(name string) *torch.Tensor { return trained[name].leaf })
 	}
 	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
 	if err := m.scope.Err(); err != nil {
@@ -73,7 +73,7 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 }
 
 // declareBackbone adds every weight of the backbone, by its name in the checkpoint.
-func declareBackbone(ps *parameters, checkpoint *data.Checkpoint) (map[string]*parameter, error) {
+func declareBackbone(ps *parameters, checkpoint *checkpoint.Checkpoint) (map[string]*parameter, error) {
 	trained := map[string]*parameter{}
 	for _, name := range checkpoint.Backbone() {
 		t, err := checkpoint.Tensor(name)
@@ -95,61 +95,50 @@ func (m *Model) Close() { m.scope.Free() }
 // Scope makes an arena for one batch.
 func (m *Model) Scope() *torch.Scope { return m.backbone.Scope() }
 
-// Boundary is the block below which nothing is trained, and whether the hidden states that enter it are
-// the same in every step, so that Batch.Hidden may hold them. They are not with dropout in the backbone
-// or a trained backbone; then it is 0, and Batch.Hidden must be nil.
-func (m *Model) Boundary() (layer int, fixed bool) {
-	if m.spec.Training.Backbone || m.spec.Training.Dropout > 0 {
-		return 0, false
+// Frontier is the point below which nothing is trained, so that the hidden states there are the same in
+// every pass and may be given as Batch.Hidden. Its step is 0 if there is no such point above the input: in
+// training with dropout in the backbone, and with a trained backbone.
+func (m *Model) Frontier(training bool) Frontier {
+	if t := m.spec.Training; t.Backbone || training && t.Dropout > 0 {
+		return Frontier{}
 	}
-	return m.spec.Plan.LowestLayer(), true
+	at := Frontier{Step: m.network.family.frontier(m.spec.Plan)}
+	if at.Step > m.network.family.lastMixing() {
+		at.Rows = m.head.rows()
+	}
+	return at
 }
 
 // Logits is the head's output [n, outputs] in float32, without dropout and without gradients.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 	var logits *torch.Tensor
-	torch.NoGrad(func() { logits = m.forward(s, batch, nil) })
+	torch.NoGrad(func() { logits = m.forward(s, batch, m.Frontier(false), nil) })
 	return logits
 }
 
-// Loss is the mean over the rows of the cross-entropy (labels are class indices) or, with one output,
-// of the squared error. The step, from 0, selects the dropout masks.
-func (m *Model) Loss(s *torch.Scope, batch Batch, labels []float64, step int) *torch.Tensor {
-	n := len(batch.Lengths)
-	if len(labels) != n {
-		s.Fail(fmt.Errorf("model: %d labels for %d rows", len(labels), n))
-		return nil
-	}
-	logits := m.forward(s, batch, newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
-	if m.spec.Outputs == 1 {
-		targets := make([]float32, n)
-		for i, label := range labels {
-			targets[i] = float32(label)
-		}
-		return s.MSE(logits, torch.From(s, targets, n, 1))
-	}
-	targets := make([]int64, n)
-	for i, label := range labels {
-		if label != math.Trunc(label) || label < 0 || label >= float64(m.spec.Outputs) {
-			s.Fail(fmt.Errorf("model: label %g is not a class index below %d", label, m.spec.Outputs))
-			return nil
-		}
-		targets[i] = int64(label)
-	}
-	return s.CrossEntropy(logits, torch.From(s, targets, n))
+// Loss is the sum of the head's losses over the batch: of the cross-entropies (targets are class indices)
+// or, with one output, of the squared errors; and of how many terms it is the sum. Sums and their gradients
+// may be added over the parts of a batch, and then divided by all terms. The step, from 0, selects the
+// dropout masks.
+func (m *Model) Loss(s *torch.Scope, batch Batch, targets []float64, step int) (sum *torch.Tensor, terms int) {
+	logits := m.forward(s, batch, m.Frontier(true), newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
+	return m.head.loss(s, logits, targets)
 }
 
-func (m *Model) forward(s *torch.Scope, batch Batch, dropout *dropout) *torch.Tensor {
+func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout *dropout) *torch.Tensor {
 	from := 0
 	if batch.Hidden != nil {
-		var fixed bool
-		if from, fixed = m.Boundary(); !fixed {
+		if from = frontier.Step; from == 0 {
 			s.Fail(fmt.Errorf("model: hidden states given to a model below which they change"))
 			return nil
 		}
 	}
-	p, x := m.network.start(s, batch, from, dropout)
-	return m.head.apply(s, p.blocks(x, from, m.network.config.Layers))
+	p, x := m.network.start(s, batch, from, m.head.rows(), dropout)
+	x = p.run(x, from, m.network.family.steps())
+	if m.head.rows() == All && p.fill > 0 {
+		x = s.Narrow(x, 0, 0, p.tokens)
+	}
+	return m.head.logits(s, x)
 }
 
 // Gradient is the gradient of a loss with respect to everything that is trained, in the model's own
@@ -224,15 +213,15 @@ func (m *Model) HeadParams() int64 {
 
 // Tensors copies everything that is trained, by name; the package documentation lists the names.
 // Prefixes are flat, however they were trained.
-func (m *Model) Tensors() (map[string]data.Tensor, error) {
+func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 	values, err := m.Snapshot()
 	if err != nil {
 		return nil, err
 	}
-	tensors := map[string]data.Tensor{}
+	tensors := map[string]checkpoint.Tensor{}
 	for _, p := range m.parameters.list {
 		if !strings.HasPrefix(p.name, "prefix_mlp.") {
-			tensors[p.name] = data.NewTensor(values[p.offset:][:p.size()], p.shape...)
+			tensors[p.name] = checkpoint.NewTensor(values[p.offset:][:p.size()], p.shape...)
 		}
 	}
 	if m.network.prefixMLP == nil {
@@ -244,8 +233,8 @@ func (m *Model) Tensors() (map[string]data.Tensor, error) {
 		for i, pair := range m.network.prefixes(s) {
 			if pair.keys != nil {
 				keys, values := prefixNames(i)
-				tensors[keys] = data.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
-				tensors[values] = data.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
+				tensors[keys] = checkpoint.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
+				tensors[values] = checkpoint.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
 			}
 		}
 	})
@@ -253,7 +242,7 @@ func (m *Model) Tensors() (map[string]data.Tensor, error) {
 }
 
 // SetTensors sets everything that is trained from what Tensors gave. The model's prefixes must be flat.
-func (m *Model) SetTensors(tensors map[string]data.Tensor) error {
+func (m *Model) SetTensors(tensors map[string]checkpoint.Tensor) error {
 	if m.network.prefixMLP != nil {
 		return fmt.Errorf("model: stored prefixes are flat: make the model with prefix_mlp 0")
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -29,21 +29,33 @@ func hybrid(layers, lowest int) peft.Plan {
 	return p
 }
 
-// randomBatch has rows of the given lengths, padded to width.
-func randomBatch(b *Backbone, seed uint64, width int, lengths ...int) Batch {
+// randomBatch has rows of the given lengths.
+func randomBatch(b *Backbone, seed uint64, lengths ...int) Batch {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	c := b.network.config
-	batch := Batch{Lengths: lengths, Len: width}
+	batch := Batch{Lengths: lengths}
 	for _, length := range lengths {
-		for j := range width {
-			id, kind := int32(c.PadID), int32(0)
-			if j < length {
-				id, kind = int32(rng.IntN(c.Vocab)), int32(rng.IntN(c.Types))
-			}
-			batch.IDs, batch.TypeIDs = append(batch.IDs, id), append(batch.TypeIDs, kind)
+		for range length {
+			batch.IDs = append(batch.IDs, int32(rng.IntN(c.Vocab)))
+			batch.TypeIDs = append(batch.TypeIDs, int32(rng.IntN(c.Types)))
 		}
 	}
 	return batch
+}
+
+// part is some rows of a batch.
+func part(batch Batch, rows ...int) Batch {
+	var some Batch
+	for _, row := range rows {
+		from := 0
+		for _, length := range batch.Lengths[:row] {
+			from += length
+		}
+		to := from + batch.Lengths[row]
+		some.Lengths = append(some.Lengths, to-from)
+		some.IDs, some.TypeIDs = append(some.IDs, batch.IDs[from:to]...), append(some.TypeIDs, batch.TypeIDs[from:to]...)
+	}
+	return some
 }
 
 func logits(t *testing.T, m *Model, batch Batch) []float32 {
@@ -62,9 +74,9 @@ func train(t *testing.T, m *Model, batch Batch, labels []float64, from, to int, 
 	t.Helper()
 	for step := from; step < to; step++ {
 		s := m.Scope()
-		loss := m.Loss(s, batch, labels, step)
-		losses = append(losses, s.Item(loss))
-		m.Update(s, m.Gradient(s, loss), rate)
+		sum, terms := m.Loss(s, batch, labels, step)
+		losses = append(losses, s.Item(sum)/float64(terms))
+		m.Update(s, s.Scale(m.Gradient(s, sum), 1/float64(terms)), rate)
 		err := s.Err()
 		s.Free()
 		if err != nil {
@@ -85,7 +97,7 @@ func snapshot(t *testing.T, m *Model) []float32 {
 
 func TestFreshParallelAndLoRAChangeNothing(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
-	batch := randomBatch(b, 1, 9, 9, 4, 1)
+	batch := randomBatch(b, 1, 9, 4, 1)
 	plan := peft.Plan{Layers: make([]peft.Layer, 3)}
 	bare := logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)
 	for i := range plan.Layers {
@@ -100,98 +112,128 @@ func TestFreshParallelAndLoRAChangeNothing(t *testing.T) {
 	}
 }
 
-func TestLastBlockForTheFirstToken(t *testing.T) {
+// The last block is computed for the tokens that are read: the same as those of the whole block.
+func TestTheLastBlockForSomeRows(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
-	batch := randomBatch(b, 2, 8, 8, 5, 1)
-	s := newScope(t, b)
+	batch := randomBatch(b, 2, 8, 5, 1, 12)
+	batch.Marked = [][]int{{0, 3, 7}, {}, {0}, {2, 11}}
 	m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1})
-	torch.NoGrad(func() {
-		p, x := m.network.start(s, batch, 0, nil)
-		x = p.blocks(x, 0, 2)
-		first := s.Float32s(p.block(2, x, true))
-		all := s.Float32s(p.block(2, x, false))
-		for row := range batch.Lengths {
-			compare(t, "first token", first[row*32:][:32], all[row*batch.Len*32:][:32], 1e-5)
+	steps, width := m.network.family.steps(), b.Geometry().Hidden
+	s := newScope(t, b)
+	hidden := func(rows Rows) (values []float32) {
+		torch.NoGrad(func() {
+			p, x := m.network.start(s, batch, 0, rows, nil)
+			values = s.Float32s(p.run(x, 0, steps))
+		})
+		return values
+	}
+	all := hidden(All)
+	for rows, indices := range map[Rows][]int{First: {0, 8, 13, 14}, Last: {7, 12, 13, 25}, Marked: {0, 3, 7, 13, 16, 25}} {
+		var want []float32
+		for _, i := range indices {
+			want = append(want, all[i*width:][:width]...)
 		}
-	})
+		compare(t, rows.String(), hidden(rows), want, 1e-5)
+	}
 	if err := s.Err(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestHiddenStatesAtTheBoundary(t *testing.T) {
-	b := loadBackbone(t, "bert", onCPU)
+func TestHiddenStatesAtTheFrontier(t *testing.T) {
 	labels := []float64{0, 1, 1}
-	for lowest := range 4 {
-		m := newModel(t, b, Spec{Plan: hybrid(3, lowest), Outputs: 2, Seed: 1})
-		layer, fixed := m.Boundary()
-		if layer != lowest || !fixed {
-			t.Fatalf("boundary %d, %t of a plan whose lowest module is in layer %d", layer, fixed, lowest)
-		}
-		s := newScope(t, b)
-		batch := randomBatch(b, 3, 7, 7, 2, 5)
-		cached := Batch{Lengths: batch.Lengths, Len: batch.Len, Hidden: b.Hidden(s, batch, layer)}
-		compare(t, "logits", s.Float32s(m.Logits(s, cached)), s.Float32s(m.Logits(s, batch)), 1e-5)
-		compare(t, "gradient", s.Float32s(m.Gradient(s, m.Loss(s, cached, labels, 0))),
-			s.Float32s(m.Gradient(s, m.Loss(s, batch, labels, 0))), 1e-5)
-		if err := s.Err(); err != nil {
-			t.Fatal(err)
-		}
-		cached.Len--
-		if m.Logits(s, cached); s.Err() == nil && lowest < 3 {
-			t.Error("hidden states of another length are accepted")
-		}
-	}
-	for name, training := range map[string]evaluator.Training{"dropout": {Dropout: 0.1}, "backbone": {Backbone: true}} {
-		m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1, Training: training})
-		s := newScope(t, b)
-		batch := randomBatch(b, 3, 7, 7, 2, 5)
-		batch.Hidden = b.Hidden(s, batch, 0)
-		if m.Logits(s, batch); s.Err() == nil {
-			t.Errorf("a model with %s takes cached hidden states", name)
-		}
-	}
-}
-
-func TestPaddingChangesNothing(t *testing.T) {
-	for _, checkpoint := range []string{"bert", "roberta"} {
-		b := loadBackbone(t, checkpoint, onCPU)
-		layers := b.Geometry().Layers
-		m := newModel(t, b, Spec{Plan: hybrid(layers, 0), Outputs: 2})
-		batch := randomBatch(b, 4, 11, 11, 3, 6)
-		together := logits(t, m, batch)
-		for row, length := range batch.Lengths {
-			from := row * batch.Len
-			alone := Batch{IDs: batch.IDs[from : from+length], TypeIDs: batch.TypeIDs[from : from+length], Lengths: []int{length}, Len: length}
-			compare(t, checkpoint+", a row alone", logits(t, m, alone), together[2*row:][:2], 1e-5)
-		}
-	}
-}
-
-// Batches of alike lengths have less padding than batches of any lengths: the same examples in the same
-// order give the same loss and gradient with both.
-func TestPaddingChangesNoGradient(t *testing.T) {
-	for _, checkpoint := range []string{"bert", "roberta"} {
-		b := loadBackbone(t, checkpoint, onCPU)
-		c := b.network.config
-		m := newModel(t, b, Spec{Plan: hybrid(b.Geometry().Layers, 0), Outputs: 2})
-		tight := randomBatch(b, 4, 6, 6, 3, 5)
-		wide := Batch{Lengths: tight.Lengths, Len: 13}
-		for row := range tight.Lengths {
-			padding := make([]int32, wide.Len-tight.Len)
-			wide.TypeIDs = append(append(wide.TypeIDs, tight.TypeIDs[row*tight.Len:][:tight.Len]...), padding...)
-			for i := range padding {
-				padding[i] = int32(c.PadID)
+	ffnOnly := peft.Layer{Serial: &peft.Adapter{Width: 3}, LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetFFNOut}}}
+	for _, precision := range []string{PrecisionFloat32, PrecisionBFloat16} {
+		settings := onCPU
+		settings.Precision = precision
+		b := loadBackbone(t, "bert", settings)
+		for step, want := range map[int]Frontier{1: {1, All}, 2: {2, All}, 3: {3, All}, 4: {4, All}, 5: {5, First}, 6: {6, First}} {
+			plan := hybrid(3, (step+1)/2)
+			if step%2 == 1 {
+				plan.Layers[step/2] = ffnOnly
 			}
-			wide.IDs = append(append(wide.IDs, tight.IDs[row*tight.Len:][:tight.Len]...), padding...)
+			m := newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 1})
+			at := m.Frontier(true)
+			if at != want {
+				t.Fatalf("frontier %v, want %v, of %v", at, want, plan)
+			}
+			s := newScope(t, b)
+			batch := randomBatch(b, 3, 7, 2, 5)
+			cached := Batch{Lengths: batch.Lengths, Hidden: b.Hidden(s, batch, at)}
+			if !slices.Equal(s.Float32s(m.Logits(s, cached)), s.Float32s(m.Logits(s, batch))) {
+				t.Errorf("step %d, %s: other logits with hidden states than without", step, precision)
+			}
+			compare(t, "gradient", s.Float32s(gradient(m, s, cached, labels, 0)), s.Float32s(gradient(m, s, batch, labels, 0)), 1e-6)
+			if err := s.Err(); err != nil {
+				t.Fatal(err)
+			}
+			cached.Lengths = []int{7, 2, 5, 1}
+			if m.Logits(s, cached); s.Err() == nil {
+				t.Error("hidden states of other rows are accepted")
+			}
 		}
-		labels := []float64{0, 1, 1}
+	}
+}
+
+func TestWhatChangesIsNotTakenFromTheCache(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	for name, test := range map[string]struct {
+		training  evaluator.Training
+		evaluates Frontier
+	}{
+		"dropout":  {evaluator.Training{Dropout: 0.1}, Frontier{2, All}},
+		"backbone": {evaluator.Training{Backbone: true}, Frontier{}},
+	} {
+		m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1, Training: test.training})
+		if at := m.Frontier(true); at.Step != 0 {
+			t.Errorf("with %s, training has a frontier at step %d", name, at.Step)
+		}
+		if at := m.Frontier(false); at != test.evaluates {
+			t.Errorf("with %s, evaluation has the frontier %v, want %v", name, at, test.evaluates)
+		}
 		s := newScope(t, b)
-		few, many := m.Loss(s, tight, labels, 0), m.Loss(s, wide, labels, 0)
-		compare(t, checkpoint+", loss", s.Float32s(many), s.Float32s(few), 1e-6)
-		compare(t, checkpoint+", gradient", s.Float32s(m.Gradient(s, many)), s.Float32s(m.Gradient(s, few)), 1e-5)
+		batch := randomBatch(b, 3, 7, 2, 5)
+		batch.Hidden = b.Hidden(s, batch, Frontier{2, All})
+		if m.Loss(s, batch, []float64{1, 2, 3}, 0); s.Err() == nil {
+			t.Errorf("training with %s takes cached hidden states", name)
+		}
+	}
+}
+
+// Whom a row shares its batch with changes nothing, and the parts of a batch have the loss and the gradient
+// of the whole.
+func TestBatchesMayBeCutAnywhere(t *testing.T) {
+	for _, checkpoint := range []string{"bert", "roberta"} {
+		b := loadBackbone(t, checkpoint, onCPU)
+		m := newModel(t, b, Spec{Plan: hybrid(b.Geometry().Layers, 0), Outputs: 2})
+		batch := randomBatch(b, 4, 11, 3, 6, 1, 12, 5, 4, 9, 2, 10, 8) // of several groups
+		labels := []float64{0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0}
+		together := logits(t, m, batch)
+		for row := range batch.Lengths {
+			compare(t, checkpoint+", a row alone", logits(t, m, part(batch, row)), together[2*row:][:2], 1e-5)
+		}
+		s := newScope(t, b)
+		whole, terms := m.Loss(s, batch, labels, 0)
+		one, oneTerms := m.Loss(s, part(batch, 0, 1, 2, 3, 4, 5, 6), labels[:7], 0)
+		two, twoTerms := m.Loss(s, part(batch, 7, 8, 9, 10), labels[7:], 0)
+		if terms != 11 || oneTerms+twoTerms != terms {
+			t.Errorf("%d terms, and %d and %d of the parts", terms, oneTerms, twoTerms)
+		}
+		compare(t, checkpoint+", loss", s.Float32s(s.Add(one, two)), s.Float32s(whole), 1e-5)
+		compare(t, checkpoint+", gradient", s.Float32s(s.Add(m.Gradient(s, one), m.Gradient(s, two))), s.Float32s(m.Gradient(s, whole)), 1e-4)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// transformers takes RoBERTa's positions from the ids: a padding token in the text is not counted.
+func TestPositions(t *testing.T) {
+	batch := Batch{IDs: []int32{5, 1, 6, 7, 0, 1}, Lengths: []int{4, 2}}
+	for checkpoint, want := range map[string][]int32{"bert": {0, 1, 2, 3, 0, 1}, "roberta": {2, 1, 3, 4, 2, 1}} {
+		b := loadBackbone(t, checkpoint, onCPU)
+		if got := b.network.family.(*bert).positions(batch); !slices.Equal(got, want) {
+			t.Errorf("%s: positions %v, want %v", checkpoint, got, want)
 		}
 	}
 }
@@ -250,7 +292,7 @@ func TestParamsCountsTheTensors(t *testing.T) {
 
 func TestTrainingLearns(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
-	batch := randomBatch(b, 5, 8, 8, 3, 5, 8, 2, 7)
+	batch := randomBatch(b, 5, 8, 3, 5, 8, 2, 7)
 	classes, values := []float64{0, 1, 2, 0, 1, 2}, []float64{-1, 0, 2, 1, -2, 0.5}
 	only := func(l peft.Layer) peft.Plan { return peft.Plan{Layers: []peft.Layer{{}, l, {}}} }
 	for name, spec := range map[string]Spec{
@@ -288,8 +330,8 @@ func TestTrainingLeavesTheBackboneAlone(t *testing.T) {
 	} {
 		b := loadBackbone(t, "bert", onCPU)
 		s := newScope(t, b)
-		batch, labels := randomBatch(b, 11, 8, 8, 3), []float64{1, 2}
-		hidden := b.Hidden(s, batch, 1)
+		batch, labels := randomBatch(b, 11, 8, 3), []float64{1, 2}
+		hidden := b.Hidden(s, batch, Frontier{2, All})
 		before := s.Float32s(hidden)
 		input := batch
 		if !spec.Training.Backbone {
@@ -299,7 +341,7 @@ func TestTrainingLeavesTheBackboneAlone(t *testing.T) {
 		if !slices.Equal(before, s.Float32s(hidden)) {
 			t.Error("training changes cached hidden states")
 		}
-		if !slices.Equal(before, s.Float32s(b.Hidden(s, batch, 1))) {
+		if !slices.Equal(before, s.Float32s(b.Hidden(s, batch, Frontier{2, All}))) {
 			t.Error("training changes the frozen backbone")
 		}
 	}
@@ -313,13 +355,13 @@ func TestBFloat16IsCloseToFloat32(t *testing.T) {
 		t.Errorf("precisions %s and %s", low.Precision(), full.Precision())
 	}
 	spec := Spec{Plan: hybrid(3, 0), Outputs: 2, Seed: 9}
-	batch := randomBatch(full, 6, 9, 9, 4)
+	batch := randomBatch(full, 6, 9, 4)
 	compare(t, "logits", logits(t, newModel(t, low, spec), batch), logits(t, newModel(t, full, spec), batch), 0.02)
 }
 
 func TestSameSeedSameResult(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
-	batch, labels := randomBatch(b, 7, 8, 8, 3, 5), []float64{1, 2, 3}
+	batch, labels := randomBatch(b, 7, 8, 3, 5), []float64{1, 2, 3}
 	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Seed: 3, Training: evaluator.Training{Dropout: 0.2, WeightDecay: 0.1, PrefixMLP: 4}}
 	first, second := newModel(t, b, spec), newModel(t, b, spec)
 	train(t, first, batch, labels, 0, 5, 1e-3)
@@ -374,11 +416,11 @@ func TestDropout(t *testing.T) {
 	}
 
 	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Training: evaluator.Training{Dropout: probability}}
-	m, batch, labels := newModel(t, b, spec), randomBatch(b, 8, 8, 8, 3), []float64{1, 2}
+	m, batch, labels := newModel(t, b, spec), randomBatch(b, 8, 8, 3), []float64{1, 2}
 	if !slices.Equal(logits(t, m, batch), logits(t, m, batch)) {
 		t.Error("logits have dropout")
 	}
-	losses := []float64{s.Item(m.Loss(s, batch, labels, 0)), s.Item(m.Loss(s, batch, labels, 1)), s.Item(m.Loss(s, batch, labels, 0))}
+	losses := []float64{s.Item(loss(m, s, batch, labels, 0)), s.Item(loss(m, s, batch, labels, 1)), s.Item(loss(m, s, batch, labels, 0))}
 	if losses[0] == losses[1] || losses[0] != losses[2] {
 		t.Errorf("losses of steps 0, 1, 0 are %v: the step alone selects the masks", losses)
 	}
@@ -394,7 +436,7 @@ func TestTensorsRoundTrip(t *testing.T) {
 				settings.Precision = PrecisionBFloat16
 			}
 			b := loadBackbone(t, "bert", settings)
-			batch, labels := randomBatch(b, 9, 8, 8, 3, 5), []float64{1, 2, 3}
+			batch, labels := randomBatch(b, 9, 8, 3, 5), []float64{1, 2, 3}
 			spec := Spec{Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: training}
 			m := newModel(t, b, spec)
 			train(t, m, batch, labels, 0, 3, 1e-2)
@@ -414,7 +456,7 @@ func TestTensorsRoundTrip(t *testing.T) {
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "head.bias") {
 				t.Errorf("a missing tensor: %v", err)
 			}
-			tensors["head.bias"] = data.NewTensor([]float32{1, 2}, 2)
+			tensors["head.bias"] = checkpoint.NewTensor([]float32{1, 2}, 2)
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "shape") {
 				t.Errorf("a tensor of another shape: %v", err)
 			}
@@ -435,7 +477,7 @@ func TestNothingLeaks(t *testing.T) {
 	before := torch.Live()
 	t.Run("life", func(t *testing.T) {
 		b := loadBackbone(t, "bert", onCPU)
-		batch, labels := randomBatch(b, 10, 8, 8, 3, 5), []float64{1, 2, 3}
+		batch, labels := randomBatch(b, 10, 8, 3, 5), []float64{1, 2, 3}
 		loaded := torch.Live()
 		m, err := New(b, Spec{Plan: hybrid(3, 0), Head: evaluator.HeadLinear, Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
 		if err != nil {
@@ -487,21 +529,28 @@ func TestErrors(t *testing.T) {
 	}
 	m := newModel(t, b, Spec{Plan: hybrid(3, 0), Outputs: 2})
 	for name, batch := range map[string]Batch{
-		"rows":       {Len: 3},
-		"1 to 16":    {IDs: make([]int32, 17), Lengths: []int{17}, Len: 17},
-		"4 tokens":   {IDs: make([]int32, 3), Lengths: []int{4}, Len: 3},
-		"0 to 3":     {IDs: make([]int32, 6), Lengths: []int{3, 0}, Len: 3},
-		"2 ids":      {IDs: make([]int32, 2), Lengths: []int{3}, Len: 3},
-		"1 types":    {IDs: make([]int32, 3), TypeIDs: make([]int32, 1), Lengths: []int{3}, Len: 3},
-		"vocabulary": {IDs: []int32{1, 40, 2}, Lengths: []int{3}, Len: 3},
-		"type 2":     {IDs: make([]int32, 3), TypeIDs: []int32{0, 1, 2}, Lengths: []int{3}, Len: 3},
+		"without rows":  {},
+		"at most 16":    {IDs: make([]int32, 17), Lengths: []int{17}},
+		"of 0 tokens":   {IDs: make([]int32, 3), Lengths: []int{3, 0}},
+		"2 ids":         {IDs: make([]int32, 2), Lengths: []int{3}},
+		"1 types":       {IDs: make([]int32, 3), TypeIDs: make([]int32, 1), Lengths: []int{3}},
+		"vocabulary":    {IDs: []int32{1, 40, 2}, Lengths: []int{3}},
+		"token type 2:": {IDs: make([]int32, 3), TypeIDs: []int32{0, 1, 2}, Lengths: []int{3}},
 	} {
 		s := newScope(t, b)
 		if m.Logits(s, batch); s.Err() == nil || !strings.Contains(s.Err().Error(), name) {
 			t.Errorf("bad batch (%s): %v", name, s.Err())
 		}
 	}
-	batch := Batch{IDs: make([]int32, 3), Lengths: []int{3}, Len: 3}
+	batch := Batch{IDs: make([]int32, 6), Lengths: []int{3, 3}}
+	for _, marked := range [][][]int{nil, {{0}}, {{}, {}}, {{0}, {3}}, {{-1}, {0}}, {{1, 0}, {0}}} {
+		batch.Marked = marked
+		s := newScope(t, b)
+		if b.Hidden(s, batch, Frontier{6, Marked}); s.Err() == nil {
+			t.Errorf("marked tokens %v are accepted", marked)
+		}
+	}
+	batch = Batch{IDs: make([]int32, 3), Lengths: []int{3}}
 	for _, labels := range [][]float64{nil, {0.5}, {-1}, {2}, {math.NaN()}} {
 		s := newScope(t, b)
 		if m.Loss(s, batch, labels, 0); s.Err() == nil {
@@ -509,7 +558,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	s := newScope(t, b)
-	if b.Hidden(s, batch, 4); s.Err() == nil {
-		t.Error("hidden states before a block that is not there")
+	if b.Hidden(s, batch, Frontier{7, All}); s.Err() == nil {
+		t.Error("hidden states before a step that is not there")
 	}
 }

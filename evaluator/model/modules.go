@@ -6,7 +6,7 @@ import (
 	"peftsearch/peft"
 )
 
-// modules is the trained modules of one block; nil for absent ones.
+// modules is the trained modules of one layer; nil for absent ones.
 type modules struct {
 	serial, parallel *bottleneck
 	prefix           *prefix

@@ -7,8 +7,10 @@ import (
 	"peftsearch/peft"
 )
 
-// keysValues is the prefix of one layer: keys and values [p, D], head-major; nil for none.
-type keysValues struct{ keys, values *torch.Tensor }
+// prefixPair is the prefix of one layer in a pass: keys and values [p, D], head-major; nil for none.
+type prefixPair struct{ keys, values *torch.Tensor }
+
+func (p prefixPair) length() int { return p.keys.Size(0) }
 
 // prefix is a layer's prefix: its own parameters, or nil ones where an MLP generates them.
 type prefix struct {
@@ -51,9 +53,9 @@ func declarePrefixMLP(ps *parameters, plan peft.Plan, width, hidden int) *prefix
 	}
 }
 
-// prefixes is the prefix of every block.
-func (net *network) prefixes(s *torch.Scope) []keysValues {
-	pairs := make([]keysValues, len(net.modules))
+// prefixes is the prefix of every layer.
+func (net *network) prefixes(s *torch.Scope) []prefixPair {
+	pairs := make([]prefixPair, len(net.modules))
 	var generated *torch.Tensor // [longest p, 2·layers·D]
 	if mlp := net.prefixMLP; mlp != nil {
 		inner := s.Tanh(s.Linear(mlp.embedding.leaf, mlp.inWeight.leaf, mlp.inBias.leaf))
@@ -64,21 +66,14 @@ func (net *network) prefixes(s *torch.Scope) []keysValues {
 		switch {
 		case m.prefix == nil:
 		case generated == nil:
-			pairs[i] = keysValues{m.prefix.keys.leaf, m.prefix.values.leaf}
+			pairs[i] = prefixPair{m.prefix.keys.leaf, m.prefix.values.leaf}
 		default:
 			rows, width := s.Narrow(generated, 0, 0, m.prefix.length), net.config.Hidden
-			pairs[i] = keysValues{s.Narrow(rows, 1, column, width), s.Narrow(rows, 1, column+width, width)}
+			pairs[i] = prefixPair{s.Narrow(rows, 1, column, width), s.Narrow(rows, 1, column+width, width)}
 			column += 2 * width
 		}
 	}
 	return pairs
-}
-
-// prepend is a prefix [p, D] as the keys or values of every row: [n, H, p, d].
-func (p *pass) prepend(prefix *torch.Tensor) *torch.Tensor {
-	c := p.net.config
-	heads := p.Permute(p.Reshape(prefix, 1, -1, c.Heads, c.Hidden/c.Heads), 0, 2, 1, 3)
-	return p.Expand(heads, len(p.batch.Lengths), -1, -1, -1)
 }
 
 func prefixNames(layer int) (keys, values string) {

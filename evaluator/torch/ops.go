@@ -23,63 +23,34 @@ func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
 	case int64:
 		dtype = Int64
 	}
-	size := len(data) * int(unsafe.Sizeof(*new(T)))
-	return s.FromBytes(dtype, [][]byte{unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), size)}, shape...)
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), len(data)*dtype.Size())
+	return FromBytes(s, bytes, dtype, shape...)
 }
 
-// FromBytes copies chunks, one after another, into a new tensor of the given shape. They are its elements as they
-// lie in memory, in row-major order.
-func (s *Scope) FromBytes(dtype DType, chunks [][]byte, shape ...int) *Tensor {
+// FromBytes copies elements, as [Scope.Bytes] gives them, into a new tensor of the given shape.
+func FromBytes(s *Scope, data []byte, dtype DType, shape ...int) *Tensor {
 	if !s.ready("from") {
 		return nil
 	}
-	size := 0
-	for _, chunk := range chunks {
-		size += len(chunk)
-	}
-	count := 1
+	count, size := 1, dtype.Size()
 	for _, n := range shape {
 		count *= n
 	}
-	if size == 0 || size != count*dtype.size() {
-		s.Fail(fmt.Errorf("torch: from: %d bytes for %s of the shape %v", size, dtype, shape))
+	if count*size != len(data) || count == 0 {
+		s.Fail(fmt.Errorf("torch: from: %d %s values for the shape %v", len(data)/size, dtype, shape))
 		return nil
 	}
 	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
-	var c, memory unsafe.Pointer
-	if message := C.native_empty(&c, &memory, C.int(dtype), (*C.int64_t)(&sizes[0]), C.int(len(shape))); message != nil {
-		s.failWith(unsafe.Pointer(message), "from")
+	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(size), int(dtype))
+	if c == nil {
+		s.fail("from")
 		return nil
 	}
-	to := unsafe.Slice((*byte)(memory), size)
-	for _, chunk := range chunks {
-		to = to[copy(to, chunk):]
-	}
-	t := s.own(libtch.Ctensor(c))
+	t := s.own(c)
 	if s.device == CPU {
 		return t
 	}
 	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgTo(out, t.c, int32(s.device)) }, t)
-}
-
-// Bytes copies a tensor's elements, in row-major order, to the host as they lie in memory.
-func (s *Scope) Bytes(t *Tensor) []byte {
-	if !s.ready("bytes", t) {
-		return nil
-	}
-	count, size := 1, t.DType().size()
-	for _, n := range t.Shape() {
-		count *= n
-	}
-	if count == 0 {
-		return nil
-	}
-	data := make([]byte, count*size)
-	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
-	if s.failed("bytes", t) {
-		return nil
-	}
-	return data
 }
 
 // Float32s copies a tensor's elements, in row-major order, to the host.
@@ -103,6 +74,26 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 			data = values
 		}
 	})
+	return data
+}
+
+// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
 	return data
 }
 
@@ -268,6 +259,11 @@ func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
 	}, table, indices)
 }
 
+// Select is the rows of t at int64 indices [n], along its first dimension.
+func (s *Scope) Select(t, indices *Tensor) *Tensor {
+	return s.run("select", func(out *libtch.Ctensor) { libtch.AtgIndexSelect(out, t.c, 0, indices.c) }, t, indices)
+}
+
 // Cat joins tensors along a dimension; element types are promoted.
 func (s *Scope) Cat(dim int, tensors ...*Tensor) *Tensor {
 	return s.run("cat", func(out *libtch.Ctensor) {
@@ -306,15 +302,20 @@ func (s *Scope) Expand(t *Tensor, shape ...int) *Tensor {
 	}, t)
 }
 
-// MSE is the mean squared error between tensors of one shape.
-func (s *Scope) MSE(prediction, target *Tensor) *Tensor {
-	return s.run("mse", func(out *libtch.Ctensor) { libtch.AtgMseLoss(out, prediction.c, target.c, 1) }, prediction, target)
+// reductionSum makes libtorch's losses sums.
+const reductionSum = 2
+
+// SquaredError is the sum of the squared errors between tensors of one shape.
+func (s *Scope) SquaredError(prediction, target *Tensor) *Tensor {
+	return s.run("squared error", func(out *libtch.Ctensor) {
+		libtch.AtgMseLoss(out, prediction.c, target.c, reductionSum)
+	}, prediction, target)
 }
 
-// CrossEntropy is the mean cross-entropy of logits [n, classes] and int64 class indices [n].
+// CrossEntropy is the sum of the cross-entropies of logits [n, classes] and int64 class indices [n].
 func (s *Scope) CrossEntropy(logits, target *Tensor) *Tensor {
 	return s.run("cross entropy", func(out *libtch.Ctensor) {
-		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, 1, -100, 0)
+		libtch.AtgCrossEntropyLoss(out, logits.c, target.c, nil, reductionSum, -100, 0)
 	}, logits, target)
 }
 

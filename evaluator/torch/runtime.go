@@ -30,9 +30,15 @@ const (
 
 var dtypeNames = map[DType]string{Int32: "int32", Int64: "int64", Float32: "float32", BFloat16: "bfloat16"}
 
-// size of an element in bytes; 0 for a type that is not in use.
-func (d DType) size() int {
-	return map[DType]int{Int32: 4, Int64: 8, Float32: 4, BFloat16: 2}[d]
+// Size is that of an element in bytes.
+func (d DType) Size() int {
+	switch d {
+	case Int64:
+		return 8
+	case BFloat16:
+		return 2
+	}
+	return 4
 }
 
 func (d DType) String() string {

@@ -61,6 +61,12 @@ func TestOperations(t *testing.T) {
 	check(t, s, "layer norm", s.LayerNorm(From(s, []float32{1, 3}, 1, 2), From(s, []float32{2, 2}, 2), From(s, []float32{1, 1}, 2), 1e-12),
 		[]float32{-1, 3}, 1, 2)
 	check(t, s, "bfloat16", s.To(From(s, []float32{1.00390625}, 1), BFloat16), []float32{1}, 1)
+	halves := s.To(From(s, []float32{1.5, -2}, 1, 2), BFloat16)
+	check(t, s, "bytes", FromBytes(s, s.Bytes(halves), BFloat16, 2, 1), []float32{1.5, -2}, 2, 1)
+	check(t, s, "select", s.Select(x, From(s, []int64{1, 0, 1}, 3)), []float32{4, 5, 6, 1, 2, 3, 4, 5, 6}, 3, 3)
+	if got := s.Item(s.CrossEntropy(From(s, make([]float32, 4), 2, 2), From(s, []int64{0, 1}, 2))); math.Abs(got-2*math.Ln2) > 1e-6 {
+		t.Errorf("cross entropy of two even guesses is %g", got)
+	}
 	check(t, s, "cat promotes", s.Cat(0, s.To(b, BFloat16), b), []float32{10, 20, 10, 20}, 4)
 	if got := s.Item(From(s, []float32{7}, 1, 1)); got != 7 {
 		t.Errorf("item is %g, want 7", got)
@@ -72,16 +78,16 @@ func TestGrad(t *testing.T) {
 	flat := From(s, []float32{1, 2, 3}, 3)
 	w, b := s.Leaf(s.Reshape(s.Narrow(flat, 0, 0, 2), 1, 2)), s.Leaf(s.Narrow(flat, 0, 2, 1))
 	x := From(s, []float32{1, 1, 2, 0}, 2, 2)
-	loss := s.MSE(s.Linear(x, w, b), From(s, []float32{0, 0}, 2, 1)) // rows 6 and 5
+	loss := s.SquaredError(s.Linear(x, w, b), From(s, []float32{0, 0}, 2, 1)) // rows 6 and 5
 	grads := s.Grad(loss, []*Tensor{w, b})
-	check(t, s, "weight gradient", grads[0], []float32{16, 6}, 1, 2)
-	check(t, s, "bias gradient", grads[1], []float32{11}, 1)
+	check(t, s, "weight gradient", grads[0], []float32{32, 12}, 1, 2)
+	check(t, s, "bias gradient", grads[1], []float32{22}, 1)
 	s.ScaleTo(flat, 2)
 	check(t, s, "a leaf sees the flat tensor", w, []float32{2, 4}, 1, 2)
 
 	var quiet *Tensor
 	NoGrad(func() { quiet = s.Linear(x, w, b) })
-	if s.Grad(s.MSE(quiet, quiet), []*Tensor{w}); s.Err() == nil {
+	if s.Grad(s.SquaredError(quiet, quiet), []*Tensor{w}); s.Err() == nil {
 		t.Error("a loss without a graph has no gradient, and no error says so")
 	}
 }
@@ -90,7 +96,7 @@ func TestNoGradRestores(t *testing.T) {
 	s := newScope(t)
 	NoGrad(func() { NoGrad(func() {}) })
 	w := s.Leaf(From(s, []float32{2}, 1))
-	check(t, s, "gradient after NoGrad", s.Grad(s.MSE(w, s.Zeros(Float32, 1)), []*Tensor{w})[0], []float32{4}, 1)
+	check(t, s, "gradient after NoGrad", s.Grad(s.SquaredError(w, s.Zeros(Float32, 1)), []*Tensor{w})[0], []float32{4}, 1)
 }
 
 func TestKeep(t *testing.T) {
@@ -109,7 +115,7 @@ func TestKeep(t *testing.T) {
 		t.Error("a tensor from before is not kept as it is")
 	}
 	check(t, s, "kept tensor", y, []float32{1, 16}, 2)
-	check(t, s, "gradient through freed handles", s.Grad(s.MSE(y, s.Zeros(Float32, 2)), []*Tensor{x})[0], []float32{4, 512}, 2)
+	check(t, s, "gradient through freed handles", s.Grad(s.SquaredError(y, s.Zeros(Float32, 2)), []*Tensor{x})[0], []float32{8, 1024}, 2)
 }
 
 func TestErrorsStick(t *testing.T) {

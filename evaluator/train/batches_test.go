@@ -15,52 +15,66 @@ func TestBatchesHoldEveryExampleOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		lengths := rapid.SliceOfN(rapid.IntRange(3, 128), 1, 400).Draw(t, "lengths")
 		size := rapid.IntRange(1, 40).Draw(t, "size")
+		limit := rapid.IntRange(1, 4000).Draw(t, "tokens")
 		examples := make([]int, len(lengths))
 		for i := range examples {
 			examples[i] = i
 		}
-		batches := trainBatches(lengths, size, 3, 1)
-		if want := (len(lengths) + size - 1) / size; len(batches) != want {
-			t.Fatalf("%d batches, want %d", len(batches), want)
-		}
-		for name, all := range map[string][][]int{"train": batches, "eval": evalBatches(lengths, evalTokens)} {
+		batches, evals := trainBatches(len(lengths), size, 3, 1), evalBatches(lengths, limit)
+		for name, all := range map[string][][]int{"train": batches, "eval": evals} {
 			if seen := slices.Sorted(slices.Values(slices.Concat(all...))); !slices.Equal(seen, examples) {
 				t.Fatalf("%s: examples %v", name, seen)
 			}
 		}
-		for _, batch := range evalBatches(lengths, evalTokens) {
-			if tokens := len(batch) * lengths[batch[0]]; len(batch) > 1 && tokens > evalTokens {
-				t.Fatalf("a batch of %d tokens", tokens)
+		for i, batch := range batches {
+			if want := min(size, len(lengths)-i*size); len(batch) != want {
+				t.Fatalf("batch %d of %d has %d examples, want %d", i, len(batches), len(batch), want)
 			}
 		}
-		if !reflect.DeepEqual(batches, trainBatches(lengths, size, 3, 1)) {
+		for _, batch := range evals {
+			tokens := 0
+			for _, example := range batch {
+				tokens += lengths[example]
+			}
+			if len(batch) > 1 && tokens > limit {
+				t.Fatalf("a batch of %d tokens, at most %d", tokens, limit)
+			}
+		}
+		if !reflect.DeepEqual(batches, trainBatches(len(lengths), size, 3, 1)) {
 			t.Fatal("the same arguments give other batches")
 		}
 	})
 }
 
-func TestBatchesHaveLittlePaddingAndChangeWithTheEpoch(t *testing.T) {
-	rng := newRand(1, "test", 0)
-	lengths := make([]int, 4000)
-	total := 0
-	for i := range lengths {
-		lengths[i] = 10 + rng.IntN(60)
-		total += lengths[i]
-	}
-	first, second := trainBatches(lengths, 32, 1, 0), trainBatches(lengths, 32, 1, 1)
-	if reflect.DeepEqual(first, second) {
-		t.Error("two epochs have the same batches")
-	}
-	padded := 0
-	for _, batch := range first {
-		longest := 0
-		for _, i := range batch {
-			longest = max(longest, lengths[i])
+// Batch mates of one epoch are mates again in the next as often as chance has it.
+func TestBatchesAreDealtAnewInEveryEpoch(t *testing.T) {
+	const rows, size, epochs = 1000, 32, 20
+	mates := func(epoch int) map[[2]int]bool {
+		pairs := map[[2]int]bool{}
+		for _, batch := range trainBatches(rows, size, 1, epoch) {
+			for _, a := range batch {
+				for _, b := range batch {
+					if a < b {
+						pairs[[2]int{a, b}] = true
+					}
+				}
+			}
 		}
-		padded += longest * len(batch)
+		return pairs
 	}
-	if share := float64(padded)/float64(total) - 1; share > 0.05 {
-		t.Errorf("%.1f %% padding", 100*share)
+	again, all, before := 0, 0, mates(0)
+	for epoch := 1; epoch < epochs; epoch++ {
+		now := mates(epoch)
+		for pair := range now {
+			all++
+			if before[pair] {
+				again++
+			}
+		}
+		before = now
+	}
+	if share, chance := float64(again)/float64(all), (size-1.)/(rows-1.); share < 0.9*chance || share > 1.1*chance {
+		t.Errorf("%.2f %% of a batch's pairs were together in the epoch before; by chance it would be %.2f %%", 100*share, 100*chance)
 	}
 }
 

@@ -6,9 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"slices"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,26 +30,25 @@ type hiddenCache struct {
 	entries  []*hiddenStates // least recently used first
 }
 
-// hiddenStates holds the hidden states of a split before one block: for each token, or for the first
-// token of each row after the last block. The rows are in the order of evalBatches, the longest first.
+// hiddenStates holds the hidden states of a split at a frontier: those of each row's tokens, or of the
+// frontier's rows alone. The rows are in the order of evalBatches, the longest first.
 type hiddenStates struct {
-	split     *split
-	layer     int
-	width     int
-	firstOnly bool
-	bfloat16  bool
-	offsets   []int64 // of each row, in bytes
-	size      int64   // in bytes
-	file      bool    // values are in a file
-	values    []byte  // float32 or bfloat16, without padding; outside the Go heap
-	mapped    []byte  // what close unmaps
+	split   *split
+	at      model.Frontier
+	dtype   torch.DType
+	width   int     // of a hidden state
+	counts  []int   // hidden states of each row
+	offsets []int64 // of each row, in bytes
+	size    int64   // in bytes
+	file    bool    // values are in a file
+	values  []byte  // of dtype, row by row; outside the Go heap
+	mapped  []byte  // what close unmaps
 }
 
-// layout is the hidden states of a split before a block, without their values.
-func (c *hiddenCache) layout(sp *split, layer int) *hiddenStates {
-	geometry := c.backbone.Geometry()
-	h := &hiddenStates{split: sp, layer: layer, width: geometry.Hidden, firstOnly: layer == geometry.Layers,
-		bfloat16: c.backbone.Precision() == model.PrecisionBFloat16, offsets: make([]int64, len(sp.lengths))}
+// layout is the hidden states of a split at a frontier, without their values.
+func (c *hiddenCache) layout(sp *split, at model.Frontier) *hiddenStates {
+	h := &hiddenStates{split: sp, at: at, dtype: c.backbone.DType(), width: c.backbone.Geometry().Hidden,
+		counts: at.Rows.Counts(model.Batch{Lengths: sp.lengths}), offsets: make([]int64, len(sp.lengths))}
 	for _, examples := range evalBatches(sp.lengths, evalTokens) {
 		for _, example := range examples {
 			h.offsets[example] = h.size
@@ -63,37 +60,29 @@ func (c *hiddenCache) layout(sp *split, layer int) *hiddenStates {
 
 // rowSize is the size in bytes of one row.
 func (h *hiddenStates) rowSize(example int) int64 {
-	tokens, element := h.split.lengths[example], 4
-	if h.firstOnly {
-		tokens = 1
-	}
-	if h.bfloat16 {
-		element = 2
-	}
-	return int64(tokens * h.width * element)
+	return int64(h.counts[example] * h.width * h.dtype.Size())
 }
 
 // fits reports whether the splits of a job can be cached together.
-func (c *hiddenCache) fits(layer int, splits ...*split) bool {
+func (c *hiddenCache) fits(at model.Frontier, splits ...*split) bool {
 	var total int64
 	for _, sp := range splits {
-		total += c.layout(sp, layer).size
+		total += c.layout(sp, at).size
 	}
 	return total <= c.memory || c.files != nil && total <= c.files.limit
 }
 
-// get returns the hidden states of a split before a block, computing them if necessary; nil if stop
-// ended it or the disk failed. It keeps what it returned for the other splits of a job for which fits
-// is true. makeBatch pads rows of the split.
-func (c *hiddenCache) get(sp *split, layer int, makeBatch func([]int) model.Batch, stop func() bool) (*hiddenStates, error) {
+// get returns the hidden states of a split at a frontier, computing them if necessary; nil if stop ended
+// it or the disk failed. It keeps what it returned for the other splits of a job for which fits is true.
+func (c *hiddenCache) get(sp *split, at model.Frontier, stop func() bool) (*hiddenStates, error) {
 	for i, entry := range c.entries {
-		if entry.split == sp && entry.layer == layer {
+		if entry.split == sp && entry.at == at {
 			c.entries = append(slices.Delete(c.entries, i, i+1), entry)
 			return entry, nil
 		}
 	}
-	h := c.layout(sp, layer)
-	fill := func(out io.Writer) error { return c.compute(h, out, makeBatch, stop) }
+	h := c.layout(sp, at)
+	fill := func(out io.Writer) error { return c.compute(h, out, stop) }
 	var err error
 	switch {
 	case c.files != nil && c.files.open(h) == nil:
@@ -153,75 +142,39 @@ func (c *hiddenCache) close() {
 var errStopped = errors.New("stopped")
 
 // compute writes the values of h, row by row.
-func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, makeBatch func([]int) model.Batch, stop func() bool) error {
+func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) error {
 	for batches := range slices.Chunk(evalBatches(h.split.lengths, evalTokens/c.lanes.count()), c.lanes.count()) {
 		if stop() {
 			return errStopped
 		}
-		values := make([][]float32, len(batches))
+		values := make([][]byte, len(batches))
 		err := c.lanes.run(len(batches), func(part int) error {
 			scope := c.backbone.Scope()
 			defer scope.Free()
-			values[part] = scope.Float32s(c.backbone.Hidden(scope, makeBatch(batches[part]), h.layer))
+			values[part] = scope.Bytes(c.backbone.Hidden(scope, batch(scope, h.split, batches[part], nil), h.at))
 			return scope.Err()
 		})
 		if err != nil {
 			return err
 		}
-		for part, examples := range batches {
-			stride := h.split.lengths[examples[0]] * h.width // of a row that is padded to the longest
-			if h.firstOnly {
-				stride = h.width
-			}
-			for i, example := range examples {
-				row := h.encode(values[part][i*stride:], int(h.rowSize(example)))
-				if _, err := out.Write(row); err != nil {
-					return err
-				}
+		for _, part := range values {
+			if _, err := out.Write(part); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// encode is the first size bytes of values as they are kept.
-func (h *hiddenStates) encode(values []float32, size int) []byte {
-	if !h.bfloat16 {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), len(values)*4)[:size]
+// gather is the hidden states of some rows: [states, D].
+func (h *hiddenStates) gather(s *torch.Scope, examples []int) *torch.Tensor {
+	var values []byte
+	count := 0
+	for _, example := range examples {
+		values = append(values, h.values[h.offsets[example]:][:h.rowSize(example)]...)
+		count += h.counts[example]
 	}
-	row := make([]uint16, size/2)
-	for i := range row { // exact: the model computed them in bfloat16
-		row[i] = uint16(math.Float32bits(values[i]) >> 16)
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&row[0])), size)
-}
-
-// decode copies a row's values.
-func (h *hiddenStates) decode(into []float32, example int) {
-	row := h.values[h.offsets[example]:][:h.rowSize(example)]
-	if !h.bfloat16 {
-		copy(into, unsafe.Slice((*float32)(unsafe.Pointer(&row[0])), len(row)/4))
-		return
-	}
-	for i, value := range unsafe.Slice((*uint16)(unsafe.Pointer(&row[0])), len(row)/2) {
-		into[i] = math.Float32frombits(uint32(value) << 16)
-	}
-}
-
-// batch pads rows to one length: [n·length, D], or [n, D] for first tokens.
-func (h *hiddenStates) batch(s *torch.Scope, examples []int, length int) *torch.Tensor {
-	if h.firstOnly {
-		length = 1
-	}
-	values := make([]float32, len(examples)*length*h.width)
-	for i, example := range examples {
-		h.decode(values[i*length*h.width:], example)
-	}
-	t := torch.From(s, values, len(examples)*length, h.width)
-	if h.bfloat16 {
-		t = s.To(t, torch.BFloat16)
-	}
-	return t
+	return torch.FromBytes(s, values, h.dtype, count, h.width)
 }
 
 // allocate fills h in memory that Go's collector neither scans nor counts.

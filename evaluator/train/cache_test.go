@@ -13,10 +13,14 @@ import (
 
 	"peftsearch/data"
 	"peftsearch/evaluator"
+	"peftsearch/evaluator/model"
 	"peftsearch/peft"
 )
 
-// smallJob has its boundary above the first layer.
+// upper is the frontier of smallJob: the attention of the second layer.
+var upper = model.Frontier{Step: 2}
+
+// smallJob has its frontier above the first layer.
 func smallJob() evaluator.Job {
 	job := upperLayer()
 	job.Budget.TrainRows, job.Budget.Rungs = 96, []float64{1}
@@ -78,7 +82,7 @@ func warnings(t *testing.T) *strings.Builder {
 
 func TestTheCacheStaysWithinItsMemory(t *testing.T) {
 	s := openSmall(t, 1<<30)
-	s.cache.memory = s.cache.layout(s.subset(96), 1).size + s.cache.layout(s.dev, 1).size
+	s.cache.memory = s.cache.layout(s.subset(96), upper).size + s.cache.layout(s.dev, upper).size
 	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
 		job := smallJob()
 		job.Candidate.Plan.Layers = plan
@@ -106,7 +110,7 @@ func TestHiddenStatesAreTheSameInMemoryAndOnDisk(t *testing.T) {
 	}
 	// What does not fit beside other states goes to disk; what fits stays in memory.
 	mixed, _ := onDisk(t)
-	mixed.cache.memory = mixed.cache.layout(mixed.subset(job.Budget.TrainRows), 1).size
+	mixed.cache.memory = mixed.cache.layout(mixed.subset(job.Budget.TrainRows), upper).size
 	if got := score(t, mixed, job); got != want {
 		t.Errorf("%g with memory and files, %g in memory", got, want)
 	}
@@ -176,14 +180,15 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 	s, _ := onDisk(t)
 	rows, other := s.subset(64), s.subset(65)
 	path := func(change func(f *stateFiles, h *hiddenStates)) string {
-		f, h := *s.cache.files, *s.cache.layout(rows, 1)
+		f, h := *s.cache.files, *s.cache.layout(rows, upper)
 		change(&f, &h)
 		return f.path(f.key(&h))
 	}
 	seen := []string{path(func(*stateFiles, *hiddenStates) {})}
 	for name, change := range map[string]func(f *stateFiles, h *hiddenStates){
-		"rows":     func(_ *stateFiles, h *hiddenStates) { h.split = other },
-		"boundary": func(_ *stateFiles, h *hiddenStates) { h.layer = 2 },
+		"rows": func(_ *stateFiles, h *hiddenStates) { h.split = other },
+		"step": func(_ *stateFiles, h *hiddenStates) { h.at.Step = 3 },
+		"read": func(_ *stateFiles, h *hiddenStates) { h.at.Rows = model.First },
 		"length": func(_ *stateFiles, h *hiddenStates) {
 			var texts []data.Row
 			for _, e := range s.dataset.Train[:64] {
@@ -216,7 +221,7 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 func TestFilesStayWithinTheirLimit(t *testing.T) {
 	s, dir := onDisk(t)
 	job := smallJob()
-	s.cache.files.limit = s.cache.layout(s.subset(96), 1).size + s.cache.layout(s.dev, 1).size + 200 // of headers
+	s.cache.files.limit = s.cache.layout(s.subset(96), upper).size + s.cache.layout(s.dev, upper).size + 200 // of headers
 	score(t, s, job)
 	first := files(t, dir)
 	job.Candidate.Plan.Layers = make([]peft.Layer, 2) // another boundary
@@ -268,7 +273,7 @@ func TestADiskThatCannotBeWrittenCostsOnlyTheCache(t *testing.T) {
 func TestTwoWorkersWriteTheSameFile(t *testing.T) {
 	first, dir := onDisk(t)
 	second, _ := reopenOnDisk(t)
-	layouts := [2]*hiddenStates{first.cache.layout(first.dev, 1), second.cache.layout(second.dev, 1)}
+	layouts := [2]*hiddenStates{first.cache.layout(first.dev, upper), second.cache.layout(second.dev, upper)}
 	var wait sync.WaitGroup
 	for i, s := range []*Session{first, second} {
 		content := make([]byte, layouts[i].size)

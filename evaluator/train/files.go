@@ -47,7 +47,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // key hashes everything that the values of h depend on.
 func (f *stateFiles) key(h *hiddenStates) [sha256.Size]byte {
 	hash := sha256.New()
-	fmt.Fprintf(hash, "%s\nblock %d\n", f.computed, h.layer)
+	fmt.Fprintf(hash, "%s\nstep %d, %s rows\n", f.computed, h.at.Step, h.at.Rows)
 	for _, e := range h.split.encodings {
 		binary.Write(hash, binary.LittleEndian, int64(len(e.IDs)))
 		binary.Write(hash, binary.LittleEndian, e.IDs)

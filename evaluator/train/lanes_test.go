@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestLanesDoEveryPartOnce(t *testing.T) {
@@ -51,21 +53,31 @@ func TestLanesReportFailuresAndPanics(t *testing.T) {
 	}
 }
 
-func TestSplitBatchesKeepTheirRows(t *testing.T) {
-	for rows, want := range map[int][]int{1: {1}, 15: {15}, 16: {8, 8}, 24: {8, 8, 8}, 33: {11, 11, 11}, 35: {12, 12, 11}} {
-		batch := make([]int, rows)
+func TestPartsOfABatchHaveTheSameWork(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lengths := rapid.SliceOfN(rapid.IntRange(3, 128), 1, 100).Draw(t, "lengths")
+		lanes := rapid.IntRange(1, 8).Draw(t, "lanes")
+		batch := make([]int, len(lengths))
 		for i := range batch {
 			batch[i] = i
 		}
-		parts := splitBatch(batch, 3)
-		var sizes []int
-		for _, part := range parts {
-			sizes = append(sizes, len(part))
+		parts := splitBatch(batch, lengths, lanes)
+		if want := max(1, min(lanes, len(batch)/partRows)); len(parts) != want {
+			t.Fatalf("%d parts of %d rows for %d lanes, want %d", len(parts), len(batch), lanes, want)
 		}
-		if !slices.Equal(sizes, want) || !slices.Equal(slices.Concat(parts...), batch) {
-			t.Errorf("%d rows are split into %v", rows, parts)
+		if seen := slices.Sorted(slices.Values(slices.Concat(parts...))); !slices.Equal(seen, batch) {
+			t.Fatalf("examples %v", seen)
 		}
-	}
+		tokens := make([]int, len(parts))
+		for i, part := range parts {
+			for _, example := range part {
+				tokens[i] += lengths[example]
+			}
+		}
+		if slices.Max(tokens)-slices.Min(tokens) > slices.Max(lengths) {
+			t.Fatalf("parts of %v tokens", tokens)
+		}
+	})
 }
 
 // Parts of a batch have the gradient of the whole, whatever the number of lanes.

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -64,12 +65,12 @@ func (r *run) save() error {
 	if err != nil {
 		return err
 	}
-	vector := func(values []float32) data.Tensor { return data.NewTensor(values, len(values)) }
-	tensors := map[string]data.Tensor{"parameters": vector(state.Parameters), "m": vector(state.Optimizer.M), "v": vector(state.Optimizer.V)}
+	vector := func(values []float32) checkpoint.Tensor { return checkpoint.NewTensor(values, len(values)) }
+	tensors := map[string]checkpoint.Tensor{"parameters": vector(state.Parameters), "m": vector(state.Optimizer.M), "v": vector(state.Optimizer.V)}
 	if r.best != nil {
 		tensors["best"] = vector(r.best)
 	}
-	return data.WriteSafetensors(filepath.Join(r.job.Output, checkpointFile), tensors, map[string]string{
+	return checkpoint.WriteSafetensors(filepath.Join(r.job.Output, checkpointFile), tensors, map[string]string{
 		metadataJob: r.identity(), metadataProgress: string(encoded), metadataOptimizer: strconv.Itoa(state.Optimizer.Step)})
 }
 
@@ -79,7 +80,7 @@ func (r *run) restore() error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	tensors, metadata, err := data.ReadSafetensors(path)
+	tensors, metadata, err := checkpoint.ReadSafetensors(path, nil)
 	if err != nil {
 		return fmt.Errorf("%w; remove the file to start again", err)
 	}
@@ -120,7 +121,7 @@ func (r *run) write(test map[string]float64) error {
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
 			Geometry: r.ready.Geometry, Head: string(r.hello.Head), Task: r.hello.Task, Labels: r.dataset.Labels,
 			Training: training, Seed: r.job.Seed},
-		Head: map[string]data.Tensor{}, Metrics: peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test},
+		Head: map[string]checkpoint.Tensor{}, Metrics: peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test},
 	}
 	for name, tensor := range tensors {
 		into := &t.Modules
@@ -130,11 +131,11 @@ func (r *run) write(test map[string]float64) error {
 			into, name = &t.Backbone, rest
 		}
 		if *into == nil {
-			*into = map[string]data.Tensor{}
+			*into = map[string]checkpoint.Tensor{}
 		}
 		(*into)[name] = tensor
 	}
-	if r.hello.Task.Kind == data.KindRegression {
+	if len(r.dataset.Labels) == 0 {
 		unstandardise(t.Head, float32(r.mean), float32(r.scale))
 	}
 	if err := peft.WriteTrained(r.job.Output, t); err != nil {
@@ -147,7 +148,7 @@ func (r *run) write(test map[string]float64) error {
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.
-func unstandardise(head map[string]data.Tensor, mean, scale float32) {
+func unstandardise(head map[string]checkpoint.Tensor, mean, scale float32) {
 	for _, name := range []string{"head.weight", "head.bias"} {
 		values := head[name].Float32()
 		for i := range values {
@@ -156,12 +157,12 @@ func unstandardise(head map[string]data.Tensor, mean, scale float32) {
 				values[i] += mean
 			}
 		}
-		head[name] = data.NewTensor(values, head[name].Shape...)
+		head[name] = checkpoint.NewTensor(values, head[name].Shape...)
 	}
 }
 
 // joinTensors gathers a trained directory's tensors under the model's names.
-func joinTensors(t peft.Trained) map[string]data.Tensor {
+func joinTensors(t peft.Trained) map[string]checkpoint.Tensor {
 	tensors := maps.Clone(t.Head)
 	maps.Copy(tensors, t.Modules)
 	for name, tensor := range t.Backbone {

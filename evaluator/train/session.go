@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -20,8 +22,8 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
-	tokenizer  data.Tokenizer
+	checkpoint *checkpoint.Checkpoint
+	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	ready      evaluator.Ready
 	cache      *hiddenCache
@@ -30,13 +32,13 @@ type Session struct {
 	dataset          *data.Dataset // nil without a task
 	train, dev, test *split
 	subsets          map[int]*split // of train, by size
-	// Regression labels are trained as (label-mean)/scale of the training rows; 0 and 1 otherwise.
+	// Labels that are values are trained as (label-mean)/scale of the training rows; 0 and 1 for classes.
 	mean, scale float64
 }
 
 // split is the tokenised rows of a data split.
 type split struct {
-	encodings []data.Encoding
+	encodings []tokenizer.Encoding
 	lengths   []int
 	labels    []float64 // as in the files
 }
@@ -53,10 +55,10 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
-	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {
+	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {
 		return err
 	}
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
@@ -79,12 +81,21 @@ func (s *Session) load() (err error) {
 	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
 		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
 	}
-	for sp, examples := range map[**split][]data.Example{&s.train: s.dataset.Train, &s.dev: s.dataset.Dev, &s.test: s.dataset.Test} {
-		if *sp, err = s.tokenise(examples); err != nil {
+	for _, load := range []struct {
+		examples []data.Example
+		into     **split
+		count    *evaluator.Split
+	}{{s.dataset.Train, &s.train, &s.ready.Splits.Train}, {s.dataset.Dev, &s.dev, &s.ready.Splits.Dev}, {s.dataset.Test, &s.test, &s.ready.Splits.Test}} {
+		sp, err := s.tokenise(load.examples)
+		if err != nil {
 			return err
 		}
+		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
 	}
-	if s.hello.Task.Kind == data.KindRegression {
+	low, high := s.hello.Task.Metric.Range()
+	chance := s.dataset.Chance()
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
+	if len(s.dataset.Labels) == 0 {
 		s.standardise()
 	}
 	return nil
@@ -131,16 +142,27 @@ func (s *Session) tokenise(examples []data.Example) (*split, error) {
 }
 
 func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
-	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
+	sp := &split{encodings: make([]tokenizer.Encoding, len(rows)), lengths: make([]int, len(rows))}
 	parts := s.lanes.count()
 	err := s.lanes.run(parts, func(part int) error {
 		for i := part; i < len(rows); i += parts {
-			sp.encodings[i] = s.tokenizer.Encode(rows[i], maxLength)
+			sp.encodings[i] = s.tokenizer.Encode(maxLength, rows[i].Texts()...)
 			sp.lengths[i] = len(sp.encodings[i].IDs)
 		}
 		return nil
 	})
 	return sp, err
+}
+
+// truncated counts the rows that max_length cuts: those of this length that would be longer.
+func (s *Session) truncated(sp *split, examples []data.Example) int {
+	limit, count := s.hello.Task.MaxLength, 0
+	for i, length := range sp.lengths {
+		if length == limit && len(s.tokenizer.Encode(limit+1, examples[i].Texts()...).IDs) > limit {
+			count++
+		}
+	}
+	return count
 }
 
 // subset is n random rows of train, all of them if n is 0: the same rows for every job, so that scores
@@ -195,26 +217,18 @@ func (s *Session) Close() {
 	}
 }
 
-// batch pads examples of a split; rows of hidden, if there are any, replace their tokens.
-func (s *Session) batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
-	b := model.Batch{Lengths: make([]int, len(examples))}
-	for i, example := range examples {
-		b.Lengths[i] = sp.lengths[example]
-		b.Len = max(b.Len, b.Lengths[i])
+// batch gathers examples of a split; hidden states, if there are any, replace their tokens.
+func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
+	var b model.Batch
+	for _, example := range examples {
+		b.Lengths = append(b.Lengths, sp.lengths[example])
+		if hidden == nil {
+			b.IDs = append(b.IDs, sp.encodings[example].IDs...)
+			b.TypeIDs = append(b.TypeIDs, sp.encodings[example].TypeIDs...)
+		}
 	}
 	if hidden != nil {
-		b.Hidden = hidden.batch(scope, examples, b.Len)
-		return b
-	}
-	b.IDs = make([]int32, len(examples)*b.Len)
-	b.TypeIDs = make([]int32, len(examples)*b.Len)
-	pad := int32(s.checkpoint.Config.PadID)
-	for i, example := range examples {
-		row := b.IDs[i*b.Len : (i+1)*b.Len]
-		for j := copy(row, sp.encodings[example].IDs); j < b.Len; j++ {
-			row[j] = pad
-		}
-		copy(b.TypeIDs[i*b.Len:], sp.encodings[example].TypeIDs)
+		b.Hidden = hidden.gather(scope, examples)
 	}
 	return b
 }
@@ -230,7 +244,7 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 		err := s.lanes.run(len(batches), func(part int) error {
 			scope := m.Scope()
 			defer scope.Free()
-			values := scope.Float32s(m.Logits(scope, s.batch(scope, sp, batches[part], hidden)))
+			values := scope.Float32s(m.Logits(scope, batch(scope, sp, batches[part], hidden)))
 			if err := scope.Err(); err != nil {
 				return err
 			}
@@ -253,19 +267,31 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 	return rows, false, nil
 }
 
-// argmax is the index of the largest value, the first of equal ones.
-func argmax(values []float64) int {
+// prediction is what a row's outputs say: the class with the largest, the first of equal ones, or the value
+// of a single output.
+func prediction(outputs []float64) float64 {
+	if len(outputs) == 1 {
+		return outputs[0]
+	}
 	best := 0
-	for i, v := range values {
-		if v > values[best] {
+	for i, v := range outputs {
+		if v > outputs[best] {
 			best = i
 		}
 	}
-	return best
+	return float64(best)
 }
 
-// Predict scores rows with a directory that a job wrote with this session's model.
-func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, error) {
+// Predictor is a trained model of a session.
+type Predictor struct {
+	session *Session
+	info    peft.Info
+	model   *model.Model
+}
+
+// Predictor loads a directory that a job wrote with this session's model. The caller closes it, before the
+// session.
+func (s *Session) Predictor(dir string) (*Predictor, error) {
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
 		return nil, err
@@ -273,36 +299,43 @@ func (s *Session) Predict(dir string, rows []data.Row) ([]evaluator.Prediction, 
 	if trained.Info.ModelFingerprint != s.ready.Fingerprint.Model {
 		return nil, fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, s.hello.Model)
 	}
-	outputs := trained.Info.Outputs()
-	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head), Outputs: outputs,
-		Training: evaluator.Training{Backbone: trained.Backbone != nil}})
+	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
+		Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
 	if err := m.SetTensors(joinTensors(trained)); err != nil {
+		m.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	return &Predictor{s, trained.Info, m}, nil
+}
+
+// Close frees the model.
+func (p *Predictor) Close() { p.model.Close() }
+
+// Predict scores rows.
+func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	for i, row := range rows {
 		if row.Text == "" {
 			return nil, fmt.Errorf("row %d has no text", i+1)
 		}
 	}
-	encoded, err := s.encode(rows, trained.Info.Task.MaxLength)
+	encoded, err := p.session.encode(rows, p.info.Task.MaxLength)
 	if err != nil {
 		return nil, err
 	}
-	logits, _, err := s.logits(m, encoded, outputs, nil, func() bool { return false })
+	logits, _, err := p.session.logits(p.model, encoded, p.info.Outputs(), nil, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}
 	predictions := make([]evaluator.Prediction, len(rows))
 	for i, row := range logits {
 		predictions[i].Logits = row
-		if labels := trained.Info.Labels; len(labels) > 0 {
-			predictions[i].Label = labels[argmax(row)]
+		if labels := p.info.Labels; len(labels) > 0 {
+			predictions[i].Label = labels[int(prediction(row))]
 		} else {
-			predictions[i].Label = fmt.Sprintf("%.4g", row[0])
+			predictions[i].Label = fmt.Sprintf("%.4g", prediction(row))
 		}
 	}
 	return predictions, nil

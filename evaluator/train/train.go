@@ -1,20 +1,21 @@
 package train
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
-	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 )
 
 // Control connects a running job with whoever asked for it. Both functions are called from the job's
-// goroutine, at every step and at every rung.
+// goroutine, at every step and at every rung; Stop also between the batches of all that takes long. Report may
+// block at a rung until it is decided whether the job goes on.
 type Control struct {
 	Stop   func() (reason string, stop bool)
 	Report func(evaluator.Progress)
@@ -46,13 +47,14 @@ type run struct {
 	batches [][]int // of one epoch; nil before the first step
 
 	trainHidden, devHidden *hiddenStates   // nil without cache
-	gradients              []*torch.Tensor // of the parts of a batch
+	split                  int             // most parts of a batch
+	gradients              []*torch.Tensor // of the parts
 
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
 	started  time.Time
-	loss     float64 // sum over the steps since the last report
-	losses   int
+	loss     float64 // sum over the terms since the last report
+	terms    int
 }
 
 // progress is where a run stands.
@@ -99,14 +101,14 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := splitBatch(make([]int, job.Candidate.Training.BatchSize), s.lanes.count())
+	r.plan()
+	r.split = s.lanes.count()
 	if job.Candidate.Training.Dropout > 0 { // its masks are those of whole batches
-		parts = parts[:1]
+		r.split = 1
 	}
-	for range parts {
+	for range splitBatch(r.next(), r.rows.lengths, r.split) { // the first batch is a full one
 		r.gradients = append(r.gradients, r.model.NewGradient())
 	}
-	r.plan()
 	return r, nil
 }
 
@@ -149,20 +151,26 @@ func (r *run) halted() bool {
 	return stop
 }
 
-// prepare fills the cache for this plan.
-func (r *run) prepare() error {
-	layer, fixed := r.model.Boundary()
-	if !fixed || layer == 0 || !r.cache.fits(layer, r.rows, r.dev) {
+// prepare fills the cache for this plan. Dropout in the backbone changes what training reads, not what
+// evaluation does.
+func (r *run) prepare() (err error) {
+	training, evaluation := r.model.Frontier(true), r.model.Frontier(false)
+	if evaluation.Step == 0 {
 		return nil
 	}
-	get := func(sp *split) (*hiddenStates, error) {
-		return r.cache.get(sp, layer, func(examples []int) model.Batch { return r.batch(nil, sp, examples, nil) }, r.halted)
-	}
-	var err error
-	if r.trainHidden, err = get(r.rows); err != nil || r.trainHidden == nil {
+	if training.Step == 0 {
+		if r.cache.fits(evaluation, r.dev) {
+			r.devHidden, err = r.cache.get(r.dev, evaluation, r.halted)
+		}
 		return err
 	}
-	r.devHidden, err = get(r.dev)
+	if !r.cache.fits(training, r.rows, r.dev) {
+		return nil
+	}
+	if r.trainHidden, err = r.cache.get(r.rows, training, r.halted); err != nil || r.trainHidden == nil {
+		return err
+	}
+	r.devHidden, err = r.cache.get(r.dev, evaluation, r.halted)
 	return err
 }
 
@@ -182,7 +190,7 @@ func (r *run) fit() (stopped string, err error) {
 				return reason, r.save()
 			}
 			if p := r.job.Budget.Patience; p > 0 && r.Stale >= p && r.Step < r.steps {
-				return fmt.Sprintf("no better dev score in %d rungs", p), nil
+				return "", nil
 			}
 			saved = time.Time{}
 		}
@@ -212,61 +220,70 @@ func (r *run) fit() (stopped string, err error) {
 func (r *run) next() []int {
 	perEpoch := r.epochSteps()
 	if epoch := r.Step / perEpoch; r.batches == nil || epoch != r.epoch {
-		r.epoch, r.batches = epoch, trainBatches(r.rows.lengths, r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
+		r.epoch, r.batches = epoch, trainBatches(len(r.rows.lengths), r.job.Candidate.Training.BatchSize, r.job.Seed, epoch)
 	}
 	return r.batches[r.Step%perEpoch]
 }
 
-// update makes one optimiser step.
+// update makes one optimiser step. Every example of an epoch has the same weight: the gradient of a batch
+// that is not full counts as much less.
 func (r *run) update(examples []int) error {
-	parts := splitBatch(examples, len(r.gradients))
-	losses := make([]float64, len(parts))
+	parts := splitBatch(examples, r.rows.lengths, r.split)
+	sums, terms := make([]float64, len(parts)), make([]int, len(parts))
 	if err := r.lanes.run(len(parts), func(part int) (err error) {
-		losses[part], err = r.backward(parts[part], float64(len(parts[part]))/float64(len(examples)), r.gradients[part])
+		sums[part], terms[part], err = r.backward(parts[part], r.gradients[part])
 		return err
 	}); err != nil {
 		return err
 	}
 	scope := r.model.Scope()
 	defer scope.Free()
-	value, gradient := losses[0], r.gradients[0]
+	sum, count, gradient := sums[0], terms[0], r.gradients[0]
 	for part := 1; part < len(parts); part++ {
-		value += losses[part]
+		sum, count = sum+sums[part], count+terms[part]
 		scope.AddTo(gradient, r.gradients[part])
 	}
-	r.model.Update(scope, gradient, learningRate(r.job.Candidate.Training, r.Step, r.steps))
-	r.loss, r.losses = r.loss+value, r.losses+1
+	full := min(r.job.Candidate.Training.BatchSize, len(r.rows.lengths))
+	scope.ScaleTo(gradient, float64(len(examples))/float64(full)/float64(count))
+	norm := r.model.Update(scope, gradient, learningRate(r.job.Candidate.Training, r.Step, r.steps))
+	r.loss, r.terms = r.loss+sum, r.terms+count
 	r.Step++
-	return scope.Err()
+	return cmp.Or(scope.Err(), r.finite("gradient's norm", norm))
 }
 
-// backward computes the loss of some examples and its gradient, both times share.
-func (r *run) backward(examples []int, share float64, gradient *torch.Tensor) (value float64, err error) {
+// finite is a failure if a value is not.
+func (r *run) finite(what string, value float64) error {
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return &evaluator.Failure{Kind: evaluator.FailureDiverged,
+			Message: fmt.Sprintf("the %s is %g at step %d: try a lower learning rate", what, value, r.Step)}
+	}
+	return nil
+}
+
+// backward computes the sum of the losses of some examples, of how many terms it is, and its gradient.
+func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, terms int, err error) {
 	scope := r.model.Scope()
 	defer scope.Free()
-	labels := make([]float64, len(examples))
+	targets := make([]float64, len(examples))
 	for i, example := range examples {
-		labels[i] = (r.rows.labels[example] - r.mean) / r.scale
+		targets[i] = (r.rows.labels[example] - r.mean) / r.scale
 	}
-	loss := r.model.Loss(scope, r.batch(scope, r.rows, examples, r.trainHidden), labels, r.Step)
-	if share != 1 {
-		loss = scope.Scale(loss, share)
-	}
-	value = scope.Item(loss)
-	if scope.Err() == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
-		return 0, &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: fmt.Sprintf("the loss is %g at step %d: try a lower learning rate", value, r.Step+1)}
+	loss, terms := r.model.Loss(scope, batch(scope, r.rows, examples, r.trainHidden), targets, r.Step)
+	sum = scope.Item(loss)
+	if err := cmp.Or(scope.Err(), r.finite("loss", sum)); err != nil {
+		return 0, 0, err
 	}
 	scope.CopyTo(gradient, r.model.Gradient(scope, loss))
-	return value, scope.Err()
+	return sum, terms, scope.Err()
 }
 
 // report passes on progress with the mean loss since the last report.
 func (r *run) report(score *float64) {
 	p := evaluator.Progress{Step: r.Step, Steps: r.steps, Score: score}
-	if r.losses > 0 {
-		p.Loss = r.loss / float64(r.losses)
+	if r.terms > 0 {
+		p.Loss = r.loss / float64(r.terms)
 	}
-	r.loss, r.losses = 0, 0
+	r.loss, r.terms = 0, 0
 	r.control.Report(p)
 }
 
@@ -304,13 +321,9 @@ func (r *run) evaluate(sp *split, hidden *hiddenStates) (metrics map[string]floa
 	}
 	predictions := make([]float64, len(rows))
 	for i, row := range rows {
-		if r.hello.Task.Kind == data.KindRegression {
-			predictions[i] = row[0]
-		} else {
-			predictions[i] = float64(argmax(row))
-		}
+		predictions[i] = prediction(row)
 	}
-	return data.ScoreAll(r.hello.Task.Kind, len(r.dataset.Labels), predictions, sp.labels), false, nil
+	return r.dataset.Scores(predictions, sp.labels), false, nil
 }
 
 // finish makes the result, and writes the trained directory of a job that was not interrupted.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -26,7 +27,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 	}
 	stsb := filepath.Join(root, "examples", "data", "stsb")
 	s, err := Open(evaluator.Hello{Model: model, Head: evaluator.HeadDense,
-		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+		Task: data.Task{Kind: data.KindRegression, Metric: metric.Spearman, MaxLength: 64,
 			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
 			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
 		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}})
@@ -178,16 +179,21 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		for i, e := range s.dataset.Test {
 			rows[i], labels[i] = e.Row, e.Label
 		}
-		predictions, err := s.Predict(job.Output, rows)
+		predictor, err := s.Predictor(job.Output)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		predictions, err := predictor.Predict(rows)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		predictor.Close()
 		values, mean := make([]float64, len(rows)), 0.0
 		for i, p := range predictions {
 			values[i] = p.Logits[0]
 			mean += values[i] / float64(len(rows))
 		}
-		if got := data.Score(data.MetricSpearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+		if got := metric.Score(metric.Spearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
 			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
 		}
 		if mean < 1 || mean > 4 { // labels are 0 to 5
@@ -216,7 +222,7 @@ func TestPatienceEndsTraining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Stopped == "" || result.Steps >= 50 {
+	if result.Stopped != "" || result.Steps >= 50 {
 		t.Errorf("stopped %q after %d steps", result.Stopped, result.Steps)
 	}
 }

@@ -1,0 +1,166 @@
+package model
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"peftsearch/evaluator/torch"
+)
+
+const (
+	// maxGroups bounds the groups of a batch: more have less padding and more, smaller products.
+	maxGroups = 4
+	// groupRows is the least number of rows of a group, but for the last.
+	groupRows = 8
+	// widthUnit is what padded widths are multiples of, so that their shapes recur.
+	widthUnit = 8
+)
+
+// memory is what an attention reads: keys and values of the tokens [tokens, D], after a prefix.
+type memory struct {
+	keys, values *torch.Tensor
+	prefix       prefixPair
+}
+
+// groups is the rows of a batch in groups of alike length, which are padded for the products of the
+// attention. Everything else works on flat tokens.
+type groups struct {
+	lengths  [][]int // of each group's rows, falling
+	from, to padding // of keys and values, and of the queries of the wanted tokens
+	masks    map[int][]*torch.Tensor
+}
+
+// padding is how flat tokens become padded rows.
+type padding struct {
+	index  torch.Groups
+	widths []int // of the padded rows
+	tokens int   // flat
+}
+
+// group deals the rows into groups and makes what all layers share.
+func (p *pass) group() *groups {
+	order := make([]int, len(p.batch.Lengths))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.batch.Lengths[b], p.batch.Lengths[a]) })
+	size := max(groupRows, (len(order)+maxGroups-1)/maxGroups)
+	if p.Device() != torch.CPU { // where a launch costs more than padding
+		size = len(order)
+	}
+	var rows [][]int
+	width := 0
+	for chunk := range slices.Chunk(order, size) {
+		if longest := roundWidth(p.batch.Lengths[chunk[0]]); longest == width {
+			rows[len(rows)-1] = append(rows[len(rows)-1], chunk...)
+		} else {
+			rows, width = append(rows, slices.Clone(chunk)), longest
+		}
+	}
+	g := &groups{masks: map[int][]*torch.Tensor{}}
+	for _, group := range rows {
+		lengths := make([]int, len(group))
+		for i, row := range group {
+			lengths[i] = p.batch.Lengths[row]
+		}
+		g.lengths = append(g.lengths, lengths)
+	}
+	g.from = p.pad(rows, All, p.tokens+p.fill)
+	g.to = g.from
+	if p.wanted != nil {
+		g.to = p.pad(rows, p.rows, p.wanted.Size(0))
+	}
+	for _, prefix := range p.prefixes {
+		if length := prefix.length(); g.masks[length] == nil {
+			g.masks[length] = p.mask(g, length)
+		}
+	}
+	return g
+}
+
+func roundWidth(tokens int) int { return (tokens + widthUnit - 1) / widthUnit * widthUnit }
+
+// pad lays out the tokens that are read of the rows of each group.
+func (p *pass) pad(groups [][]int, read Rows, tokens int) padding {
+	counts, start := read.Counts(p.batch), 0
+	starts := make([]int, len(counts))
+	for i, count := range counts {
+		starts[i], start = start, start+count
+	}
+	to := padding{tokens: tokens}
+	for _, group := range groups {
+		width := 1 // where no token of a group is read, too
+		for _, row := range group {
+			width = max(width, counts[row])
+		}
+		if width > 1 {
+			width = roundWidth(width)
+		}
+		var index []int64
+		for _, row := range group {
+			for j := range width {
+				at := tokens // padding
+				if j < counts[row] {
+					at = starts[row] + j
+				}
+				index = append(index, int64(at))
+			}
+		}
+		to.index = append(to.index, torch.From(p.Scope, index, len(group), width))
+		to.widths = append(to.widths, width)
+	}
+	return to
+}
+
+// keyWidths is how wide padded keys and values are with a prefix.
+func (g *groups) keyWidths(prefix int) []int {
+	widths := make([]int, len(g.from.widths))
+	for i, width := range g.from.widths {
+		widths[i] = roundWidth(prefix + width)
+	}
+	return widths
+}
+
+// mask is, for each group, 0 for a prefix and real tokens and -∞ for padding: [n·H, 1, width].
+func (p *pass) mask(g *groups, prefix int) []*torch.Tensor {
+	heads := p.net.config.Heads
+	var masks []*torch.Tensor
+	for i, width := range g.keyWidths(prefix) {
+		n := len(g.lengths[i])
+		values := make([]float32, n*width)
+		for row, length := range g.lengths[i] {
+			padding := values[row*width+prefix+length : (row+1)*width]
+			for j := range padding {
+				padding[j] = float32(math.Inf(-1))
+			}
+		}
+		mask := p.Expand(p.To(torch.From(p.Scope, values, n, 1, width), p.net.dtype), n, heads, width)
+		masks = append(masks, p.Reshape(mask, n*heads, 1, width))
+	}
+	return masks
+}
+
+// attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
+// the prefix: [wanted, D] from queries [wanted, D].
+func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
+	g, heads := p.groups, p.net.config.Heads
+	to := g.from
+	if rows != All {
+		to = g.to
+	}
+	prefix := m.prefix.length()
+	widths, masks := g.keyWidths(prefix), g.masks[prefix]
+	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
+	q := p.PadHeads(queries, nil, to.index, heads, to.widths)               // [n·H, width, d] of each group
+	k := p.PadHeads(m.keys, m.prefix.keys, g.from.index, heads, widths)     // [n·H, p+width, d]
+	v := p.PadHeads(m.values, m.prefix.values, g.from.index, heads, widths) // [n·H, p+width, d]
+	if p.Err() != nil {
+		return nil
+	}
+	for i := range q {
+		scores := p.ScaledBatchMatmul(masks[i], q[i], p.Transpose(k[i], 1, 2), scale) // [n·H, width, p+width]
+		q[i] = p.BatchMatmul(p.drop(p.Softmax(scores)), v[i])
+	}
+	return p.UnpadHeads(q, to.index, to.tokens, heads)
+}

@@ -1,0 +1,49 @@
+package model
+
+import (
+	"peftsearch/data/checkpoint"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// family is a backbone of one model_type with its weights: the whole of its forward pass. Adding one adds a
+// file and a row of [families].
+//
+// A pass is embed and then the steps, which are parts of blocks: where a plan's modules begin in the
+// middle of a block, what lies below is known too.
+type family interface {
+	// embed is the input's hidden states [tokens, D].
+	embed(p *pass) *torch.Tensor
+	// steps is how many steps there are.
+	steps() int
+	// step computes step at from the hidden states x before it, for the wanted rows alone.
+	step(p *pass, at int, x *torch.Tensor, rows Rows) *torch.Tensor
+	// lastMixing is the last step in which tokens read each other: it is the first that is computed for
+	// those tokens alone that a head reads.
+	lastMixing() int
+	// frontier is the first step that a plan changes, or steps() if there is none.
+	frontier(plan peft.Plan) int
+}
+
+// families binds the weights of each model_type; get gives a tensor by its name in the checkpoint.
+var families = map[string]func(c checkpoint.Config, get func(name string) *torch.Tensor) family{
+	checkpoint.BERT:    bindBERT,
+	checkpoint.RoBERTa: bindBERT,
+}
+
+// dense is x·Wᵀ + c: weight [out, in], bias [out].
+type dense struct{ weight, bias *torch.Tensor }
+
+func (d dense) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
+	return s.Linear(x, d.weight, d.bias)
+}
+
+// norm is a LayerNorm: weight and bias [D].
+type norm struct {
+	weight, bias *torch.Tensor
+	eps          float64
+}
+
+func (n norm) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
+	return s.LayerNorm(x, n.weight, n.bias, n.eps)
+}

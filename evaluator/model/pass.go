@@ -1,0 +1,139 @@
+package model
+
+import (
+	"fmt"
+
+	"peftsearch/data/checkpoint"
+	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
+)
+
+// network is a backbone with the modules of a plan.
+type network struct {
+	config    checkpoint.Config
+	dtype     torch.DType // of weights and activations
+	family    family
+	modules   []modules // per layer
+	prefixMLP *prefixMLP
+}
+
+// pass is one batch on its way through a network. Hidden states are flat: the tokens of all rows one after
+// another, then fill.
+type pass struct {
+	*torch.Scope
+	net      *network
+	batch    Batch
+	rows     Rows          // that are read at the end
+	tokens   int           // of all rows
+	fill     int           // positions after the tokens, which nothing reads
+	prefixes []prefixPair  // per layer
+	groups   *groups       // of the attention
+	wanted   *torch.Tensor // indices of the rows that are read; nil for all
+	dropout  *dropout      // nil outside training
+}
+
+// start returns a pass and its hidden states before step from: the batch's own, or the embeddings.
+func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, dropout *dropout) (*pass, *torch.Tensor) {
+	p := &pass{Scope: s, net: net, batch: batch, rows: rows, dropout: dropout}
+	if err := batch.validate(net.config, rows); err != nil {
+		s.Fail(err)
+		return p, nil
+	}
+	for _, length := range batch.Lengths {
+		p.tokens += length
+	}
+	p.fill = p.roundTokens(p.tokens) - p.tokens
+	if rows != All {
+		indices := rows.indices(batch)
+		p.wanted = torch.From(s, indices, len(indices))
+	}
+	p.prefixes = net.prefixes(s)
+	p.groups = p.group()
+	x := batch.Hidden
+	if x == nil {
+		return p, net.family.embed(p)
+	}
+	want := p.tokens
+	if mixed := from > net.family.lastMixing(); mixed && rows != All {
+		want = p.wanted.Size(0)
+	}
+	if shape := x.Shape(); len(shape) != 2 || shape[0] != want || shape[1] != net.config.Hidden {
+		s.Fail(fmt.Errorf("model: hidden states before step %d of shape %v, want [%d %d]",
+			from, shape, want, net.config.Hidden))
+		return p, nil
+	}
+	if want == p.tokens && p.fill > 0 {
+		x = s.Cat(0, x, s.Zeros(x.DType(), p.fill, net.config.Hidden))
+	}
+	return p, x
+}
+
+// roundTokens is the least number of positions for so many tokens that recurs in other batches. In
+// bfloat16 oneDNN compiles a kernel for each number of rows, about a millisecond each: rounding to a few
+// per cent of the batch wastes half as much, and leaves a dozen numbers in place of hundreds.
+func (p *pass) roundTokens(tokens int) int {
+	if p.net.dtype != torch.BFloat16 || p.Device() != torch.CPU {
+		return tokens
+	}
+	unit := 16 // the height of a matrix unit's tile
+	for unit*64 < tokens {
+		unit *= 2
+	}
+	return (tokens + unit - 1) / unit * unit
+}
+
+// run computes x from before step from to before step to.
+func (p *pass) run(x *torch.Tensor, from, to int) *torch.Tensor {
+	for at := from; at < to && p.Err() == nil; at++ {
+		rows := All
+		if at >= p.net.family.lastMixing() {
+			rows = p.rows
+		}
+		x = p.Keep(func() *torch.Tensor { return p.net.family.step(p, at, x, rows) })
+	}
+	return x
+}
+
+// index makes a tensor of one number for each token, 0 for fill: [tokens].
+func (p *pass) index(values []int32) *torch.Tensor {
+	filled := append(values[:len(values):len(values)], make([]int32, p.fill)...)
+	return torch.From(p.Scope, filled, len(filled))
+}
+
+// take is the hidden states of the wanted tokens: [wanted, D] of x [tokens, D].
+func (p *pass) take(x *torch.Tensor, rows Rows) *torch.Tensor {
+	if rows == All {
+		return x
+	}
+	return p.Select(x, p.wanted)
+}
+
+// The hooks: where a family's blocks meet the modules. Without modules they change nothing.
+
+// project applies a matrix of a layer with its LoRA.
+func (p *pass) project(layer int, target peft.Target, d dense, x *torch.Tensor) *torch.Tensor {
+	y := d.apply(p.Scope, x)
+	if lora := p.net.modules[layer].lora[target]; lora != nil {
+		y = lora.addTo(p.Scope, y, x)
+	}
+	return y
+}
+
+// keysValues is what a layer's attention reads: the tokens' keys and values [tokens, D], after the prefix
+// that all rows share.
+func (p *pass) keysValues(layer int, keys, values *torch.Tensor) memory {
+	return memory{keys: keys, values: values, prefix: p.prefixes[layer]}
+}
+
+// adapt adds the adapters of a layer's feed-forward part to sum, the sum of its input and output before ln;
+// it may change sum in place.
+func (p *pass) adapt(layer int, sum, input *torch.Tensor, ln norm) *torch.Tensor {
+	m := p.net.modules[layer]
+	if m.serial != nil {
+		sum = m.serial.addSerial(p.Scope, sum, ln)
+	}
+	if m.parallel != nil {
+		sum = m.parallel.addParallel(p.Scope, sum, input)
+	}
+	return sum
+}
