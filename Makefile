@@ -66,6 +66,10 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go test -timeout 20m ./...
 
 FUZZTIME ?= 2m
+.PHONY: race
+race: ## run the tests of everything that runs side by side under the race detector
+	go test -race -short -timeout 30m ./evaluator ./search ./studies/...
+
 .PHONY: fuzz
 fuzz: ## search for bytes that the readers of files do not survive, FUZZTIME=2m for each reader
 	@grep -rE '^func Fuzz\w+\(' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*:func (\w+).*|\1 \2|' | sort | while read -r package name; do \
