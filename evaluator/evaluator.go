@@ -34,6 +34,10 @@ const (
 // Schedules lists the schedules.
 var Schedules = []Schedule{ScheduleLinear, ScheduleCosine, ScheduleConstant}
 
+// TrainingVersion counts how often the same job has come to get other scores from peftsearch-worker on purpose.
+// Version 1 had batches of rows of alike length.
+const TrainingVersion = 2
+
 // Training is how a plan is trained: AdamW with decoupled weight decay (β 0.9, 0.999, ε 1e-8).
 type Training struct {
 	LearningRate float64  `json:"learning_rate"` // peak, above 0

@@ -1,11 +1,12 @@
 package peft_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"peftsearch/data/quote"
 	"peftsearch/peft"
 )
 
@@ -51,8 +53,8 @@ func TestPlansRoundTripThroughJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := peft.ReadPlan(bytes.NewReader(encoded))
-		if err != nil {
+		var back peft.Plan
+		if err := json.Unmarshal(encoded, &back); err != nil {
 			t.Fatal(err)
 		}
 		if back.Key() != p.Key() {
@@ -173,7 +175,7 @@ func TestBadPlansAreRefusedWithTheReason(t *testing.T) {
 		"not a plan":       {`[1,2]`, "plan"},
 		"something behind": {layers(`{}`) + "{}", "after top-level"},
 	} {
-		p, err := peft.ReadPlan(strings.NewReader(test.plan))
+		p, err := peft.ReadPlan(file(t, "plan.json", test.plan))
 		if err == nil {
 			err = p.Validate(base)
 		}
@@ -198,11 +200,30 @@ func TestPresetsAreValidPlans(t *testing.T) {
 	}
 }
 
+// file writes a file into a new directory.
+func file(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// bounded fails if an error is too long to print or would move a terminal's cursor.
+func bounded(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && (len(err.Error()) > quote.MessageLimit || quote.Message(err.Error()) != err.Error()) {
+		t.Errorf("%d bytes: %q", len(err.Error()), err)
+	}
+}
+
 func FuzzReadPlan(f *testing.F) {
 	f.Add([]byte(`{"version":1,"layers":[{"serial":{"width":24},"lora":{"rank":8,"alpha":8,"targets":["query"]}},{}]}`))
 	f.Add([]byte(`{"version":1,"layers":[]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		p, err := peft.ReadPlan(bytes.NewReader(content))
+		p, err := peft.ReadPlan(file(t, "plan.json", string(content)))
+		bounded(t, err)
 		if err == nil && p.Validate(base) == nil {
 			p.Params(base)
 			_ = p.String() + p.Key()

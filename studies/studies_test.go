@@ -418,3 +418,31 @@ func TestTheSpaceMayRunOut(t *testing.T) {
 		t.Errorf("%v after %d trials", err, status.Complete)
 	}
 }
+
+// Where no plan can improve on the best constant there is nothing to search: nothing is stored.
+func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file, err := config.Read(writeStudy(t, dir, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := file.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range inputs.Dataset.Dev {
+		inputs.Dataset.Dev[i].Label = 1
+	}
+	db, err := store.Open(filepath.Join(dir, "studies.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var mistake *config.Error
+	if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &mistake) || !strings.Contains(err.Error(), "chance level is 1") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := db.Study(context.Background(), file.Study); !errors.Is(err, store.ErrNoStudy) {
+		t.Errorf("the study is stored: %v", err)
+	}
+}

@@ -166,8 +166,8 @@ func isChinese(r rune) bool {
 		r >= 0x2f800 && r <= 0x2fa1f)
 }
 
-// decompositions are of Unicode 12: younger characters stay as they are.
-var decompositions = rangetable.Assigned("12.0.0")
+// decompositions are of Unicode 9: younger characters stay as they are.
+var decompositions = rangetable.Assigned("9.0.0")
 
 // decompose is NFD or NFKD.
 func decompose(form norm.Form) normalizer {

@@ -21,7 +21,7 @@ var scripts embed.FS
 // schemaVersion is the number of scripts, and the user_version of a database with all of them. From markedSchema
 // on our files have our application id.
 const (
-	schemaVersion = 6
+	schemaVersion = 7
 	markedSchema  = 6
 )
 
@@ -38,6 +38,7 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 				return err
 			}
 		}
+		unmarked := version < markedSchema
 		for ; version < schemaVersion; version++ {
 			script, err := scripts.ReadFile(fmt.Sprintf("schema/%04d.sql", version+1))
 			if err != nil {
@@ -50,8 +51,10 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 		if err := setKeys(ctx, tx, "SELECT study, number, candidate FROM trials ORDER BY study, number"); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO instance (id, live) VALUES ($1, 0)", rand.Text()); err != nil {
-			return err
+		if unmarked {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO instance (id, live) VALUES ($1, 0)", rand.Text()); err != nil {
+				return err
+			}
 		}
 		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
 		return err

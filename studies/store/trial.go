@@ -146,9 +146,10 @@ type WarmTrial struct {
 
 // Training is one full training of a candidate. It is no trial: the search never sees it.
 type Training struct {
-	Candidate evaluator.Candidate
-	Seed      uint64
-	Result    evaluator.Result // with test scores
+	Candidate  evaluator.Candidate
+	Seed       uint64
+	Conditions string           // what the result depends on beside the candidate and the seed; "" of old ones
+	Result     evaluator.Result // with test scores
 }
 
 // Record is a study as it is stored.

@@ -515,9 +515,12 @@ func trainings(t *testing.T, open func() *store.Store) {
 	other := training
 	other.Seed = 41
 	must(t, s.AddTraining(ctx, r, other))
+	longer := training
+	longer.Conditions = "20 epochs"
+	must(t, s.AddTraining(ctx, r, longer))
 	all, err := open().Trainings(ctx, r)
 	must(t, err)
-	if diff := cmp.Diff([]store.Training{training, other}, all); diff != "" {
+	if diff := cmp.Diff([]store.Training{training, other, longer}, all); diff != "" {
 		t.Error(diff)
 	}
 	if tally, err := s.Tally(ctx, r); err != nil || tally.Total() != 0 {
