@@ -65,6 +65,18 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
 
+FUZZTIME ?= 2m
+.PHONY: race
+race: ## run the tests of everything that runs side by side under the race detector
+	go test -race -short -timeout 30m ./evaluator ./search ./studies/...
+
+.PHONY: fuzz
+fuzz: ## search for bytes that the readers of files do not survive, FUZZTIME=2m for each reader
+	@grep -rE '^func Fuzz\w+\(' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*:func (\w+).*|\1 \2|' | sort | while read -r package name; do \
+		echo "$$package $$name" >&2; \
+		go test ./$$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
+	done
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
