@@ -21,6 +21,7 @@ type file struct {
 	mu       sync.Mutex
 	size     int64 // seen so far: our files never shrink
 	versions int64 // seen so far: the sum of all studies' counters
+	based    bool  // the file itself has been seen to be ours: before, all may be in the -wal file
 	looked   time.Time
 	lost     error // sticky
 	foreign  bool  // the file at the path is ours by its number, and its content another's
@@ -40,7 +41,7 @@ func watch(ctx context.Context, path string, q querier) (*file, error) {
 		return nil, err
 	}
 	f.dev, f.ino = number(info)
-	return f, nil
+	return f, f.look(ctx)
 }
 
 // number identifies a file, whatever its name.
@@ -92,7 +93,7 @@ func (f *file) look(ctx context.Context) error {
 		})
 	})
 	switch {
-	case err != nil && f.versions == 0: // what was stored so far may still be in the -wal file alone
+	case err != nil && !f.based:
 		return nil
 	case err != nil || id != f.id:
 		f.foreign = true
@@ -101,6 +102,13 @@ func (f *file) look(ctx context.Context) error {
 		f.foreign = true
 		return lost("an older copy was put over the file while it was open", "put the right one back")
 	}
-	f.versions = versions
+	f.versions, f.based = versions, true
 	return nil
+}
+
+// isLost reports whether a write has been refused.
+func (f *file) isLost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost != nil
 }

@@ -74,10 +74,13 @@ func recognise(ctx context.Context, path string) (warning string, err error) {
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
-		return "", &Error{Doing: "opening", Err: errors.New("it is no regular file"), Advice: "choose another with --db"}
+		return "", errIrregular()
 	}
 	if err := localDisk(path); err != nil || info.Size() == 0 {
 		return "", err
+	}
+	if info.Size() < smallest {
+		return "", notOurs("")
 	}
 	wal, err := stampOf(path + "-wal")
 	if err != nil {
@@ -96,12 +99,14 @@ func recognise(ctx context.Context, path string) (warning string, err error) {
 			if err := q.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil || found == "ok" {
 				return err
 			}
-			return &Error{Doing: "opening", Err: fmt.Errorf("%s, and it is damaged: %s", warning, found),
-				Advice: "copy it again, with its -wal file or when no search runs"}
+			return damaged(errors.New(found))
 		})
 	})
 	return warning, err
 }
+
+// smallest is the size of SQLite's smallest file; it takes a shorter one for empty.
+const smallest = 512
 
 // incomplete says that what was stored last is missing in a file that has no -wal file, "" if nothing is.
 func incomplete(ctx context.Context, q querier) (string, error) {
@@ -117,8 +122,7 @@ func incomplete(ctx context.Context, q querier) (string, error) {
 func settled(path string, look func() error) error {
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		err := look()
-		var known *Error
-		if err == nil || errors.As(err, &known) || time.Since(start) > busyTime {
+		if code(err) != sqlite3.ErrCorrupt || time.Since(start) > busyTime {
 			return err
 		}
 		if wal, statErr := stampOf(path + "-wal"); statErr != nil || wal.size == 0 {
@@ -142,10 +146,6 @@ func versionOf(ctx context.Context, q querier) (int, error) {
 	if err := q.QueryRowContext(ctx, "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "+
 		"COUNT(*), COALESCE(SUM(name IN ('studies', 'trials', 'curves', 'fronts')), 0) FROM sqlite_schema").
 		Scan(&application, &version, &tables, &ours); err != nil {
-		var e sqlite3.Error
-		if errors.As(err, &e) && e.Code == sqlite3.ErrNotADB {
-			err = &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database"), Advice: "choose another with --db; it was left as it is"}
-		}
 		return 0, err
 	}
 	switch {
@@ -158,18 +158,17 @@ func versionOf(ctx context.Context, q querier) (int, error) {
 	case application == 0 && version >= 1 && version < markedSchema && ours == 4:
 		return version, nil
 	}
-	return 0, &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database, but another application's"), Advice: "choose another with --db; it was left as it is"}
+	return 0, notOurs(", but another application's")
 }
 
 // prepare makes the connection one for writing, and the schema the latest.
 func (s *Store) prepare(ctx context.Context, path string) error {
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		_, err := s.db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
-		var e sqlite3.Error
 		if err == nil {
 			break
 		}
-		if !errors.As(err, &e) || e.Code != sqlite3.ErrBusy || time.Since(start) > patience { // SQLite does not wait here
+		if code(err) != sqlite3.ErrBusy || time.Since(start) > patience { // SQLite does not wait here
 			return err
 		}
 	}
@@ -189,17 +188,24 @@ func (s *Store) checkpoint(ctx context.Context) {
 	s.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done)
 }
 
-// Close releases the database.
+// Close releases the database. It reports that the file was lost, if no write has.
 func (s *Store) Close() error {
 	if s.viewer != nil {
 		return s.viewer.close()
 	}
+	told := s.file.isLost()
 	err := s.file.present(context.Background())
-	if s.file.foreign { // SQLite would copy what is in our -wal file over what was put in our place
-		return errors.Join(os.Remove(s.file.path+"-wal"), os.Remove(s.file.path+"-shm"))
-	}
 	if err == nil {
 		s.db.Exec("UPDATE instance SET live = 0") // if it cannot be written, the -wal file stays as well
 	}
-	return s.problem("closing", s.db.Close())
+	if s.file.foreign { // SQLite would copy what is in our -wal file over what was put in our place
+		os.Remove(s.file.path + "-wal")
+		os.Remove(s.file.path + "-shm")
+	} else {
+		err = errors.Join(err, s.problem("closing", s.db.Close()))
+	}
+	if told { // by the write that ended the search
+		return nil
+	}
+	return err
 }

@@ -69,7 +69,15 @@ func stampOf(path string) (stamp, error) {
 	return stamp{dev, ino, info.Size(), info.ModTime(), info.Sys().(*syscall.Stat_t).Uid}, nil
 }
 
+// errIrregular is the error of a directory, a pipe, a device.
+func errIrregular() error {
+	return &Error{Doing: "opening", Err: errors.New("it is no regular file"), Advice: "choose another with --db"}
+}
+
 func sidesOf(path string) (s sides, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return s, errIrregular()
+	}
 	var errs [4]error
 	s.main, errs[0] = stampOf(path)
 	s.wal, errs[1] = stampOf(path + "-wal")
@@ -80,6 +88,9 @@ func sidesOf(path string) (s sides, err error) {
 	}
 	if s.main.ino == 0 {
 		return s, &Error{Doing: "opening", Path: path, Err: errors.New("there is none"), Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
+	}
+	if s.main.size > 0 && s.main.size < smallest {
+		return s, notOurs("")
 	}
 	return s, nil
 }
@@ -123,8 +134,7 @@ func (v *viewer) once(ctx context.Context, now sides, f func(q querier) error) (
 	default: // SQLite would have to write beside the file to read it
 		err = errOld
 	}
-	var e sqlite3.Error
-	shared := errors.As(err, &e) && (e.Code == sqlite3.ErrReadonly || e.Code == sqlite3.ErrCantOpen) // by another user
+	shared := code(err) == sqlite3.ErrReadonly || code(err) == sqlite3.ErrCantOpen // memory, by another user
 	if errors.Is(err, errOld) || shared {
 		var path string
 		if path, err = v.copied(ctx, now); err == nil {
