@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies/store"
 )
 
 // pool does trainings on evaluators, one for each worker, until there is none left.
@@ -119,5 +121,24 @@ func (p *pool) pause(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	case <-p.drain:
+	}
+}
+
+// repeat repeats a step of the store until it is decided, or ctx ends. The first time that it is not it calls delayed.
+func repeat(ctx context.Context, step func(context.Context) error, delayed func(error)) error {
+	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		err := step(ctx)
+		if !store.IsBusy(err) {
+			return err
+		}
+		if pause == shortest {
+			delayed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + rand.N(pause/2)): // not in step with other processes
+		}
 	}
 }

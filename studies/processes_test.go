@@ -32,7 +32,7 @@ const (
 	workerArgument = "peftsearch-test-worker"
 )
 
-// long lengthens the tests of many processes: make test-long sets it.
+// long lengthens the tests of many processes to what the documents promise: make test-processes sets it.
 var long = os.Getenv("PEFTSEARCH_LONG_TESTS") != ""
 
 // childSpec is what a child runs.
@@ -68,6 +68,9 @@ func TestMain(m *testing.M) {
 // child is the command of a search in another process.
 func child(t testing.TB, spec childSpec, before ...string) *exec.Cmd {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
 	text, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
