@@ -25,6 +25,9 @@ const (
 // else than it should: no job can run before somebody has seen to that.
 var ErrWorker = errors.New("starting the worker")
 
+// ErrKilled marks, beside ErrWorker, that somebody killed the worker while it loaded: the next one may live.
+var ErrKilled = errors.New("it did not end by itself")
+
 // ProcessOptions says how to run a worker.
 type ProcessOptions struct {
 	Command []string  // program and arguments
@@ -54,6 +57,7 @@ type Process struct {
 	scale   scale
 	ended   map[int64]bool // trials of this child
 	oom     oomWatch       // since the job began
+	killed  bool           // the last child was killed, and not for memory
 }
 
 // NewProcess starts a worker and waits until it has loaded model and data. The error says what the
@@ -124,6 +128,9 @@ func (p *Process) start(ctx context.Context) error {
 		if errors.As(err, &failure) {
 			err = errors.New(failure.Message)
 		}
+		if p.killed {
+			err = fmt.Errorf("%w: %w", err, ErrKilled)
+		}
 		return fmt.Errorf("%w: %w", ErrWorker, err)
 	}
 	p.ready, p.scale = ready, newScale(p.options.Hello.Task.Metric, ready.Metric)
@@ -142,7 +149,7 @@ func (p *Process) launch(ctx context.Context) (Ready, error) {
 	if err != nil {
 		return Ready{}, err
 	}
-	p.ended = map[int64]bool{}
+	p.ended, p.killed = map[int64]bool{}, false
 	p.oom = watchOOM(p.child.pid)
 	if err := p.send(ctx, p.options.Hello, p.options.Stall); err != nil {
 		return Ready{}, err
@@ -296,6 +303,7 @@ func (p *Process) gone() error {
 		if p.oom.killed() {
 			return &Failure{FailureOutOfMemory, "the kernel killed the worker because memory ran out" + words}
 		}
+		p.killed = true
 		return &Failure{FailureCrashed, "the worker was killed" + words}
 	}
 	return &Failure{FailureCrashed, "the worker ended: " + state.String() + words}

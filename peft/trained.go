@@ -164,10 +164,12 @@ func ReadTrained(dir string) (Trained, error) {
 		}
 	}
 	if t.Info.Version != TrainedVersion {
-		return t, fmt.Errorf("%s: version %d, this program reads version %d", filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
+		return t, fmt.Errorf("%s: version %d, this program reads version %d",
+			filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
 	}
 	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return t, fmt.Errorf("%s: head %s: must be %s or %s", filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
+		return t, fmt.Errorf("%s: head %s: must be %s or %s",
+			filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
 	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
 		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), quote.Error(err))
@@ -223,7 +225,8 @@ func (t Trained) checkBackbone(have map[string]checkpoint.Tensor) error {
 		values += int64(tensor.Elements())
 	}
 	if values != t.Info.Geometry.BackboneParams {
-		return fmt.Errorf("the backbone's tensors have %d values, the model's have %d: tensors are missing or too many", values, t.Info.Geometry.BackboneParams)
+		return fmt.Errorf("the backbone's tensors have %d values, the model's have %d: tensors are missing or too many",
+			values, t.Info.Geometry.BackboneParams)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		if i := have[name].NotFinite(); i >= 0 {
