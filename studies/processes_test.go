@@ -490,9 +490,10 @@ func isWorker(pid int) bool {
 
 // A disk that is full ends the search with what was stored before, and the search goes on when there is space again.
 func TestAFullDiskStopsTheSearchAndLosesNothing(t *testing.T) {
-	whole, _ := start(t, writeStudy(t, t.TempDir(), 20))
+	const trials = 200 // more than the free room of the pages that a new study has
+	whole, _ := start(t, writeStudy(t, t.TempDir(), trials))
 	want := mustRun(t, whole)
-	path := writeStudy(t, t.TempDir(), 20)
+	path := writeStudy(t, t.TempDir(), trials)
 	empty, db := start(t, path)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -511,7 +512,7 @@ func TestAFullDiskStopsTheSearchAndLosesNothing(t *testing.T) {
 			finished++
 		}
 	}
-	if finished == 0 || finished == 20 {
+	if finished == 0 || finished == trials {
 		t.Fatalf("%d trials were stored before the disk was full", finished)
 	}
 	study, _ := start(t, path)
