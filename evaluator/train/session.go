@@ -93,8 +93,7 @@ func (s *Session) load() (err error) {
 		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
 	}
 	low, high := s.hello.Task.Metric.Range()
-	chance := s.dataset.Chance()
-	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
 	if len(s.dataset.Labels) == 0 {
 		s.standardise()
 	}
