@@ -8,6 +8,9 @@ extern "C" {
 // Version of libtorch, e.g. "2.1.2".
 const char *native_version(void);
 
+// Instruction set of libtorch's own kernels, e.g. "AVX512"; valid until the process ends.
+const char *native_cpu_capability(void);
+
 // Threads of libtorch's operators, in the calling thread.
 void native_set_num_threads(int n);
 int native_get_num_threads(void);

@@ -105,6 +105,19 @@ func Configure(threads int) {
 // Version is libtorch's version, e.g. "2.1.2".
 func Version() string { return C.GoString(C.native_version()) }
 
+// CPUCapability names the instructions that results on this CPU depend on in their last bits: those of
+// libtorch's kernels, and the units that multiply bfloat16 matrices; e.g. "AVX512+AVX512_BF16+AMX_BF16".
+func CPUCapability() string {
+	capability := C.GoString(C.native_cpu_capability())
+	if cpu.X86.HasAVX512BF16 {
+		capability += "+AVX512_BF16"
+	}
+	if cpu.X86.HasAMXBF16 {
+		capability += "+AMX_BF16"
+	}
+	return capability
+}
+
 // Threads is the number of threads of libtorch's operators in the calling OS thread.
 func Threads() int { return int(C.native_get_num_threads()) }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -222,6 +223,13 @@ func TestAdamW(t *testing.T) {
 	}
 	if s.Err() != nil {
 		t.Error(s.Err())
+	}
+}
+
+func TestCPUCapability(t *testing.T) {
+	const pattern = `^[A-Z][A-Z0-9]*(\+AVX512_BF16)?(\+AMX_BF16)?$` // of libtorch on x86: DEFAULT, AVX2, AVX512
+	if got := CPUCapability(); !regexp.MustCompile(pattern).MatchString(got) || got != CPUCapability() {
+		t.Errorf("capability %q does not match %s", got, pattern)
 	}
 }
 
