@@ -27,8 +27,8 @@ type Settings struct {
 	Device      string `json:"device"`       // cpu, cuda or cuda:N
 	Precision   string `json:"precision"`    // auto, float32 or bfloat16: of frozen weights and activations
 	Threads     int    `json:"threads"`      // of libtorch, at least 1
-	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers
-	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for those that do not fit in memory, of all workers together
+	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers that are not in files
+	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for them, of all workers together; 0 writes none
 }
 
 // Head names what is put on the backbone for the task.
@@ -104,6 +104,8 @@ type PredictRequest struct {
 	Type string     `json:"type"`
 	Dir  string     `json:"dir"`
 	Rows []data.Row `json:"rows"`
+	// Precision is that of the computation; empty for the one in which the directory was trained.
+	Precision string `json:"precision,omitempty"`
 }
 
 // Prediction is the model's answer for one row.

@@ -103,6 +103,10 @@ func (b *Backbone) MaxLength() int { return b.network.config.MaxLength() }
 // Scope makes an arena for one batch.
 func (b *Backbone) Scope() *torch.Scope { return torch.NewScope(b.scope.Device()) }
 
+// ForwardVersion is raised with every change of what hidden states are computed to, rounding included: it is
+// part of the key of those that are kept.
+const ForwardVersion = 2
+
 // Frontier is a point of a pass: the hidden states before a step, of the tokens that are still computed
 // there. A layer is one or more steps, as its family says; step 0 is the first after the embeddings.
 type Frontier struct {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"peftsearch/data"
@@ -171,6 +172,34 @@ func TestHiddenStatesAtTheFrontier(t *testing.T) {
 			if m.Logits(s, cached); s.Err() == nil {
 				t.Error("hidden states of other rows are accepted")
 			}
+		}
+	}
+}
+
+// Hidden states that were kept by another version of the forward pass must not be read: if this fails because
+// they are now computed to something else, raise ForwardVersion and write down the new sums.
+func TestForwardVersion(t *testing.T) {
+	const version = 2
+	for checkpoint, want := range map[string][]float64{
+		"bert":    {4.19641, -17.53513, 13.25773, 1.62062, 11.77301, 2.51963, -12.60660},
+		"roberta": {15.56841, -0.24285, -14.77537, -12.47378, -23.73723},
+	} {
+		b := loadBackbone(t, checkpoint, onCPU)
+		s := newScope(t, b)
+		batch := randomBatch(b, 12, 9, 3, 12)
+		var sums []float64
+		for step := range b.network.family.steps() + 1 {
+			sum := 0.0
+			for i, v := range s.Float32s(b.Hidden(s, batch, Frontier{Step: step})) {
+				sum += float64(v) * math.Cos(float64(i))
+			}
+			sums = append(sums, sum)
+		}
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, sums, cmpopts.EquateApprox(0, 1e-3)); diff != "" || ForwardVersion != version {
+			t.Errorf("%s, version %d, sums (-of version %d +now):\n%s", checkpoint, ForwardVersion, version, diff)
 		}
 	}
 }

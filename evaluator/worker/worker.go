@@ -187,7 +187,7 @@ func (s *server) predict(line []byte) error {
 	}
 	predictions, err := func() (predictions []evaluator.Prediction, err error) {
 		defer guard(&err)
-		return s.session.Predict(request.Dir, request.Rows)
+		return s.session.Predict(request.Dir, request.Rows, request.Precision)
 	}()
 	if err != nil {
 		return s.fail(0, err)
