@@ -77,6 +77,26 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 	return data
 }
 
+// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
+	return data
+}
+
 // Item is the value of a tensor with one element; 0 after an error.
 func (s *Scope) Item(t *Tensor) float64 {
 	if !s.ready("item", t) {
