@@ -52,7 +52,7 @@ func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluat
 	err := r.pool.run(ctx)
 	status, statusErr := r.sync(context.WithoutCancel(ctx))
 	if err != nil || statusErr != nil {
-		return status, errors.Join(err, statusErr)
+		return status, join(err, statusErr)
 	}
 	if ctx.Err() != nil {
 		return status, ctx.Err()
@@ -190,7 +190,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		return r.giveBack(ctx, trial, lease)
 	default:
 		if back := r.giveBack(ctx, trial, lease); back != nil {
-			return errors.Join(err, back)
+			return join(err, back)
 		}
 		return &brokenError{err}
 	}

@@ -84,7 +84,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 			if eval, err = p.open(ctx); err != nil {
 				eval, err = nil, &brokenError{err}
 				if back := t.giveBack(); back != nil {
-					return errors.Join(err, back)
+					return join(err, back)
 				}
 			}
 		}
@@ -141,4 +141,12 @@ func repeat(ctx context.Context, step func(context.Context) error, delayed func(
 		case <-time.After(pause/2 + rand.N(pause/2)): // not in step with other processes
 		}
 	}
+}
+
+// join adds an error to another one that does not have it.
+func join(err, more error) error {
+	if more == nil || errors.Is(err, more) {
+		return err
+	}
+	return errors.Join(err, more)
 }

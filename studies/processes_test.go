@@ -382,14 +382,14 @@ func childrenOf(pid int) (children []int) {
 // Supervisors and workers are killed at random moments, again and again: what was finished stays, and in the end the
 // study is what it is without that.
 func TestKilledAtRandomMoments(t *testing.T) {
-	n, kills := 12, 10
+	n, kills, delay := 12, 10, 10*time.Millisecond
 	if long {
-		n, kills = 120, 200
+		n, kills, delay = 200, 200, 120*time.Millisecond
 	}
 	whole, _ := start(t, writeStudy(t, t.TempDir(), n))
 	want := mustRun(t, whole)
 	path := writeStudy(t, t.TempDir(), n)
-	spec := childSpec{Path: path, Delay: 10 * time.Millisecond, Worker: true}
+	spec := childSpec{Path: path, Delay: delay, Worker: true}
 	rng := rand.New(rand.NewPCG(7, 7))
 	database := filepath.Join(filepath.Dir(path), "studies.db")
 	var workers []int
@@ -442,6 +442,9 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		before = after
 	}
 	t.Logf("%d kills in %d trials", killed, n)
+	if long && killed < kills {
+		t.Errorf("the study ended after %d kills", killed)
+	}
 	if diff := cmp.Diff(want, stored(t, path), ignoreTimes); diff != "" {
 		t.Errorf("the study ends differently:\n%s", diff)
 	}
@@ -487,9 +490,10 @@ func isWorker(pid int) bool {
 
 // A disk that is full ends the search with what was stored before, and the search goes on when there is space again.
 func TestAFullDiskStopsTheSearchAndLosesNothing(t *testing.T) {
-	whole, _ := start(t, writeStudy(t, t.TempDir(), 20))
+	const trials = 200 // more than the free room of the pages that a new study has
+	whole, _ := start(t, writeStudy(t, t.TempDir(), trials))
 	want := mustRun(t, whole)
-	path := writeStudy(t, t.TempDir(), 20)
+	path := writeStudy(t, t.TempDir(), trials)
 	empty, db := start(t, path)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -508,7 +512,7 @@ func TestAFullDiskStopsTheSearchAndLosesNothing(t *testing.T) {
 			finished++
 		}
 	}
-	if finished == 0 || finished == 20 {
+	if finished == 0 || finished == trials {
 		t.Fatalf("%d trials were stored before the disk was full", finished)
 	}
 	study, _ := start(t, path)

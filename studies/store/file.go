@@ -68,7 +68,7 @@ func (f *file) present(ctx context.Context) error {
 
 func (f *file) look(ctx context.Context) error {
 	lost := func(what, advice string) error {
-		return &Error{Doing: "writing", Path: f.path, Err: errors.New(what), Advice: advice + "; then run again: trials that were stored before are not repeated"}
+		return &Error{Doing: "writing", Err: errors.New(what), Advice: advice + "; then run again: trials that were stored before are not repeated"}
 	}
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -166,7 +166,7 @@ func (s *Store) Close() error {
 		return s.viewer.close()
 	}
 	told := s.file.isLost()
-	err := s.file.present(context.Background())
+	err := s.problem("writing", s.file.present(context.Background()))
 	if err == nil {
 		s.db.Exec("UPDATE instance SET live = 0") // if it cannot be written, the -wal file stays as well
 	}
