@@ -231,6 +231,25 @@ func TestFastestNumberOfWorkers(t *testing.T) {
 	}
 }
 
+// BenchmarkRung is what a rung costs beside the training: a report, its answer, and the wait for it.
+func BenchmarkRung(b *testing.B) {
+	p, err := evaluator.NewProcess(context.Background(), options("good"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Close()
+	long := job
+	long.Budget.Epochs = 1e4
+	long.Budget.Rungs = nil
+	for i := range b.N {
+		long.Budget.Rungs = append(long.Budget.Rungs, float64(i+1)/float64(b.N))
+	}
+	b.ResetTimer()
+	if _, err := p.Evaluate(context.Background(), long, goOn); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // brokenLog fails from the second write on.
 type brokenLog struct{ writes int }
 
