@@ -108,14 +108,17 @@ func (d *Dataset) stratify(group, order []int) (stratified []int, kept []bool) {
 
 // checkSplits refuses splits on which no two plans can be told apart.
 func (d *Dataset) checkSplits() error {
+	advice := "name other rows under task.dev"
+	if d.Task.Dev == "" {
+		advice = "raise task.dev_share, or name a file under task.dev"
+	}
 	for _, split := range []struct {
 		name string
 		rows []Example
 		why  string
 	}{
 		{"train", d.Train, "there is nothing to learn"},
-		{"dev", d.Dev, fmt.Sprintf("%s cannot tell plans apart: name a file under task.dev, or raise task.dev_share",
-			d.Task.Metric)},
+		{"dev", d.Dev, fmt.Sprintf("%s cannot tell plans apart: %s", d.Task.Metric, advice)},
 	} {
 		first := split.rows[0].Label
 		if len(split.rows) > 1 && slices.ContainsFunc(split.rows, func(e Example) bool { return e.Label != first }) {

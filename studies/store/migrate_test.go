@@ -183,6 +183,24 @@ func TestAnOlderVersionAtWork(t *testing.T) {
 	}
 }
 
+// The same of versions that keep leases.
+func TestAVersionWithLeasesAtWork(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	s, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease(t, s, put(t, s, 1))
+	store.Exec(s, "PRAGMA user_version = 6") // as if
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, filepath.Dir(path))
+	_, err = store.Open(path)
+	refused(t, err, "with an older peftsearch", "let it end")
+	same(t, filepath.Dir(path), before)
+}
+
 // Several processes may be the first of a new version.
 func TestMigratingAtOnce(t *testing.T) {
 	path := golden(t, 3)

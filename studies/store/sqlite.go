@@ -79,65 +79,37 @@ func recognise(ctx context.Context, path string) (warning string, err error) {
 	if err := localDisk(path); err != nil || info.Size() == 0 {
 		return "", err
 	}
-	if info.Size() < smallest {
-		return "", notOurs("")
-	}
-	wal, err := stampOf(path + "-wal")
-	if err != nil {
-		return "", err
-	}
-	err = settled(path, func() error {
-		return immutable(ctx, path, func(q querier) error {
-			version, err := versionOf(ctx, q)
-			if err != nil || version < markedSchema || wal.size > 0 {
-				return err
-			}
-			if warning, err = incomplete(ctx, q); warning == "" || err != nil {
-				return err
-			}
-			var found string
-			if err := q.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil || found == "ok" {
-				return err
-			}
-			return damaged(errors.New(found))
-		})
+	v := &viewer{path: path, asItIs: true}
+	err = v.read(ctx, func(q querier) error {
+		version, err := versionOf(ctx, q)
+		if err != nil || version < markedSchema {
+			return err
+		}
+		if warning, err = incomplete(ctx, q, path); warning == "" || err != nil {
+			return err
+		}
+		var found string
+		if err := q.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil || found == "ok" {
+			return err
+		}
+		return damaged(errors.New(found))
 	})
-	return warning, err
+	return warning, errors.Join(err, v.close())
 }
 
 // smallest is the size of SQLite's smallest file; it takes a shorter one for empty.
 const smallest = 512
 
-// incomplete says that what was stored last is missing in a file that has no -wal file, "" if nothing is.
-func incomplete(ctx context.Context, q querier) (string, error) {
+// incomplete says that what was stored last is missing in a file without a -wal file, "" if nothing is.
+func incomplete(ctx context.Context, q querier, path string) (string, error) {
 	var live bool
 	if err := q.QueryRowContext(ctx, "SELECT live FROM instance").Scan(&live); err != nil || !live {
 		return "", err
 	}
+	if wal, err := stampOf(path + "-wal"); err != nil || wal.size > 0 {
+		return "", err
+	}
 	return "it was copied without its -wal file while a search wrote it, or that file was deleted: what was stored last may be missing", nil
-}
-
-// settled repeats a look at a file past its -wal file, for as long as a process that copies from one to the other may
-// take: until that has reached the end, the file is shorter than its beginning says.
-func settled(path string, look func() error) error {
-	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		err := look()
-		if code(err) != sqlite3.ErrCorrupt || time.Since(start) > busyTime {
-			return err
-		}
-		if wal, statErr := stampOf(path + "-wal"); statErr != nil || wal.size == 0 {
-			return err
-		}
-	}
-}
-
-// immutable reads a file as it lies there: without its -wal file, without locks, and without leaving anything.
-func immutable(ctx context.Context, path string, f func(q querier) error) error {
-	db, err := connect(path, "mode=ro&immutable=1")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(db), db.Close())
 }
 
 // versionOf is the schema of one of our databases, 0 for an empty one. Of others the error says what they are.
@@ -194,14 +166,15 @@ func (s *Store) Close() error {
 		return s.viewer.close()
 	}
 	told := s.file.isLost()
-	err := s.file.present(context.Background())
+	err := s.problem("writing", s.file.present(context.Background()))
 	if err == nil {
 		s.db.Exec("UPDATE instance SET live = 0") // if it cannot be written, the -wal file stays as well
 	}
-	if s.file.foreign { // SQLite would copy what is in our -wal file over what was put in our place
+	switch { // closing copies what is in our -wal file to the file
+	case s.file.foreign: // and whoever opens it next would do so
 		os.Remove(s.file.path + "-wal")
 		os.Remove(s.file.path + "-shm")
-	} else {
+	case !s.file.destroyed:
 		err = errors.Join(err, s.problem("closing", s.db.Close()))
 	}
 	if told { // by the write that ended the search

@@ -26,20 +26,18 @@ func View(path string) (*Store, error) {
 	s.viewer = &viewer{path: absolute}
 	ctx := context.Background()
 	if err := s.viewer.read(ctx, func(q querier) (err error) {
-		s.warning, err = incomplete(ctx, q)
+		s.warning, err = incomplete(ctx, q, absolute)
 		return err
 	}); err != nil {
 		return nil, errors.Join(s.problem("opening", err), s.viewer.close())
-	}
-	if wal, err := stampOf(absolute + "-wal"); err != nil || wal.size > 0 {
-		s.warning = ""
 	}
 	return s, nil
 }
 
 // viewer reads a SQLite file in the way that leaves no trace: each time as the file stands then.
 type viewer struct {
-	path string
+	path   string
+	asItIs bool // whatever it is, and of any version
 
 	mu   sync.Mutex
 	copy string // a directory with a copy of the file and what was beside it
@@ -151,6 +149,9 @@ func (v *viewer) connected(ctx context.Context, path, options string, f func(q q
 		return err
 	}
 	err = lite.moment(ctx, db, func(q querier) error {
+		if v.asItIs {
+			return f(q)
+		}
 		version, err := versionOf(ctx, q)
 		switch {
 		case err != nil:
@@ -214,7 +215,12 @@ func (v *viewer) copied(ctx context.Context, now sides) (string, error) {
 		return "", err
 	}
 	s.db.SetMaxOpenConns(1)
-	return path, errors.Join(s.migrate(ctx, false), s.db.Close())
+	if v.asItIs {
+		s.checkpoint(ctx)
+	} else {
+		err = s.migrate(ctx, false)
+	}
+	return path, errors.Join(err, s.db.Close())
 }
 
 func copyFile(to, from string) error {
