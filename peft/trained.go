@@ -61,6 +61,8 @@ type Info struct {
 	Task             data.Task       `json:"task"`
 	Labels           []string        `json:"labels"`   // class names by output; null for regression
 	Training         json.RawMessage `json:"training"` // the settings, for the record
+	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
+	Precision string `json:"precision,omitempty"`
 	Seed             uint64          `json:"seed"`
 }
 
@@ -148,6 +150,11 @@ func WriteTrained(dir string, t Trained) error {
 	return nil
 }
 
+// WriteMetrics replaces the metrics of a trained directory.
+func WriteMetrics(dir string, metrics Metrics) error {
+	return writeJSON(filepath.Join(dir, metricsFile), metrics)
+}
+
 // ReadTrained reads a trained directory and refuses one whose files do not agree with each other: the
 // tensors must be exactly those of the plan, finite and of the right shapes.
 func ReadTrained(dir string) (Trained, error) {
@@ -164,10 +171,12 @@ func ReadTrained(dir string) (Trained, error) {
 		}
 	}
 	if t.Info.Version != TrainedVersion {
-		return t, fmt.Errorf("%s: version %d, this program reads version %d", filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
+		return t, fmt.Errorf("%s: version %d, this program reads version %d",
+			filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
 	}
 	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return t, fmt.Errorf("%s: head %s: must be %s or %s", filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
+		return t, fmt.Errorf("%s: head %s: must be %s or %s",
+			filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
 	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
 		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), quote.Error(err))
@@ -223,7 +232,8 @@ func (t Trained) checkBackbone(have map[string]checkpoint.Tensor) error {
 		values += int64(tensor.Elements())
 	}
 	if values != t.Info.Geometry.BackboneParams {
-		return fmt.Errorf("the backbone's tensors have %d values, the model's have %d: tensors are missing or too many", values, t.Info.Geometry.BackboneParams)
+		return fmt.Errorf("the backbone's tensors have %d values, the model's have %d: tensors are missing or too many",
+			values, t.Info.Geometry.BackboneParams)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		if i := have[name].NotFinite(); i >= 0 {

@@ -1,6 +1,7 @@
 package studies
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,5 +68,17 @@ func TestCompareWithLittleToCompare(t *testing.T) {
 	}
 	if c := Compare([2]*store.Record{r, r}, [2][]store.Outcome{two, nil}); c.ByTrials != nil {
 		t.Errorf("nothing against two: %+v", c)
+	}
+}
+
+func BenchmarkCompare(b *testing.B) {
+	r := &store.Record{Reference: search.Reference{MinParams: 1, MaxParams: 100_000}}
+	rng := rand.New(rand.NewPCG(1, 2))
+	trials := make([]store.Outcome, 100_000)
+	for i := range trials {
+		trials[i] = ended(int64(i), 1+rng.Int64N(100_000), rng.Float64(), 1)
+	}
+	for b.Loop() {
+		Compare([2]*store.Record{r, r}, [2][]store.Outcome{trials, trials})
 	}
 }

@@ -132,12 +132,13 @@ func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
 
 // ConfirmEvent tells a listener of Confirm what happened.
 type ConfirmEvent struct {
-	Kind        EventKind // started, progress, finished or failed
+	Kind        EventKind // started, progress, finished, failed or delayed
 	Candidate   evaluator.Candidate
 	Seed        uint64
 	Progress    evaluator.Progress // of progress
 	Score       float64            // of finished: on test, in the study's metric
 	Failure     *evaluator.Failure // of failed
+	Err         error              // of delayed
 	Done, Total int                // trainings of this call and those that were there
 }
 
@@ -272,7 +273,10 @@ func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job eva
 	// A result is stored even if the call is being cancelled.
 	done := store.Training{Candidate: job.Candidate, Seed: job.Seed,
 		Conditions: conditions(c.config, evaluator.TrainingVersion), Result: result}
-	if err := c.db.AddTraining(context.WithoutCancel(ctx), c.record, done); err != nil {
+	if err := repeat(context.WithoutCancel(ctx), func(ctx context.Context) error { return c.db.AddTraining(ctx, c.record, done) },
+		func(err error) {
+			c.emit(ConfirmEvent{Kind: EventDelayed, Candidate: job.Candidate, Seed: job.Seed, Err: err})
+		}); err != nil {
 		return err
 	}
 	event.Kind, event.Score = EventFinished, score

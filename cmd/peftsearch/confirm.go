@@ -35,9 +35,9 @@ func newConfirm(g *globals) *cobra.Command {
 		Use:   "confirm STUDY",
 		Short: "Train plans in full on several seeds and compare their test scores",
 		Long: `Train plans with the study's full budget (budget.train) on several seeds, score them on the test split, and
-say which differences from the best are larger than noise: those with p < 0.05 in Welch's t-test, adjusted
-by Holm's method for the number of plans. Trainings are stored, front shows them, and none is done twice:
-after an interruption the same command does what is missing.`,
+say which differences from the best are larger than noise: those with p < 0.05 by the studentised range (Games
+and Howell), which allows for every pair of the plans and for unequal noise. Trainings are stored, front shows
+them, and none is done twice: after an interruption the same command does what is missing.`,
 		Example: `  peftsearch confirm my-study --front --seeds 5
   peftsearch confirm my-study --trial 17,23 --preset lora-r8,mam --full`,
 		Args:              cobra.ExactArgs(1),
@@ -184,7 +184,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 	printConfirmed(cmd.OutOrStdout(), confirmation)
 	if !g.quiet && len(confirmation.Plans) > 1 {
-		fmt.Fprintln(stderr, "\nworse: p < 0.05 in Welch's t-test against the best, adjusted for the number of plans (Holm)")
+		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for unequal noise")
 	}
 	return err
 }

@@ -75,6 +75,15 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
 	}
+	if status.Finished() < status.Trials {
+		rows := inputs.Dataset.Report()
+		for _, line := range rows.Lines() {
+			progress.note(slog.LevelInfo, line)
+		}
+		for _, note := range rows.Notes {
+			progress.note(slog.LevelWarn, note)
+		}
+	}
 	progress.show("")
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	Study     string          `yaml:"study" doc:"name of the study, unique in its database" identity:"no"`
 	Model     ModelConfig     `yaml:"model" doc:"the pretrained model"`
-	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored"`
+	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored; docs/reference/data.md says what files may look like"`
 	Space     space.Config    `yaml:"space" doc:"what the search may choose; see also training"`
 	Training  TrainingConfig  `yaml:"training" doc:"how every plan is trained"`
 	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
