@@ -46,7 +46,7 @@ type forecaster struct {
 	score    level        // of the best scores up to the rung
 	final    level        // of the final scores
 	carry    float64      // how much of a surprise at the rung is left at the end
-	errors   []normal     // of the trials' final scores, each predicted from the others; the last is a prior that explains nothing
+	errors   []normal     // of the trials' final scores, each predicted from the others; the last explains nothing
 	variance float64      // of the process for these, on average
 }
 

@@ -134,7 +134,8 @@ func (l *frontOutlook) Decide(trial Observation) (evaluator.Verdict, Forecast) {
 	soFar, _ := bestAt(trial.Curve, share)
 	forecast, errors := l.forecasts.forecast(trial.Point, soFar)
 	ref := l.reference
-	incumbent, rival := ref.Chance, fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
+	incumbent := ref.Chance
+	rival := fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
 	if smaller, _ := slices.BinarySearch(l.sizes, trial.Params+1); smaller > 0 {
 		best := l.within[smaller-1]
 		incumbent = max(incumbent, best.Score)
