@@ -92,7 +92,8 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 	l.kernel = regression.kernel(best.theta)
 	l.known = l.kernel.scaled(encoded)
 	var inverse mat.SymDense
-	if !l.factor.Factorize(symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)) || l.factor.InverseTo(&inverse) != nil {
+	covariance := symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)
+	if !l.factor.Factorize(covariance) || l.factor.InverseTo(&inverse) != nil {
 		return nil, false
 	}
 	l.final.scale, l.score.scale = scale, standardOf(scores)
