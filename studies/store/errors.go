@@ -45,7 +45,8 @@ func (s *Store) problem(doing string, err error) error {
 	if err == nil || known != nil {
 		return err
 	}
-	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed, ErrKnown, ErrMoved, ErrPath} {
+	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
+		ErrKnown, ErrMoved, ErrPath} {
 		if errors.Is(err, sentinel) {
 			return err
 		}

@@ -30,7 +30,8 @@ func ThisProcess() Owner {
 	if self, linkErr := os.Readlink("/proc/self"); err != nil || linkErr != nil || self != strconv.Itoa(os.Getpid()) {
 		namespace = "" // /proc is another namespace's: processes cannot be looked up in it
 	}
-	return Owner{Host: host, Boot: string(bytes.TrimSpace(boot)), Namespace: namespace, Process: fmt.Sprintf("%d %s", os.Getpid(), start)}
+	return Owner{Host: host, Boot: string(bytes.TrimSpace(boot)), Namespace: namespace,
+		Process: fmt.Sprintf("%d %s", os.Getpid(), start)}
 }
 
 // life is what can be seen of another process.

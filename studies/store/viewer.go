@@ -85,7 +85,8 @@ func sidesOf(path string) (s sides, err error) {
 		return s, err
 	}
 	if s.main.ino == 0 {
-		return s, &Error{Doing: "opening", Path: path, Err: errors.New("there is none"), Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
+		return s, &Error{Doing: "opening", Err: errors.New("there is none"),
+			Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
 	}
 	if s.main.size > 0 && s.main.size < smallest {
 		return s, notOurs("")
@@ -157,7 +158,8 @@ func (v *viewer) connected(ctx context.Context, path, options string, f func(q q
 		case err != nil:
 			return err
 		case version == 0:
-			return &Error{Doing: "opening", Path: v.path, Err: errors.New("it is empty"), Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
+			return &Error{Doing: "opening", Err: errors.New("it is empty"),
+				Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
 		case version < schemaVersion:
 			return errOld
 		}
