@@ -44,14 +44,20 @@ def parser(description):
     return parser
 
 
-def upper_third(args):
+def upper_third(model):
     """The lowest layer of the upper third."""
-    layers = layer_count(args)
+    layers = layer_count(model)
     return layers - max(1, layers // 3)
 
 
-def layer_count(args):
-    return json.loads((args.model / "config.json").read_text())["num_hidden_layers"]
+def layer_count(model):
+    return json.loads((model / "config.json").read_text())["num_hidden_layers"]
+
+
+def bench(worker, hello, job, measure):
+    """What the worker's bench measures of a job; the dictionaries are the protocol's, without types."""
+    messages = [{"type": "hello", "protocol": 1} | hello, {"type": "evaluate", "trial": 0} | job, measure]
+    return answer([worker, "bench"], "\n".join(map(json.dumps, messages)))
 
 
 def ours(args, way, lowest=0, cache=0, **measure):

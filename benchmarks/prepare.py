@@ -2,10 +2,11 @@
 
     python3 benchmarks/prepare.py confirm SST2_DIR         for docs/results.md
     python3 benchmarks/prepare.py peftbench SCITLDR_DIR    for docs/explain/benchmarks.md
+    python3 benchmarks/prepare.py batches STSB_DIR         for docs/explain/performance.md
 
 They go to data/ in the benchmark's folder. STS-B is the repository's own copy. SST2_DIR holds stsa.binary.train,
 stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows; SCITLDR_DIR holds train.jsonl
-and dev.jsonl of SciTLDR-A.
+and dev.jsonl of SciTLDR-A; STSB_DIR holds train.tsv and dev.tsv of STS-B with all their columns.
 """
 import json
 import pathlib
@@ -41,6 +42,17 @@ def titles(folder, split):
     return rows
 
 
+def sources(folder, split):
+    """Sentences with the file of STS-B that they come from. Dev rows are train rows too: dev has other files."""
+    header, *rows = (folder / "train.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    label, text = (header.split("\t").index(column) for column in ("filename", "sentence1"))
+    rows = [row.split("\t") for row in rows]
+    rows = sorted({f"{row[label]}\t{row[text]}" for row in rows})
+    random.Random("sources").shuffle(rows)
+    half = len(rows) // 2
+    return ["filename\tsentence1", *(rows[:half] if split == "train" else rows[half:])]
+
+
 # Of each benchmark's tasks, the source and how many rows of the splits are drawn.
 TASKS = {
     "confirm": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
@@ -48,6 +60,8 @@ TASKS = {
     "peftbench": {"stsb": (stsb, {"train": 3000, "dev": 1000}),
                   "captions": (captions, {"train": 800, "dev": 200}),
                   "titles": (titles, {"train": None, "dev": 600})},
+    "batches": {"stsb": (stsb, {"train": 1000, "dev": 500}),
+                "sources": (sources, {"train": 1000, "dev": 500})},
 }
 
 

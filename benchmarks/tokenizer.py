@@ -27,6 +27,6 @@ for directory in sys.argv[1:]:
     best = 0
     for _ in range(5):
         start = time.process_time()
-        tokens = sum(len(e.ids) for e in backend.encode_batch(rows()))
+        tokens = sum(len(e.ids) for e in backend.encode_batch_fast(rows()))
         best = max(best, tokens / (time.process_time() - start))
     print(f"{directory}: {tokens} tokens, {best:,.0f} tokens/s")

@@ -32,11 +32,13 @@ const (
 
 // Settings say how a worker computes. They do not change what a trial means.
 type Settings struct {
-	Device      string `json:"device"`       // cpu, cuda or cuda:N
-	Precision   string `json:"precision"`    // auto, float32 or bfloat16: of frozen weights and activations
+	Device string `json:"device"` // cpu, cuda or cuda:N
+	// Precision of frozen weights and activations is auto, float32 or bfloat16. With auto, trainings are in the
+	// one that the device is fast in, and predictions in the one that the directory was trained in.
+	Precision   string `json:"precision"`
 	Threads     int    `json:"threads"`      // of libtorch, at least 1
-	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers
-	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for those that do not fit in memory, of all workers together
+	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers that are not in files
+	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for them, of all workers together; 0 writes none
 }
 
 // Head names what is put on the backbone for the task.
@@ -91,8 +93,6 @@ type Metric struct {
 	Name metric.Name `json:"name"`
 	Low  float64     `json:"low"` // the range of scores
 	High float64     `json:"high"`
-	// Chance is the score of the best constant prediction, if the worker knows it.
-	Chance *float64 `json:"chance,omitempty"`
 }
 
 // Fingerprint identifies the inputs of a study: SHA-256 in hexadecimal.

@@ -61,7 +61,9 @@ type Info struct {
 	Task             data.Task       `json:"task"`
 	Labels           []string        `json:"labels"`   // class names by output; null for regression
 	Training         json.RawMessage `json:"training"` // the settings, for the record
-	Seed             uint64          `json:"seed"`
+	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
+	Precision string `json:"precision,omitempty"`
+	Seed      uint64 `json:"seed"`
 }
 
 // Outputs is the number of logits.
@@ -146,6 +148,11 @@ func WriteTrained(dir string, t Trained) error {
 		}
 	}
 	return nil
+}
+
+// WriteMetrics replaces the metrics of a trained directory.
+func WriteMetrics(dir string, metrics Metrics) error {
+	return writeJSON(filepath.Join(dir, metricsFile), metrics)
 }
 
 // ReadTrained reads a trained directory and refuses one whose files do not agree with each other: the

@@ -197,7 +197,7 @@ func TestHostileRows(t *testing.T) {
 }
 
 // wordPieceJSON is a tokenizer.json of the small vocabulary.
-func wordPieceJSON(t *testing.T) string {
+func wordPieceJSON(t testing.TB) string {
 	t.Helper()
 	s, err := readSettings(newDirectory(t, "wordpiece", "bert", nil), nil)
 	if err != nil {

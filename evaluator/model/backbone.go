@@ -103,6 +103,10 @@ func (b *Backbone) MaxLength() int { return b.network.config.MaxLength() }
 // Scope makes an arena for one batch.
 func (b *Backbone) Scope() *torch.Scope { return torch.NewScope(b.scope.Device()) }
 
+// ForwardVersion is raised with every change of what hidden states are computed to, rounding included: it is
+// part of the key of those that are kept.
+const ForwardVersion = 2
+
 // Frontier is a point of a pass: the hidden states before a step, of the tokens that are still computed
 // there. A layer is one or more steps, as its family says; step 0 is the first after the embeddings.
 type Frontier struct {
@@ -138,7 +142,8 @@ type Batch struct {
 	IDs     []int32 // token ids [tokens]
 	TypeIDs []int32 // token types [tokens]; nil for all 0
 	Lengths []int   // tokens of each row [n]
-	// Marked is the tokens that a head reads, of each row by ascending index; nil unless it reads Marked.
+	// Marked is the tokens that a head reads, of each row at least one, by ascending index; nil unless it reads
+	// Marked.
 	Marked [][]int
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
 	// model's Frontier.
@@ -185,15 +190,10 @@ func (b Batch) validateMarked() error {
 	if len(b.Marked) != len(b.Lengths) {
 		return fmt.Errorf("model: marked tokens of %d rows for %d rows", len(b.Marked), len(b.Lengths))
 	}
-	total := 0
 	for i, marked := range b.Marked {
-		total += len(marked)
-		if !slices.IsSorted(marked) || len(marked) > 0 && (marked[0] < 0 || marked[len(marked)-1] >= b.Lengths[i]) {
+		if len(marked) == 0 || !slices.IsSorted(marked) || marked[0] < 0 || marked[len(marked)-1] >= b.Lengths[i] {
 			return fmt.Errorf("model: marked tokens %v of a row of %d", marked, b.Lengths[i])
 		}
-	}
-	if total == 0 {
-		return errors.New("model: a batch without marked tokens")
 	}
 	return nil
 }

@@ -105,7 +105,7 @@ func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor 
 	v := p.project(i, peft.TargetValue, w.value, x)      // [tokens, D]
 	a := p.attention(q, p.keysValues(i, k, v), rows)     // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
-	return w.attentionNorm.apply(p.Scope, p.AddTo(a, wanted))
+	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
 
 // feedForward computes y [rows, D] of layer i from a [rows, D].
@@ -113,7 +113,8 @@ func (b *bert) feedForward(p *pass, i int, a *torch.Tensor) *torch.Tensor {
 	w := b.layers[i]
 	f := p.GELU(p.project(i, peft.TargetFFNIn, w.ffnIn, a)) // [rows, F]
 	f = p.drop(p.project(i, peft.TargetFFNOut, w.ffnOut, f))
-	return w.outputNorm.apply(p.Scope, p.adapt(i, p.AddTo(f, a), a, w.outputNorm))
+	f, a = p.adapt(i, f, a, w.outputNorm)
+	return w.outputNorm.sum(p.Scope, f, a)
 }
 
 // frontier is the attention of the lowest layer with a module, or its feed-forward part if that is all that

@@ -47,3 +47,9 @@ type norm struct {
 func (n norm) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 	return s.LayerNorm(x, n.weight, n.bias, n.eps)
 }
+
+// sum is the norm of x+y.
+func (n norm) sum(s *torch.Scope, x, y *torch.Tensor) *torch.Tensor {
+	normed, _ := s.AddNorm(x, y, n.weight, n.bias, n.eps)
+	return normed
+}

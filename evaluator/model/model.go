@@ -200,6 +200,9 @@ func (m *Model) Restore(snapshot []float32) error {
 	return s.Err()
 }
 
+// Size is the number of elements of everything that is trained.
+func (m *Model) Size() int { return m.parameters.size }
+
 // HeadParams counts the head's parameters.
 func (m *Model) HeadParams() int64 {
 	var count int64

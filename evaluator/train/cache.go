@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -14,20 +14,21 @@ import (
 	"peftsearch/evaluator/torch"
 )
 
-// hiddenCache keeps what the frozen layers below a plan's lowest module compute: it is the same in every
-// epoch of every trial. As much as its limit allows is in memory; the rest is in memory-mapped files,
-// which later processes and other workers read too. It belongs to one session, so model and data never
-// change under it.
+// hiddenCache keeps what the frozen part below a plan's frontier computes: it is the same in every epoch of
+// every trial. It is kept in files, which other workers and later processes read too, or in memory where
+// the files' limit is too low. It belongs to one session, so model and data never change under it.
 //
 // Whether a job uses it depends on the job and the limits alone, and its contents depend neither on the
 // order of jobs nor on where they are kept, so that it never changes a score. A disk that cannot be
-// written is the exception: the job then computes what it would have read, the same but for rounding.
+// written, or that is full of what other workers use, is the exception: if memory is too small as well, the
+// job computes what it would have read, the same but for rounding.
 type hiddenCache struct {
 	backbone *model.Backbone
 	lanes    *lanes
 	memory   int64           // limit in bytes of what is kept without a file
 	files    *stateFiles     // nil without files
-	entries  []*hiddenStates // least recently used first
+	entries  []*hiddenStates // with values, least recently used first
+	warned   string          // the last trouble with files, which is reported once
 }
 
 // hiddenStates holds the hidden states of a split at a frontier: those of each row's tokens, or of the
@@ -36,13 +37,13 @@ type hiddenStates struct {
 	split   *split
 	at      model.Frontier
 	dtype   torch.DType
-	width   int     // of a hidden state
-	counts  []int   // hidden states of each row
-	offsets []int64 // of each row, in bytes
-	size    int64   // in bytes
-	file    bool    // values are in a file
-	values  []byte  // of dtype, row by row; outside the Go heap
-	mapped  []byte  // what close unmaps
+	width   int      // of a hidden state
+	counts  []int    // hidden states of each row
+	offsets []int64  // of each row, in bytes
+	size    int64    // in bytes
+	values  []byte   // of dtype, row by row; outside the Go heap; nil before they are known
+	mapped  []byte   // what close unmaps
+	file    *os.File // that mapped is of, locked against removal; nil in memory
 }
 
 // layout is the hidden states of a split at a frontier, without their values.
@@ -63,80 +64,106 @@ func (h *hiddenStates) rowSize(example int) int64 {
 	return int64(h.counts[example] * h.width * h.dtype.Size())
 }
 
-// fits reports whether the splits of a job can be cached together.
-func (c *hiddenCache) fits(at model.Frontier, splits ...*split) bool {
+// get returns the hidden states that a job wants, computing those that are not there; nil if all of them
+// together are more than the limits, if stop ended it, or if there was trouble with the disk. They are
+// valid until the next call.
+func (c *hiddenCache) get(stop func() bool, wanted ...*hiddenStates) ([]*hiddenStates, error) {
 	var total int64
-	for _, sp := range splits {
-		total += c.layout(sp, at).size
+	for i, h := range wanted {
+		total += h.size
+		if at := slices.IndexFunc(c.entries, h.sameAs); at >= 0 {
+			wanted[i] = c.entries[at]
+			c.entries = append(slices.Delete(c.entries, at, at+1), wanted[i]) // most recently used
+		}
 	}
-	return total <= c.memory || c.files != nil && total <= c.files.limit
+	c.release(wanted)
+	if c.files != nil && total <= c.files.limit {
+		err := c.each(wanted, func(h *hiddenStates) error {
+			return c.files.get(h, func(out io.Writer) error { return c.compute(h, out, stop) }, stop)
+		})
+		var trouble *filesError
+		if !errors.As(err, &trouble) {
+			return c.checked(wanted, err)
+		}
+		if text := trouble.Error(); text != c.warned {
+			slog.Warn("hidden states are not kept on disk", "error", trouble)
+			c.warned = text
+		}
+	}
+	if total > c.memory {
+		return nil, nil
+	}
+	return c.checked(wanted, c.each(wanted, func(h *hiddenStates) error {
+		c.evict(c.memory-h.size, wanted)
+		return h.allocate(func(out io.Writer) error { return c.compute(h, out, stop) })
+	}))
 }
 
-// get returns the hidden states of a split at a frontier, computing them if necessary; nil if stop ended
-// it or the disk failed. It keeps what it returned for the other splits of a job for which fits is true.
-func (c *hiddenCache) get(sp *split, at model.Frontier, stop func() bool) (*hiddenStates, error) {
-	for i, entry := range c.entries {
-		if entry.split == sp && entry.at == at {
-			c.entries = append(slices.Delete(c.entries, i, i+1), entry)
-			return entry, nil
-		}
-	}
-	h := c.layout(sp, at)
-	fill := func(out io.Writer) error { return c.compute(h, out, stop) }
-	var err error
-	switch {
-	case c.files != nil && c.files.open(h) == nil:
-	case c.inMemory()+h.size > c.memory && c.files != nil && h.size <= c.files.limit:
-		err = c.files.create(h, fill)
-		var disk *fs.PathError
-		if errors.As(err, &disk) {
-			slog.Warn("hidden states are not kept on disk any more", "error", err)
-			c.files, err = nil, errStopped
-		}
-	default:
-		c.evict(c.memory - h.size)
-		err = h.allocate(fill)
-	}
+// checked passes on the hidden states of a job unless they are not all there.
+func (c *hiddenCache) checked(wanted []*hiddenStates, err error) ([]*hiddenStates, error) {
 	if errors.Is(err, errStopped) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.entries = append(c.entries, h)
-	return h, nil
+	return wanted, nil
 }
 
-// inMemory is how many bytes are kept without a file.
-func (c *hiddenCache) inMemory() (used int64) {
-	for _, entry := range c.entries {
-		if !entry.file {
-			used += entry.size
+// each calls fill for those of the wanted hidden states that have no values, and keeps what it filled.
+func (c *hiddenCache) each(wanted []*hiddenStates, fill func(h *hiddenStates) error) error {
+	for _, h := range wanted {
+		if h.values != nil {
+			continue
 		}
+		if err := fill(h); err != nil {
+			return err
+		}
+		c.entries = append(c.entries, h)
 	}
-	return used
+	return nil
 }
 
-// evict drops entries without a file until they use at most limit bytes.
-func (c *hiddenCache) evict(limit int64) {
-	for used := c.inMemory(); used > limit; {
-		i := slices.IndexFunc(c.entries, func(h *hiddenStates) bool { return !h.file })
-		if i < 0 {
-			return
+func (h *hiddenStates) sameAs(other *hiddenStates) bool {
+	return h.split == other.split && h.at == other.at
+}
+
+// release lets go of files that a job does not want, so that other workers may remove them.
+func (c *hiddenCache) release(wanted []*hiddenStates) {
+	c.drop(func(h *hiddenStates) bool { return h.file != nil && !slices.Contains(wanted, h) })
+}
+
+// evict drops entries without a file that a job does not want, until those that are left use at most limit
+// bytes or all are wanted.
+func (c *hiddenCache) evict(limit int64, wanted []*hiddenStates) {
+	var used int64
+	for _, h := range c.entries {
+		if h.file == nil {
+			used += h.size
 		}
-		used -= c.entries[i].size
-		c.entries[i].close()
-		c.entries = slices.Delete(c.entries, i, i+1)
 	}
+	c.drop(func(h *hiddenStates) bool {
+		if used <= limit || h.file != nil || slices.Contains(wanted, h) {
+			return false
+		}
+		used -= h.size
+		return true
+	})
+}
+
+// drop closes and forgets entries, in the order of their use.
+func (c *hiddenCache) drop(unwanted func(h *hiddenStates) bool) {
+	c.entries = slices.DeleteFunc(c.entries, func(h *hiddenStates) bool {
+		if !unwanted(h) {
+			return false
+		}
+		h.close()
+		return true
+	})
 }
 
 // close frees all memory; the files stay.
-func (c *hiddenCache) close() {
-	for _, entry := range c.entries {
-		entry.close()
-	}
-	c.entries = nil
-}
+func (c *hiddenCache) close() { c.drop(func(*hiddenStates) bool { return true }) }
 
 // errStopped ends the computation of hidden states that nobody waits for.
 var errStopped = errors.New("stopped")
@@ -183,19 +210,24 @@ func (h *hiddenStates) allocate(fill func(io.Writer) error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %d bytes for hidden states: %w", torch.ErrOutOfMemory, h.size, err)
 	}
-	h.mapped, h.values = mapped, mapped
+	h.mapped = mapped
 	if err := fill(&memoryWriter{rest: mapped}); err != nil {
 		h.close()
 		return err
 	}
+	h.values = mapped
 	return nil
 }
 
+// close frees the values and lets go of their file.
 func (h *hiddenStates) close() {
 	if h.mapped != nil {
 		unix.Munmap(h.mapped) // of our own mapping: it cannot fail
-		h.mapped, h.values = nil, nil
 	}
+	if h.file != nil {
+		h.file.Close()
+	}
+	h.mapped, h.values, h.file = nil, nil, nil
 }
 
 // memoryWriter fills a block of memory from its start.

@@ -1,6 +1,8 @@
 package train
 
 import (
+	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -9,7 +11,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"peftsearch/data"
 	"peftsearch/evaluator"
@@ -54,7 +59,7 @@ func reopenOnDisk(t *testing.T) (*Session, string) {
 
 func files(t *testing.T, dir string) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "*"))
+	found, err := filepath.Glob(filepath.Join(dir, "*"+stateSuffix+"*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,15 +113,15 @@ func TestHiddenStatesAreTheSameInMemoryAndOnDisk(t *testing.T) {
 	if n := len(files(t, dir)); n != 2 {
 		t.Errorf("%d files for two splits", n)
 	}
-	// What does not fit beside other states goes to disk; what fits stays in memory.
-	mixed, _ := onDisk(t)
-	mixed.cache.memory = mixed.cache.layout(mixed.subset(job.Budget.TrainRows), upper).size
-	if got := score(t, mixed, job); got != want {
-		t.Errorf("%g with memory and files, %g in memory", got, want)
+	// What is too much for the files is kept in memory.
+	little, _ := onDisk(t)
+	little.cache.files.limit, little.cache.memory = 1<<10, 1<<30
+	if got := score(t, little, job); got != want {
+		t.Errorf("%g with little disk, %g in memory", got, want)
 	}
-	for i, inFile := range []bool{false, true} {
-		if entry := mixed.cache.entries[i]; entry.file != inFile {
-			t.Errorf("entry %d is in a file: %t", i, entry.file)
+	for _, entry := range little.cache.entries {
+		if entry.file != nil || entry.values == nil {
+			t.Errorf("the states at step %d are not in memory", entry.at.Step)
 		}
 	}
 }
@@ -179,12 +184,12 @@ func TestDamagedFilesAreComputedAgain(t *testing.T) {
 func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 	s, _ := onDisk(t)
 	rows, other := s.subset(64), s.subset(65)
-	path := func(change func(f *stateFiles, h *hiddenStates)) string {
+	key := func(change func(f *stateFiles, h *hiddenStates)) [32]byte {
 		f, h := *s.cache.files, *s.cache.layout(rows, upper)
 		change(&f, &h)
-		return f.path(f.key(&h))
+		return f.key(&h)
 	}
-	seen := []string{path(func(*stateFiles, *hiddenStates) {})}
+	seen := [][32]byte{key(func(*stateFiles, *hiddenStates) {})}
 	for name, change := range map[string]func(f *stateFiles, h *hiddenStates){
 		"rows": func(_ *stateFiles, h *hiddenStates) { h.split = other },
 		"step": func(_ *stateFiles, h *hiddenStates) { h.at.Step = 3 },
@@ -210,7 +215,7 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 			f.computed = s.stateFiles().computed
 		},
 	} {
-		changed := path(change)
+		changed := key(change)
 		if slices.Contains(seen, changed) {
 			t.Errorf("other %s have the same file", name)
 		}
@@ -218,33 +223,98 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 	}
 }
 
+// used is the size of all files of a directory; there must be none that is gone but still takes space.
+func used(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	for _, path := range files(t, dir) {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, dir) && strings.Contains(line, "(deleted)") {
+			t.Errorf("a removed file is mapped: %s", line)
+		}
+	}
+	return size
+}
+
 func TestFilesStayWithinTheirLimit(t *testing.T) {
 	s, dir := onDisk(t)
 	job := smallJob()
-	s.cache.files.limit = s.cache.layout(s.subset(96), upper).size + s.cache.layout(s.dev, upper).size + 200 // of headers
+	s.cache.files.limit = fileSize(s.cache.layout(s.subset(96), upper)) + fileSize(s.cache.layout(s.dev, upper))
 	score(t, s, job)
 	first := files(t, dir)
-	job.Candidate.Plan.Layers = make([]peft.Layer, 2) // another boundary
+	job.Candidate.Plan.Layers = make([]peft.Layer, 2) // another frontier
 	want := score(t, s, job)
-	var used int64
-	for _, path := range files(t, dir) {
-		if info, err := os.Stat(path); err == nil {
-			used += info.Size()
-		}
-	}
-	if used > s.cache.files.limit {
-		t.Errorf("%d bytes of at most %d", used, s.cache.files.limit)
+	if size := used(t, dir); size > s.cache.files.limit {
+		t.Errorf("%d bytes of at most %d", size, s.cache.files.limit)
 	}
 	if now := files(t, dir); len(now) == 0 || slices.Equal(now, first) {
 		t.Errorf("the files are still %v", now)
 	}
 	tooMuch := smallJob()
 	tooMuch.Budget.TrainRows = 200
-	if score(t, s, tooMuch); len(s.cache.entries) != 4 {
-		t.Errorf("%d entries", len(s.cache.entries))
+	if score(t, s, tooMuch); len(s.cache.entries) != 0 {
+		t.Errorf("%d entries of a job that does not fit", len(s.cache.entries))
 	}
 	if got := score(t, s, job); got != want {
 		t.Errorf("%g, before %g", got, want)
+	}
+}
+
+func TestWhatAnotherWorkerUsesIsNotRemoved(t *testing.T) {
+	first, dir := onDisk(t)
+	second, _ := reopenOnDisk(t)
+	job, other := smallJob(), smallJob()
+	other.Candidate.Plan.Layers = make([]peft.Layer, 2)
+	limit := fileSize(first.cache.layout(first.subset(96), upper)) + fileSize(first.cache.layout(first.dev, upper))
+	first.cache.files.limit, second.cache.files.limit = limit, limit
+
+	score(t, first, job)
+	mapped := files(t, dir)
+	log := warnings(t)
+	want := score(t, openSmall(t, 0), other)
+	if got := score(t, second, other); math.Abs(got-want) > 1e-4 {
+		t.Errorf("%g, without cache %g", got, want)
+	}
+	if now := files(t, dir); !slices.Equal(now, mapped) || used(t, dir) > limit {
+		t.Errorf("files %v, before %v", now, mapped)
+	}
+	if !strings.Contains(log.String(), "other workers use") {
+		t.Errorf("the log does not say why nothing is kept: %s", log)
+	}
+	if len(second.cache.entries) != 0 {
+		t.Errorf("%d entries of a job that does not fit beside another worker's", len(second.cache.entries))
+	}
+
+	first.cache.close()
+	score(t, second, other)
+	if now := files(t, dir); slices.Equal(now, mapped) || used(t, dir) > limit {
+		t.Errorf("files %v, when nobody used those before", now)
+	}
+}
+
+func TestADiskThatIsNearlyFull(t *testing.T) {
+	s, dir := onDisk(t)
+	score(t, s, smallJob())
+	s.cache.close()
+	s.cache.files.spare = 1 << 62
+	other := smallJob()
+	other.Candidate.Plan.Layers = make([]peft.Layer, 2)
+	log := warnings(t)
+	score(t, s, other)
+	if found := files(t, dir); len(found) != 0 {
+		t.Errorf("files %v on a disk that is to stay free", found)
+	}
+	if !strings.Contains(log.String(), "to stay free") {
+		t.Errorf("the log does not say why nothing is kept: %s", log)
 	}
 }
 
@@ -270,29 +340,68 @@ func TestADiskThatCannotBeWrittenCostsOnlyTheCache(t *testing.T) {
 	}
 }
 
-func TestTwoWorkersWriteTheSameFile(t *testing.T) {
+// Two workers want the same states at the same time: one computes them, the other waits for it.
+func TestOneFillServesAllWorkers(t *testing.T) {
 	first, dir := onDisk(t)
 	second, _ := reopenOnDisk(t)
 	layouts := [2]*hiddenStates{first.cache.layout(first.dev, upper), second.cache.layout(second.dev, upper)}
+	content := make([]byte, layouts[0].size)
+	for i := range content {
+		content[i] = byte(i)
+	}
+	waiting := make(chan struct{})
+	var fills atomic.Int32
+	var once sync.Once
+	fill := func(out io.Writer) error {
+		fills.Add(1)
+		<-waiting
+		_, err := out.Write(content)
+		return err
+	}
+	stop := func() bool { // is asked by who waits
+		once.Do(func() { close(waiting) })
+		return false
+	}
 	var wait sync.WaitGroup
 	for i, s := range []*Session{first, second} {
-		content := make([]byte, layouts[i].size)
-		for j := range content {
-			content[j] = byte(j)
-		}
 		wait.Go(func() {
-			for range 20 {
-				h := *layouts[i]
-				err := s.cache.files.create(&h, func(out io.Writer) error { _, err := out.Write(content); return err })
-				if err != nil || !slices.Equal(h.values, content) {
-					t.Errorf("writing beside another worker: %v", err)
-				}
-				h.close()
+			if err := s.cache.files.get(layouts[i], fill, stop); err != nil || !slices.Equal(layouts[i].values, content) {
+				t.Errorf("beside another worker: %v", err)
 			}
 		})
 	}
 	wait.Wait()
+	if n := fills.Load(); n != 1 {
+		t.Errorf("the states were computed %d times", n)
+	}
 	if found := files(t, dir); len(found) != 1 {
+		t.Errorf("files %v", found)
+	}
+	layouts[0].close()
+	layouts[1].close()
+}
+
+func TestWaitingForAnotherWorkerCanBeStopped(t *testing.T) {
+	s, _ := onDisk(t)
+	h := s.cache.layout(s.dev, upper)
+	key := s.cache.files.key(h)
+	if err := os.MkdirAll(s.cache.files.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	part, err := lock(filepath.Join(s.cache.files.dir, hex.EncodeToString(key[:])+stateSuffix+partSuffix),
+		os.O_RDWR|os.O_CREATE, unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(io.Writer) error { t.Error("it computes what another worker computes"); return nil }
+	if err := s.cache.files.get(h, fill, func() bool { return true }); !errors.Is(err, errStopped) {
+		t.Errorf("the error is %v", err)
+	}
+	// A worker that is killed leaves its part file without a lock.
+	part.WriteString("half")
+	part.Close()
+	score(t, s, smallJob())
+	if found := files(t, s.cache.files.dir); len(found) != 2 || strings.HasSuffix(found[0], partSuffix) {
 		t.Errorf("files %v", found)
 	}
 }

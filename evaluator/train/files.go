@@ -3,7 +3,6 @@ package train
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -23,14 +22,20 @@ import (
 )
 
 // stateFiles is a directory of hidden states, shared by all workers of a user. Each file is named by a
-// hash of everything that its values depend on, is written beside its place and then renamed, and is
-// checked when it is opened: any number of workers may read and write it.
+// hash of everything that its values depend on, and checked when it is opened: any number of workers may
+// read and write here.
+//
+// Locks (flock) end with the process that holds them. Who has mapped a file holds a shared lock on it; who
+// removes one must get the exclusive lock first, so that no space is used that the limit does not see. Who
+// writes one holds the exclusive lock of its part file; others wait for the result instead of computing it
+// too.
 //
 // A file is magic, hash and size of the values [56 bytes], the values, and their CRC-32C.
 type stateFiles struct {
 	dir      string
 	limit    int64  // of all files together, in bytes
-	computed string // how this session computes: model, precision, device, threads, libtorch
+	spare    int64  // bytes of the disk that stay free, whatever the limit: studies are written there too
+	computed string // how this session computes: see Session.stateFiles
 }
 
 const (
@@ -38,11 +43,18 @@ const (
 	stateHeader = len(stateMagic) + sha256.Size + 8 + 8
 	stateSuffix = ".states"
 	partSuffix  = ".part" // of a file that is being written
-	// spareDisk stays free on the disk, whatever the limit: studies are written there too.
-	spareDisk = 1 << 30
+	lockName    = "lock"  // held while room is made
+	// pollEvery is how often a worker looks whether another has written what it waits for.
+	pollEvery = 50 * time.Millisecond
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// filesError is trouble with the directory or its disk, which concerns nothing but the files.
+type filesError struct{ err error }
+
+func (e *filesError) Error() string { return e.err.Error() }
+func (e *filesError) Unwrap() error { return e.err }
 
 // key hashes everything that the values of h depend on.
 func (f *stateFiles) key(h *hiddenStates) [sha256.Size]byte {
@@ -56,44 +68,75 @@ func (f *stateFiles) key(h *hiddenStates) [sha256.Size]byte {
 	return [sha256.Size]byte(hash.Sum(nil))
 }
 
-func (f *stateFiles) path(key [sha256.Size]byte) string {
-	return filepath.Join(f.dir, hex.EncodeToString(key[:])+stateSuffix)
-}
-
 func header(key [sha256.Size]byte, size int64) []byte {
 	b := append([]byte(stateMagic), key[:]...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(size))
 	return append(b, make([]byte, stateHeader-len(b))...) // so that values are aligned
 }
 
-// open maps the file of h. It removes a file that is damaged or not what its name says.
-func (f *stateFiles) open(h *hiddenStates) error {
+// get gives h its values: of the file that is there, or else of a new one, which fill writes. If another
+// worker is writing it, get waits, until stop. Errors are a *filesError, errStopped, or those of fill.
+func (f *stateFiles) get(h *hiddenStates, fill func(io.Writer) error, stop func() bool) error {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return &filesError{err}
+	}
 	key := f.key(h)
-	path := f.path(key)
-	err := h.mapFile(path, header(key, h.size))
-	if err == nil {
-		os.Chtimes(path, time.Time{}, time.Now()) // last use; if it fails, the file goes earlier
-		return nil
+	path := filepath.Join(f.dir, hex.EncodeToString(key[:])+stateSuffix)
+	head := header(key, h.size)
+	for {
+		switch found, err := f.open(h, path, head); {
+		case err != nil:
+			return &filesError{err}
+		case found:
+			return nil
+		}
+		part, err := lock(path+partSuffix, os.O_RDWR|os.O_CREATE, unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EWOULDBLOCK):
+			if stop() {
+				return errStopped
+			}
+			time.Sleep(pollEvery)
+			continue
+		case err != nil:
+			return &filesError{err}
+		}
+		if _, missing := os.Stat(path); missing != nil { // else it was finished just now
+			err = f.create(h, part, path, head, fill)
+		}
+		remove(part.Name()) // it is there after an error
+		part.Close()
+		if err != nil {
+			return err
+		}
 	}
-	if missing := (*fs.PathError)(nil); !errors.As(err, &missing) {
+}
+
+// open maps the file of h if it is there. It removes a file that is damaged or not what its name says.
+func (f *stateFiles) open(h *hiddenStates, path string, head []byte) (found bool, err error) {
+	file, err := lock(path, os.O_RDONLY, unix.LOCK_SH)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := h.mapFile(file, head); err != nil {
+		file.Close()
 		slog.Warn("kept hidden states cannot be used and are computed again", "file", path, "error", err)
-		os.Remove(path)
+		return false, remove(path)
 	}
-	return err
+	os.Chtimes(path, time.Time{}, time.Now()) // last use; if it fails, the file goes earlier
+	return true, nil
 }
 
 // mapFile checks a file and gives h its values.
-func (h *hiddenStates) mapFile(path string, header []byte) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
+func (h *hiddenStates) mapFile(file *os.File, head []byte) error {
 	stat, err := file.Stat()
 	if err != nil {
 		return err
 	}
-	size := int64(stateHeader) + h.size + crc32.Size
+	size := fileSize(h)
 	if stat.Size() != size {
 		return fmt.Errorf("%d bytes, want %d", stat.Size(), size)
 	}
@@ -103,7 +146,7 @@ func (h *hiddenStates) mapFile(path string, header []byte) error {
 	}
 	values, sum := mapped[stateHeader:size-crc32.Size], mapped[size-crc32.Size:]
 	switch {
-	case !bytes.Equal(mapped[:stateHeader], header):
+	case !bytes.Equal(mapped[:stateHeader], head):
 		err = errors.New("it belongs to another model, data set or version")
 	case crc32.Checksum(values, castagnoli) != binary.LittleEndian.Uint32(sum):
 		err = errors.New("the checksum is wrong")
@@ -112,48 +155,52 @@ func (h *hiddenStates) mapFile(path string, header []byte) error {
 		unix.Munmap(mapped)
 		return err
 	}
-	h.mapped, h.values, h.file = mapped, values, true
+	h.mapped, h.values, h.file = mapped, values, file
 	return nil
 }
 
-// create writes the file of h with the values that fill gives, and maps it. Errors of the disk are a
-// *fs.PathError.
-func (f *stateFiles) create(h *hiddenStates, fill func(io.Writer) error) error {
-	if err := f.makeRoom(h.size); err != nil {
-		return err
-	}
-	temporary, err := os.CreateTemp(f.dir, "*"+partSuffix)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name()) // gone after a rename
-	key := f.key(h)
-	if err := cmp.Or(h.write(temporary, header(key, h.size), fill), temporary.Close()); err != nil {
-		temporary.Close()
-		return err
-	}
-	if err := os.Rename(temporary.Name(), f.path(key)); err != nil {
-		return &fs.PathError{Op: "rename", Path: temporary.Name(), Err: err} // instead of a *os.LinkError
-	}
-	if err := h.mapFile(f.path(key), header(key, h.size)); err != nil {
-		return &fs.PathError{Op: "read back", Path: f.path(key), Err: err}
-	}
-	return nil
-}
+func fileSize(h *hiddenStates) int64 { return int64(stateHeader) + h.size + crc32.Size }
 
-func (h *hiddenStates) write(file *os.File, header []byte, fill func(io.Writer) error) error {
-	sum, out := crc32.New(castagnoli), bufio.NewWriterSize(file, 1<<20)
-	out.Write(header) // out keeps the first error
+// create writes the values that fill gives into part and renames it to path.
+func (f *stateFiles) create(h *hiddenStates, part *os.File, path string, head []byte, fill func(io.Writer) error) error {
+	if err := f.reserve(part, fileSize(h)); err != nil {
+		return &filesError{err}
+	}
+	sum, out := crc32.New(castagnoli), bufio.NewWriterSize(fileWriter{part}, 1<<20)
+	out.Write(head) // out keeps the first error
 	if err := fill(io.MultiWriter(out, sum)); err != nil {
 		return err
 	}
 	out.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
-	return out.Flush()
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if err := os.Rename(part.Name(), path); err != nil {
+		return &filesError{err}
+	}
+	return nil
 }
 
-// makeRoom removes the files that were used longest ago until another of size bytes keeps the limit.
-func (f *stateFiles) makeRoom(size int64) error {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+// fileWriter marks what goes wrong.
+type fileWriter struct{ file *os.File }
+
+func (w fileWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	if err != nil {
+		err = &filesError{err}
+	}
+	return n, err
+}
+
+// reserve makes part size bytes long. It removes the files that were used longest ago, and that nobody has
+// mapped, until the limit is kept and the disk has room.
+func (f *stateFiles) reserve(part *os.File, size int64) error {
+	held, err := lock(filepath.Join(f.dir, lockName), os.O_RDWR|os.O_CREATE, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	if err := part.Truncate(0); err != nil { // of a worker that was killed
 		return err
 	}
 	entries, err := os.ReadDir(f.dir)
@@ -164,27 +211,86 @@ func (f *stateFiles) makeRoom(size int64) error {
 	used := size
 	for _, entry := range entries {
 		ours := strings.HasSuffix(entry.Name(), stateSuffix) || strings.HasSuffix(entry.Name(), partSuffix)
-		if info, err := entry.Info(); ours && err == nil { // else another worker removed it
+		if info, err := entry.Info(); ours && err == nil { // else it has just been removed
 			files = append(files, info)
 			used += info.Size()
 		}
 	}
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
-	for _, info := range files {
-		if used <= f.limit {
-			break
+	for {
+		var disk unix.Statfs_t
+		if err := unix.Statfs(f.dir, &disk); err != nil {
+			return &fs.PathError{Op: "statfs", Path: f.dir, Err: err}
 		}
-		if err := os.Remove(filepath.Join(f.dir, info.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		var trouble error
+		if free := int64(disk.Bavail) * disk.Bsize; used > f.limit {
+			trouble = fmt.Errorf("%s: %d MB are needed, and other workers use %d of at most %d MB",
+				f.dir, size/1e6, (used-size)/1e6, f.limit/1e6)
+		} else if free < size+f.spare {
+			trouble = fmt.Errorf("%s: %d MB are needed, %d MB of the disk are free, and %d are to stay free",
+				f.dir, size/1e6, free/1e6, f.spare/1e6)
+		} else if trouble = allocate(part, size); !errors.Is(trouble, unix.ENOSPC) && !errors.Is(trouble, unix.EDQUOT) {
+			return trouble
 		}
-		used -= info.Size()
+		if len(files) == 0 {
+			return trouble
+		}
+		if removeUnused(filepath.Join(f.dir, files[0].Name())) {
+			used -= files[0].Size()
+		}
+		files = files[1:]
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(f.dir, &disk); err != nil {
-		return &fs.PathError{Op: "statfs", Path: f.dir, Err: err}
+}
+
+// allocate takes the blocks of a file from the disk.
+func allocate(file *os.File, size int64) error {
+	err := unix.Fallocate(int(file.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return file.Truncate(size)
 	}
-	if free := int64(disk.Bavail) * disk.Bsize; free < size+spareDisk {
-		return &fs.PathError{Op: "reserve", Path: f.dir, Err: fmt.Errorf("%d of %d MB are free, and %d are to stay free", free/1e6, size/1e6, int64(spareDisk)/1e6)}
+	if err != nil {
+		return &fs.PathError{Op: "allocate", Path: file.Name(), Err: err}
 	}
 	return nil
+}
+
+// removeUnused removes a file unless somebody has mapped it or is writing it.
+func removeUnused(path string) bool {
+	file, err := lock(path, os.O_RDWR, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer file.Close()
+	return remove(path) == nil
+}
+
+// remove removes a file that another worker may have removed.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// lock opens a file and locks it. While it waits for the lock the file may get another name: then it opens
+// what has its name now. unix.EWOULDBLOCK says that somebody else holds the lock.
+func lock(path string, flags, how int) (*os.File, error) {
+	for {
+		file, err := os.OpenFile(path, flags, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Flock(int(file.Fd()), how)
+		}
+		if err != nil {
+			file.Close()
+			return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+		}
+		mine, err := file.Stat()
+		if now, gone := os.Stat(path); err == nil && gone == nil && os.SameFile(mine, now) {
+			return file, nil
+		}
+		file.Close()
+	}
 }

@@ -23,23 +23,36 @@ import (
 // checkpointFile holds a run that is not finished; its metadata say where the run stands.
 const checkpointFile = "checkpoint.safetensors"
 
+// trainingVersion is raised with every change of what the same job computes, rounding apart.
+const trainingVersion = 2
+
 // Metadata keys of a checkpoint.
 const (
 	metadataJob       = "job"
+	metadataPrecision = "precision"
 	metadataProgress  = "progress"
 	metadataOptimizer = "optimizer_step"
 )
 
-// identity is a hash of all that a run's numbers depend on.
+// Tensors of a checkpoint: vectors of all parameters.
+const (
+	tensorParameters = "parameters"
+	tensorM          = "m" // moments of the optimiser
+	tensorV          = "v"
+	tensorBest       = "best" // parameters of the best rung, once there is one
+)
+
+// identity is a hash of all that a run's numbers depend on, but for the precision.
 func (r *run) identity() string {
 	job := r.job
 	job.Output, job.Trial = "", 0
 	description, err := json.Marshal(struct {
+		Version     int
 		Job         any
 		Head        any
 		Task        data.Task
 		Fingerprint any
-	}{job, r.hello.Head, r.hello.Task, r.ready.Fingerprint})
+	}{trainingVersion, job, r.hello.Head, r.hello.Task, r.ready.Fingerprint})
 	if err != nil {
 		panic(err) // checked settings and strings
 	}
@@ -66,12 +79,14 @@ func (r *run) save() error {
 		return err
 	}
 	vector := func(values []float32) checkpoint.Tensor { return checkpoint.NewTensor(values, len(values)) }
-	tensors := map[string]checkpoint.Tensor{"parameters": vector(state.Parameters), "m": vector(state.Optimizer.M), "v": vector(state.Optimizer.V)}
+	tensors := map[string]checkpoint.Tensor{tensorParameters: vector(state.Parameters),
+		tensorM: vector(state.Optimizer.M), tensorV: vector(state.Optimizer.V)}
 	if r.best != nil {
-		tensors["best"] = vector(r.best)
+		tensors[tensorBest] = vector(r.best)
 	}
 	return checkpoint.WriteSafetensors(filepath.Join(r.job.Output, checkpointFile), tensors, map[string]string{
-		metadataJob: r.identity(), metadataProgress: string(encoded), metadataOptimizer: strconv.Itoa(state.Optimizer.Step)})
+		metadataJob: r.identity(), metadataPrecision: r.ready.Precision, metadataProgress: string(encoded),
+		metadataOptimizer: strconv.Itoa(state.Optimizer.Step)})
 }
 
 // restore continues from a checkpoint of the same job, if the output directory has one.
@@ -85,29 +100,61 @@ func (r *run) restore() error {
 		return fmt.Errorf("%w; remove the file to start again", err)
 	}
 	if metadata[metadataJob] != r.identity() {
-		return fmt.Errorf("%s belongs to another plan, data set, model or setting: choose another directory, or remove the file to start again", path)
+		return fmt.Errorf("%s belongs to another plan, data set, model, setting or version: choose another directory, "+
+			"or remove the file to start again", path)
 	}
-	if err := json.Unmarshal([]byte(metadata[metadataProgress]), &r.progress); err != nil {
-		return fmt.Errorf("%s: %w; remove the file to start again", path, err)
+	if was := metadata[metadataPrecision]; was != r.ready.Precision {
+		return fmt.Errorf("%s was trained in %s, and this run computes in %s: set the precision to %s to go on, "+
+			"or remove the file to start again", path, was, r.ready.Precision, was)
 	}
-	step, err := strconv.Atoi(metadata[metadataOptimizer])
-	if err != nil {
-		return fmt.Errorf("%s: %w; remove the file to start again", path, err)
-	}
-	if best, ok := tensors["best"]; ok {
-		r.best = best.Float32()
-	}
-	if err := r.model.SetState(model.State{Parameters: tensors["parameters"].Float32(),
-		Optimizer: torch.AdamWState{Step: step, M: tensors["m"].Float32(), V: tensors["v"].Float32()}}); err != nil {
-		return fmt.Errorf("%s: %w; remove the file to start again", path, err)
+	if err := r.resume(tensors, metadata); err != nil {
+		return fmt.Errorf("%s is damaged: %w; remove the file to start again", path, err)
 	}
 	return nil
 }
 
+// resume sets the run to where a checkpoint of it stands.
+func (r *run) resume(tensors map[string]checkpoint.Tensor, metadata map[string]string) error {
+	var p progress
+	if err := json.Unmarshal([]byte(metadata[metadataProgress]), &p); err != nil {
+		return fmt.Errorf("progress: %w", err)
+	}
+	step, err := strconv.Atoi(metadata[metadataOptimizer])
+	if err != nil {
+		return fmt.Errorf("step of the optimiser: %w", err)
+	}
+	if p.Step < 0 || p.Step > r.steps || step != p.Step {
+		return fmt.Errorf("it stands at step %d of %d, and its optimiser at step %d", p.Step, r.steps, step)
+	}
+	if p.Scored < 0 || p.Scored > p.Step || p.BestStep < 0 || p.BestStep > p.Scored || p.Stale < 0 {
+		return fmt.Errorf("the last rung is at step %d and the best at step %d, of %d", p.Scored, p.BestStep, p.Step)
+	}
+	want := []string{tensorParameters, tensorM, tensorV}
+	if p.BestStep > 0 && r.keepsBest() {
+		want = append(want, tensorBest)
+	}
+	vectors := map[string][]float32{}
+	for _, name := range want {
+		tensor, ok := tensors[name]
+		if !ok || tensor.DType != checkpoint.Float32 || tensor.Elements() != r.model.Size() {
+			return fmt.Errorf("tensor %q is not there as %d float32 values", name, r.model.Size())
+		}
+		vectors[name] = tensor.Float32()
+		for _, v := range vectors[name] {
+			if v-v != 0 {
+				return fmt.Errorf("tensor %q has values that are not finite", name)
+			}
+		}
+	}
+	r.progress, r.best = p, vectors[tensorBest]
+	return r.model.SetState(model.State{Parameters: vectors[tensorParameters],
+		Optimizer: torch.AdamWState{Step: step, M: vectors[tensorM], V: vectors[tensorV]}})
+}
+
 const backbonePrefix = "backbone."
 
-// write leaves the model's current weights in the output directory and removes the checkpoint.
-func (r *run) write(test map[string]float64) error {
+// write leaves the model's current weights in the output directory.
+func (r *run) write() error {
 	tensors, err := r.model.Tensors()
 	if err != nil {
 		return err
@@ -120,8 +167,8 @@ func (r *run) write(test map[string]float64) error {
 		Plan: r.job.Candidate.Plan,
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
 			Geometry: r.ready.Geometry, Head: string(r.hello.Head), Task: r.hello.Task, Labels: r.dataset.Labels,
-			Training: training, Seed: r.job.Seed},
-		Head: map[string]checkpoint.Tensor{}, Metrics: peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test},
+			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed},
+		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(nil),
 	}
 	for name, tensor := range tensors {
 		into := &t.Modules
@@ -136,15 +183,23 @@ func (r *run) write(test map[string]float64) error {
 		(*into)[name] = tensor
 	}
 	if len(r.dataset.Labels) == 0 {
-		unstandardise(t.Head, float32(r.mean), float32(r.scale))
+		unstandardise(t.Head, float32(r.rows.mean), float32(r.rows.scale))
 	}
-	if err := peft.WriteTrained(r.job.Output, t); err != nil {
-		return err
+	return peft.WriteTrained(r.job.Output, t)
+}
+
+// complete adds the metrics of the test split, if there are any, and removes the checkpoint.
+func (r *run) complete(test map[string]float64) error {
+	if test != nil {
+		if err := peft.WriteMetrics(r.job.Output, r.metrics(test)); err != nil {
+			return err
+		}
 	}
-	if err := os.Remove(filepath.Join(r.job.Output, checkpointFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return remove(filepath.Join(r.job.Output, checkpointFile))
+}
+
+func (r *run) metrics(test map[string]float64) peft.Metrics {
+	return peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test}
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.

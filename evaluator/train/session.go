@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"gonum.org/v1/gonum/stat"
+
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
@@ -25,6 +27,7 @@ type Session struct {
 	checkpoint *checkpoint.Checkpoint
 	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
+	others     map[string]*model.Backbone // in other precisions, for predictions
 	ready      evaluator.Ready
 	cache      *hiddenCache
 	lanes      *lanes
@@ -32,8 +35,6 @@ type Session struct {
 	dataset          *data.Dataset // nil without a task
 	train, dev, test *split
 	subsets          map[int]*split // of train, by size
-	// Labels that are values are trained as (label-mean)/scale of the training rows; 0 and 1 for classes.
-	mean, scale float64
 }
 
 // split is the tokenised rows of a data split.
@@ -41,11 +42,13 @@ type split struct {
 	encodings []tokenizer.Encoding
 	lengths   []int
 	labels    []float64 // as in the files
+	// Labels that are values are trained as (label-mean)/scale of the rows; 0 and 1 for classes.
+	mean, scale float64
 }
 
 // Open loads what a hello names. Without a task (no training file) the session can only predict.
 func Open(hello evaluator.Hello) (*Session, error) {
-	s := &Session{hello: hello, scale: 1, subsets: map[int]*split{}}
+	s := &Session{hello: hello, subsets: map[int]*split{}, others: map[string]*model.Backbone{}}
 	if err := s.load(); err != nil {
 		s.Close()
 		return nil, err
@@ -92,12 +95,12 @@ func (s *Session) load() (err error) {
 		}
 		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
 	}
-	low, high := s.hello.Task.Metric.Range()
-	chance := s.dataset.Chance()
-	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
-	if len(s.dataset.Labels) == 0 {
-		s.standardise()
+	if len(s.train.lengths) == 0 || len(s.dev.lengths) == 0 {
+		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
 	}
+	low, high := s.hello.Task.Metric.Range()
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
+	s.standardise(s.train)
 	return nil
 }
 
@@ -122,8 +125,10 @@ func (s *Session) stateFiles() *stateFiles {
 	return &stateFiles{
 		dir:   filepath.Join(dir, "peftsearch", "hidden-states"),
 		limit: s.hello.Settings.CacheDisk,
-		computed: fmt.Sprintf("model %s, %s on %s, %d threads, libtorch %s", s.ready.Fingerprint.Model, s.ready.Precision,
-			s.hello.Settings.Device, s.hello.Settings.Threads, torch.Version()),
+		spare: 1 << 30,
+		computed: fmt.Sprintf("forward %d, model %s, %s on %s with %s, %d threads, libtorch %s", model.ForwardVersion,
+			s.ready.Fingerprint.Model, s.ready.Precision, s.hello.Settings.Device, torch.CPUCapability(),
+			s.hello.Settings.Threads, torch.Version()),
 	}
 }
 
@@ -180,21 +185,21 @@ func (s *Session) subset(n int) *split {
 		sp.lengths = append(sp.lengths, s.train.lengths[i])
 		sp.labels = append(sp.labels, s.train.labels[i])
 	}
+	s.standardise(sp)
 	s.subsets[n] = sp
 	return sp
 }
 
-// standardise finds mean and standard deviation of the training labels.
-func (s *Session) standardise() {
-	var sum, squares float64
-	for _, label := range s.train.labels {
-		sum += label
-		squares += label * label
+// standardise finds mean and standard deviation of labels that are values.
+func (s *Session) standardise(sp *split) {
+	sp.mean, sp.scale = 0, 1
+	if len(s.dataset.Labels) > 0 {
+		return
 	}
-	n := float64(len(s.train.labels))
-	s.mean = sum / n
-	if deviation := math.Sqrt(max(0, squares/n-s.mean*s.mean)); deviation > 0 {
-		s.scale = deviation
+	mean, deviation := stat.PopMeanStdDev(sp.labels, nil)
+	sp.mean = mean
+	if deviation > 0 {
+		sp.scale = deviation
 	}
 }
 
@@ -211,6 +216,9 @@ func (s *Session) Close() {
 	}
 	if s.backbone != nil {
 		s.backbone.Close()
+	}
+	for _, b := range s.others {
+		b.Close()
 	}
 	if s.checkpoint != nil {
 		s.checkpoint.Close()
@@ -289,8 +297,8 @@ type Predictor struct {
 	model   *model.Model
 }
 
-// Predictor loads a directory that a job wrote with this session's model. The caller closes it, before the
-// session.
+// Predictor loads a directory that a job wrote with this session's model. With the precision auto it computes in
+// the one that the directory was trained in. The caller closes it, before the session.
 func (s *Session) Predictor(dir string) (*Predictor, error) {
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
@@ -299,7 +307,13 @@ func (s *Session) Predictor(dir string) (*Predictor, error) {
 	if trained.Info.ModelFingerprint != s.ready.Fingerprint.Model {
 		return nil, fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, s.hello.Model)
 	}
-	m, err := model.New(s.backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
+	backbone := s.backbone
+	if s.hello.Settings.Precision == model.PrecisionAuto && trained.Info.Precision != "" {
+		if backbone, err = s.in(trained.Info.Precision); err != nil {
+			return nil, err
+		}
+	}
+	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
 		Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
@@ -317,8 +331,8 @@ func (p *Predictor) Close() { p.model.Close() }
 // Predict scores rows.
 func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	for i, row := range rows {
-		if row.Text == "" {
-			return nil, fmt.Errorf("row %d has no text", i+1)
+		if row.Text == "" || p.info.Task.Columns.TextPair != "" && row.TextPair == "" {
+			return nil, fmt.Errorf("row %d has not all texts that the model was trained on", i+1)
 		}
 	}
 	encoded, err := p.session.encode(rows, p.info.Task.MaxLength)
@@ -339,6 +353,23 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 		}
 	}
 	return predictions, nil
+}
+
+// in is the backbone in a precision, which is loaded if it is not the session's.
+func (s *Session) in(precision string) (*model.Backbone, error) {
+	if precision == s.ready.Precision {
+		return s.backbone, nil
+	}
+	if s.others[precision] == nil {
+		settings := s.hello.Settings
+		settings.Precision = precision
+		b, err := model.Load(s.checkpoint, settings)
+		if err != nil {
+			return nil, err
+		}
+		s.others[precision] = b
+	}
+	return s.others[precision], nil
 }
 
 // asFailure marks an error that concerns one job alone.

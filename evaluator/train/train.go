@@ -46,9 +46,9 @@ type run struct {
 	epoch   int     // of batches
 	batches [][]int // of one epoch; nil before the first step
 
-	trainHidden, devHidden *hiddenStates   // nil without cache
-	split                  int             // most parts of a batch
-	gradients              []*torch.Tensor // of the parts
+	hidden    map[*split]*hiddenStates // of the splits whose states are kept
+	parts     int                      // most parts of a batch
+	gradients []*torch.Tensor          // of the parts
 
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
@@ -102,11 +102,11 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 		return nil, err
 	}
 	r.plan()
-	r.split = s.lanes.count()
+	r.parts = s.lanes.count()
 	if job.Candidate.Training.Dropout > 0 { // its masks are those of whole batches
-		r.split = 1
+		r.parts = 1
 	}
-	for range splitBatch(r.next(), r.rows.lengths, r.split) { // the first batch is a full one
+	for range splitBatch(r.next(), r.rows.lengths, r.parts) { // the first batch is a full one
 		r.gradients = append(r.gradients, r.model.NewGradient())
 	}
 	return r, nil
@@ -137,7 +137,8 @@ func (r *run) plan() {
 	r.rows = r.subset(r.job.Budget.TrainRows)
 	r.steps = max(1, int(math.Round(r.job.Budget.Epochs*float64(r.epochSteps()))))
 	for _, share := range r.job.Budget.Rungs {
-		r.rungs = append(r.rungs, max(1, int(math.Ceil(share*float64(r.steps)))))
+		// A share such as 9/11 of 77 steps is 63, and a little more in floating point.
+		r.rungs = append(r.rungs, max(1, int(math.Ceil(share*float64(r.steps)-1e-6))))
 	}
 }
 
@@ -153,24 +154,22 @@ func (r *run) halted() bool {
 
 // prepare fills the cache for this plan. Dropout in the backbone changes what training reads, not what
 // evaluation does.
-func (r *run) prepare() (err error) {
-	training, evaluation := r.model.Frontier(true), r.model.Frontier(false)
-	if evaluation.Step == 0 {
-		return nil
+func (r *run) prepare() error {
+	splits := []*split{r.rows, r.dev}
+	if r.job.Test {
+		splits = append(splits, r.test)
 	}
-	if training.Step == 0 {
-		if r.cache.fits(evaluation, r.dev) {
-			r.devHidden, err = r.cache.get(r.dev, evaluation, r.halted)
+	r.hidden = map[*split]*hiddenStates{}
+	var wanted []*hiddenStates
+	for _, sp := range splits {
+		if at := r.model.Frontier(sp == r.rows); at.Step > 0 && len(sp.lengths) > 0 {
+			wanted = append(wanted, r.cache.layout(sp, at))
 		}
-		return err
 	}
-	if !r.cache.fits(training, r.rows, r.dev) {
-		return nil
+	found, err := r.cache.get(r.halted, wanted...)
+	for _, h := range found {
+		r.hidden[h.split] = h
 	}
-	if r.trainHidden, err = r.cache.get(r.rows, training, r.halted); err != nil || r.trainHidden == nil {
-		return err
-	}
-	r.devHidden, err = r.cache.get(r.dev, evaluation, r.halted)
 	return err
 }
 
@@ -228,7 +227,7 @@ func (r *run) next() []int {
 // update makes one optimiser step. Every example of an epoch has the same weight: the gradient of a batch
 // that is not full counts as much less.
 func (r *run) update(examples []int) error {
-	parts := splitBatch(examples, r.rows.lengths, r.split)
+	parts := splitBatch(examples, r.rows.lengths, r.parts)
 	sums, terms := make([]float64, len(parts)), make([]int, len(parts))
 	if err := r.lanes.run(len(parts), func(part int) (err error) {
 		sums[part], terms[part], err = r.backward(parts[part], r.gradients[part])
@@ -266,9 +265,9 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 	defer scope.Free()
 	targets := make([]float64, len(examples))
 	for i, example := range examples {
-		targets[i] = (r.rows.labels[example] - r.mean) / r.scale
+		targets[i] = (r.rows.labels[example] - r.rows.mean) / r.rows.scale
 	}
-	loss, terms := r.model.Loss(scope, batch(scope, r.rows, examples, r.trainHidden), targets, r.Step)
+	loss, terms := r.model.Loss(scope, batch(scope, r.rows, examples, r.hidden[r.rows]), targets, r.Step)
 	sum = scope.Item(loss)
 	if err := cmp.Or(scope.Err(), r.finite("loss", sum)); err != nil {
 		return 0, 0, err
@@ -290,7 +289,7 @@ func (r *run) report(score *float64) {
 // score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
 // the reason if it was stopped.
 func (r *run) score() (stopped string, err error) {
-	metrics, halted, err := r.evaluate(r.dev, r.devHidden)
+	metrics, halted, err := r.evaluate(r.dev)
 	if err != nil {
 		return "", err
 	}
@@ -303,7 +302,7 @@ func (r *run) score() (stopped string, err error) {
 	r.Stale++
 	if r.BestStep == 0 || score > r.Score {
 		r.Score, r.BestStep, r.Dev, r.Stale = score, r.Step, metrics, 0
-		if r.job.Output != "" || r.job.Test {
+		if r.keepsBest() {
 			if r.best, err = r.model.Snapshot(); err != nil {
 				return "", err
 			}
@@ -313,9 +312,12 @@ func (r *run) score() (stopped string, err error) {
 	return "", nil
 }
 
+// keepsBest reports whether the weights of the best rung are needed at the end.
+func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
+
 // evaluate scores a split in every metric of the task's kind.
-func (r *run) evaluate(sp *split, hidden *hiddenStates) (metrics map[string]float64, stopped bool, err error) {
-	rows, stopped, err := r.logits(r.model, sp, r.outputs, hidden, r.halted)
+func (r *run) evaluate(sp *split) (metrics map[string]float64, stopped bool, err error) {
+	rows, stopped, err := r.logits(r.model, sp, r.outputs, r.hidden[sp], r.halted)
 	if err != nil || stopped {
 		return nil, stopped, err
 	}
@@ -326,33 +328,52 @@ func (r *run) evaluate(sp *split, hidden *hiddenStates) (metrics map[string]floa
 	return r.dataset.Scores(predictions, sp.labels), false, nil
 }
 
-// finish makes the result, and writes the trained directory of a job that was not interrupted.
+// finish makes the result, and leaves the trained directory of a job that was not interrupted. The weights
+// are written before the test split is scored: nothing that happens there loses them, and a job that was
+// interrupted there continues.
 func (r *run) finish(stopped string) (evaluator.Result, error) {
 	if r.BestStep == 0 {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
 		Head: r.model.HeadParams(), Stopped: stopped}
-	if !r.halted() && (r.job.Output != "" || r.job.Test) {
-		if err := r.model.Restore(r.best); err != nil {
+	if !r.halted() {
+		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
-		}
-		if r.job.Test {
-			metrics, halted, err := r.evaluate(r.test, nil)
-			if err != nil || halted {
-				return result, err
-			}
-			result.Test = metrics
-		}
-		if r.job.Output != "" {
-			if err := r.write(result.Test); err != nil {
-				return evaluator.Result{}, err
-			}
 		}
 	}
 	result.WallS = r.seconds()
 	result.PeakB = torch.PeakRSS()
 	return result, nil
+}
+
+// conclude restores the best weights, writes them and scores them on the test split, as the job wants.
+func (r *run) conclude(result *evaluator.Result) error {
+	if !r.keepsBest() {
+		return nil
+	}
+	if err := r.model.Restore(r.best); err != nil {
+		return err
+	}
+	if r.job.Output != "" {
+		if err := r.write(); err != nil {
+			return err
+		}
+	}
+	if r.job.Test && len(r.test.lengths) > 0 {
+		metrics, halted, err := r.evaluate(r.test)
+		if err != nil {
+			return err
+		}
+		if halted {
+			return r.save()
+		}
+		result.Test = metrics
+	}
+	if r.job.Output != "" {
+		return r.complete(result.Test)
+	}
+	return nil
 }
 
 // seconds counts the time of the job, that before an interruption included.

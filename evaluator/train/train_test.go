@@ -5,11 +5,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -145,19 +148,194 @@ func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	}
 }
 
-func TestACheckpointOfAnotherJobIsRefused(t *testing.T) {
-	s := openTiny(t, 0)
-	job := upperLayer()
-	job.Output = t.TempDir()
+// interrupted trains a job up to its first rung, where it leaves a checkpoint.
+func interrupted(t *testing.T, s *Session, job evaluator.Job) {
+	t.Helper()
 	control, scored := free(), false
 	control.Report = func(p evaluator.Progress) { scored = scored || p.Score != nil }
 	control.Stop = func() (string, bool) { return "interrupted", scored }
 	if _, err := s.Train(job, control); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestACheckpointOfAnotherJobIsRefused(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Output = t.TempDir()
+	interrupted(t, s, job)
+	s.ready.Precision = "bfloat16"
+	if _, err := s.Train(job, free()); err == nil || !strings.Contains(err.Error(), "was trained in float32") {
+		t.Errorf("another precision continues the checkpoint: %v", err)
+	}
+	s.ready.Precision = "float32"
 	job.Seed++
 	if _, err := s.Train(job, free()); err == nil {
 		t.Error("another seed continues the checkpoint")
+	}
+}
+
+func TestDamagedCheckpointsAreRefused(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Output = t.TempDir()
+	interrupted(t, s, job)
+	path := filepath.Join(job.Output, checkpointFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type tensors = map[string]checkpoint.Tensor
+	type metadata = map[string]string
+	for name, damage := range map[string]func(tensors, metadata){
+		"no parameters":       func(ts tensors, _ metadata) { delete(ts, "parameters") },
+		"no best":             func(ts tensors, _ metadata) { delete(ts, "best") },
+		"short moments":       func(ts tensors, _ metadata) { ts["m"] = checkpoint.NewTensor([]float32{1}, 1) },
+		"NaN":                 func(ts tensors, _ metadata) { ts["v"].Data[3], ts["v"].Data[2] = 0x7f, 0xc0 },
+		"no progress":         func(_ tensors, m metadata) { delete(m, "progress") },
+		"progress is no JSON": func(_ tensors, m metadata) { m["progress"] = "{" },
+		"optimiser ahead":     func(_ tensors, m metadata) { m["optimizer_step"] = "1000000" },
+		"no optimiser step":   func(_ tensors, m metadata) { m["optimizer_step"] = "x" },
+		"behind the end":      func(_ tensors, m metadata) { m["progress"] = `{"step":51}`; m["optimizer_step"] = "51" },
+		"before the start":    func(_ tensors, m metadata) { m["progress"] = `{"step":-1}`; m["optimizer_step"] = "-1" },
+		"best without a rung": func(_ tensors, m metadata) { m["progress"] = `{"step":25,"best_step":25}`; m["optimizer_step"] = "25" },
+	} {
+		ts, m, err := checkpoint.ReadSafetensors(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(ts, m)
+		r, err := s.newRun(job, free())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.resume(ts, m); err == nil {
+			t.Errorf("%s: it is continued", name)
+		}
+		r.model.Close()
+	}
+	if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Train(job, free()); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		t.Errorf("half a file: the error is %v", err)
+	}
+}
+
+// The shares of the rungs of whole epochs are the last steps of the epochs.
+func TestRungsAreWholeSteps(t *testing.T) {
+	for epochs := 1; epochs <= 20; epochs++ {
+		for perEpoch := 1; perEpoch <= 400; perEpoch += 3 {
+			r := &run{Session: &Session{train: &split{lengths: make([]int, perEpoch)}}, job: evaluator.Job{
+				Candidate: evaluator.Candidate{Training: evaluator.Training{BatchSize: 1}}, Budget: evaluator.Budget{Epochs: float64(epochs)}}}
+			for epoch := 1; epoch <= epochs; epoch++ {
+				r.job.Budget.Rungs = append(r.job.Budget.Rungs, float64(epoch)/float64(epochs))
+			}
+			r.plan()
+			for i, step := range r.rungs {
+				if step != (i+1)*perEpoch {
+					t.Fatalf("%d epochs of %d steps: rung %d is at step %d", epochs, perEpoch, i+1, step)
+				}
+			}
+		}
+	}
+}
+
+func TestATaskWithoutTestRows(t *testing.T) {
+	s := openTiny(t, 0)
+	s.test = &split{}
+	job := smallJob()
+	job.Output, job.Test = t.TempDir(), true
+	result, err := s.Train(job, free())
+	if err != nil || result.Test != nil {
+		t.Fatalf("test metrics %v (%v)", result.Test, err)
+	}
+	if _, err := peft.ReadTrained(job.Output); err != nil {
+		t.Error(err)
+	}
+}
+
+// What happens while the test split is scored loses no weights, and the same job goes on there.
+func TestWeightsAreWrittenBeforeTheTest(t *testing.T) {
+	s := openTiny(t, 0)
+	job := smallJob()
+	job.Output, job.Test = t.TempDir(), true
+	control := free()
+	control.Stop = func() (string, bool) {
+		_, err := os.Stat(filepath.Join(job.Output, "plan.json"))
+		return "interrupted", err == nil
+	}
+	first, err := s.Train(job, control)
+	if err != nil || first.Test != nil {
+		t.Fatalf("test metrics %v (%v)", first.Test, err)
+	}
+	if _, err := peft.ReadTrained(job.Output); err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.Train(job, free())
+	if err != nil || second.Test == nil || second.Score != first.Score || second.Steps != first.Steps {
+		t.Errorf("continued: %+v (%v), before: %+v", second, err, first)
+	}
+	trained, err := peft.ReadTrained(job.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(second.Test, trained.Metrics.Test); diff != "" || len(trained.Metrics.Dev) == 0 {
+		t.Errorf("metrics %v", trained.Metrics)
+	}
+	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+		t.Error("a finished job leaves its checkpoint")
+	}
+}
+
+func TestPredictionsAreInThePrecisionOfTheTraining(t *testing.T) {
+	s := openTiny(t, 0)
+	job := smallJob()
+	job.Output = t.TempDir()
+	if _, err := s.Train(job, free()); err != nil {
+		t.Fatal(err)
+	}
+	rows := []data.Row{{Text: "A plane is taking off.", TextPair: "An air plane is taking off."}}
+	predict := func(precision string) float64 {
+		t.Helper()
+		hello := s.hello
+		hello.Settings.Precision, hello.Task = precision, data.Task{}
+		other, err := Open(hello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		predictor, err := other.Predictor(job.Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer predictor.Close()
+		predictions, err := predictor.Predict(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := predictor.Predict([]data.Row{{Text: "alone"}}); err == nil {
+			t.Error("a row without its second text is scored")
+		}
+		return predictions[0].Logits[0]
+	}
+	float32s, bfloat16s := predict("float32"), predict("bfloat16")
+	if float32s == bfloat16s || math.Abs(float32s-bfloat16s) > 0.05 {
+		t.Errorf("%g in float32, %g in bfloat16", float32s, bfloat16s)
+	}
+	for trained, want := range map[string]float64{"float32": float32s, "bfloat16": bfloat16s} {
+		path := filepath.Join(job.Output, "task.json")
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = regexp.MustCompile(`"precision": "\w+"`).ReplaceAll(content, []byte(`"precision": "`+trained+`"`))
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := predict("auto"); got != want {
+			t.Errorf("trained in %s: auto predicts %g, want %g", trained, got, want)
+		}
 	}
 }
 
