@@ -80,8 +80,7 @@ type runner struct {
 	exhausted atomic.Bool   // there is no further plan
 	idle      atomic.Bool   // a worker waits for what other processes run
 
-	mu     sync.Mutex // guards the order of events
-	latest Status
+	mu sync.Mutex // guards the order of events
 }
 
 // next is the next trial of a worker. When all trials that are left run elsewhere, one worker waits for them.
@@ -173,7 +172,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		})
 	case errors.As(err, &failure):
 		trial.Failure = failure
-		crashed := failure.Kind == evaluator.FailureCrashed || failure.Kind == evaluator.FailureProtocol
+		crashed := failure.Kind == evaluator.FailureCrashed // which somebody may have done; other slips happen again
 		if trial.Crashes++; crashed && trial.Crashes < maxCrashes {
 			return r.store(ctx, Event{Kind: EventRetried, Trial: trial}, func(ctx context.Context) error {
 				return r.db.Release(ctx, lease, true)
@@ -217,7 +216,7 @@ func (r *runner) store(ctx context.Context, e Event, write func(context.Context)
 	return err
 }
 
-// giveBackFor is how long a trial is tried to be returned. If it cannot be, others see that its process has ended.
+// giveBackFor is how long returning a trial is tried. If it cannot be done, others see that the process has ended.
 const giveBackFor = 15 * time.Second
 
 // giveBack makes a trial wait again.

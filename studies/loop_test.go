@@ -128,7 +128,7 @@ func TestATrialThatIsTakenOverIsCancelled(t *testing.T) {
 // Attempts that end with their worker are counted for good; those that were interrupted are not.
 func TestCrashesAreCountedFromRunToRun(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 2))
-	crash := &evaluator.Failure{Kind: evaluator.FailureProtocol, Message: "garbage"}
+	crash := &evaluator.Failure{Kind: evaluator.FailureCrashed, Message: "killed"}
 	attempt := func(fails ...error) (Status, error) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -162,8 +162,8 @@ func TestCrashesAreCountedFromRunToRun(t *testing.T) {
 		t.Errorf("%+v, %v", status, err)
 	}
 	trial := trialsOf(t, study)[1]
-	if trial.State != store.Failed || trial.Attempts != 7 || trial.Failure.Kind != evaluator.FailureProtocol ||
-		!strings.Contains(trial.Failure.Message, "garbage (attempt 3 that ended") {
+	if trial.State != store.Failed || trial.Attempts != 7 || trial.Failure.Kind != evaluator.FailureCrashed ||
+		!strings.Contains(trial.Failure.Message, "killed (attempt 3 that ended") {
 		t.Errorf("%s after %d attempts: %v", trial.State, trial.Attempts, trial.Failure)
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 // Owner is a process, as other processes know it.
 type Owner struct {
-	Host      string // for people: it may change, and containers share it
-	Boot      string // of the kernel; "" where it cannot be told
+	Host      string // containers may share it
+	Boot      string // of the kernel; "" where it cannot be told. Copies of a running virtual machine share it
 	Namespace string // in which the process id counts; "" where it cannot be told
 	Process   string // process id and start time
 }
@@ -45,7 +45,7 @@ const (
 
 // seen looks for another process.
 func (o Owner) seen(me Owner) life {
-	if o.Boot == "" || o.Boot != me.Boot || o.Namespace == "" || o.Namespace != me.Namespace {
+	if o.Host != me.Host || o.Boot == "" || o.Boot != me.Boot || o.Namespace == "" || o.Namespace != me.Namespace {
 		return unseen
 	}
 	pid, start, _ := strings.Cut(o.Process, " ")
