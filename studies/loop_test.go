@@ -393,3 +393,24 @@ func TestOutlooksAreReadyAndUpToDate(t *testing.T) {
 		}
 	}
 }
+
+// A run that is cancelled at any moment ends as cancelled, whatever it was just asking the database.
+func TestCancellingAtAnyMoment(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 60))
+	for i := range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(i)*2*time.Millisecond, cancel)
+		_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+			RunOptions{})
+		timer.Stop()
+		cancel()
+		if err != nil && err != context.Canceled { // exactly: nothing went wrong
+			t.Errorf("cancelled after %d ms: %v", 2*i, err)
+		}
+	}
+	for i, trial := range mustRun(t, study) {
+		if trial.State != store.Complete || trial.Number != int64(i) {
+			t.Errorf("trial %d is %s", trial.Number, trial.State)
+		}
+	}
+}

@@ -25,6 +25,9 @@ func (r *runner) claim(ctx context.Context) (trial store.Trial, lease store.Leas
 			trial, lease, err = r.db.Pop(ctx, r.record, r.me)
 			return err
 		})
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			continue
+		}
 		if !errors.Is(err, store.ErrNothing) {
 			return trial, lease, err
 		}
@@ -41,6 +44,7 @@ func (r *runner) claim(ctx context.Context) (trial store.Trial, lease store.Leas
 		trial, lease, err = r.propose(ctx)
 		<-r.proposing
 		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		case errors.Is(err, store.ErrProposed):
 			r.pause(ctx, pause/2+rand.N(pause/2))
 		case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrKnown), errors.Is(err, store.ErrFenced):

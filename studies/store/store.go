@@ -19,9 +19,9 @@ import (
 //     the process; after one of the machine it may be undone, and then no process is left that knew of it.
 //   - All times are the database's.
 //   - A write waits for other writes, each of which takes milliseconds, and never for readers or samplers.
-//   - An error is a *[Error], or it wraps one of the errors that callers tell apart. Where [IsBusy] reports true,
-//     nothing was decided: the same call may be repeated. Finish, Fail and Release may be repeated whatever happened,
-//     also when they had succeeded.
+//   - An error is a *[Error], or it wraps ctx.Err() or one of the errors that callers tell apart. Where [IsBusy]
+//     reports true, nothing was decided: the same call may be repeated. Finish, Fail and Release may be repeated
+//     whatever happened, also when they had succeeded.
 //
 // A trial is run by the holder of its [Lease]. Who holds none, or one that another process has since taken over, gets
 // ErrFenced and changes nothing.
@@ -71,6 +71,11 @@ func (s *Store) transact(ctx context.Context, d durability, f func(tx *sql.Tx) e
 	if s.db == nil {
 		return errors.New("it was opened for reading")
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// The caller learns whether it happened: between the last statement and the commit nothing is cancelled.
+	ctx = context.WithoutCancel(ctx)
 	s.writing.Lock() // also from the connection's durability to its transaction
 	defer s.writing.Unlock()
 	if err := s.file.present(ctx); err != nil {
