@@ -15,8 +15,8 @@ type Front struct {
 	knee        int64 // number of the member at the knee
 }
 
-// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left out
-// of the members.
+// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left
+// out of the members.
 func (f Front) KneeMember() (store.Trial, bool) {
 	for _, m := range f.Members {
 		if m.Number == f.knee {

@@ -90,7 +90,8 @@ func TestStudiesOfOlderVersionsGoOn(t *testing.T) {
 					t.Errorf("trial %d is %s", trial.Number, trial.State)
 				}
 			}
-			if record, err = db.Study(t.Context(), "golden"); err != nil || record.Path != filepath.Join(dir, "study.yaml") || record.First == record.Config {
+			if record, err = db.Study(t.Context(), "golden"); err != nil ||
+				record.Path != filepath.Join(dir, "study.yaml") || record.First == record.Config {
 				t.Errorf("the study file as it was last used: %s, %v", record.Path, err)
 			}
 		})

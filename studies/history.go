@@ -59,11 +59,11 @@ var searchStates = map[store.State]search.State{store.Waiting: search.Running, s
 
 // observation is what samplers and pruners are told of a trial.
 func observation(e store.Entry) search.Observation {
-	o := search.Observation{Number: e.Number, Point: e.Point, Params: e.Params, State: searchStates[e.State], Score: e.Score}
+	o := search.Observation{Number: e.Number, Point: e.Point, Params: e.Params, State: searchStates[e.State],
+		Score: e.Score, Curve: rungs(e.Curve)}
 	if e.State == store.Pruned {
 		o.Score, o.SD = e.Forecast.Score, e.Forecast.SD
 	}
-	o.Curve = rungs(e.Curve)
 	return o
 }
 
@@ -134,7 +134,8 @@ func (h *History) Outcomes() int {
 func (h *History) Status(budget, workers int) Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Status{Trials: max(budget, h.tally.Total()), Tally: h.tally, Hypervolume: h.hypervolume, FrontSize: len(h.front), Version: h.version}
+	s := Status{Trials: max(budget, h.tally.Total()), Tally: h.tally, Hypervolume: h.hypervolume,
+		FrontSize: len(h.front), Version: h.version}
 	if n := len(h.front); n > 0 {
 		best := h.front[n-1]
 		s.Best = &best

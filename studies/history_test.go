@@ -45,7 +45,8 @@ func TestAHistoryFollowsTheStudy(t *testing.T) {
 		trials := trialsOf(t, study)
 		front := FrontOf(trials, study.record.Reference)
 		status := followed.Status(12, 1)
-		if status.Hypervolume != front.Hypervolume || status.FrontSize != len(front.Members) || status.Total() != len(trials) {
+		if status.Hypervolume != front.Hypervolume || status.FrontSize != len(front.Members) ||
+			status.Total() != len(trials) {
 			t.Errorf("%+v, want a front of %d, hypervolume %g", status, len(front.Members), front.Hypervolume)
 		}
 		if e.Kind == EventFinished && e.Status.Complete != seen+1 {

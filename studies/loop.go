@@ -41,8 +41,10 @@ type RunOptions struct {
 // search.ErrExhausted (the space has no further plan), what open returns, a *store.Error of a database
 // that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
 // outcomes are kept, and stored when it is back.
-func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
-	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record), proposing: make(chan struct{}, 1)}
+func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
+	options RunOptions) (Status, error) {
+	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record),
+		proposing: make(chan struct{}, 1)}
 	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
 	if s.pruner != nil {
 		r.outlooks = &outlooks{pruner: s.pruner, history: r.history, latest: map[float64]*outlook{}}
@@ -78,8 +80,7 @@ type runner struct {
 	exhausted atomic.Bool   // there is no further plan
 	idle      atomic.Bool   // a worker waits for what other processes run
 
-	mu     sync.Mutex // guards the order of events
-	latest Status
+	mu sync.Mutex // guards the order of events
 }
 
 // next is the next trial of a worker. When all trials that are left run elsewhere, one worker waits for them.
@@ -142,7 +143,8 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 	alive := r.keepAlive(ctx, lease)
 	known := r.history.Outcomes()
 	var stop evaluator.Verdict // the first
-	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
+	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed,
+		Budget: r.config.TrialBudget()}
 	result, err := eval.Evaluate(alive.ctx, job, func(p evaluator.Progress) evaluator.Verdict {
 		if p.Score != nil {
 			trial.Curve = append(trial.Curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
@@ -170,14 +172,15 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		})
 	case errors.As(err, &failure):
 		trial.Failure = failure
-		crashed := failure.Kind == evaluator.FailureCrashed || failure.Kind == evaluator.FailureProtocol
+		crashed := failure.Kind == evaluator.FailureCrashed // which somebody may have done; other slips happen again
 		if trial.Crashes++; crashed && trial.Crashes < maxCrashes {
 			return r.store(ctx, Event{Kind: EventRetried, Trial: trial}, func(ctx context.Context) error {
 				return r.db.Release(ctx, lease, true)
 			})
 		}
 		if crashed {
-			trial.Failure = &evaluator.Failure{Kind: failure.Kind, Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, trial.Crashes)}
+			trial.Failure = &evaluator.Failure{Kind: failure.Kind,
+				Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, trial.Crashes)}
 		}
 		trial.State = store.Failed
 		if err := r.store(ctx, Event{Kind: EventFailed, Trial: trial}, func(ctx context.Context) error {
@@ -213,7 +216,7 @@ func (r *runner) store(ctx context.Context, e Event, write func(context.Context)
 	return err
 }
 
-// giveBackFor is how long a trial is tried to be returned. If it cannot be, others see that its process has ended.
+// giveBackFor is how long returning a trial is tried. If it cannot be done, others see that the process has ended.
 const giveBackFor = 15 * time.Second
 
 // giveBack makes a trial wait again.
@@ -235,7 +238,8 @@ func (r *runner) repeat(ctx context.Context, step func(context.Context) error) e
 
 // judge asks the pruner about a trial that has just reached a rung, and started when so many outcomes were known.
 func (r *runner) judge(trial store.Trial, known int) (evaluator.Verdict, search.Forecast) {
-	o := search.Observation{Number: trial.Number, Point: trial.Point, Params: trial.Params, State: search.Running, Curve: rungs(trial.Curve)}
+	o := search.Observation{Number: trial.Number, Point: trial.Point, Params: trial.Params, State: search.Running,
+		Curve: rungs(trial.Curve)}
 	return r.outlooks.at(o.Curve[len(o.Curve)-1].Share, known).Decide(o)
 }
 
@@ -244,7 +248,8 @@ func (r *runner) tooMany() error {
 	status := r.status(r.history)
 	allowed := r.config.Budget.MaxFailures
 	if n := status.Finished(); n >= minFinished && float64(status.Failed) > allowed*float64(n) {
-		return fmt.Errorf("%w: %d of %d, budget.max_failures allows a share of %g", ErrTooManyFailures, status.Failed, n, allowed)
+		return fmt.Errorf("%w: %d of %d, budget.max_failures allows a share of %g",
+			ErrTooManyFailures, status.Failed, n, allowed)
 	}
 	return nil
 }

@@ -39,7 +39,8 @@ func complete(trial store.Trial) store.Trial {
 
 // A search whose last trials run elsewhere waits for them, and neither says that it is done nor that it found nothing.
 func TestASearchWaitsForTrialsElsewhere(t *testing.T) {
-	for name, ends := range map[string]func(t *testing.T, db *store.Store, study *Study, trial store.Trial, lease store.Lease){
+	for name, ends := range map[string]func(t *testing.T, db *store.Store, study *Study, trial store.Trial,
+		lease store.Lease){
 		"they end": func(t *testing.T, db *store.Store, study *Study, trial store.Trial, lease store.Lease) {
 			if err := db.Finish(t.Context(), study.record, lease, complete(trial)); err != nil {
 				t.Error(err)
@@ -86,7 +87,8 @@ func TestASearchWaitsForTrialsElsewhere(t *testing.T) {
 // blocking blocks in trials until they are cancelled.
 type blocking struct{ evaluator.Evaluator }
 
-func (blocking) Evaluate(ctx context.Context, _ evaluator.Job, _ func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+func (blocking) Evaluate(ctx context.Context, _ evaluator.Job,
+	_ func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
 	<-ctx.Done()
 	return evaluator.Result{}, ctx.Err()
 }
@@ -96,7 +98,10 @@ func TestATrialThatIsTakenOverIsCancelled(t *testing.T) {
 	study, db := start(t, writeStudy(t, t.TempDir(), 1))
 	db.LeaseTime = time.Millisecond
 	var kinds []EventKind
-	status, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) { return blocking{study.Analytic()}, nil },
+	status, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator,
+		error) {
+		return blocking{study.Analytic()}, nil
+	},
 		RunOptions{Events: func(e Event) {
 			if kinds = append(kinds, e.Kind); e.Kind != EventStarted {
 				return
@@ -123,7 +128,7 @@ func TestATrialThatIsTakenOverIsCancelled(t *testing.T) {
 // Attempts that end with their worker are counted for good; those that were interrupted are not.
 func TestCrashesAreCountedFromRunToRun(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 2))
-	crash := &evaluator.Failure{Kind: evaluator.FailureProtocol, Message: "garbage"}
+	crash := &evaluator.Failure{Kind: evaluator.FailureCrashed, Message: "killed"}
 	attempt := func(fails ...error) (Status, error) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -157,7 +162,8 @@ func TestCrashesAreCountedFromRunToRun(t *testing.T) {
 		t.Errorf("%+v, %v", status, err)
 	}
 	trial := trialsOf(t, study)[1]
-	if trial.State != store.Failed || trial.Attempts != 7 || trial.Failure.Kind != evaluator.FailureProtocol || !strings.Contains(trial.Failure.Message, "garbage (attempt 3 that ended") {
+	if trial.State != store.Failed || trial.Attempts != 7 || trial.Failure.Kind != evaluator.FailureCrashed ||
+		!strings.Contains(trial.Failure.Message, "killed (attempt 3 that ended") {
 		t.Errorf("%s after %d attempts: %v", trial.State, trial.Attempts, trial.Failure)
 	}
 }
@@ -185,7 +191,8 @@ func TestABrokenEvaluatorIsOpenedAgain(t *testing.T) {
 			if err != nil || status.Complete != 3 || trial.Crashes != 0 || opened < times {
 				t.Errorf("%d times: %+v, %v, opened %d times", times, status, err, opened)
 			}
-		} else if !errors.Is(err, broken) || !strings.Contains(err.Error(), "5 times in a row") || status.Complete != 1 || trial.State != store.Waiting {
+		} else if !errors.Is(err, broken) || !strings.Contains(err.Error(), "5 times in a row") ||
+			status.Complete != 1 || trial.State != store.Waiting {
 			t.Errorf("%d times: %+v, %v", times, status, err)
 		}
 	}
@@ -193,10 +200,12 @@ func TestABrokenEvaluatorIsOpenedAgain(t *testing.T) {
 
 func TestNothingUsableInASpaceThatRunsOut(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 50)
-	edit(t, path, "search:", "space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\nsearch:",
+	edit(t, path, "search:", "space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\n"+"search:",
 		"budget:", "budget:\n  max_failures: 1")
 	study, _ := start(t, path)
-	_, err := runFailing(t, study, func(evaluator.Job) error { return &evaluator.Failure{Kind: evaluator.FailureInternal, Message: "no"} })
+	_, err := runFailing(t, study, func(evaluator.Job) error {
+		return &evaluator.Failure{Kind: evaluator.FailureInternal, Message: "no"}
+	})
 	if !errors.Is(err, search.ErrExhausted) || !errors.Is(err, ErrNoUsableTrial) {
 		t.Errorf("the error is %v", err)
 	}
@@ -208,7 +217,10 @@ func TestCancellingHidesNoError(t *testing.T) {
 	database := filepath.Join(filepath.Dir(study.config.File()), "studies.db")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return blocking{study.Analytic()}, nil },
+	_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator,
+		error) {
+		return blocking{study.Analytic()}, nil
+	},
 		RunOptions{Events: func(e Event) {
 			if e.Kind == EventStarted {
 				if err := os.Rename(database, database+".away"); err != nil {
@@ -218,7 +230,8 @@ func TestCancellingHidesNoError(t *testing.T) {
 			}
 		}})
 	var lost *store.Error
-	if !errors.As(err, &lost) || errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "deleted or renamed") {
+	if !errors.As(err, &lost) || errors.Is(err, context.Canceled) ||
+		!strings.Contains(err.Error(), "deleted or renamed") {
 		t.Errorf("the error is %v", err)
 	}
 	if err := db.Close(); err != nil {
@@ -310,7 +323,10 @@ func TestRunningTrialsCanBeWatched(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	if _, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) { return watching, nil }, RunOptions{}); err != nil {
+	if _, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+		return watching,
+			nil
+	}, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -321,7 +337,8 @@ type watched struct {
 	seen <-chan struct{}
 }
 
-func (w watched) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+func (w watched) Evaluate(ctx context.Context, job evaluator.Job,
+	report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
 	score := 0.6
 	report(evaluator.Progress{Step: 75, Steps: 300, Loss: 0.5, Score: &score})
 	<-w.seen
@@ -373,6 +390,27 @@ func TestOutlooksAreReadyAndUpToDate(t *testing.T) {
 	for n := range 10 {
 		if times[n] != 3 { // rungs before the last
 			t.Errorf("with %d outcomes %d outlooks were worked out", n, times[n])
+		}
+	}
+}
+
+// A run that is cancelled at any moment ends as cancelled, whatever it was just asking the database.
+func TestCancellingAtAnyMoment(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 60))
+	for i := range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(i)*2*time.Millisecond, cancel)
+		_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+			RunOptions{})
+		timer.Stop()
+		cancel()
+		if err != nil && err != context.Canceled { // exactly: nothing went wrong
+			t.Errorf("cancelled after %d ms: %v", 2*i, err)
+		}
+	}
+	for i, trial := range mustRun(t, study) {
+		if trial.State != store.Complete || trial.Number != int64(i) {
+			t.Errorf("trial %d is %s", trial.Number, trial.State)
 		}
 	}
 }

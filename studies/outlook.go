@@ -6,8 +6,8 @@ import (
 	"peftsearch/search"
 )
 
-// outlooks works out what a pruner needs at the rungs before trials reach them, and keeps it while the history does not
-// change.
+// outlooks works out what a pruner needs at the rungs before trials reach them, and keeps it while the history does
+// not change.
 type outlooks struct {
 	pruner  search.Pruner
 	history *History

@@ -25,8 +25,14 @@ func (r *runner) claim(ctx context.Context) (trial store.Trial, lease store.Leas
 			trial, lease, err = r.db.Pop(ctx, r.record, r.me)
 			return err
 		})
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			continue
+		}
 		if !errors.Is(err, store.ErrNothing) {
 			return trial, lease, err
+		}
+		if r.exhausted.Load() { // for good: a candidate stays tried
+			return trial, lease, search.ErrExhausted
 		}
 		select {
 		case r.proposing <- struct{}{}:
@@ -38,9 +44,11 @@ func (r *runner) claim(ctx context.Context) (trial store.Trial, lease store.Leas
 		trial, lease, err = r.propose(ctx)
 		<-r.proposing
 		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		case errors.Is(err, store.ErrProposed):
 			r.pause(ctx, pause/2+rand.N(pause/2))
-		case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrKnown), errors.Is(err, store.ErrFenced): // ask again, with what is there now
+		case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrKnown), errors.Is(err, store.ErrFenced):
+			// Ask again, with what is there now.
 			pause = 2 * time.Millisecond
 		default:
 			return trial, lease, err
@@ -67,7 +75,8 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 	if err != nil {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 		defer cancel()
-		return trial, lease, join(err, r.repeat(limited, func(ctx context.Context) error { return r.db.Abandon(ctx, right) }))
+		abandon := func(ctx context.Context) error { return r.db.Abandon(ctx, right) }
+		return trial, lease, join(err, r.repeat(limited, abandon))
 	}
 	err = r.repeat(ctx, func(ctx context.Context) (err error) {
 		trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
@@ -101,11 +110,12 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 		}
 		known, found := r.history.Find(store.KeyOf(candidate))
 		if !found {
-			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point, Candidate: candidate,
-				Params: r.inputs.Space.Params(suggestion.Point)}, nil
+			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point,
+				Candidate: candidate, Params: r.inputs.Space.Params(suggestion.Point)}, nil
 		}
 		// That trial has a plan of the space, and was stored without its point: the point is not to be proposed.
-		if err := r.history.past.Set(search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}); err != nil {
+		taken := search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}
+		if err := r.history.past.Set(taken); err != nil {
 			return store.Proposal{}, err
 		}
 	}

@@ -282,6 +282,8 @@ func TestFailuresAreOutcomes(t *testing.T) {
 		switch job.Trial {
 		case 2:
 			return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is NaN"}
+		case 8:
+			return &evaluator.Failure{Kind: evaluator.FailureProtocol, Message: "garbage"}
 		case 3: // once
 			if crashes++; crashes == 1 {
 				return &evaluator.Failure{Kind: evaluator.FailureCrashed, Message: "killed"}
@@ -294,12 +296,15 @@ func TestFailuresAreOutcomes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status.Failed != 2 || status.Complete != 10 {
+	if status.Failed != 3 || status.Complete != 9 {
 		t.Errorf("%d failed, %d complete", status.Failed, status.Complete)
 	}
 	trials := trialsOf(t, study)
 	if f := trials[2].Failure; trials[2].State != store.Failed || f == nil || f.Kind != evaluator.FailureDiverged || f.Message != "the loss is NaN" {
 		t.Errorf("trial 2: %s, %v", trials[2].State, f)
+	}
+	if f := trials[8].Failure; trials[8].State != store.Failed || f == nil || f.Message != "garbage" || trials[8].Attempts != 1 {
+		t.Errorf("trial 8: %s after %d attempts, %v", trials[8].State, trials[8].Attempts, f)
 	}
 	if trials[3].State != store.Complete || trials[3].Attempts != 2 {
 		t.Errorf("trial 3: %s after %d attempts", trials[3].State, trials[3].Attempts)

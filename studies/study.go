@@ -32,7 +32,8 @@ func Start(ctx context.Context, db *store.Store, file *config.Config, inputs *co
 // StartFrom is Start for a study that learns from the finished trials of another one of the database, which
 // had a model of the same shape. A study that was started so continues so, with or without its name; one
 // that was not cannot. The error can also be a *WarmStartError.
-func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, other string) (*Study, error) {
+func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs,
+	other string) (*Study, error) {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
 	if err := reference.Check(); err != nil {
@@ -66,7 +67,8 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 		}
 	}
 	optimizer, err := search.NewOptimizer(inputs.Space, search.Options{Seed: record.Seed, Sampler: file.Search.Sampler,
-		Initial: file.Search.Initial, Reference: record.Reference, Prior: priorOf(record.WarmStart), TrialSeconds: file.TrialSeconds(inputs)})
+		Initial: file.Search.Initial, Reference: record.Reference, Prior: priorOf(record.WarmStart),
+		TrialSeconds: file.TrialSeconds(inputs)})
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,8 @@ func (s *Study) Status(ctx context.Context) (status Status, err error) {
 		if err != nil {
 			return err
 		}
-		status = Status{Trials: max(s.config.Budget.Trials, tally.Total()), Tally: tally, Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
+		status = Status{Trials: max(s.config.Budget.Trials, tally.Total()), Tally: tally,
+			Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
 		if n := len(front.Members); n > 0 {
 			best, err := at.Select(ctx, s.record, front.Members[n-1:])
 			if err != nil {

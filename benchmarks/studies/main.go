@@ -41,7 +41,7 @@ type result struct {
 type loopResult struct {
 	StartSeconds float64 `json:"start_seconds"`    // from opening the database to the first trial
 	MS           float64 `json:"ms_per_trial"`     // median, with all that is stored
-	CPUMS        float64 `json:"cpu_ms_per_trial"` // mean of what the processor did, which other programs on the machine do not change
+	CPUMS        float64 `json:"cpu_ms_per_trial"` // mean; other programs on the machine change it less
 }
 
 type command struct {
@@ -83,7 +83,8 @@ func run(sizes, model, binary, out string) error {
 		}
 		results = append(results, r)
 	}
-	encoded, err := json.MarshalIndent(map[string]any{"machine": fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), "sizes": results}, "", "  ")
+	machine := fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	encoded, err := json.MarshalIndent(map[string]any{"machine": machine, "sizes": results}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -166,7 +167,8 @@ func fill(dir, name, model string, n int64, seed uint64) error {
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	taken := map[string]bool{}
-	return storetest.Fill(filepath.Join(dir, "studies.db"), study.Record(), n, func(int64) (store.Proposal, float64, error) {
+	return storetest.Fill(filepath.Join(dir, "studies.db"), study.Record(), n, func(int64) (store.Proposal,
+		float64, error) {
 		point := make(space.Point, len(inputs.Space.Dimensions()))
 		for len(point) == 0 || taken[inputs.Space.Key(point)] || !inputs.Space.Feasible(point) {
 			density := rng.Float64()
@@ -179,7 +181,8 @@ func fill(dir, name, model string, n int64, seed uint64) error {
 		taken[inputs.Space.Key(point)] = true
 		candidate, err := inputs.Space.Candidate(point)
 		score := 0.6 + 0.3*rng.Float64()
-		return store.Proposal{Origin: "random", Reason: "chosen in the study file", Point: point, Candidate: candidate, Params: inputs.Space.Params(point)}, score, err
+		return store.Proposal{Origin: "random", Reason: "chosen in the study file", Point: point, Candidate: candidate,
+			Params: inputs.Space.Params(point)}, score, err
 	})
 }
 
@@ -232,7 +235,8 @@ func timed(binary string, args ...string) (command, error) {
 			return command{}, fmt.Errorf("%v: %w: %.500s", args, err, output)
 		}
 		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		all = append(all, command{time.Since(start).Seconds(), used.Seconds(), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10})
+		peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10
+		all = append(all, command{time.Since(start).Seconds(), used.Seconds(), peak})
 	}
 	slices.SortFunc(all, func(a, b command) int { return int(1e6 * (a.Seconds - b.Seconds)) })
 	return all[2], nil
@@ -248,7 +252,8 @@ func loop(dir, model string, n int64) (r loopResult, err error) {
 	}
 	var at []time.Time
 	var cpu []float64
-	_, err = study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+	open := func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil }
+	_, err = study.Run(context.Background(), open,
 		studies.RunOptions{Events: func(e studies.Event) {
 			if e.Kind == studies.EventFinished || e.Kind == studies.EventStarted && len(at) == 0 {
 				at, cpu = append(at, time.Now()), append(cpu, processor())

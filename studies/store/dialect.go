@@ -12,17 +12,20 @@ import (
 // dialect is what differs between databases; the statements are the same. Their parameters are $1, $2, …, which
 // SQLite numbers in the order in which they first stand in a statement.
 type dialect struct {
-	now     string                     // Unix milliseconds, by the database's clock
-	begin   string                     // a transaction that reads one moment, and that no writer waits for
-	schema  func(script string) string // a script of schema/ in the dialect's words
-	explain func(err error) *Error
+	now   string // Unix milliseconds, by the database's clock
+	begin string // a transaction that reads one moment, and that no writer waits for
+	// durability makes a connection's transactions of that durability.
+	durability map[durability]string
+	schema     func(script string) string // a script of schema/ in the dialect's words
+	explain    func(err error) *Error
 }
 
 // lite is SQLite.
 var lite = dialect{
-	now:    "CAST(ROUND(UNIXEPOCH('subsec') * 1000) AS INTEGER)",
-	begin:  "BEGIN",
-	schema: func(script string) string { return script },
+	now:        "CAST(ROUND(UNIXEPOCH('subsec') * 1000) AS INTEGER)",
+	begin:      "BEGIN",
+	durability: map[durability]string{later: "PRAGMA synchronous = NORMAL", lasting: "PRAGMA synchronous = FULL"},
+	schema:     func(script string) string { return script },
 	explain: func(err error) *Error {
 		switch code(err) {
 		case sqlite3.ErrCantOpen, sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrAuth:
@@ -42,7 +45,8 @@ var lite = dialect{
 
 // notOurs is the error of a file that is left as it is.
 func notOurs(what string) *Error {
-	return &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database" + what), Advice: "choose another with --db; it was left as it is"}
+	return &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database" + what),
+		Advice: "choose another with --db; it was left as it is"}
 }
 
 // damaged is the error of a file of ours that cannot be read whole.

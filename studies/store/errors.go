@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -45,7 +46,8 @@ func (s *Store) problem(doing string, err error) error {
 	if err == nil || known != nil {
 		return err
 	}
-	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed, ErrKnown, ErrMoved, ErrPath} {
+	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
+		ErrKnown, ErrMoved, ErrPath, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}

@@ -24,3 +24,11 @@ func Exec(s *Store, statement string) {
 		panic(err)
 	}
 }
+
+// Synchronous is SQLite's setting for the transaction that was the last.
+func Synchronous(s *Store) (level int) {
+	if err := s.db.QueryRow("PRAGMA synchronous").Scan(&level); err != nil {
+		panic(err)
+	}
+	return level
+}

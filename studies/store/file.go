@@ -68,7 +68,8 @@ func (f *file) present(ctx context.Context) error {
 
 func (f *file) look(ctx context.Context) error {
 	lost := func(what, advice string) error {
-		return &Error{Doing: "writing", Err: errors.New(what), Advice: advice + "; then run again: trials that were stored before are not repeated"}
+		return &Error{Doing: "writing", Err: errors.New(what),
+			Advice: advice + "; then run again: trials that were stored before are not repeated"}
 	}
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,7 +82,8 @@ func (f *file) look(ctx context.Context) error {
 		return lost("another file was put in its place while it was open", "put the right one back")
 	}
 	if info.Size() < f.size {
-		return lost(fmt.Sprintf("the file was cut from %d to %d bytes while it was open", f.size, info.Size()), "put a copy in its place")
+		return lost(fmt.Sprintf("the file was cut from %d to %d bytes while it was open", f.size, info.Size()),
+			"put a copy in its place")
 	}
 	f.size = info.Size()
 	if time.Since(f.looked) < lookEvery {
@@ -128,7 +130,9 @@ func (f *file) content(ctx context.Context, id *string, versions *int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.QueryRowContext(ctx, "SELECT (SELECT id FROM instance), (SELECT COALESCE(SUM(version), 0) FROM counters)").Scan(id, versions), db.Close())
+	err = db.QueryRowContext(ctx, "SELECT (SELECT id FROM instance), (SELECT COALESCE(SUM(version), 0) FROM counters)").
+		Scan(id, versions)
+	return errors.Join(err, db.Close())
 }
 
 // isLost reports whether a write has been refused.

@@ -12,9 +12,11 @@ import (
 
 func TestNetworkDisksAreKnown(t *testing.T) {
 	for kind, want := range map[uint32]string{ // of statfs(2) where it names them
-		0x6969: "nfs", 0x517b: "smb", 0xff534d42: "cifs", 0xfe534d42: "smb2", 0x0bd00bd0: "lustre", 0x47504653: "gpfs", 0x19830326: "beegfs",
+		0x6969: "nfs", 0x517b: "smb", 0xff534d42: "cifs", 0xfe534d42: "smb2", 0x0bd00bd0: "lustre",
+		0x47504653: "gpfs", 0x19830326: "beegfs",
 		0x00c36400: "ceph", 0x5346414f: "afs", 0x01021997: "9p", 0x7461636f: "ocfs2", 0x65735546: "fuse",
-		unix.EXT4_SUPER_MAGIC: "", unix.TMPFS_MAGIC: "", unix.XFS_SUPER_MAGIC: "", unix.BTRFS_SUPER_MAGIC: "", unix.OVERLAYFS_SUPER_MAGIC: "", 0x2fc12fc1: "", // zfs
+		unix.EXT4_SUPER_MAGIC: "", unix.TMPFS_MAGIC: "", unix.XFS_SUPER_MAGIC: "", unix.BTRFS_SUPER_MAGIC: "",
+		unix.OVERLAYFS_SUPER_MAGIC: "", 0x2fc12fc1: "", // zfs
 	} {
 		if got := networkDisks[kind]; got != want {
 			t.Errorf("%x: %q, want %q", kind, got, want)

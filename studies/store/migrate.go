@@ -26,10 +26,10 @@ const (
 	markedSchema  = 6
 )
 
-// migrate brings the schema up to date, in one transaction. It refuses while a process of an older version works on it,
-// unless it is a copy that nobody works on.
+// migrate brings the schema up to date, in one transaction. It refuses while a process of an older version works on
+// it, unless it is a copy that nobody works on.
 func (s *Store) migrate(ctx context.Context, shared bool) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, lasting, func(tx *sql.Tx) error {
 		version, err := versionOf(ctx, tx)
 		if err != nil || version == schemaVersion {
 			return err
@@ -57,8 +57,7 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
-		return err
+		return do(ctx, tx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
 	})
 }
 
@@ -70,7 +69,8 @@ func (s *Store) idle(ctx context.Context, tx *sql.Tx, unmarked bool) error {
 	check := func(o Owner, late bool) {
 		if life := o.seen(me); life == alive || life == unseen && !late {
 			pid, _, _ := strings.Cut(o.Process, " ")
-			working = &Error{Doing: "opening", Err: fmt.Errorf("process %s on %s is running trials of it with an older peftsearch", pid, o.Host),
+			working = &Error{Doing: "opening",
+				Err:    fmt.Errorf("process %s on %s is running trials of it with an older peftsearch", pid, o.Host),
 				Advice: "let it end, or stop it with Ctrl-C, and run again"}
 		}
 	}
@@ -89,9 +89,11 @@ func (s *Store) idle(ctx context.Context, tx *sql.Tx, unmarked bool) error {
 		var heartbeat int64
 		err := scan(&host, &process, &heartbeat)
 		name, boot, _ := strings.Cut(host, " ")
-		check(Owner{Host: name, Boot: boot, Namespace: me.Namespace, Process: process}, time.Since(time.Unix(heartbeat, 0)) > leaseTime)
+		check(Owner{Host: name, Boot: boot, Namespace: me.Namespace, Process: process},
+			time.Since(time.Unix(heartbeat, 0)) > leaseTime)
 		return err
-	}, "SELECT COALESCE(host, ''), COALESCE(process, ''), COALESCE(heartbeat, 0) FROM trials WHERE state = 'running'"); err != nil || working != nil {
+	}, `SELECT COALESCE(host, ''), COALESCE(process, ''), COALESCE(heartbeat, 0)
+		FROM trials WHERE state = 'running'`); err != nil || working != nil {
 		return cmp.Or(err, working)
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE trials SET state = 'waiting', lease = NULL WHERE state = 'running'")

@@ -76,7 +76,8 @@ func readAll(t *testing.T, s *store.Store, name string) (all everything) {
 var unexported = cmp.AllowUnexported(store.Record{})
 
 func TestOlderDatabases(t *testing.T) {
-	states := map[int]store.Tally{1: {Complete: 24, Waiting: 1}, 2: {Complete: 24, Waiting: 1}, 3: {Complete: 17, Pruned: 7, Waiting: 1},
+	states := map[int]store.Tally{1: {Complete: 24, Waiting: 1}, 2: {Complete: 24, Waiting: 1}, 3: {Complete: 17,
+		Pruned: 7, Waiting: 1},
 		4: {Complete: 17, Pruned: 7, Waiting: 1}, 5: {Complete: 45, Pruned: 3, Waiting: 1}}
 	for schema := 1; schema <= 5; schema++ {
 		t.Run(fmt.Sprint("schema ", schema), func(t *testing.T) {
@@ -98,18 +99,25 @@ func TestOlderDatabases(t *testing.T) {
 			}
 			var outcomes []search.Outcome
 			for i, trial := range migrated.Trials {
-				if trial.Number != int64(i) || trial.Created.Year() != 2026 || trial.State.Finished() && trial.Finished.Before(trial.Started) {
-					t.Errorf("trial %d at place %d: created %v, started %v, finished %v", trial.Number, i, trial.Created, trial.Started, trial.Finished)
+				if trial.Number != int64(i) || trial.Created.Year() != 2026 || trial.State.Finished() &&
+					trial.Finished.Before(trial.Started) {
+					t.Errorf("trial %d at place %d: created %v, started %v, finished %v", trial.Number, i, trial.Created,
+						trial.Started, trial.Finished)
 				}
-				if e := migrated.Entries[i]; e.Key != store.KeyOf(trial.Candidate) || e.State != trial.State || trial.State.Finished() != (len(e.Curve) > 0) {
+				if e := migrated.Entries[i]; e.Key != store.KeyOf(trial.Candidate) || e.State != trial.State ||
+					trial.State.Finished() != (len(e.Curve) > 0) {
 					t.Errorf("entry %+v of trial %+v", e, trial)
 				}
 				if trial.State == store.Complete {
-					outcomes = append(outcomes, search.Outcome{Number: trial.Number, Params: trial.Params, Score: trial.Result.Score})
+					outcomes = append(outcomes, search.Outcome{Number: trial.Number, Params: trial.Params,
+						Score: trial.Result.Score})
 				}
 			}
 			last := migrated.Fronts[len(migrated.Fronts)-1]
-			if !slices.EqualFunc(search.Front(outcomes), last.Members, func(o search.Outcome, n int64) bool { return o.Number == n }) {
+			if !slices.EqualFunc(search.Front(outcomes), last.Members, func(o search.Outcome,
+				n int64) bool {
+				return o.Number == n
+			}) {
 				t.Errorf("the last front is %v", last.Members)
 			}
 			if trainings := len(migrated.Trainings); schema >= 2 && trainings != 2 {
@@ -130,7 +138,8 @@ func TestOlderDatabases(t *testing.T) {
 		})
 	}
 	warm := readAll(t, view(t, golden(t, 5)), "warm")
-	if warm.Record.WarmStart == nil || warm.Record.WarmStart.Study != "golden" || len(warm.Record.WarmStart.Trials) != 48 {
+	if warm.Record.WarmStart == nil || warm.Record.WarmStart.Study != "golden" ||
+		len(warm.Record.WarmStart.Trials) != 48 {
 		t.Errorf("warm start %+v", warm.Record.WarmStart)
 	}
 }
@@ -155,7 +164,8 @@ func TestAnOlderVersionAtWork(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := db.Exec("UPDATE trials SET state = 'running', lease = 'x', host = ?, process = ?, heartbeat = ? WHERE study = 1 AND state = 'waiting'",
+			if _, err := db.Exec(`UPDATE trials SET state = 'running', lease = 'x', host = ?, process = ?, heartbeat = ?
+				WHERE study = 1 AND state = 'waiting'`,
 				test.host, test.process, test.heartbeat.Unix()); err != nil {
 				t.Fatal(err)
 			}

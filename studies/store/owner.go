@@ -12,8 +12,8 @@ import (
 
 // Owner is a process, as other processes know it.
 type Owner struct {
-	Host      string // for people: it may change, and containers share it
-	Boot      string // of the kernel; "" where it cannot be told
+	Host      string // containers may share it
+	Boot      string // of the kernel; "" where it cannot be told. Copies of a running virtual machine share it
 	Namespace string // in which the process id counts; "" where it cannot be told
 	Process   string // process id and start time
 }
@@ -30,7 +30,8 @@ func ThisProcess() Owner {
 	if self, linkErr := os.Readlink("/proc/self"); err != nil || linkErr != nil || self != strconv.Itoa(os.Getpid()) {
 		namespace = "" // /proc is another namespace's: processes cannot be looked up in it
 	}
-	return Owner{Host: host, Boot: string(bytes.TrimSpace(boot)), Namespace: namespace, Process: fmt.Sprintf("%d %s", os.Getpid(), start)}
+	return Owner{Host: host, Boot: string(bytes.TrimSpace(boot)), Namespace: namespace,
+		Process: fmt.Sprintf("%d %s", os.Getpid(), start)}
 }
 
 // life is what can be seen of another process.
@@ -44,7 +45,7 @@ const (
 
 // seen looks for another process.
 func (o Owner) seen(me Owner) life {
-	if o.Boot == "" || o.Boot != me.Boot || o.Namespace == "" || o.Namespace != me.Namespace {
+	if o.Host != me.Host || o.Boot == "" || o.Boot != me.Boot || o.Namespace == "" || o.Namespace != me.Namespace {
 		return unseen
 	}
 	pid, start, _ := strings.Cut(o.Process, " ")

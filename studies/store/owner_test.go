@@ -29,9 +29,9 @@ func TestOtherProcessesAreSeen(t *testing.T) {
 	}
 	check("itself", me, alive)
 	check("a child", other, alive)
-	renamed := other
-	renamed.Host = "another name"
-	check("on a host that has another name now", renamed, alive)
+	copied := other
+	copied.Host = "another name"
+	check("of another host", copied, unseen)
 	later := other
 	later.Process = fmt.Sprintf("%d %s1", child.Process.Pid, start)
 	check("one whose id another process has now", later, ended)

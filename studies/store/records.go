@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-const recordColumns = "id, name, created, path, config, first_config, identity, metric, geometry, reference, seed, warm_start"
+const recordColumns = `id, name, created, path, config, first_config, identity, metric, geometry, reference, seed,
+	warm_start`
 
 func scanRecord(scan func(...any) error) (*Record, error) {
 	var r Record
 	var created, seed int64
 	var identity, geometry, reference string
 	var warmStart sql.NullString
-	if err := scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &r.First, &identity, &r.Metric, &geometry, &reference, &seed, &warmStart); err != nil {
+	if err := scan(&r.id, &r.Name, &created, &r.Path, &r.Config, &r.First, &identity, &r.Metric, &geometry, &reference,
+		&seed, &warmStart); err != nil {
 		return nil, err
 	}
 	r.Created, r.Seed = time.UnixMilli(created), uint64(seed)
@@ -31,10 +33,11 @@ func scanRecord(scan func(...any) error) (*Record, error) {
 // Ensure stores a new study, or finds the one of its name: of several processes that start it at once, one creates
 // it and the others get what that one stored.
 func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created bool, err error) {
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.write(ctx, lasting, func(tx *sql.Tx) error {
 		var id int64
-		err := tx.QueryRowContext(ctx, `INSERT INTO studies (name, path, config, first_config, identity, metric, geometry, reference, seed, warm_start, created)
-			VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, `+s.dialect.now+`) ON CONFLICT (name) DO NOTHING RETURNING id`,
+		err := tx.QueryRowContext(ctx, `INSERT INTO studies (name, path, config, first_config, identity, metric, geometry,
+			reference, seed, warm_start, created) VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9,
+				`+s.dialect.now+`) ON CONFLICT (name) DO NOTHING RETURNING id`,
 			r.Name, r.Path, r.Config, marshal(r.Identity), r.Metric, marshal(r.Geometry), marshal(r.Reference), int64(r.Seed),
 			sql.NullString{String: marshal(r.WarmStart), Valid: r.WarmStart != nil}).Scan(&id)
 		created = err == nil
@@ -58,7 +61,8 @@ func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created 
 func rekey(ctx context.Context, tx *sql.Tx, r *Record) error {
 	var key, text string
 	var t Trial
-	err := tx.QueryRowContext(ctx, "SELECT candidate_key, candidate FROM trials WHERE study = $1 AND candidate_key IS NOT NULL ORDER BY number LIMIT 1", r.id).Scan(&key, &text)
+	err := tx.QueryRowContext(ctx, `SELECT candidate_key, candidate FROM trials
+		WHERE study = $1 AND candidate_key IS NOT NULL ORDER BY number LIMIT 1`, r.id).Scan(&key, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -68,7 +72,8 @@ func rekey(ctx context.Context, tx *sql.Tx, r *Record) error {
 	if KeyOf(t.Candidate) == key {
 		return nil
 	}
-	if err := setKeys(ctx, tx, "SELECT study, number, candidate FROM trials WHERE study = $1 ORDER BY number", r.id); err != nil {
+	if err := setKeys(ctx, tx, `SELECT study, number, candidate FROM trials
+		WHERE study = $1 ORDER BY number`, r.id); err != nil {
 		return err
 	}
 	version, err := change(ctx, tx, r.id) // histories hold the keys
@@ -80,7 +85,7 @@ func rekey(ctx context.Context, tx *sql.Tx, r *Record) error {
 
 // Used stores the study file that a study was continued with, and where it stands.
 func (s *Store) Used(ctx context.Context, r *Record, path, config string) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
+	err := s.write(ctx, lasting, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE studies SET path = $1, config = $2 WHERE id = $3", path, config, r.id)
 		return err
 	})
@@ -93,7 +98,7 @@ func (s *Store) Used(ctx context.Context, r *Record, path, config string) error 
 // Settle stores a value that a study's identity lacks, unless another process has stored one. It returns the one that
 // counts.
 func (s *Store) Settle(ctx context.Context, r *Record, key, value string) (settled string, err error) {
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.write(ctx, lasting, func(tx *sql.Tx) error {
 		stored, err := studyOf(ctx, tx, r.Name)
 		if err != nil {
 			return err
@@ -158,7 +163,7 @@ func (s *Store) Trainings(ctx context.Context, r *Record) (all []Training, err e
 
 // AddTraining stores a full training. One that is there already stays: the same training has the same result.
 func (s *Store) AddTraining(ctx context.Context, r *Record, t Training) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.write(ctx, lasting, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO trainings (study, candidate, seed, conditions, result, finished)
 			VALUES ($1, $2, $3, $4, $5, `+s.dialect.now+`) ON CONFLICT (study, candidate, seed, conditions) DO NOTHING`,
 			r.id, marshal(t.Candidate), int64(t.Seed), t.Conditions, marshal(t.Result))

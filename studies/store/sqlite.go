@@ -41,7 +41,7 @@ func connect(path, options string) (*sql.DB, error) {
 // Open opens a database for writing, creates it if it is not there, and brings an older one up to date. One that is
 // not ours, or of a newer version, is left as it was to the byte.
 func Open(path string) (*Store, error) {
-	s := &Store{LeaseTime: leaseTime, path: path, dialect: lite}
+	s := &Store{LeaseTime: leaseTime, path: path, dialect: lite, durability: lasting}
 	absolute, err := resolve(path)
 	if err != nil {
 		return nil, s.problem("opening", err)
@@ -50,7 +50,8 @@ func Open(path string) (*Store, error) {
 	if s.warning, err = recognise(ctx, absolute); err != nil {
 		return nil, s.problem("opening", err)
 	}
-	if s.db, err = connect(absolute, fmt.Sprintf("mode=rwc&_stmt_cache_size=64&_busy_timeout=%d&_foreign_keys=1&_synchronous=FULL&_txlock=immediate", busyTime.Milliseconds())); err != nil {
+	options := "mode=rwc&_txlock=immediate&_synchronous=FULL&_foreign_keys=1&_stmt_cache_size=64&_busy_timeout=%d"
+	if s.db, err = connect(absolute, fmt.Sprintf(options, busyTime.Milliseconds())); err != nil {
 		return nil, s.problem("opening", err)
 	}
 	s.db.SetMaxOpenConns(1)
@@ -66,7 +67,8 @@ func recognise(ctx context.Context, path string) (warning string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err := localDisk(filepath.Dir(path))
 		if errors.Is(err, fs.ErrNotExist) {
-			err = &Error{Doing: "opening", Err: fmt.Errorf("there is no directory %s", filepath.Dir(path)), Advice: "make it, or choose another file with --db"}
+			err = &Error{Doing: "opening", Err: fmt.Errorf("there is no directory %s", filepath.Dir(path)),
+				Advice: "make it, or choose another file with --db"}
 		}
 		return "", err
 	}
@@ -109,20 +111,23 @@ func incomplete(ctx context.Context, q querier, path string) (string, error) {
 	if wal, err := stampOf(path + "-wal"); err != nil || wal.size > 0 {
 		return "", err
 	}
-	return "it was copied without its -wal file while a search wrote it, or that file was deleted: what was stored last may be missing", nil
+	return "it was copied without its -wal file while a search wrote it, or that file was deleted: " +
+		"what was stored last may be missing", nil
 }
 
 // versionOf is the schema of one of our databases, 0 for an empty one. Of others the error says what they are.
 func versionOf(ctx context.Context, q querier) (int, error) {
 	var application, version, tables, ours int
-	if err := q.QueryRowContext(ctx, "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "+
-		"COUNT(*), COALESCE(SUM(name IN ('studies', 'trials', 'curves', 'fronts')), 0) FROM sqlite_schema").
+	if err := q.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
+		(SELECT user_version FROM pragma_user_version),
+		COUNT(*), COALESCE(SUM(name IN ('studies', 'trials', 'curves', 'fronts')), 0) FROM sqlite_schema`).
 		Scan(&application, &version, &tables, &ours); err != nil {
 		return 0, err
 	}
 	switch {
 	case application == applicationID && version > schemaVersion:
-		return 0, &Error{Doing: "opening", Err: fmt.Errorf("it was written by a newer peftsearch (schema %d, this one knows %d)", version, schemaVersion), Advice: "update peftsearch"}
+		newer := fmt.Errorf("it was written by a newer peftsearch (schema %d, this one knows %d)", version, schemaVersion)
+		return 0, &Error{Doing: "opening", Err: newer, Advice: "update peftsearch"}
 	case application == applicationID && version >= 1:
 		return version, nil
 	case application == 0 && version == 0 && tables == 0:

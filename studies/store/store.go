@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -18,15 +19,18 @@ import (
 //     the process; after one of the machine it may be undone, and then no process is left that knew of it.
 //   - All times are the database's.
 //   - A write waits for other writes, each of which takes milliseconds, and never for readers or samplers.
-//   - An error is a *[Error], or it wraps one of the errors that callers tell apart. Where [IsBusy] reports true,
-//     nothing was decided: the same call may be repeated. Finish, Fail and Release may be repeated whatever happened,
-//     also when they had succeeded.
+//   - An error is a *[Error], or it wraps ctx.Err() or one of the errors that callers tell apart. Where [IsBusy]
+//     reports true, nothing was decided: the same call may be repeated. Finish, Fail and Release may be repeated
+//     whatever happened, also when they had succeeded.
 //
 // A trial is run by the holder of its [Lease]. Who holds none, or one that another process has since taken over, gets
 // ErrFenced and changes nothing.
 type Store struct {
 	// LeaseTime is how long a lease holds after a sign of life. Set it before the first use.
 	LeaseTime time.Duration
+
+	writing    sync.Mutex
+	durability durability // of the connection's next transaction
 
 	db      *sql.DB // nil of a viewer
 	path    string
@@ -50,17 +54,38 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// durability is what of a transaction is left when the machine ends without warning.
+type durability int
+
+const (
+	later   durability = iota // it is on disk with the next one that lasts
+	lasting                   // it is on disk when it has been committed
+)
+
 // write runs f in a transaction that holds the database's write lock from its start.
-func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
-	return s.problem("writing", s.transact(ctx, f))
+func (s *Store) write(ctx context.Context, d durability, f func(tx *sql.Tx) error) error {
+	return s.problem("writing", s.transact(ctx, d, f))
 }
 
-func (s *Store) transact(ctx context.Context, f func(tx *sql.Tx) error) error {
+func (s *Store) transact(ctx context.Context, d durability, f func(tx *sql.Tx) error) error {
 	if s.db == nil {
 		return errors.New("it was opened for reading")
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// The caller learns whether it happened: between the last statement and the commit nothing is cancelled.
+	ctx = context.WithoutCancel(ctx)
+	s.writing.Lock() // also from the connection's durability to its transaction
+	defer s.writing.Unlock()
 	if err := s.file.present(ctx); err != nil {
 		return err
+	}
+	if s.durability != d {
+		if _, err := s.db.ExecContext(ctx, s.dialect.durability[d]); err != nil {
+			return err
+		}
+		s.durability = d
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {

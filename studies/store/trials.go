@@ -12,8 +12,9 @@ import (
 	"peftsearch/search"
 )
 
-const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step, steps,
-	dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, reason, point, candidate`
+const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step,
+	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, reason, point,
+		candidate`
 
 func scanTrial(scan func(...any) error) (Trial, error) {
 	var t Trial
@@ -22,8 +23,9 @@ func scanTrial(scan func(...any) error) (Trial, error) {
 	var point, dev, stopped, failureKind, failure sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
 	var score, wall, forecast, forecastSD sql.NullFloat64
-	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished, &score, &bestStep, &steps,
-		&dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast, &forecastSD, &t.Reason, &point, &candidate)
+	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished,
+		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast,
+		&forecastSD, &t.Reason, &point, &candidate)
 	if err != nil {
 		return t, err
 	}
@@ -55,7 +57,8 @@ func timeOf(n sql.NullInt64) time.Time {
 }
 
 func queryTrial(ctx context.Context, q querier, study, number int64) (Trial, error) {
-	t, err := scanTrial(q.QueryRowContext(ctx, "SELECT "+trialColumns+" FROM trials WHERE study = $1 AND number = $2", study, number).Scan)
+	t, err := scanTrial(q.QueryRowContext(ctx,
+		"SELECT "+trialColumns+" FROM trials WHERE study = $1 AND number = $2", study, number).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, fmt.Errorf("trial %d: %w", number, ErrNoTrial)
 	}
@@ -76,7 +79,8 @@ func (s *Store) Range(ctx context.Context, r *Record, first, last int64) (trials
 			t, err := scanTrial(scan)
 			trials = append(trials, t)
 			return err
-		}, "SELECT "+trialColumns+" FROM trials WHERE study = $1 AND number >= $2 AND ($3 < 0 OR number < $3) ORDER BY number", r.id, first, last)
+		}, "SELECT "+trialColumns+` FROM trials
+			WHERE study = $1 AND number >= $2 AND ($3 < 0 OR number < $3) ORDER BY number`, r.id, first, last)
 	})
 	return trials, err
 }
@@ -141,7 +145,8 @@ func (s *Store) Front(ctx context.Context, r *Record) (front FrontPoint, err err
 // lastFront is the latest front of a study, and how many complete trials it is of.
 func lastFront(ctx context.Context, q querier, study int64) (front FrontPoint, complete int64, err error) {
 	front, complete, err = scanFront(q.QueryRowContext(ctx,
-		"SELECT sequence, trial, hypervolume, members FROM fronts WHERE study = $1 ORDER BY sequence DESC LIMIT 1", study).Scan)
+		"SELECT sequence, trial, hypervolume, members FROM fronts WHERE study = $1 ORDER BY sequence DESC LIMIT 1",
+		study).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return FrontPoint{}, 0, nil
 	}
@@ -153,7 +158,8 @@ func scanFront(scan func(...any) error) (front FrontPoint, sequence int64, err e
 	if err := scan(&sequence, &front.Trial, &front.Hypervolume, &members); err != nil {
 		return front, 0, err
 	}
-	return front, sequence, json.Unmarshal([]byte(members), &front.Members)
+	err = json.Unmarshal([]byte(members), &front.Members)
+	return front, sequence, err
 }
 
 // Fronts lists the fronts after each complete trial, in the order in which these ended.
@@ -190,10 +196,12 @@ func (s *Store) Attempts(ctx context.Context, r *Record) (attempts []Attempt, er
 // Changes lists the trials that changed after a version of the study, by number, and the version up to which that is
 // so: give it to the next call. Version 0 is before every change. curves asks for the curves of finished trials.
 // A trial with an outcome never changes again.
-func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool) (changed []Entry, version int64, err error) {
+func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool) (changed []Entry, version int64,
+	err error) {
 	err = s.read(ctx, func(q querier) error {
 		changed = nil
-		if err := q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version); err != nil || version == since {
+		err := q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version)
+		if err != nil || version == since {
 			return err
 		}
 		where, args := "study = $1", []any{r.id}
@@ -218,7 +226,8 @@ func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool
 			changed[next].Curve = append(changed[next].Curve, p)
 			return err
 		}, `SELECT c.trial, c.step, c.steps, c.loss, c.score FROM trials t CROSS JOIN curves c
-			WHERE c.study = t.study AND c.trial = t.number AND t.state IN ('complete', 'pruned') AND t.`+where+" ORDER BY t.number, c.step", args...)
+			WHERE c.study = t.study AND c.trial = t.number AND t.state IN ('complete', 'pruned') AND t.`+where+`
+			ORDER BY t.number, c.step`, args...)
 	})
 	return changed, version, err
 }
@@ -241,14 +250,16 @@ func (s *Store) Outcomes(ctx context.Context, r *Record) (outcomes []Outcome, er
 // secondsColumn is what a trial took: of a failed one only start and end are known.
 const secondsColumn = "COALESCE(wall_s, (finished - started) / 1000.0, 0)"
 
-const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, " + secondsColumn + ", finished, point"
+const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, " + secondsColumn +
+	", finished, point"
 
 func scanEntry(scan func(...any) error) (e Entry, err error) {
 	var key sql.NullString
 	var score, forecast, forecastSD sql.NullFloat64
 	var finished sql.NullInt64
 	var point sql.RawBytes
-	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &e.Seconds, &finished, &point); err != nil {
+	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &e.Seconds, &finished,
+		&point); err != nil {
 		return e, err
 	}
 	e.Key, e.Score, e.Finished = key.String, score.Float64, timeOf(finished)

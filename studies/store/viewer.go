@@ -85,7 +85,8 @@ func sidesOf(path string) (s sides, err error) {
 		return s, err
 	}
 	if s.main.ino == 0 {
-		return s, &Error{Doing: "opening", Path: path, Err: errors.New("there is none"), Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
+		return s, &Error{Doing: "opening", Err: errors.New("there is none"),
+			Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
 	}
 	if s.main.size > 0 && s.main.size < smallest {
 		return s, notOurs("")
@@ -128,7 +129,7 @@ func (v *viewer) once(ctx context.Context, now sides, f func(q querier) error) (
 	case now.journal.size == 0 && now.shm.ino != 0 && localDisk(v.path) == nil:
 		err = v.connected(ctx, v.path, fmt.Sprintf("mode=ro&_query_only=1&_busy_timeout=%d", busyTime.Milliseconds()), f)
 		v.tidy(now)
-		stable = err == nil
+		stable = code(err) == 0 && !errors.Is(err, errOld) // SQLite read one moment, whatever f made of it
 	default: // SQLite would have to write beside the file to read it
 		err = errOld
 	}
@@ -157,7 +158,8 @@ func (v *viewer) connected(ctx context.Context, path, options string, f func(q q
 		case err != nil:
 			return err
 		case version == 0:
-			return &Error{Doing: "opening", Path: v.path, Err: errors.New("it is empty"), Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
+			return &Error{Doing: "opening", Err: errors.New("it is empty"),
+				Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
 		case version < schemaVersion:
 			return errOld
 		}
@@ -209,7 +211,6 @@ func (v *viewer) copied(ctx context.Context, now sides) (string, error) {
 	if after != now {
 		return "", errors.New("it is being written")
 	}
-	v.of = now
 	s := &Store{path: path, dialect: lite}
 	if s.db, err = connect(path, "mode=rw&_foreign_keys=1&_txlock=immediate"); err != nil {
 		return "", err
@@ -220,7 +221,11 @@ func (v *viewer) copied(ctx context.Context, now sides) (string, error) {
 	} else {
 		err = s.migrate(ctx, false)
 	}
-	return path, errors.Join(err, s.db.Close())
+	if err := errors.Join(err, s.db.Close()); err != nil {
+		return "", err
+	}
+	v.of = now
+	return path, nil
 }
 
 func copyFile(to, from string) error {
