@@ -18,10 +18,10 @@ func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) V
 		result, err := e.run()
 		var mistake *slip
 		switch {
-		case ctx.Err() != nil:
-			if err != nil && p.child != nil && !e.over {
-				p.end(0)
-			}
+		case ctx.Err() != nil && !e.over:
+			p.end(0)
+			return Result{}, ctx.Err()
+		case e.interrupted:
 			return Result{}, ctx.Err()
 		case errors.As(err, &mistake):
 			p.end(0)
@@ -47,6 +47,8 @@ type exchange struct {
 	last    Progress // the last one that was no mere sign of life
 	stop    *Verdict // the first one that stops; nil before
 	stopped bool     // stop has answered a rung
+
+	interrupted bool // the worker was told that ctx has ended
 }
 
 // run sends the job and takes messages until it ends.
@@ -60,7 +62,7 @@ func (e *exchange) run() (Result, error) {
 		select {
 		case <-cancelled:
 			cancelled, e.stall = nil, newStall(min(stopGrace, cmp.Or(e.options.Stall, stopGrace)))
-			e.stop = &Verdict{Stop: true, Reason: "interrupted"}
+			e.interrupted, e.stop = true, &Verdict{Stop: true, Reason: "interrupted"}
 			if err := e.verdict(); err != nil {
 				return Result{}, err
 			}

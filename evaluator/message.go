@@ -10,6 +10,7 @@ import (
 
 	"peftsearch/data/metric"
 	"peftsearch/data/quote"
+	"peftsearch/peft"
 )
 
 // slip is a mistake of a worker against the protocol.
@@ -179,6 +180,8 @@ func decodeReady(text []byte, scored metric.Name) (Ready, error) {
 		return Ready{}, slipIn(text, "", "rungs %q: must be %s or %s", r.Rungs, RungsWait, RungsFree)
 	case min(g.Layers, g.Hidden, g.FFN, g.Heads) < 0 || g.BackboneParams < 0 || counts < 0:
 		return Ready{}, slipIn(text, "", "a number below 0, or more rows truncated than there are")
+	case g != (peft.Geometry{}) && g.Validate() != nil:
+		return Ready{}, fmt.Errorf("its geometry: %w", g.Validate())
 	case m != nil && scored != "" && m.Name != scored:
 		return Ready{}, fmt.Errorf("it scores with the metric %q, the task's is %q", m.Name, scored)
 	case m != nil && !(m.Low < m.High):

@@ -39,7 +39,10 @@ var greetings = map[string]func(w *workerProgram){
 		w.line(`{"type":"ready","protocol":2,"metric":{"name":"bleu","low":0,"high":1}}`)
 	},
 	"has less than no layers": func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"geometry":{"layers":-1}}`) },
-	"waits sometimes":         func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"rungs":"sometimes"}`) },
+	"has a billion layers": func(w *workerProgram) {
+		w.line(`{"type":"ready","protocol":2,"geometry":{"layers":1000000000,"hidden":8,"ffn":8,"heads":1,"backbone_params":1}}`)
+	},
+	"waits sometimes": func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"rungs":"sometimes"}`) },
 	"chats and is ready": func(w *workerProgram) {
 		w.line("Some weights were not initialised\n\n42")
 		w.line(`{"type":"progress"}`)
@@ -402,6 +405,7 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 		"has half a layer":        "geometry.layers is a JSON number 0.5",
 		"has another metric":      `the metric "bleu", the task's is "accuracy"`,
 		"has less than no layers": "below 0",
+		"has a billion layers":    "its geometry: ",
 		"waits sometimes":         `rungs "sometimes"`,
 	} {
 		t.Run(mode, func(t *testing.T) {

@@ -63,7 +63,7 @@ type Info struct {
 	Training         json.RawMessage `json:"training"` // the settings, for the record
 	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
 	Precision string `json:"precision,omitempty"`
-	Seed             uint64          `json:"seed"`
+	Seed      uint64 `json:"seed"`
 }
 
 // Outputs is the number of logits.

@@ -12,7 +12,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"peftsearch/data/quote"
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/report"
@@ -96,7 +95,7 @@ func readStudy(ctx context.Context, at *store.Store, record *store.Record, all, 
 
 // field writes a line of a list of names and values.
 func field(w io.Writer, name, format string, args ...any) {
-	fmt.Fprintf(w, "%-12s %s\n", name, quote.Line(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(w, "%-12s %s\n", name, inLine(fmt.Sprintf(format, args...)))
 }
 
 func printStudy(w io.Writer, s report.Study) {

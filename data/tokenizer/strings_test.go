@@ -2,10 +2,13 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // newDirectory makes the directory of a model of that type from a base.
@@ -79,6 +82,42 @@ func TestStrings(t *testing.T) {
 			if !slices.Equal(ids[name][i], got) {
 				t.Errorf("%s: %q has the ids %d, not %d", name, text, ids[name][i], got)
 			}
+		}
+	}
+}
+
+// TestConcurrentUse encodes and decodes in several goroutines at once, which the race detector watches.
+func TestConcurrentUse(t *testing.T) {
+	var texts []string
+	if err := json.Unmarshal(unpack(t, "strings.json"), &texts); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{newDirectory(t, "wordpiece", "bert", nil), filepath.Join("testdata", "bytepairs"), newDirectory(t, "t5", "t5", nil)} {
+		tokenizer, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []Encoding
+		for _, text := range texts {
+			want = append(want, tokenizer.Encode(64, text))
+		}
+		var group errgroup.Group
+		for range 8 {
+			group.Go(func() error {
+				for i, text := range texts {
+					e, _ := tokenizer.Align(64, text)
+					if !slices.Equal(want[i].IDs, e.IDs) {
+						return fmt.Errorf("%q has the ids %d, alone %d", text, e.IDs, want[i].IDs)
+					}
+					if _, err := tokenizer.Decode(e.IDs, true); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -71,6 +71,9 @@ func (s *processorSpec) template(size int) (template, error) {
 			return t, errors.New("more than one template is not supported")
 		}
 	}
+	if n := max(added(t.single), added(t.pair)); n >= MinLength {
+		return t, fmt.Errorf("%d special tokens around a text are not supported: at most %d are", n, MinLength-1)
+	}
 	for _, p := range slices.Concat(t.single, t.pair) {
 		if p.typeID < 0 {
 			return t, fmt.Errorf("the type id %d is not possible", p.typeID)

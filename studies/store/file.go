@@ -106,6 +106,22 @@ func (f *file) look(ctx context.Context) error {
 	return nil // a file whose -wal file is being copied to it, or could not be, makes no sense without that
 }
 
+// damaged reports pages that are not as they were written. SQLite notices that of pages that it reads again, which it
+// may never do before the end.
+func (f *file) damaged(ctx context.Context) error {
+	db, err := connect(f.path, "mode=ro")
+	if err != nil {
+		return err
+	}
+	var verdict string
+	err = errors.Join(db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict), db.Close())
+	if code(err) == sqlite3.ErrCorrupt || err == nil && verdict != "ok" {
+		return &Error{Doing: "writing", Err: errors.New("the file was damaged while it was open"),
+			Advice: "put a copy of it in its place; then run again: trials that are in the copy are not repeated"}
+	}
+	return nil
+}
+
 // content reads what tells databases apart, from the file itself and past its -wal file.
 func (f *file) content(ctx context.Context, id *string, versions *int64) error {
 	db, err := connect(f.path, "mode=ro&immutable=1")

@@ -169,6 +169,9 @@ func (s *Store) Close() error {
 	err := s.problem("writing", s.file.present(context.Background()))
 	if err == nil {
 		s.db.Exec("UPDATE instance SET live = 0") // if it cannot be written, the -wal file stays as well
+		// Pages in the -wal file would hide damage. Who cannot empty it leaves the check to the last to close.
+		s.db.Exec("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
+		err = s.problem("writing", s.file.damaged(context.Background()))
 	}
 	switch { // closing copies what is in our -wal file to the file
 	case s.file.foreign: // and whoever opens it next would do so

@@ -589,3 +589,28 @@ func TestAReadOnlyFileIsRefusedWithAdvice(t *testing.T) {
 	}
 	refused(t, err, "readonly", "make the file and its directory writable")
 }
+
+// Damage that no write has met is found at the end.
+func TestDamagedPagesAreFoundAtTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	db, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := bytes.Repeat([]byte{0xaa}, int(info.Size())-4096) // the first page stays
+	if _, err := file.WriteAt(noise, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("closing: %v", err)
+	}
+}

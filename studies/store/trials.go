@@ -255,7 +255,8 @@ func scanEntry(scan func(...any) error) (e Entry, err error) {
 	e.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if point != nil {
 		if err := json.Unmarshal(point, &e.Point); err != nil {
-			return e, fmt.Errorf("trial %d: its point: %w", e.Number, err)
+			return e, &Error{Doing: "reading", Err: fmt.Errorf("trial %d: its point is damaged", e.Number),
+				Advice: "put a copy of the file in its place"}
 		}
 	}
 	return e, nil
