@@ -4,26 +4,41 @@ SHELL := /bin/bash
 
 PEFTSEARCH_CACHE ?= $(HOME)/.cache/peftsearch
 export PEFTSEARCH_CACHE
+
+ifdef LIBTORCH
+# The PyTorch that somebody has: its folder, version, C++11 ABI and CUDA; see docs/how-to/libtorch.md.
+FOUND := $(shell python3 scripts/libtorch/find.py '$(LIBTORCH)')
+ifneq ($(words $(FOUND)),4)
+$(error LIBTORCH=$(LIBTORCH) cannot be used)
+endif
+override LIBTORCH := $(word 1,$(FOUND))
+CXX11_ABI := $(word 3,$(FOUND))
+CUDA ?= $(word 4,$(FOUND))
+STUBS := $(PEFTSEARCH_CACHE)/libtorch-stubs
+ifeq ($(filter 2.1.%,$(word 2,$(FOUND))),)
+export CXX := $(CURDIR)/scripts/libtorch/c++20
+COMPAT := -include $(CURDIR)/scripts/libtorch/compat.h
+endif
+else
 CUDA ?= 0
+CXX11_ABI := 0
+LIBTORCH := $(PEFTSEARCH_CACHE)/libtorch-2.1.2$(if $(filter 1,$(CUDA)),-cuda/torch)
+STUBS := $(LIBTORCH)/stubs
+endif
 export CUDA
-# An existing libtorch 2.1 is used with LIBTORCH=/path (LIBTORCH_CXX11_ABI=1 if it was built with that ABI).
-LIBTORCH_CXX11_ABI ?= 0
 ifeq ($(CUDA),1)
-LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2-cuda/torch
 # Nothing calls libtorch_cuda.so by name: it announces its kernels when it is loaded.
 CUDA_LDFLAGS := -Wl,--no-as-needed -ltorch_cuda -Wl,--as-needed
-else
-LIBTORCH ?= $(PEFTSEARCH_CACHE)/libtorch-2.1.2
 endif
 
 # Any change of these flags compiles gotch's C++ again (2.5 minutes).
 export CGO_CFLAGS   := -O2 -g
-export CGO_CXXFLAGS := -O2 -g -D_GLIBCXX_USE_CXX11_ABI=$(LIBTORCH_CXX11_ABI) -I$(LIBTORCH)/include -I$(LIBTORCH)/include/torch/csrc/api/include
-export CGO_LDFLAGS  := $(strip -L$(LIBTORCH)/lib -L$(LIBTORCH)/stubs -Wl,-rpath,$(LIBTORCH)/lib $(CUDA_LDFLAGS))
+export CGO_CXXFLAGS := $(strip -O2 -g -D_GLIBCXX_USE_CXX11_ABI=$(CXX11_ABI) -I$(LIBTORCH)/include -I$(LIBTORCH)/include/torch/csrc/api/include $(COMPAT))
+export CGO_LDFLAGS  := $(strip -L$(LIBTORCH)/lib -L$(STUBS) -Wl,-rpath,$(LIBTORCH)/lib $(CUDA_LDFLAGS))
 
 .PHONY: env
 env: ## print the build environment: eval "$(make -s env)"
-	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)" CGO_CXXFLAGS="$(CGO_CXXFLAGS)" CGO_LDFLAGS="$(CGO_LDFLAGS)"'
+	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)" CGO_CXXFLAGS="$(CGO_CXXFLAGS)" CGO_LDFLAGS="$(CGO_LDFLAGS)"$(if $(COMPAT), CXX="$(CXX)")'
 
 .PHONY: help
 help: ## list the targets
@@ -42,6 +57,7 @@ prerequisites:
 .PHONY: libtorch
 libtorch: prerequisites
 	@test -e $(LIBTORCH)/lib/libtorch_cpu.so || python3 scripts/fetch.py libtorch >/dev/null
+	@test -e $(STUBS)/libcuda.a || python3 scripts/fetch.py stubs $(STUBS)
 
 models/%: prerequisites
 	@python3 scripts/fetch.py model $* $@

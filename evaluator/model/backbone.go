@@ -100,6 +100,9 @@ func (b *Backbone) DType() torch.DType { return b.network.dtype }
 // MaxLength is the longest row in tokens.
 func (b *Backbone) MaxLength() int { return b.network.config.MaxLength() }
 
+// BatchTokens is how many tokens the batches that are computed at the same time without gradients should have.
+func (b *Backbone) BatchTokens() int { return b.scope.Device().BatchTokens() }
+
 // Scope makes an arena for one batch.
 func (b *Backbone) Scope() *torch.Scope { return torch.NewScope(b.scope.Device()) }
 

@@ -1,4 +1,4 @@
-// Attention of flat tokens, included by kernels.h.
+// Attention of flat tokens for one instruction set.
 //
 // Each head of each row is a chain of small products. Their right operands are packed once, in words along which a
 // product is summed: a float, or, where the instructions for it are there, a pair of bfloat16.
@@ -328,6 +328,7 @@ template <class T> static void attentionBackward(const AttentionShape &s, const 
       packColumns(keyRows, n, d, k);
       packColumns(valueRows, n, d, v);
       packRows(keyRows, n, d, keyWords);
+      if (queries == 0) __builtin_memset(dk, 0, keys * d * sizeof(float)), __builtin_memset(dv, 0, keys * d * sizeof(float));
       for (int64_t start = 0; start < queries; start += queryBlock) {
         const int64_t count = queries - start < queryBlock ? queries - start : queryBlock, token = s.queries[r] + start;
         const Rows<T> queryRows{nullptr, 0, 0, (const T *)t.q + token * s.qStep + h * d, s.qStep, count};

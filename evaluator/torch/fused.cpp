@@ -1,5 +1,6 @@
 #include "native.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/ops/empty.h>
@@ -7,6 +8,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/native_dropout.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -54,6 +56,7 @@ struct AttentionTensors {
 template <class T> struct KernelsOf {
   void (*gelu)(const T *, T *, T *, int64_t);
   void (*geluTanh)(const T *, T *, T *, int64_t);
+  void (*dropout)(const T *, T *, uint64_t, float, int64_t, int64_t);
   void (*multiply)(const T *, const T *, T *, int64_t);
   void (*addNorm)(const T *, const T *, const T *, const T *, float, T *, T *, float *, int64_t, int64_t);
   void (*addNormBackward)(const T *, const T *, const T *, const float *, const T *, T *, float *, float *, int64_t, int64_t);
@@ -61,15 +64,17 @@ template <class T> struct KernelsOf {
   void (*attentionBackward)(const AttentionShape &, const AttentionTensors &, int64_t, int64_t, void *);
 };
 
-struct Kernels {
-  KernelsOf<float> floats;
-  KernelsOf<uint16_t> bfloats;
-};
+#define ALL_KERNELS(T) \
+  { gelu<T>, geluTanh<T>, dropout<T>, multiply<T>, addNorm<T>, addNormBackward<T>, attention<T>, attentionBackward<T> }
 
 namespace plain {
 #define W 4
+#include "simd.h"
 #include "kernels.h"
+#include "attention.h"
 #undef W
+const KernelsOf<float> floats = ALL_KERNELS(float);
+const KernelsOf<uint16_t> bfloats = ALL_KERNELS(uint16_t);
 } // namespace plain
 
 #if defined(__x86_64__)
@@ -77,8 +82,12 @@ namespace plain {
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 #define W 8
+#include "simd.h"
 #include "kernels.h"
+#include "attention.h"
 #undef W
+const KernelsOf<float> floats = ALL_KERNELS(float);
+const KernelsOf<uint16_t> bfloats = ALL_KERNELS(uint16_t);
 } // namespace avx2
 #pragma GCC pop_options
 
@@ -87,7 +96,10 @@ namespace avx2 {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
 namespace avx512 {
+#include "simd.h"
 #include "kernels.h"
+#include "attention.h"
+const KernelsOf<float> floats = ALL_KERNELS(float);
 } // namespace avx512
 #pragma GCC pop_options
 
@@ -95,7 +107,10 @@ namespace avx512 {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
 namespace avx512bf16 {
+#include "simd.h"
 #include "kernels.h"
+#include "attention.h"
+const KernelsOf<uint16_t> bfloats = ALL_KERNELS(uint16_t);
 } // namespace avx512bf16
 #pragma GCC pop_options
 
@@ -103,7 +118,8 @@ namespace avx512bf16 {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
 namespace amx {
-#include "kernels.h"
+#include "simd.h"
+#include "attention.h"
 } // namespace amx
 #pragma GCC pop_options
 #undef KERNELS_AMX
@@ -123,16 +139,28 @@ bool tilesAllowed() {
 }
 #endif
 
+struct Kernels {
+  KernelsOf<float> floats;
+  KernelsOf<uint16_t> bfloats;
+};
+
 // The kernels for the instructions that libtorch uses as well.
 const Kernels &kernels() {
-  static const Kernels &chosen = []() -> const Kernels & {
+  static const Kernels chosen = [] {
 #if defined(__x86_64__)
     const std::string capability = at::get_cpu_capability();
-    if (capability == "AVX512" && __builtin_cpu_supports("avx512bf16")) return tilesAllowed() ? amx::table : avx512bf16::table;
-    if (capability == "AVX512") return avx512::table;
-    if (capability == "AVX2") return avx2::table;
+    if (capability == "AVX512" && __builtin_cpu_supports("avx512bf16")) {
+      Kernels best{avx512::floats, avx512bf16::bfloats};
+      if (tilesAllowed()) {
+        best.bfloats.attention = amx::attention<uint16_t>;
+        best.bfloats.attentionBackward = amx::attentionBackward<uint16_t>;
+      }
+      return best;
+    }
+    if (capability == "AVX512") return Kernels{avx512::floats, avx2::bfloats};
+    if (capability == "AVX2") return Kernels{avx2::floats, avx2::bfloats};
 #endif
-    return plain::table;
+    return Kernels{plain::floats, plain::bfloats};
   }();
   return chosen;
 }
@@ -186,6 +214,37 @@ struct GELU : Function<GELU> {
 Tensor gelu(const Tensor &x, bool tanh) {
   if (!fused(x)) return at::gelu(x, tanh ? "tanh" : "none");
   return GELU::apply(x, tanh, at::GradMode::is_enabled() && x.requires_grad());
+}
+
+struct Dropout : Function<Dropout> {
+  static Tensor apply_(const Tensor &input, double p, uint64_t seed) {
+    const Tensor x = input.contiguous(), y = at::empty_like(x);
+    byType(x, [&](auto zero) {
+      using T = decltype(zero);
+      at::parallel_for(0, x.numel(), grain, [&](int64_t begin, int64_t end) {
+        kernelsOf<T>().dropout(data<T>(x) + begin, data<T>(y) + begin, seed, p, begin, end - begin);
+      });
+    });
+    return y;
+  }
+
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, double p, int64_t seed) {
+    ctx->saved_data["p"] = p;
+    ctx->saved_data["seed"] = seed;
+    return apply_(x, p, seed);
+  }
+
+  static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
+    return {apply_(grads[0], ctx->saved_data["p"].toDouble(), ctx->saved_data["seed"].toInt()), Tensor(), Tensor()};
+  }
+};
+
+// On a device its own generator draws the mask, from the same seed.
+Tensor dropout(const Tensor &x, double p, uint64_t seed) {
+  if (fused(x)) return Dropout::apply(x, p, static_cast<int64_t>(seed));
+  at::Generator generator = at::globalContext().defaultGenerator(x.device());
+  generator.set_current_seed(seed);
+  return std::get<0>(at::native_dropout(x, p, true));
 }
 
 // The operands are weight, bias, a and, if there is one, b.
@@ -377,7 +436,7 @@ void checkAttention(const variable_list &operands, const RowStarts &starts, int6
     TORCH_CHECK(query >= 0 && query <= q.size(0) && key >= 0 && key <= operands[1].size(0), "row ", i, " is outside of the tokens");
     if (i == 0) continue;
     const int64_t queries = query - starts.queries[i - 1], keys = key - starts.keys[i - 1];
-    TORCH_CHECK(queries > 0 && keys > 0 && !(causal && queries > keys), "row ", i - 1, " has ", queries, " queries and ", keys, " keys");
+    TORCH_CHECK(queries >= 0 && keys > 0 && !(causal && queries > keys), "row ", i - 1, " has ", queries, " queries and ", keys, " keys");
   }
 }
 
@@ -405,6 +464,10 @@ char *native_add_norm(void **y, void **sum, void *a, void *b, void *weight, void
     *y = new Tensor(results[0]);
     if (b) *sum = new Tensor(results[1]);
   });
+}
+
+char *native_dropout(void **out, void *x, double p, uint64_t seed) {
+  return guarded([&] { *out = new Tensor(dropout(tensor(x), p, seed)); });
 }
 
 int native_has_attention(int64_t width) { return width % 32 == 0 && width <= maxWidth; }

@@ -27,6 +27,20 @@ func (s *Scope) gelu(t *Tensor, tanh C.int) *Tensor {
 	return s.own(libtch.Ctensor(out))
 }
 
+// Dropout zeroes elements with a probability, below 1, and scales the others up so that means stay. A seed always draws
+// the same mask on a device and for a shape.
+func (s *Scope) Dropout(t *Tensor, probability float64, seed uint64) *Tensor {
+	if !s.ready("dropout", t) {
+		return nil
+	}
+	var out unsafe.Pointer
+	if message := C.native_dropout(&out, unsafe.Pointer(t.c), C.double(probability), C.uint64_t(seed)); message != nil {
+		s.failWith(unsafe.Pointer(message), "dropout", t)
+		return nil
+	}
+	return s.own(libtch.Ctensor(out))
+}
+
 // LayerNorm over the last dimension, with weight and bias of its size.
 func (s *Scope) LayerNorm(t, weight, bias *Tensor, eps float64) *Tensor {
 	if !s.ready("layer norm", t, weight, bias) {
@@ -56,7 +70,7 @@ func (s *Scope) AddNorm(a, b, weight, bias *Tensor, eps float64) (normed, sum *T
 }
 
 // Rows says which flat tokens belong together: row i has the queries from Queries[i] to Queries[i+1] and the keys from
-// Keys[i] to Keys[i+1], at least one of each. Where rows are causal, the last query sees all keys of its row, the one
+// Keys[i] to Keys[i+1], at least one. Where rows are causal, the last query sees all keys of its row, the one
 // before it all but the last, and so on.
 type Rows struct {
 	Queries, Keys []int64

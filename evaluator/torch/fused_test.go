@@ -110,6 +110,9 @@ func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows
 	width := q.Size(1) / heads
 	var contexts []*Tensor
 	for i := range len(rows.Queries) - 1 {
+		if rows.Queries[i] == rows.Queries[i+1] {
+			continue
+		}
 		part := func(t *Tensor, starts []int64, h int) *Tensor {
 			return s.Narrow(s.Narrow(t, 0, int(starts[i]), int(starts[i+1]-starts[i])), 1, h*width, width)
 		}
@@ -139,6 +142,7 @@ func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows
 func TestAttention(t *testing.T) {
 	flat := Rows{Queries: []int64{0, 1, 6, 39, 109}, Keys: []int64{0, 1, 6, 39, 109}} // rows of 1, 5, 33 and 70 tokens
 	firsts := Rows{Queries: []int64{0, 1, 2, 3, 4}, Keys: flat.Keys}
+	some := Rows{Queries: []int64{0, 1, 1, 40, 41}, Keys: flat.Keys} // none of the second row, more queries than keys
 	causal, next := flat, firsts
 	causal.Causal, next.Causal = true, true
 	for dtype := range tolerances {
@@ -150,6 +154,7 @@ func TestAttention(t *testing.T) {
 			"prefix":        {flat, 2, 64, 3},
 			"long prefix":   {flat, 1, 32, 40},
 			"first tokens":  {firsts, 2, 32, 10},
+			"some tokens":   {some, 2, 32, 1},
 			"causal":        {causal, 2, 32, 0},
 			"causal prefix": {causal, 2, 96, 5},
 			"next token":    {next, 2, 64, 0},
@@ -213,6 +218,40 @@ func TestAttentionOfARowIsItsOwn(t *testing.T) {
 	}
 }
 
+func TestFusedDropout(t *testing.T) {
+	for dtype := range tolerances {
+		s := newScope(t)
+		const n, probability = 1<<16 + 3, 0.25
+		x := s.Leaf(s.To(From(s, slices.Repeat([]float32{3}, n), n), dtype))
+		y := s.Dropout(x, probability, 7)
+		values := s.Float32s(y)
+		gradient := s.Float32s(s.Grad(total(s, y), []*Tensor{x})[0])
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		kept, pairs := 0, 0
+		for i, value := range values {
+			if value != 0 {
+				kept++
+				if i > 0 && values[i-1] != 0 {
+					pairs++
+				}
+			}
+			if (value != 0 && value != 4) || math.Abs(float64(gradient[i]-value/3)) > 0.01 {
+				t.Fatalf("%s: element %d is %g, its gradient %g", dtype, i, value, gradient[i])
+			}
+		}
+		for what, share := range map[string][2]float64{"elements": {float64(kept) / n, 0.75}, "pairs": {float64(pairs) / n, 0.75 * 0.75}} {
+			if math.Abs(share[0]-share[1]) > 0.01 { // more than 5 standard deviations
+				t.Errorf("%s: %g of the %s are kept, want %g", dtype, share[0], what, share[1])
+			}
+		}
+		if !slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 7))) || slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 8))) {
+			t.Errorf("%s: masks do not follow from the seed", dtype)
+		}
+	}
+}
+
 func TestFusedOperationsPassOnWhatIsNotFinite(t *testing.T) {
 	for dtype := range tolerances {
 		s := newScope(t)
@@ -253,7 +292,8 @@ func TestFusedOperationsRefuse(t *testing.T) {
 		"sum of other shapes":   func(s *Scope, x *Tensor) { s.AddNorm(x, s.Zeros(Float32, 3, 64), x, x, 1) },
 		"row behind the tokens": attendRows([]int64{0, 5}, []int64{0, 5}, 2),
 		"row before the tokens": attendRows([]int64{-1, 4}, []int64{-1, 4}, 2),
-		"row without tokens":    attendRows([]int64{0, 0, 4}, []int64{0, 1, 4}, 2),
+		"row without keys":      attendRows([]int64{0, 0, 4}, []int64{0, 0, 4}, 2),
+		"falling rows":          attendRows([]int64{0, 3, 2}, []int64{0, 2, 4}, 2),
 		"no row":                attendRows([]int64{0}, []int64{0}, 2),
 		"no list of rows":       attendRows(nil, nil, 2),
 		"more keys than starts": attendRows([]int64{0, 4}, []int64{0, 2, 4}, 2),

@@ -1,8 +1,5 @@
-// The kernels of fused.cpp for one instruction set: included in a namespace of its own, under a pragma that names
-// the set, with W, the floats of a vector, defined; KERNELS_512 and KERNELS_BF16 say that AVX-512 and its bfloat16
-// instructions are there. T is float or uint16_t, which stands for bfloat16. What is summed is summed in float.
-
-#include "simd.h"
+// The elementwise kernels of fused.cpp for one instruction set. T is float or uint16_t, which stands for bfloat16.
+// What is summed is summed in float.
 
 // y = GELU(x) and its derivative (NULL for none), n elements. The upper tail of the normal distribution is
 // exp(-x²/2)·t·p(t), t = 1/(1+0.24|x|), with p fitted to an absolute error of 3e-8.
@@ -35,6 +32,24 @@ template <class T> static void geluTanh(const T *x, T *y, T *derivative, int64_t
     const F s = 1 - 1 / (1 + exp2(u)); // (1+tanh)/2
     store(y + i, v * s, n - i);
     if (derivative) store(derivative + i, s + 2 * v * s * (1 - s) * (a + 3 * b * v * v), n - i);
+  }
+}
+
+// y = x·mask/(1-p), where the mask is 0 with probability p: a hash of seed and element, so that the backward pass draws
+// it again. The elements are those from begin on.
+template <class T> static void dropout(const T *x, T *y, uint64_t seed, float p, int64_t begin, int64_t n) {
+  const float factor = 1 / (1 - p);
+  const I threshold = I{} + int32_t(p * 0x1p31);
+  for (int64_t i = 0; i < n; i += W) {
+    U h = __builtin_convertvector(lanes(), U) + uint32_t(begin + i);
+    h = h * 0x9e3779b1u + uint32_t(seed);
+    h = (h ^ h >> 16) * 0x85ebca6bu; // two rounds of integer finalisers
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    h = (h ^ h >> 16) + uint32_t(seed >> 32);
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    h ^= h >> 16;
+    store(y + i, select((I)(h >> 1) < threshold, F{}, load(x + i, n - i) * factor), n - i);
   }
 }
 
@@ -94,10 +109,3 @@ template <class T> static void addNormBackward(const T *dy, const T *dTotal, con
     if (dTotal) dTotal += d;
   }
 }
-
-#include "attention.h"
-
-static const Kernels table = {
-    {gelu<float>, geluTanh<float>, multiply<float>, addNorm<float>, addNormBackward<float>, attention<float>, attentionBackward<float>},
-    {gelu<uint16_t>, geluTanh<uint16_t>, multiply<uint16_t>, addNorm<uint16_t>, addNormBackward<uint16_t>, attention<uint16_t>, attentionBackward<uint16_t>},
-};

@@ -13,6 +13,9 @@ const char *native_version(void);
 // Instruction set of libtorch's own kernels, e.g. "AVX512"; valid until the process ends.
 const char *native_cpu_capability(void);
 
+// Compute capability of a CUDA device, 10·major+minor, as its driver gives it; 0 if there is none.
+int native_cuda_capability(int device);
+
 // Threads of libtorch's operators, in the calling thread.
 void native_set_num_threads(int n);
 int native_get_num_threads(void);
@@ -21,6 +24,9 @@ int native_get_num_threads(void);
 
 // GELU of x into *out, in its error function or its tanh form.
 char *native_gelu(void **out, void *x, int tanh);
+
+// x where a mask of probability 1-p keeps it, scaled by 1/(1-p), else 0, into *out.
+char *native_dropout(void **out, void *x, double p, uint64_t seed);
 
 // LayerNorm over the last dimension of a+b into *y, and a+b into *sum; NULL for b leaves *sum as it is.
 char *native_add_norm(void **y, void **sum, void *a, void *b, void *weight, void *bias, double eps);

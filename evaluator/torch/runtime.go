@@ -1,7 +1,7 @@
 package torch
 
-// #cgo CXXFLAGS: -std=c++17 -O3
-// #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10
+// #cgo CXXFLAGS: -std=c++17 -O2 -g0
+// #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10 -ldl
 // #include <malloc.h>
 // #include "native.h"
 import "C"
@@ -81,9 +81,21 @@ func (d Device) String() string {
 }
 
 // FastBFloat16 reports whether the device multiplies bfloat16 matrices faster than float32 ones: CPUs
-// with AMX or AVX512-BF16, and CUDA devices.
+// with AMX or AVX512-BF16, and CUDA devices of compute capability 8.0 (Ampere) or higher.
 func (d Device) FastBFloat16() bool {
-	return d != CPU || cpu.X86.HasAMXBF16 || cpu.X86.HasAVX512BF16
+	if d == CPU {
+		return cpu.X86.HasAMXBF16 || cpu.X86.HasAVX512BF16
+	}
+	return C.native_cuda_capability(C.int(d)) >= 80
+}
+
+// BatchTokens is how many tokens a batch without gradients should have: on a CPU enough for its matrix products, and few
+// enough that its activations stay below those of training; on a GPU so many that its kernels outlast their launches.
+func (d Device) BatchTokens() int {
+	if d == CPU {
+		return 2048
+	}
+	return 32768
 }
 
 var configureAllocator = sync.OnceFunc(func() {

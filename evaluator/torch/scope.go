@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unsafe"
@@ -17,6 +18,10 @@ import (
 
 // ErrOutOfMemory is wrapped by errors of operations for which there was no memory.
 var ErrOutOfMemory = errors.New("out of memory")
+
+// ErrDevice is wrapped by errors of a GPU other than a lack of memory. Most of them stay: every later operation of the
+// process fails too, so the process must end.
+var ErrDevice = errors.New("the GPU failed")
 
 // Tensor is a handle on a libtorch tensor, owned by the scope that made it.
 type Tensor struct{ c libtch.Ctensor }
@@ -192,10 +197,24 @@ func (s *Scope) failWith(message unsafe.Pointer, op string, operands ...*Tensor)
 		shapes = append(shapes, fmt.Sprint(t.Shape()))
 	}
 	err := fmt.Errorf("torch: %s %s: %s", op, strings.Join(shapes, " "), text)
-	if strings.Contains(text, "out of memory") || strings.Contains(text, "can't allocate memory") {
-		err = fmt.Errorf("%w: %w", ErrOutOfMemory, err)
+	if kind := kindOf(text); kind != nil {
+		err = fmt.Errorf("%w: %w", kind, err)
 	}
 	s.Fail(err)
+}
+
+// kindOf finds the kind of error that one of libtorch's messages tells of; nil for none of ours.
+func kindOf(text string) error {
+	mentions := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
+	}
+	switch {
+	case mentions("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED"):
+		return ErrOutOfMemory
+	case mentions("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "CUSOLVER_STATUS_", "CUDA driver error", "device-side assert"):
+		return ErrDevice
+	}
+	return nil
 }
 
 // failed reports whether a call without a result left an error, and records it.

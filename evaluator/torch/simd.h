@@ -1,5 +1,6 @@
-// Vectors of W floats and the functions that the kernels make of them. Included by kernels.h, once for each
-// instruction set.
+// Vectors of W floats and the functions that the kernels make of them. This, kernels.h and attention.h are included
+// once for each instruction set, in a namespace of its own and under a pragma that names the set. KERNELS_512,
+// KERNELS_BF16 and KERNELS_AMX say that AVX-512, its bfloat16 instructions and tiles are there.
 
 typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));

@@ -158,6 +158,22 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+func TestKindsOfErrors(t *testing.T) {
+	for text, want := range map[string]error{
+		"CUDA out of memory. Tried to allocate 2.00 GiB":                             ErrOutOfMemory,
+		"CUDA error: out of memory":                                                  ErrOutOfMemory,
+		"CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": ErrOutOfMemory,
+		"CUDA error: an illegal memory access was encountered":                       ErrDevice,
+		"CUDA error: device-side assert triggered":                                   ErrDevice,
+		"cuDNN error: CUDNN_STATUS_EXECUTION_FAILED":                                 ErrDevice,
+		"mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)":                    nil,
+	} {
+		if got := kindOf(text); got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestParseDevice(t *testing.T) {
 	if d, err := ParseDevice("cpu"); err != nil || d != CPU {
 		t.Errorf("cpu: %v, %v", d, err)

@@ -8,14 +8,9 @@ import (
 	"slices"
 )
 
-const (
-	// evalTokens bounds the evaluation batches that are computed at the same time: large enough for matrix
-	// products, small enough that activations stay below those of training.
-	evalTokens = 2048
-	// partRows is the least number of rows for which a training batch is split once more: matrix products
-	// with fewer lose more than a further thread gains.
-	partRows = 8
-)
+// partRows is the least number of rows for which a training batch is split once more: matrix products
+// with fewer lose more than a further thread gains.
+const partRows = 8
 
 // newRand makes a generator from a job's seed, for one purpose.
 func newRand(seed uint64, purpose string, number int) *rand.Rand {

@@ -50,7 +50,7 @@ type hiddenStates struct {
 func (c *hiddenCache) layout(sp *split, at model.Frontier) *hiddenStates {
 	h := &hiddenStates{split: sp, at: at, dtype: c.backbone.DType(), width: c.backbone.Geometry().Hidden,
 		counts: at.Rows.Counts(model.Batch{Lengths: sp.lengths}), offsets: make([]int64, len(sp.lengths))}
-	for _, examples := range evalBatches(sp.lengths, evalTokens) {
+	for _, examples := range evalBatches(sp.lengths, c.backbone.BatchTokens()) {
 		for _, example := range examples {
 			h.offsets[example] = h.size
 			h.size += h.rowSize(example)
@@ -170,7 +170,7 @@ var errStopped = errors.New("stopped")
 
 // compute writes the values of h, row by row.
 func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) error {
-	for batches := range slices.Chunk(evalBatches(h.split.lengths, evalTokens/c.lanes.count()), c.lanes.count()) {
+	for batches := range slices.Chunk(evalBatches(h.split.lengths, c.backbone.BatchTokens()/c.lanes.count()), c.lanes.count()) {
 		if stop() {
 			return errStopped
 		}

@@ -245,7 +245,7 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 // batches; stopped says that it ended early.
 func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
-	for batches := range slices.Chunk(evalBatches(sp.lengths, evalTokens/s.lanes.count()), s.lanes.count()) {
+	for batches := range slices.Chunk(evalBatches(sp.lengths, s.backbone.BatchTokens()/s.lanes.count()), s.lanes.count()) {
 		if stop() {
 			return nil, true, nil
 		}
@@ -377,6 +377,8 @@ func asFailure(err error) error {
 	var failure *evaluator.Failure
 	switch {
 	case err == nil || errors.As(err, &failure):
+		return err
+	case errors.Is(err, torch.ErrDevice): // no later job can succeed
 		return err
 	case errors.Is(err, torch.ErrOutOfMemory):
 		return &evaluator.Failure{Kind: evaluator.FailureOutOfMemory, Message: err.Error()}

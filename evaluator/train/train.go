@@ -26,7 +26,8 @@ const (
 	checkpointEvery = 60 * time.Second
 )
 
-// Train runs a job. Errors are *evaluator.Failure: the session can run other jobs after them.
+// Train runs a job. Errors are *evaluator.Failure, and the session can run other jobs after them; or they wrap
+// torch.ErrDevice, and the process must end.
 func (s *Session) Train(job evaluator.Job, control Control) (evaluator.Result, error) {
 	result, err := s.runJob(job, control)
 	return result, asFailure(err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -75,5 +77,25 @@ func TestBenchRefuses(t *testing.T) {
 		if _, err := bench(t, job(), test.measure); err == nil || !strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
+	}
+}
+
+func TestMatmul(t *testing.T) {
+	request := `{"hidden":64,"ffn":128,"tokens":33,"device":"cpu","precision":"%s","threads":2,"repetitions":3}`
+	for _, precision := range []string{"float32", "bfloat16"} {
+		var out bytes.Buffer
+		if err := worker.Matmul(strings.NewReader(fmt.Sprintf(request, precision)), &out); err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			GFLOPS     float64 `json:"gflops"`
+			Capability string  `json:"capability"`
+		}
+		if err := json.Unmarshal(out.Bytes(), &answer); err != nil || !(answer.GFLOPS > 0) || answer.Capability == "" {
+			t.Errorf("%s: answer %s, %v", precision, out.String(), err)
+		}
+	}
+	if err := worker.Matmul(strings.NewReader(fmt.Sprintf(request, "auto")), io.Discard); err == nil {
+		t.Error("a precision that is not measured is accepted")
 	}
 }

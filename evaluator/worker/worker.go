@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
 	"peftsearch/evaluator/train"
 )
 
@@ -144,6 +145,9 @@ func (s *server) answer(r request) error {
 
 // fail answers with an error, as a failure of kind internal unless it is one already.
 func (s *server) fail(trial int64, err error) error {
+	if errors.Is(err, torch.ErrDevice) {
+		return err // ends the process, the only cure
+	}
 	failure := &evaluator.Failure{Kind: evaluator.FailureInternal, Message: err.Error()}
 	errors.As(err, &failure)
 	return s.out.Encode(evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: trial, Failure: *failure})
