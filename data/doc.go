@@ -1,7 +1,7 @@
-// Package data reads everything that comes from outside: labelled files and their splits, Hugging Face
-// checkpoints (config.json and safetensors) and tokenizers. It also scores predictions.
+// Package data reads labelled files and their splits. Below it lie data/checkpoint (Hugging Face model
+// directories), data/tokenizer (rows to ids), data/metric (scores), data/files (whole files) and
+// data/quote (foreign text in messages).
 //
-// A [Task] describes a data set, a [Dataset] holds it, a [Tokenizer] turns rows into ids, and a
-// [Checkpoint] gives access to a model's configuration and weights. The package knows nothing about
-// training, plans or search.
+// A [Task] describes a data set, a [Dataset] holds it. The package knows nothing about training, plans or
+// search.
 package data

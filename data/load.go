@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"peftsearch/data/metric"
+	"peftsearch/data/quote"
+	"peftsearch/data/tokenizer"
 )
 
 // Validate reports every setting of the task that cannot be right, without looking at its files.
@@ -17,9 +20,9 @@ func (t Task) Validate() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if metrics, ok := Metrics[t.Kind]; !ok {
-		refuse("kind %q: must be %s or %s", t.Kind, KindClassification, KindRegression)
+		refuse("kind %s: must be %s or %s", quote.Text(string(t.Kind)), KindClassification, KindRegression)
 	} else if !slices.Contains(metrics, t.Metric) {
-		refuse("metric %q: must be one of %v for %s", t.Metric, metrics, t.Kind)
+		refuse("metric %s: must be one of %v for %s", quote.Text(string(t.Metric)), metrics, t.Kind)
 	}
 	if t.Train == "" {
 		refuse("train: name the file with the training rows")
@@ -44,8 +47,8 @@ func (t Task) Validate() error {
 	if t.Dev == "" && t.DevShare == 0 {
 		refuse("dev: name a file or give a dev_share above 0")
 	}
-	if t.MaxLength < minLength {
-		refuse("max_length %d: at least %d", t.MaxLength, minLength)
+	if t.MaxLength < tokenizer.MinLength {
+		refuse("max_length %d: at least %d", t.MaxLength, tokenizer.MinLength)
 	}
 	if t.Kind == KindRegression && len(t.Labels) > 0 {
 		refuse("labels: only classification has labels")
@@ -53,10 +56,20 @@ func (t Task) Validate() error {
 	if len(t.Labels) == 1 {
 		refuse("labels: classification needs at least 2")
 	}
-	for i, label := range t.Labels {
-		if slices.Contains(t.Labels[:i], label) {
-			refuse("labels: %q stands twice", label)
+	if len(t.Labels) > maxLabels {
+		refuse("labels: %d are too many, the limit is %d", len(t.Labels), maxLabels)
+	} else {
+		for i, label := range t.Labels {
+			if slices.Contains(t.Labels[:i], label) {
+				refuse("labels: %s stands twice", quote.Text(label))
+			}
+			if strings.TrimSpace(label) != label || label == "" {
+				refuse("labels: %s begins or ends with space, which labels of rows never do", quote.Text(label))
+			}
 		}
+	}
+	if t.Split != "" && t.Split != Stratified {
+		refuse("split %s: must be empty or %s", quote.Text(t.Split), Stratified)
 	}
 	return errors.Join(errs...)
 }
@@ -71,7 +84,13 @@ func (t Task) testColumns() Columns {
 // Load reads the task's files. Splits without a file are carved out of train by SplitSeed, dev before
 // test; rows with the same input stay on one side. All bad rows are reported with their line numbers,
 // and nothing is guessed: a row without a label, or with a label that train does not have, is an error.
+// So is a dev split on which every plan has the same score.
 func Load(task Task) (*Dataset, error) {
+	d, err := load(task)
+	return d, quote.Error(err)
+}
+
+func load(task Task) (*Dataset, error) {
 	if err := task.Validate(); err != nil {
 		return nil, err
 	}
@@ -90,12 +109,12 @@ func Load(task Task) (*Dataset, error) {
 		if file.path == "" {
 			continue
 		}
-		records, err := readTable(file.path, append(file.columns.inputs(), file.columns.Label))
-		if err == nil && len(records) == 0 {
+		t, err := readTable(file.path, append(file.columns.inputs(), file.columns.Label))
+		if err == nil && len(t.records) == 0 {
 			err = fmt.Errorf("%s has no rows", file.path)
 		}
 		if err == nil && file.split == &d.Train && task.Kind == KindClassification {
-			d.Labels, err = task.labels(records)
+			d.Labels, err = task.labels(t.records)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -104,7 +123,10 @@ func Load(task Task) (*Dataset, error) {
 			}
 			continue
 		}
-		examples, err := d.examples(file.path, records, file.columns)
+		for _, note := range t.notes {
+			d.Notes = append(d.Notes, file.path+": "+note)
+		}
+		examples, err := d.examples(file.path, t.records, file.columns)
 		*file.split = examples
 		errs = append(errs, err)
 	}
@@ -114,55 +136,12 @@ func Load(task Task) (*Dataset, error) {
 	if err := d.carve(); err != nil {
 		return nil, err
 	}
+	if err := d.checkSplits(); err != nil {
+		return nil, err
+	}
 	d.Fingerprint = d.fingerprint()
 	return d, nil
 }
-
-// labels are the task's, or those of the training rows: sorted as numbers if all are numbers, else as
-// text. Rows without a label are reported later.
-func (t Task) labels(records []record) ([]string, error) {
-	var labels []string
-	known := map[string]bool{}
-	for _, r := range records {
-		if label := r.label(); label != "" && !known[label] {
-			known[label] = true
-			labels = append(labels, label)
-		}
-	}
-	for _, label := range t.Labels {
-		if !known[label] {
-			return nil, fmt.Errorf("%s: label %q of the task stands in no row", t.Train, label)
-		}
-	}
-	if t.Labels != nil {
-		labels = t.Labels
-	} else {
-		numeric := !slices.ContainsFunc(labels, func(label string) bool { _, ok := parseNumber(label); return !ok })
-		slices.SortFunc(labels, func(a, b string) int {
-			if numeric {
-				x, _ := parseNumber(a)
-				y, _ := parseNumber(b)
-				if x != y {
-					return int(math.Copysign(1, x-y))
-				}
-			}
-			return strings.Compare(a, b)
-		})
-	}
-	const most = 1000
-	switch n := len(labels); {
-	case n < 2:
-		return nil, fmt.Errorf("%s: column %q has the labels %q: classification needs at least 2", t.Train, t.Columns.Label, labels)
-	case n > most:
-		return nil, fmt.Errorf("%s: column %q has %d different labels, the limit is %d: is it the label, and is this no regression?", t.Train, t.Columns.Label, n, most)
-	case n > 2 && t.Metric == MetricF1:
-		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s", MetricF1, t.Train, n, MetricF1Macro)
-	}
-	return labels, nil
-}
-
-// label is the last value of a record.
-func (r record) label() string { return strings.TrimSpace(r.values[len(r.values)-1]) }
 
 func (d *Dataset) examples(path string, records []record, columns Columns) ([]Example, error) {
 	index := make(map[string]int, len(d.Labels))
@@ -175,17 +154,17 @@ func (d *Dataset) examples(path string, records []record, columns Columns) ([]Ex
 		e := Example{Row: r.row(columns, &bad)}
 		switch label := r.label(); {
 		case label == "":
-			bad.add(r.line, "%q is missing or empty", columns.Label)
+			bad.add(r.line, "%s is missing or empty", quote.Text(columns.Label))
 		case d.Task.Kind == KindRegression:
 			value, ok := parseNumber(label)
 			if !ok {
-				bad.add(r.line, "%q is %q, not a finite number", columns.Label, label)
+				bad.add(r.line, "%s is %s, not a finite number", quote.Text(columns.Label), quote.Text(label))
 			}
 			e.Label = value
 		default:
 			class, ok := index[label]
 			if !ok {
-				bad.add(r.line, "label %q is none of the training labels %q", label, d.Labels[:min(len(d.Labels), 20)])
+				bad.add(r.line, "label %s is none of the training labels %s%s", quote.Text(label), quote.List(d.Labels), didYouMean(label, d.Labels))
 			}
 			e.Label = float64(class)
 		}
@@ -195,61 +174,6 @@ func (d *Dataset) examples(path string, records []record, columns Columns) ([]Ex
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return examples, nil
-}
-
-// carve moves rows of Train to the splits that have no file.
-func (d *Dataset) carve() error {
-	rows := d.Train
-	dev, test := 0, 0
-	if d.Task.Dev == "" {
-		dev = max(1, int(math.Round(d.Task.DevShare*float64(len(rows)))))
-	}
-	if d.Task.Test == "" && d.Task.TestShare > 0 {
-		test = max(1, int(math.Round(d.Task.TestShare*float64(len(rows)))))
-	}
-	if dev+test == 0 {
-		return nil
-	}
-
-	// Whole groups of rows with the same input are dealt, in a random order.
-	group, groups := make([]int, len(rows)), 0
-	known := map[Row]int{}
-	for i, e := range rows {
-		g, ok := known[e.Row]
-		if !ok {
-			g = groups
-			known[e.Row] = g
-			groups++
-		}
-		group[i] = g
-	}
-	size := make([]int, groups)
-	for _, g := range group {
-		size[g]++
-	}
-	seed := sha256.Sum256(binary.LittleEndian.AppendUint64([]byte("split"), d.Task.SplitSeed))
-	random := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:])))
-	target := make([]*[]Example, groups)
-	for _, g := range random.Perm(groups) {
-		switch {
-		case dev > 0:
-			target[g] = &d.Dev
-			dev -= size[g]
-		case test > 0:
-			target[g] = &d.Test
-			test -= size[g]
-		default:
-			target[g] = &d.Train
-		}
-	}
-	d.Train = nil
-	for i, e := range rows {
-		*target[group[i]] = append(*target[group[i]], e)
-	}
-	if len(d.Train) == 0 || dev > 0 || test > 0 {
-		return fmt.Errorf("%s: %d rows are too few to carve out dev and test: give files or more rows", d.Task.Train, len(rows))
-	}
-	return nil
 }
 
 func (d *Dataset) fingerprint() string {
@@ -276,16 +200,9 @@ func (d *Dataset) fingerprint() string {
 
 // Chance is the best dev score, in the task's metric, of a prediction that ignores the input.
 func (d *Dataset) Chance() float64 {
-	labels, constant := make([]float64, len(d.Dev)), make([]float64, len(d.Dev))
+	labels := make([]float64, len(d.Dev))
 	for i, e := range d.Dev {
 		labels[i] = e.Label
 	}
-	best := 0.0
-	for class := range d.Labels {
-		for i := range constant {
-			constant[i] = float64(class)
-		}
-		best = max(best, Score(d.Task.Metric, constant, labels))
-	}
-	return best
+	return metric.Chance(d.Task.Metric, labels)
 }

@@ -2,8 +2,8 @@ package data
 
 import (
 	"fmt"
-	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"peftsearch/data/files"
+	"peftsearch/data/metric"
 )
 
 // file writes a file into a new directory.
@@ -21,17 +24,24 @@ func file(t *testing.T, name, content string) string {
 	return path
 }
 
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func classification(train string) Task {
 	return Task{
-		Kind: KindClassification, Metric: MetricAccuracy, Train: train, Columns: Columns{Text: "text", Label: "label"},
-		DevShare: 0.25, MaxLength: 32,
+		Kind: KindClassification, Metric: metric.Accuracy, Train: train, Columns: Columns{Text: "text", Label: "label"},
+		DevShare: 0.25, MaxLength: 32, Split: Stratified,
 	}
 }
 
 func TestLoadExampleData(t *testing.T) {
 	dir := filepath.Join("..", "examples", "data", "stsb")
 	d, err := Load(Task{
-		Kind: KindRegression, Metric: MetricSpearman, Train: filepath.Join(dir, "train.tsv"), Dev: filepath.Join(dir, "dev.tsv"),
+		Kind: KindRegression, Metric: metric.Spearman, Train: filepath.Join(dir, "train.tsv"), Dev: filepath.Join(dir, "dev.tsv"),
 		Test: filepath.Join(dir, "test.tsv"), Columns: Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}, MaxLength: 64,
 	})
 	if err != nil {
@@ -57,7 +67,7 @@ func TestLoadFormats(t *testing.T) {
 		{Row{"three", "c"}, 0},
 		{Row{"four", "d"}, 1},
 	}
-	dev := file(t, "dev.jsonl", `{"text":"x","pair":"y","label":true}`)
+	dev := file(t, "dev.jsonl", `{"text":"x","pair":"y","label":true}`+"\n"+`{"text":"y","pair":"y","label":false}`)
 	fingerprint := ""
 	for _, test := range []struct {
 		name, file, content string
@@ -75,7 +85,7 @@ func TestLoadFormats(t *testing.T) {
 			task.Columns = Columns{"text", "pair", "label"}
 			task.Dev = dev
 			if test.columns != (Columns{}) {
-				task.Dev, task.Columns, task.Labels = file(t, "dev.tsv", "z\ttrue\tx\ty\n"), test.columns, []string{"false", "true"}
+				task.Dev, task.Columns, task.Labels = file(t, "dev.tsv", "z\ttrue\tx\ty\nz\tfalse\ty\ty\n"), test.columns, []string{"false", "true"}
 			}
 			d, err := Load(task)
 			if err != nil {
@@ -139,8 +149,8 @@ func TestLoadRefuses(t *testing.T) {
 		change              func(t *testing.T, task *Task)
 		want                []string
 	}{
-		{name: "missing column", file: "t.tsv", content: "sentence\tlabel\na\t0\n", want: []string{`no column "text"`, `["sentence" "label"]`}},
-		{name: "missing JSON key", file: "t.jsonl", content: `{"sentence":"a","label":0}`, want: []string{`no column "text"`, `["label" "sentence"]`}},
+		{name: "missing column", file: "t.tsv", content: "sentence\tlabel\na\t0\n", want: []string{`no column "text"`, `"sentence", "label"`}},
+		{name: "missing JSON key", file: "t.jsonl", content: `{"sentence":"a","label":0}`, want: []string{`no column "text"`, `"label", "sentence"`}},
 		{name: "ambiguous column", file: "t.tsv", content: "text\ttext\tlabel\na\tb\t0\n", want: []string{"two columns"}},
 		{name: "names and positions", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Columns.Text = "#1" }, want: []string{`column "label"`, "not by both"}},
 		{name: "position beyond", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Columns = Columns{Text: "#1", Label: "#3"} }, want: []string{"no column #3", "2 columns"}},
@@ -149,16 +159,16 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "CSV lines", file: "t.csv", content: "text,label\n\"a\nb\",0\nb,1\nc\n", want: []string{`line 5: "label" is missing`}},
 		{name: "CSV quotes", file: "t.csv", content: "text,label\na\"b,0\n", want: []string{"line 2"}},
 		{name: "JSON lines", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0}\n[1]\n{\"text\":{},\"label\":1}\n", want: []string{"2 rows", "line 2: no JSON object", `line 3: "text": must be a string`}},
-		{name: "no number", file: "t.tsv", content: "text\tlabel\na\t1\nb\tNaN\nc\tmany\nd\tinf\n", change: func(_ *testing.T, task *Task) { task.Kind, task.Metric = KindRegression, MetricPearson },
+		{name: "no number", file: "t.tsv", content: "text\tlabel\na\t1\nb\tNaN\nc\tmany\nd\tinf\n", change: func(_ *testing.T, task *Task) { task.Kind, task.Metric = KindRegression, metric.Pearson },
 			want: []string{"3 rows", `line 3: "label" is "NaN"`, "line 4", "line 5"}},
 		{name: "unseen label", file: "t.tsv", content: good, change: func(t *testing.T, task *Task) { task.Dev = file(t, "d.tsv", "text\tlabel\na\t0\nb\t2\n") },
-			want: []string{"d.tsv", `line 3: label "2" is none of the training labels ["0" "1"]`}},
+			want: []string{"d.tsv", `line 3: label "2" is none of the training labels "0", "1"`}},
 		{name: "both files", file: "t.tsv", content: good, change: func(t *testing.T, task *Task) {
 			task.Dev, task.Test = file(t, "d.tsv", "text\tlabel\na\t9\n"), file(t, "e.tsv", "text\tlabel\na\t8\n")
 		}, want: []string{"d.tsv", `"9"`, "e.tsv", `"8"`}},
 		{name: "label without rows", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Labels = []string{"0", "1", "2"} }, want: []string{`label "2"`}},
 		{name: "one label", file: "t.tsv", content: "text\tlabel\na\t0\n", want: []string{"at least 2"}},
-		{name: "binary metric", file: "t.tsv", content: good + "e\t2\n", change: func(_ *testing.T, task *Task) { task.Metric = MetricF1 }, want: []string{"f1_macro"}},
+		{name: "binary metric", file: "t.tsv", content: good + "e\t2\n", change: func(_ *testing.T, task *Task) { task.Metric = metric.F1 }, want: []string{"f1_macro"}},
 		{name: "too few rows", file: "t.tsv", content: "text\tlabel\na\t0\na\t1\n", want: []string{"too few"}},
 		{name: "header only", file: "t.tsv", content: "text\tlabel\n", want: []string{"no rows"}},
 		{name: "empty file", file: "t.tsv", content: "", want: []string{"empty"}},
@@ -166,7 +176,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "extension", file: "t.xlsx", content: good, want: []string{".tsv, .csv or .jsonl"}},
 		{name: "absent file", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Train += ".tsv" }, want: []string{"no such file"}},
 		{name: "settings", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) {
-			task.Metric, task.DevShare, task.Labels, task.Columns.Label, task.MaxLength = MetricPearson, math.NaN(), []string{"a", "a"}, "", 2
+			task.Metric, task.DevShare, task.Labels, task.Columns.Label, task.MaxLength = metric.Pearson, math.NaN(), []string{"a", "a"}, "", 2
 		}, want: []string{`metric "pearson"`, "dev_share NaN", `"a" stands twice`, "text and label", "max_length 2: at least 5"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -206,11 +216,11 @@ func TestCarve(t *testing.T) {
 			content += fmt.Sprintf("input %d\t%d\n", i%kinds, i)
 		}
 		path := filepath.Join(dir, "t.tsv")
-		if err := writeAtomic(path, func(w io.Writer) error { _, err := w.Write([]byte(content)); return err }); err != nil {
+		if err := files.Write(path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 		task := Task{
-			Kind: KindRegression, Metric: MetricSpearman, Train: path, Columns: Columns{Text: "text", Label: "label"}, MaxLength: 8,
+			Kind: KindRegression, Metric: metric.Spearman, Train: path, Columns: Columns{Text: "text", Label: "label"}, MaxLength: 8,
 			DevShare: rapid.Float64Range(0.05, 0.4).Draw(t, "dev"), TestShare: rapid.Float64Range(0, 0.4).Draw(t, "test"),
 			SplitSeed: rapid.Uint64().Draw(t, "seed"),
 		}
@@ -264,15 +274,15 @@ func TestCarve(t *testing.T) {
 func TestChance(t *testing.T) {
 	train := "text\tlabel\na\t0\nb\t1\n"
 	dev := "text\tlabel\na\t0\nb\t0\nc\t1\nd\t0\n"
-	for metric, want := range map[Metric]float64{MetricAccuracy: 0.75, MetricF1: 0.4, MetricF1Macro: 3.0 / 7, MetricMCC: 0} {
+	for name, want := range map[metric.Name]float64{metric.Accuracy: 0.75, metric.F1: 0.4, metric.F1Macro: 3.0 / 7, metric.MCC: 0} {
 		task := classification(file(t, "t.tsv", train))
-		task.Metric, task.Dev = metric, file(t, "d.tsv", dev)
+		task.Metric, task.Dev = name, file(t, "d.tsv", dev)
 		d, err := Load(task)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := d.Chance(); !(math.Abs(got-want) <= 1e-12) {
-			t.Errorf("%s: %g, want %g", metric, got, want)
+			t.Errorf("%s: %g, want %g", name, got, want)
 		}
 	}
 }
@@ -291,12 +301,24 @@ func TestReadRows(t *testing.T) {
 	}
 }
 
-// No file makes the readers panic.
-func TestReadRowsOfAnything(t *testing.T) {
-	dir := t.TempDir()
-	rapid.Check(t, func(rt *rapid.T) {
-		path := filepath.Join(dir, "t"+rapid.SampledFrom([]string{".tsv", ".csv", ".jsonl"}).Draw(rt, "kind"))
-		write(t, path, rapid.StringOf(rapid.RuneFrom([]rune("ab\t,\"\n\r{}:[]1\ufeff"))).Draw(rt, "content"))
-		ReadRows(path, Columns{Text: rapid.SampledFrom([]string{"a", "#1", "#2"}).Draw(rt, "column")})
-	})
+func TestScores(t *testing.T) {
+	predictions, labels := []float64{0, 1, 1, 0}, []float64{0, 1, 0, 0}
+	for _, test := range []struct {
+		kind   Kind
+		labels []string
+		want   []metric.Name
+	}{
+		{KindClassification, []string{"a", "b"}, []metric.Name{metric.Accuracy, metric.F1, metric.F1Macro, metric.MCC}},
+		{KindClassification, []string{"a", "b", "c"}, []metric.Name{metric.Accuracy, metric.F1Macro, metric.MCC}},
+		{KindRegression, nil, []metric.Name{metric.Spearman, metric.Pearson}},
+	} {
+		want := map[string]float64{}
+		for _, name := range test.want {
+			want[string(name)] = metric.Score(name, predictions, labels)
+		}
+		d := Dataset{Task: Task{Kind: test.kind}, Labels: test.labels}
+		if diff := cmp.Diff(want, d.Scores(predictions, labels)); diff != "" {
+			t.Errorf("%s with labels %q (-want +got)\n%s", test.kind, test.labels, diff)
+		}
+	}
 }

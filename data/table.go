@@ -2,20 +2,14 @@ package data
 
 import (
 	"bytes"
-	"encoding/csv"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"math"
-	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 // record is one row of a file: the values of the wanted columns. An absent value is "".
@@ -24,13 +18,24 @@ type record struct {
 	values []string
 }
 
-// shownProblems is how many bad rows an error spells out.
-const shownProblems = 10
+// table is what was read of a file.
+type table struct {
+	records []record
+	notes   []string // what is no error, but may not be as meant
+}
+
+const (
+	maxLine   = 16 << 20 // bytes
+	maxFields = 1 << 20  // of a row
+
+	shownProblems = 10 // bad rows that an error spells out
+)
 
 // problems collects the bad rows of a file.
 type problems struct {
 	shown []string
 	count int
+	cause string // what may be behind them
 }
 
 func (p *problems) add(line int, format string, args ...any) {
@@ -48,198 +53,49 @@ func (p *problems) err() error {
 	if p.count > shownProblems {
 		more = fmt.Sprintf("\n  and %d more", p.count-shownProblems)
 	}
-	return fmt.Errorf("%d rows cannot be used: correct or remove them%s%s", p.count, strings.Join(p.shown, ""), more)
+	if p.cause != "" {
+		more += "\n  " + p.cause
+	}
+	rows := "rows cannot be used: correct or remove them"
+	if p.count == 1 {
+		rows = "row cannot be used: correct or remove it"
+	}
+	return fmt.Errorf("%d %s%s%s", p.count, rows, strings.Join(p.shown, ""), more)
 }
 
-// position is a column of a file without a header.
-var position = regexp.MustCompile(`^#([1-9][0-9]{0,3})$`)
-
-// readTable reads the wanted columns of a file. Rows that cannot be read at all are an error; empty
-// values are left to the caller.
-func readTable(path string, columns []string) ([]record, error) {
-	content, err := os.ReadFile(path)
+// readTable reads the wanted columns of a file. Rows that cannot be read as they are meant are an error;
+// empty values are left to the caller.
+func readTable(path string, columns []string) (table, error) {
+	content, err := files.Read(path, files.Table)
 	if err != nil {
-		return nil, err
+		return table{}, err
 	}
-	content = bytes.TrimPrefix(content, []byte("\ufeff"))
-	if !utf8.Valid(content) {
-		line := 1
-		for rest := content; ; line++ {
-			head, tail, found := bytes.Cut(rest, []byte("\n"))
-			if !utf8.Valid(head) || !found {
-				break
-			}
-			rest = tail
-		}
-		return nil, fmt.Errorf("%s: line %d is not UTF-8: convert the file, for example with iconv -t UTF-8", path, line)
+	if bytes.IndexByte(content, '\r') >= 0 && bytes.IndexByte(content, '\n') < 0 {
+		unix := strings.TrimSuffix(path, filepath.Ext(path)) + "-unix" + filepath.Ext(path)
+		return table{}, fmt.Errorf("%s: its lines end with carriage returns alone, as on old Macs: convert it: tr '\\r' '\\n' < %s > %s",
+			path, quote.Shell(path), quote.Shell(unix))
 	}
-	var records []record
-	switch extension := strings.ToLower(filepath.Ext(path)); extension {
-	case ".tsv":
-		records, err = selectColumns(readTSV(content), columns)
-	case ".csv":
-		var all []record
-		if all, err = readCSV(content); err == nil {
-			records, err = selectColumns(all, columns)
-		}
-	case ".jsonl":
-		records, err = readJSONL(content, columns)
-	default:
-		err = fmt.Errorf("unknown kind of file %q: use .tsv, .csv or .jsonl", extension)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return records, nil
-}
-
-// readTSV splits at tabs: fields of a TSV file have no quoting and may contain quotation marks.
-func readTSV(content []byte) []record {
-	var records []record
-	line := 0
-	for text := range strings.Lines(string(content)) {
-		line++
-		if text = strings.TrimRight(text, "\r\n"); text != "" {
-			records = append(records, record{line, strings.Split(text, "\t")})
-		}
-	}
-	return records
-}
-
-func readCSV(content []byte) ([]record, error) {
-	reader := csv.NewReader(bytes.NewReader(content))
-	reader.FieldsPerRecord = -1
-	var records []record
-	for {
-		values, err := reader.Read()
-		if err == io.EOF {
-			return records, nil
-		}
-		if err != nil {
-			return nil, err // names the line
-		}
-		line, _ := reader.FieldPos(0)
-		records = append(records, record{line, values})
-	}
-}
-
-// selectColumns finds the columns by the header in the first row, or by position if any is "#N": then
-// there is no header.
-func selectColumns(rows []record, columns []string) ([]record, error) {
-	if len(rows) == 0 {
-		return nil, errors.New("the file is empty")
-	}
-	indices := make([]int, len(columns))
-	if slices.ContainsFunc(columns, position.MatchString) {
-		for i, column := range columns {
-			match := position.FindStringSubmatch(column)
-			if match == nil {
-				return nil, fmt.Errorf("column %q: a file is mapped by header names or by positions like #1, not by both", column)
-			}
-			n, _ := strconv.Atoi(match[1])
-			indices[i] = n - 1
-		}
-		width := 0
-		for _, row := range rows {
-			width = max(width, len(row.values))
-		}
-		if i := slices.Index(indices, slices.Max(indices)); indices[i] >= width {
-			return nil, fmt.Errorf("there is no column %s: the widest row has %d columns", columns[i], width)
-		}
-	} else {
-		header := rows[0].values
-		for i, column := range columns {
-			indices[i] = slices.Index(header, column)
-			if indices[i] < 0 {
-				return nil, missingColumn(column, header)
-			}
-			if slices.Contains(header[indices[i]+1:], column) {
-				return nil, fmt.Errorf("two columns are called %q: rename one", column)
-			}
-		}
-		rows = rows[1:]
-	}
-	selected := make([]record, len(rows))
-	for r, row := range rows {
-		values := make([]string, len(columns))
-		for i, index := range indices {
-			if index < len(row.values) {
-				values[i] = row.values[index]
-			}
-		}
-		selected[r] = record{row.line, values}
-	}
-	return selected, nil
-}
-
-func missingColumn(column string, have []string) error {
-	return fmt.Errorf("there is no column %q: the file has %q", column, have)
-}
-
-// readJSONL reads one object per line. Strings, numbers and booleans are values.
-func readJSONL(content []byte, columns []string) ([]record, error) {
-	var records []record
-	var bad problems
-	seen := map[string]bool{}
 	line := 0
 	for text := range bytes.Lines(content) {
-		line++
-		if text = bytes.TrimSpace(text); len(text) == 0 {
-			continue
-		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
-			bad.add(line, "no JSON object: %v", err)
-			continue
-		}
-		for key := range object {
-			seen[key] = true
-		}
-		values := make([]string, len(columns))
-		for i, column := range columns {
-			value, err := scalar(object[column])
-			if err != nil {
-				bad.add(line, "%q: %v", column, err)
-			}
-			values[i] = value
-		}
-		records = append(records, record{line, values})
-	}
-	if err := bad.err(); err != nil {
-		return nil, err
-	}
-	if len(records) == 0 {
-		return nil, errors.New("the file is empty")
-	}
-	for _, column := range columns {
-		if !seen[column] {
-			return nil, missingColumn(column, slices.Sorted(maps.Keys(seen)))
+		if line++; len(text) > maxLine {
+			return table{}, fmt.Errorf("%s: line %d has %d bytes: at most %d can be a row", path, line, len(text), maxLine)
 		}
 	}
-	return records, nil
-}
-
-// scalar is the text of a JSON value; a number in its shortest form, so that 1 and 1.0 are the same label.
-func scalar(raw json.RawMessage) (string, error) {
-	if len(raw) == 0 {
-		return "", nil
-	}
-	var value any
-	if err := json.Unmarshal(raw, &value); err != nil {
-		return "", err
-	}
-	switch value := value.(type) {
-	case nil:
-		return "", nil
-	case string:
-		return value, nil
-	case bool:
-		return strconv.FormatBool(value), nil
-	case float64:
-		return strconv.FormatFloat(value, 'g', -1, 64), nil
+	var t table
+	switch extension := strings.ToLower(filepath.Ext(path)); extension {
+	case ".tsv":
+		t, err = readTSV(content, columns)
+	case ".csv":
+		t, err = readCSV(content, columns)
+	case ".jsonl":
+		t, err = readJSONL(content, columns)
 	default:
-		return "", errors.New("must be a string, a number or a boolean")
+		err = fmt.Errorf("unknown kind of file %s: use .tsv, .csv or .jsonl", quote.Text(extension))
 	}
+	if err != nil {
+		return table{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
 }
 
 // parseNumber reads a finite number.
@@ -251,17 +107,17 @@ func parseNumber(text string) (float64, bool) {
 // ReadRows reads inputs without labels; columns.Label is not looked at. The file is .tsv, .csv or
 // .jsonl, and every bad row is reported with its line number.
 func ReadRows(path string, columns Columns) ([]Row, error) {
-	records, err := readTable(path, columns.inputs())
+	t, err := readTable(path, columns.inputs())
 	if err != nil {
-		return nil, err
+		return nil, quote.Error(err)
 	}
 	var bad problems
-	rows := make([]Row, len(records))
-	for i, r := range records {
+	rows := make([]Row, len(t.records))
+	for i, r := range t.records {
 		rows[i] = r.row(columns, &bad)
 	}
 	if err := bad.err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, quote.Error(fmt.Errorf("%s: %w", path, err))
 	}
 	return rows, nil
 }
@@ -278,7 +134,7 @@ func (c Columns) inputs() []string {
 func (r record) row(columns Columns, bad *problems) Row {
 	for i, column := range columns.inputs() {
 		if strings.TrimSpace(r.values[i]) == "" {
-			bad.add(r.line, "%q is missing or empty", column)
+			bad.add(r.line, "%s is missing or empty", quote.Text(column))
 		}
 	}
 	if columns.TextPair == "" {

@@ -1,6 +1,7 @@
 package evaluator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -35,6 +36,9 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 	if !(job.Budget.Epochs > 0) || len(job.Budget.Rungs) == 0 {
 		return Result{}, &Failure{Kind: FailureInternal, Message: fmt.Sprintf("budget %+v has no training in it", job.Budget)}
 	}
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
 	rng := rand.New(rand.NewPCG(job.Seed, 0))
 	final := a.surface(job.Candidate) + a.Noise*rng.NormFloat64()
 	steps := max(1, int(math.Round(job.Budget.Epochs*analyticSteps)))
@@ -53,8 +57,9 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 		if score > result.Score {
 			result.Score, result.BestStep = score, step
 		}
-		if verdict := report(Progress{Step: step, Steps: steps, Loss: 1 - score, Score: &score}); verdict.Stop {
-			result.Stopped = verdict.Reason
+		verdict := report(Progress{Step: step, Steps: steps, Loss: 1 - score, Score: &score})
+		if verdict.Stop && step < steps {
+			result.Stopped = cmp.Or(verdict.Reason, "stopped")
 			break
 		}
 	}

@@ -86,7 +86,7 @@ type Progress struct {
 // Verdict answers a Progress. The zero value means go on.
 type Verdict struct {
 	Stop   bool
-	Reason string // in words and numbers, stored with the trial
+	Reason string // in words and numbers, stored with the trial; "stopped" if it is empty
 }
 
 // Result is the outcome of a trial that was trained to its end or stopped by a verdict.
@@ -99,7 +99,9 @@ type Result struct {
 	WallS    float64            `json:"wall_s"`     // seconds of training and evaluation
 	PeakB    int64              `json:"peak_bytes"` // the worker's highest resident memory so far
 	Head     int64              `json:"head_params"`
-	Stopped  string             `json:"stopped,omitempty"` // the verdict's reason, or "" for the whole budget
+	// Stopped is the reason of the verdict that ended the job before its budget, or "" if none did. Patience
+	// is part of the budget.
+	Stopped string `json:"stopped,omitempty"`
 }
 
 // FailureKind says how a trial failed.
@@ -110,8 +112,9 @@ const (
 	FailureDiverged    FailureKind = "diverged"      // a loss or score that is not finite
 	FailureOutOfMemory FailureKind = "out_of_memory" // the allocator refused, or the kernel killed the worker
 	FailureInvalidPlan FailureKind = "invalid_plan"  // does not fit the backbone
-	FailureCrashed     FailureKind = "crashed"       // the worker process ended
 	FailureInternal    FailureKind = "internal"      // anything else the worker reports
+	FailureCrashed     FailureKind = "crashed"       // the worker process ended
+	FailureProtocol    FailureKind = "protocol"      // the worker was silent, or said what the protocol does not allow
 )
 
 // Failure is the error of one failed trial; the evaluator remains usable.
@@ -124,12 +127,20 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Messag
 
 // Evaluator scores jobs, one at a time.
 //
-// Evaluate blocks until the job ends. It calls report from the calling goroutine only; report must
-// return quickly. A *[Failure] concerns this job alone. When ctx is cancelled, Evaluate ends the job
-// at the next step and returns ctx.Err(). Any other error means that the evaluator can score nothing.
-// The same job gives the same Result (WallS and PeakB apart) on one machine. An Evaluator is used by
-// one goroutine; run several for several jobs at once. Close ends it and releases everything; it may
-// be called more than once.
+// Evaluate blocks until the job ends. It calls report from the calling goroutine only, with every rung in the
+// order of steps and with other progress in between. At a rung the job waits for report's verdict (but that of
+// a worker which does not wait, see [RungsFree]), so report decides in the time of the training. The first
+// verdict that stops counts: report is not called again, and the job ends at the next step; at the last rung,
+// when the job has ended, a stop changes nothing. Result.Stopped is not empty exactly if a verdict ended the
+// job.
+//
+// Three kinds of errors: a *[Failure] concerns this job alone, and the next one can succeed. When ctx is
+// cancelled, Evaluate ends the job at the next step and returns ctx.Err(); report is not called any more. Any
+// other error, such as one that wraps [ErrWorker], means that the evaluator can score nothing for now.
+//
+// The same job gives the same Result (WallS and PeakB apart) on one machine. An Evaluator is used by one
+// goroutine; run several for several jobs at once. Close ends it and releases everything; it may be called
+// more than once.
 type Evaluator interface {
 	Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error)
 	Close() error

@@ -1,45 +1,64 @@
 package evaluator
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"peftsearch/data"
+	"peftsearch/data/metric"
+	"peftsearch/peft"
 )
 
-// stopGrace is how long a worker may take to end a job that was cancelled: some training steps.
-const stopGrace = 20 * time.Second
+const (
+	// stopGrace is how long a worker may take to end a job that was cancelled: some training steps.
+	stopGrace = 20 * time.Second
+	// exitGrace is how long a worker may take to exit when it is told to.
+	exitGrace = time.Second
+)
 
-// maxLine bounds a protocol line; the longest are predictions.
-const maxLine = 256 << 20
+// ErrWorker marks the error of a worker that cannot be started or started again, or that has loaded something
+// else than it should: no job can run before somebody has seen to that.
+var ErrWorker = errors.New("starting the worker")
 
 // ProcessOptions says how to run a worker.
 type ProcessOptions struct {
 	Command []string  // program and arguments
+	Dir     string    // the program's working directory; "" is this program's
 	Hello   Hello     // Type and Protocol are filled in
-	Log     io.Writer // receives the worker's stderr; nil discards it
+	Log     io.Writer // receives the worker's stderr, and what is no message on its stdout; nil discards it
+	// Stall is the longest time without a message in which the worker loads or has a job; 0 is for ever.
+	Stall  time.Duration
+	Expect Expect
 }
 
-// Process is an Evaluator that runs jobs in a worker process. The process is started by NewProcess, and
-// again by the job after one in which it ended. Like every Evaluator it belongs to one goroutine.
+// Expect is what a worker must have loaded. What is zero, here or in the worker's answer, is not compared. A
+// worker that is started again must also have loaded what the first one had.
+type Expect struct {
+	Geometry    peft.Geometry
+	Fingerprint Fingerprint
+	Precision   string
+}
+
+// Process is an Evaluator that runs jobs in a worker process and checks all that it says. The process is
+// started by NewProcess, and again by the job after one in which it ended or made a mistake. Like every
+// Evaluator it belongs to one goroutine.
 type Process struct {
 	options ProcessOptions
-	worker  *worker // nil when none runs
+	child   *child // nil when none runs
 	ready   Ready
+	ended   map[int64]bool // trials of this child
+	oom     oomWatch       // since the job began
 }
 
 // NewProcess starts a worker and waits until it has loaded model and data. The error says what the
-// worker said; it is never a *Failure.
+// worker said and wraps ErrWorker, or is ctx.Err(); it is never a *Failure.
 func NewProcess(ctx context.Context, options ProcessOptions) (*Process, error) {
 	options.Hello.Type, options.Hello.Protocol = TypeHello, ProtocolVersion
 	p := &Process{options: options}
@@ -49,338 +68,492 @@ func NewProcess(ctx context.Context, options ProcessOptions) (*Process, error) {
 	return p, nil
 }
 
+// Describe starts a worker, asks what it has loaded, and ends it. The errors are those of NewProcess.
+func Describe(ctx context.Context, options ProcessOptions) (Ready, error) {
+	p, err := NewProcess(ctx, options)
+	if err != nil {
+		return Ready{}, err
+	}
+	return p.Ready(), p.Close()
+}
+
 // Ready says what the worker has loaded.
 func (p *Process) Ready() Ready { return p.ready }
 
 // Pid is the worker's process id, 0 if none is running.
 func (p *Process) Pid() int {
-	if p.worker == nil {
+	if p.child == nil {
 		return 0
 	}
-	return p.worker.cmd.Process.Pid
-}
-
-// Evaluate implements Evaluator.
-func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error) {
-	if err := p.start(ctx); err != nil {
-		return Result{}, err
-	}
-	if err := p.worker.send(EvaluateRequest{Type: TypeEvaluate, Job: job}); err != nil {
-		return Result{}, p.crashed(err)
-	}
-	cancelled := ctx.Done()
-	var deadline <-chan time.Time
-	for {
-		select {
-		case <-cancelled:
-			cancelled, deadline = nil, time.After(stopGrace)
-			if err := p.worker.send(StopRequest{Type: TypeStop, Trial: job.Trial, Reason: "interrupted"}); err != nil {
-				p.kill()
-				return Result{}, ctx.Err()
-			}
-		case <-deadline:
-			p.kill()
-			return Result{}, ctx.Err()
-		case line, ok := <-p.worker.lines:
-			if !ok {
-				err := p.crashed(nil)
-				if ctx.Err() != nil {
-					return Result{}, ctx.Err()
-				}
-				return Result{}, err
-			}
-			result, done, err := p.handle(line, job.Trial, report)
-			if !done {
-				continue
-			}
-			if ctx.Err() != nil {
-				return Result{}, ctx.Err()
-			}
-			return result, err
-		}
-	}
-}
-
-// handle acts on one message of a running job; done says that it was the last.
-func (p *Process) handle(line []byte, trial int64, report func(Progress) Verdict) (result Result, done bool, err error) {
-	var message struct {
-		Type  string `json:"type"`
-		Trial int64  `json:"trial"`
-	}
-	if err := decode(line, &message); err != nil {
-		p.kill()
-		return Result{}, true, err
-	}
-	if message.Trial != trial {
-		p.kill()
-		return Result{}, true, fmt.Errorf("worker: %s about trial %d during trial %d", message.Type, message.Trial, trial)
-	}
-	switch message.Type {
-	case TypeProgress:
-		var progress ProgressReport
-		if err := decode(line, &progress); err != nil {
-			p.kill()
-			return Result{}, true, err
-		}
-		if verdict := report(progress.Progress); verdict.Stop {
-			if err := p.worker.send(StopRequest{Type: TypeStop, Trial: trial, Reason: verdict.Reason}); err != nil {
-				return Result{}, true, p.crashed(err)
-			}
-		}
-		return Result{}, false, nil
-	case TypeResult:
-		var r ResultReport
-		if err := decode(line, &r); err != nil {
-			p.kill()
-			return Result{}, true, err
-		}
-		return r.Result, true, nil
-	case TypeFailed:
-		var failed FailedReport
-		if err := decode(line, &failed); err != nil {
-			p.kill()
-			return Result{}, true, err
-		}
-		return Result{}, true, &failed.Failure
-	}
-	p.kill()
-	return Result{}, true, fmt.Errorf("worker: message type %q is not known", message.Type)
-}
-
-// Predict scores rows with the directory that a job with Output wrote.
-func (p *Process) Predict(ctx context.Context, request PredictRequest) ([]Prediction, error) {
-	if err := p.start(ctx); err != nil {
-		return nil, err
-	}
-	request.Type = TypePredict
-	if err := p.worker.send(request); err != nil {
-		return nil, p.crashed(err)
-	}
-	line, err := p.receive(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var answer PredictionsReport
-	if err := p.expect(line, TypeScores, &answer); err != nil {
-		return nil, err
-	}
-	if len(answer.Predictions) != len(request.Rows) {
-		return nil, fmt.Errorf("worker: %d predictions for %d rows", len(answer.Predictions), len(request.Rows))
-	}
-	return answer.Predictions, nil
+	return p.child.pid
 }
 
 // Close implements Evaluator.
 func (p *Process) Close() error {
-	if p.worker != nil {
-		p.kill()
-	}
+	p.end(exitGrace)
 	return nil
+}
+
+// end ends the worker, if one runs.
+func (p *Process) end(grace time.Duration) {
+	if p.child != nil {
+		p.child.end(grace)
+		p.child = nil
+	}
 }
 
 // start runs the worker if none is running.
 func (p *Process) start(ctx context.Context) error {
-	if p.worker != nil {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.child != nil {
+		select {
+		case <-p.child.exited: // between two jobs
+			p.end(0)
+		default:
+			return nil
+		}
+	}
+	ready, err := p.launch(ctx)
+	if err != nil {
+		p.end(0)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var failure *Failure // it is no job's
+		if errors.As(err, &failure) {
+			err = errors.New(failure.Message)
+		}
+		return fmt.Errorf("%w: %w", ErrWorker, err)
+	}
+	p.ready = ready
+	expect := &p.options.Expect
+	expect.Geometry = cmp.Or(expect.Geometry, ready.Geometry)
+	expect.Precision = cmp.Or(expect.Precision, ready.Precision)
+	expect.Fingerprint.Model = cmp.Or(expect.Fingerprint.Model, ready.Fingerprint.Model)
+	expect.Fingerprint.Data = cmp.Or(expect.Fingerprint.Data, ready.Fingerprint.Data)
+	return nil
+}
+
+// launch starts the process and greets it.
+func (p *Process) launch(ctx context.Context) (Ready, error) {
+	var err error
+	p.child, err = startChild(p.options.Command, p.options.Dir, WorkerEnv(os.Environ(), p.options.Hello.Settings.Threads), p.options.Log)
+	if err != nil {
+		return Ready{}, err
+	}
+	p.ended = map[int64]bool{}
+	p.oom = watchOOM(p.child.pid)
+	if err := p.send(ctx, p.options.Hello, p.options.Stall); err != nil {
+		return Ready{}, err
+	}
+	text, err := p.answer(ctx, TypeReady)
+	if err != nil {
+		return Ready{}, err
+	}
+	ready, err := decodeReady(text, p.options.Hello.Task.Metric)
+	if err != nil {
+		return Ready{}, err
+	}
+	return ready, p.options.Expect.check(ready)
+}
+
+// check compares what a worker has loaded with what it should have.
+func (e Expect) check(r Ready) error {
+	differ := func(what string, want, got any) error {
+		return fmt.Errorf("it has loaded another %s: %+v, not %+v", what, got, want)
+	}
+	other := func(want, got string) bool { return want != "" && got != "" && want != got }
+	switch none := (peft.Geometry{}); {
+	case e.Geometry != none && r.Geometry != none && e.Geometry != r.Geometry:
+		return differ("model", e.Geometry, r.Geometry)
+	case other(e.Fingerprint.Model, r.Fingerprint.Model):
+		return differ("model", brief(e.Fingerprint.Model), brief(r.Fingerprint.Model))
+	case other(e.Fingerprint.Data, r.Fingerprint.Data):
+		return differ("data set", brief(e.Fingerprint.Data), brief(r.Fingerprint.Data))
+	case other(e.Precision, r.Precision):
+		return differ("precision", e.Precision, r.Precision)
+	}
+	return nil
+}
+
+// brief is the beginning of a fingerprint.
+func brief(fingerprint string) string { return fmt.Sprintf("%.12s…", fingerprint) }
+
+// send writes a message within a time, 0 for any. A pipe that the worker has closed is no error: what it says
+// or how it ends will tell more.
+func (p *Process) send(ctx context.Context, message any, within time.Duration) error {
+	text, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("writing to the worker: %w", err)
+	}
+	var deadline time.Time
+	if within > 0 {
+		deadline = time.Now().Add(within)
+	}
+	err = p.child.send(ctx, text, deadline)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &slip{silence: true, what: "the worker does not read its stdin" + p.child.log.lastWords()}
+	case errors.Is(err, syscall.EPIPE), err == nil:
 		return nil
 	}
-	worker, err := startWorker(p.options)
-	if err != nil {
-		return err
-	}
-	p.worker = worker
-	if err := worker.send(p.options.Hello); err != nil {
-		return fmt.Errorf("starting the worker: %w", p.crashed(err))
-	}
-	line, err := p.receive(ctx)
-	if err != nil {
-		return fmt.Errorf("starting the worker: %w", err)
-	}
-	if err := p.expect(line, TypeReady, &p.ready); err != nil {
-		p.kill()
-		return fmt.Errorf("starting the worker: %w", err)
-	}
-	if p.ready.Protocol != ProtocolVersion {
-		p.kill()
-		return fmt.Errorf("the worker speaks protocol %d, this program %d: use programs of one version", p.ready.Protocol, ProtocolVersion)
-	}
-	return nil
+	return fmt.Errorf("writing to the worker: %w", err)
 }
 
-// receive waits for the next line; it kills the worker when ctx ends first.
-func (p *Process) receive(ctx context.Context) ([]byte, error) {
-	select {
-	case <-ctx.Done():
-		p.kill()
-		return nil, ctx.Err()
-	case line, ok := <-p.worker.lines:
-		if !ok {
-			return nil, errors.New(p.crashed(nil).(*Failure).Message)
+// stall runs from the last sign of life; it never ends if it is 0.
+type stall struct {
+	after time.Duration
+	timer *time.Timer
+	C     <-chan time.Time
+}
+
+func newStall(after time.Duration) *stall {
+	if after <= 0 {
+		return &stall{}
+	}
+	timer := time.NewTimer(after)
+	return &stall{after, timer, timer.C}
+}
+
+func (s *stall) reset() {
+	if s.timer != nil {
+		s.timer.Reset(s.after)
+	}
+}
+
+// silent is the slip of a worker that says nothing.
+func (p *Process) silent() error {
+	return &slip{silence: true, what: fmt.Sprintf("the worker was silent for %s", p.options.Stall) + p.child.log.lastWords(),
+		try: "progress messages are signs of life; evaluator.stall in the study file says how long to wait"}
+}
+
+// answer waits for a message of a type that answers a request which is no job. A failed message is an error of
+// its words; progress is a sign of life.
+func (p *Process) answer(ctx context.Context, want string) ([]byte, error) {
+	stall := newStall(p.options.Stall)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-stall.C:
+			return nil, p.silent()
+		case line, ok := <-p.child.lines:
+			if !ok {
+				return nil, p.gone()
+			}
+			h, err := decodeHeader(line)
+			if err != nil {
+				return nil, err
+			}
+			switch h.Type {
+			case want:
+				return line.text, nil
+			case TypeProgress:
+				stall.reset()
+			case TypeFailed:
+				failure, err := decodeFailed(line.text)
+				if err != nil {
+					return nil, err
+				}
+				return nil, errors.New(failure.Message)
+			default:
+				return nil, slipIn(line.text, "", "the worker wrote %q where %q was due", h.Type, want)
+			}
 		}
-		return line, nil
 	}
 }
 
-// expect decodes a line of the wanted type; a failed message becomes its text.
-func (p *Process) expect(line []byte, want string, into any) error {
-	var message struct {
-		Type    string `json:"type"`
-		Message string `json:"message"`
+func decodeHeader(line line) (header, error) {
+	if line.long {
+		return header{}, slipIn(line.text, toStderr, "a line of more than %d MiB", MaxLine>>20)
 	}
-	if err := decode(line, &message); err != nil {
-		return err
-	}
-	switch message.Type {
-	case want:
-		return decode(line, into)
-	case TypeFailed:
-		return errors.New(message.Message)
-	}
-	return fmt.Errorf("worker: %q came where %q was due", message.Type, want)
+	var h header
+	return h, decode(line.text, &h)
 }
 
-// crashed collects the worker that has ended and says how, as a *Failure. sendErr is the write that
-// failed, if that is how it was noticed.
-func (p *Process) crashed(sendErr error) error {
-	worker := p.worker
-	if sendErr != nil { // the pipe is broken, the process may still be ending
-		worker.cmd.Process.Kill()
+// gone collects a worker whose stdout has ended. The error says how it ended: a *slip or a *Failure.
+func (p *Process) gone() error {
+	child := p.child
+	p.child = nil
+	lives := false
+	select {
+	case <-child.exited:
+	case <-time.After(exitGrace):
+		lives = true
 	}
-	p.worker = nil
-	state := worker.wait()
-	failure := &Failure{Kind: FailureCrashed, Message: "the worker ended: " + state.String()}
+	state := child.end(0)
+	words := child.log.lastWords()
+	if lives {
+		return &slip{what: "the worker closed its stdout" + words}
+	}
+	if state.Success() {
+		return &slip{what: "the worker exited, with status 0" + words}
+	}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
-		failure.Message = "the worker was killed, by hand or because memory ran out"
+		if p.oom.killed() {
+			return &Failure{FailureOutOfMemory, "the kernel killed the worker because memory ran out" + words}
+		}
+		return &Failure{FailureCrashed, "the worker was killed" + words}
 	}
-	if tail := worker.log.tail(); tail != "" {
-		failure.Message += "; its last words: " + tail
-	}
-	return failure
+	return &Failure{FailureCrashed, "the worker ended: " + state.String() + words}
 }
 
-// kill ends the worker at once.
-func (p *Process) kill() {
-	worker := p.worker
-	p.worker = nil
-	worker.stdin.Close() // a worker reads the end of its input as the order to exit
-	select {
-	case <-worker.ended:
-	case <-time.After(time.Second):
-		worker.cmd.Process.Kill()
+// Evaluate implements Evaluator. Until the worker has said something about the job, a mistake is put down to
+// the job before: the worker is started again and gets the job once more.
+func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error) {
+	for first := true; ; first = false {
+		if err := p.start(ctx); err != nil {
+			return Result{}, err
+		}
+		e := &exchange{Process: p, ctx: ctx, job: job, report: report, stall: newStall(p.options.Stall)}
+		result, err := e.run()
+		var mistake *slip
+		switch {
+		case ctx.Err() != nil:
+			if err != nil && p.child != nil && !e.over {
+				p.end(0)
+			}
+			return Result{}, ctx.Err()
+		case errors.As(err, &mistake):
+			p.end(0)
+			if first && !e.heard && !mistake.silence {
+				continue
+			}
+			return Result{}, slipFailure(job.Trial, mistake)
+		}
+		return result, err
 	}
-	for range worker.lines { // let its reader finish
-	}
-	worker.wait()
 }
 
-// worker is one running process.
-type worker struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines chan []byte   // from its stdout; closed at the end
-	ended chan struct{} // closed when stdout ends
-	log   *tailWriter
-	wait  func() *os.ProcessState // of the first call; the others return the same
+// exchange is one job on its way through the worker.
+type exchange struct {
+	*Process
+	ctx    context.Context
+	job    Job
+	report func(Progress) Verdict
+	stall  *stall
+
+	heard   bool     // the worker has said something about the job
+	over    bool     // the worker is through with the job
+	last    Progress // the last one that was no mere sign of life
+	stop    *Verdict // the first one that stops; nil before
+	stopped bool     // stop has answered a rung
 }
 
-func startWorker(options ProcessOptions) (*worker, error) {
-	if len(options.Command) == 0 {
-		return nil, errors.New("no worker command is given")
+// run sends the job and takes messages until it ends.
+func (e *exchange) run() (Result, error) {
+	e.oom = watchOOM(e.child.pid)
+	if err := e.send(e.ctx, EvaluateRequest{Type: TypeEvaluate, Job: e.job}, e.options.Stall); err != nil {
+		return Result{}, err
 	}
-	w := &worker{cmd: exec.Command(options.Command[0], options.Command[1:]...), log: &tailWriter{next: options.Log},
-		lines: make(chan []byte), ended: make(chan struct{})}
-	w.cmd.Stderr = w.log
-	w.cmd.Env = WorkerEnv(os.Environ(), options.Hello.Settings.Threads)
-	// Ctrl-C in the terminal goes to the supervisor alone, which ends the worker in order.
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var err error
-	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("starting the worker: %w", err)
-	}
-	stdout, err := w.cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("starting the worker: %w", err)
-	}
-	if err := w.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the worker %s: %w", options.Command[0], err)
-	}
-	w.wait = sync.OnceValue(func() *os.ProcessState {
-		w.stdin.Close()
-		w.cmd.Wait() // its error is the state's
-		return w.cmd.ProcessState
-	})
-	go w.read(stdout)
-	return w, nil
-}
-
-func (w *worker) read(stdout io.Reader) {
-	defer close(w.lines)
-	defer close(w.ended)
-	scanner := bufio.NewScanner(stdout)
-	scanner.Buffer(nil, maxLine)
-	for scanner.Scan() {
-		w.lines <- bytes.Clone(scanner.Bytes())
-	}
-	io.Copy(io.Discard, stdout) // after a line that is too long
-}
-
-func (w *worker) send(message any) error {
-	line, err := json.Marshal(message)
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
-	}
-	if _, err := w.stdin.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("worker: %w", err)
-	}
-	return nil
-}
-
-func decode(line []byte, into any) error {
-	if err := json.Unmarshal(line, into); err != nil {
-		return fmt.Errorf("worker: line %.80q is not the protocol's: %w", line, err)
-	}
-	return nil
-}
-
-// WorkerEnv adds to a worker's environment what libtorch, OpenMP and glibc read when the program loads;
-// what the user has set stays. Idle OpenMP threads sleep, since active waiting makes a step ten times
-// slower as soon as another process wants the core.
-func WorkerEnv(env []string, threads int) []string {
-	for _, setting := range []string{
-		"OMP_NUM_THREADS=" + strconv.Itoa(max(threads, 1)),
-		"OMP_WAIT_POLICY=passive",
-		"ONEDNN_PRIMITIVE_CACHE_CAPACITY=8192",
-		"LRU_CACHE_CAPACITY=8192",
-		"GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
-	} {
-		name, _, _ := strings.Cut(setting, "=")
-		if _, set := os.LookupEnv(name); !set {
-			env = append(env, setting)
+	cancelled := e.ctx.Done()
+	for {
+		select {
+		case <-cancelled:
+			cancelled, e.stall = nil, newStall(stopGrace)
+			e.stop = &Verdict{Stop: true, Reason: "interrupted"}
+			if err := e.verdict(); err != nil {
+				return Result{}, err
+			}
+		case <-e.stall.C:
+			return Result{}, e.silent()
+		case line, ok := <-e.child.lines:
+			if !ok {
+				return Result{}, e.gone()
+			}
+			result, err := e.take(line)
+			if err != nil || e.over {
+				return result, err
+			}
 		}
 	}
-	return env
 }
 
-// tailWriter passes on what it is given and keeps the last lines for the message about a crash.
-type tailWriter struct {
-	next io.Writer
-	mu   sync.Mutex
-	last []byte // guarded by mu
-}
-
-func (t *tailWriter) Write(b []byte) (int, error) {
-	const keep = 600
-	t.mu.Lock()
-	t.last = append(t.last, b...)
-	t.last = t.last[max(0, len(t.last)-keep):]
-	t.mu.Unlock()
-	if t.next != nil {
-		return t.next.Write(b)
+// take acts on one message.
+func (e *exchange) take(line line) (Result, error) {
+	h, err := decodeHeader(line)
+	if err != nil {
+		return Result{}, err
 	}
-	return len(b), nil
+	switch {
+	case h.Type != TypeProgress && h.Type != TypeResult && h.Type != TypeFailed:
+		return Result{}, slipIn(line.text, "", "message type %q during a trial", h.Type)
+	case h.Trial == nil:
+		return Result{}, slipIn(line.text, "", "a message without its trial")
+	case *h.Trial != e.job.Trial && e.ended[*h.Trial]:
+		fmt.Fprintf(e.child.log, "ignored, since trial %d has ended: %.200q\n", *h.Trial, line.text)
+		return Result{}, nil
+	case *h.Trial != e.job.Trial:
+		return Result{}, slipIn(line.text, "", "a message about trial %d", *h.Trial)
+	}
+	switch h.Type {
+	case TypeProgress:
+		return Result{}, e.progress(line.text)
+	case TypeResult:
+		result, err := e.result(line.text)
+		if err == nil {
+			e.heard, e.over, e.ended[e.job.Trial] = true, true, true
+		}
+		return result, err
+	default:
+		failure, err := decodeFailed(line.text)
+		if err != nil {
+			return Result{}, err
+		}
+		e.heard, e.over, e.ended[e.job.Trial] = true, true, true
+		return Result{}, failure
+	}
 }
 
-func (t *tailWriter) tail() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.last))
+// progress reports a progress message and answers it.
+func (e *exchange) progress(text []byte) error {
+	p, err := decodeProgress(text, e.metric())
+	if err != nil {
+		return err
+	}
+	if e.last.Steps > 0 && p.Steps > 0 && (p.Steps != e.last.Steps || p.Step < e.last.Step) {
+		return slipIn(text, "", "step %d of %d after step %d of %d", p.Step, p.Steps, e.last.Step, e.last.Steps)
+	}
+	e.heard = true
+	if p.Steps == 0 || e.stop != nil {
+		return e.aside(text, p)
+	}
+	e.last = p
+	verdict := e.report(p)
+	rung := p.Score != nil
+	switch {
+	case e.ctx.Err() != nil: // run sends the stop
+		return nil
+	case verdict.Stop && !(rung && p.Step == p.Steps):
+		verdict.Reason = cmp.Or(verdict.Reason, "stopped")
+		e.stop, e.stopped = &verdict, rung
+		err = e.verdict()
+	case rung && e.ready.Waits():
+		err = e.verdict()
+	}
+	e.stall.reset()
+	return err
+}
+
+// verdict sends the stop or, if there is none, the order to go on. These are so short that they wait only for a
+// worker that has not read for very long.
+func (e *exchange) verdict() error {
+	var message any = GoRequest{Type: TypeGo, Trial: e.job.Trial}
+	if e.stop != nil {
+		message = StopRequest{Type: TypeStop, Trial: e.job.Trial, Reason: e.stop.Reason}
+	}
+	return e.send(context.WithoutCancel(e.ctx), message, stopGrace)
+}
+
+// aside takes progress that is not reported: a mere sign of life, or what a worker says after a stop. Then it
+// has the time of a stall to end the job, however much it says.
+func (e *exchange) aside(text []byte, p Progress) error {
+	if e.stop == nil {
+		e.stall.reset()
+		return nil
+	}
+	if p.Score == nil {
+		return nil
+	}
+	if e.stopped && e.ready.Waits() {
+		return slipIn(text, "", "the worker went on to a rung after a stop")
+	}
+	e.stopped = true // the stop and the rung crossed
+	return nil
+}
+
+// result checks a result and says whether it is that of a job that was stopped.
+func (e *exchange) result(text []byte) (Result, error) {
+	result, err := decodeResult(text, e.metric())
+	if err != nil {
+		return Result{}, err
+	}
+	name, splits := string(e.metric()), e.ready.Splits
+	tested := e.job.Test && e.stop == nil && (splits.Test.Rows > 0 || splits == Splits{})
+	if _, ok := result.Test[name]; tested && name != "" && !ok {
+		return Result{}, slipIn(text, "", "the result has no %s on test, which was asked for", name)
+	}
+	claimed := result.Stopped != ""
+	result.Stopped = ""
+	switch {
+	case e.stop == nil && claimed:
+		return Result{}, slipIn(text, "", "the result says that the trial was stopped, which nobody did")
+	case e.stop != nil && (claimed || result.Steps < e.last.Steps || e.stopped && e.ready.Waits()):
+		result.Stopped = e.stop.Reason
+	}
+	return result, nil
+}
+
+func (e *exchange) metric() metric.Name { return e.options.Hello.Task.Metric }
+
+const (
+	// predictRows and predictBytes bound a request for predictions, so that no line is long and a worker
+	// gives signs of life.
+	predictRows  = 256
+	predictBytes = 1 << 20
+)
+
+// Predict scores rows with the directory that a job with Output wrote. An error says what the worker said, or
+// is ctx.Err().
+func (p *Process) Predict(ctx context.Context, dir string, rows []data.Row) ([]Prediction, error) {
+	if err := p.start(ctx); err != nil {
+		return nil, err
+	}
+	predictions := make([]Prediction, 0, len(rows))
+	for len(rows) > 0 {
+		count := chunk(rows)
+		if size := rowBytes(rows[0]); size > MaxLine/8 { // JSON may write a byte as six
+			return nil, fmt.Errorf("row %d has %d MiB of text, which no model reads", len(predictions)+1, size>>20)
+		}
+		answer, err := p.predict(ctx, PredictRequest{Type: TypePredict, Dir: dir, Rows: rows[:count]})
+		if err != nil {
+			p.end(0)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, fmt.Errorf("worker: %w", err)
+		}
+		predictions, rows = append(predictions, answer...), rows[count:]
+	}
+	return predictions, nil
+}
+
+// chunk is how many of the rows go into one request: at least one.
+func chunk(rows []data.Row) int {
+	size := 0
+	for i, row := range rows[:min(len(rows), predictRows)] {
+		if size += rowBytes(row); i > 0 && size > predictBytes {
+			return i
+		}
+	}
+	return min(len(rows), predictRows)
+}
+
+func rowBytes(row data.Row) int { return len(row.Text) + len(row.TextPair) }
+
+// predict sends one request and collects its predictions.
+func (p *Process) predict(ctx context.Context, request PredictRequest) ([]Prediction, error) {
+	if err := p.send(ctx, request, p.options.Stall); err != nil {
+		return nil, err
+	}
+	var all []Prediction
+	for len(all) < len(request.Rows) {
+		text, err := p.answer(ctx, TypeScores)
+		if err != nil {
+			return nil, err
+		}
+		var report PredictionsReport
+		if err := decode(text, &report); err != nil {
+			return nil, err
+		}
+		all = append(all, report.Predictions...)
+		if len(report.Predictions) == 0 || len(all) > len(request.Rows) {
+			return nil, slipIn(text, "", "%d predictions for %d rows", len(all), len(request.Rows))
+		}
+	}
+	return all, nil
 }

@@ -1,181 +1,176 @@
 package evaluator_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/evaluatortest"
-	"peftsearch/peft"
 )
-
-var (
-	geometry = peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000}
-	job      = evaluator.Job{Trial: 7, Seed: 1, Budget: evaluator.Budget{Epochs: 1, Rungs: []float64{0.25, 0.5, 1}},
-		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 8}}}},
-			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 8}}}
-)
-
-// TestMain makes the test binary double as a worker in the language of the protocol.
-func TestMain(m *testing.M) {
-	if mode := os.Getenv("PEFTSEARCH_TEST_WORKER"); mode != "" {
-		testWorker(mode)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// testWorker serves an Analytic over the protocol. Its modes misbehave in one way each.
-func testWorker(mode string) {
-	out := json.NewEncoder(os.Stdout)
-	in := make(chan map[string]json.RawMessage)
-	go func() {
-		scanner := bufio.NewScanner(os.Stdin)
-		for scanner.Scan() {
-			var message map[string]json.RawMessage
-			if err := json.Unmarshal(scanner.Bytes(), &message); err != nil {
-				panic(err)
-			}
-			in <- message
-		}
-		os.Exit(0)
-	}()
-	<-in
-	switch mode {
-	case "refuse":
-		out.Encode(evaluator.FailedReport{Type: evaluator.TypeFailed, Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "no such model"}})
-	case "old":
-		out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: 0})
-	case "chatter":
-		fmt.Println("Hello from a library!")
-	default:
-		out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Geometry: geometry})
-	}
-	for message := range in {
-		raw, _ := json.Marshal(message)
-		var request evaluator.EvaluateRequest
-		if err := json.Unmarshal(raw, &request); err != nil {
-			panic(err)
-		}
-		if request.Type == evaluator.TypeStop { // of a job that has just ended
-			continue
-		}
-		if mode == "crash" && request.Trial == 13 {
-			fmt.Fprintln(os.Stderr, "terminate called after throwing an instance of c10::Error")
-			os.Exit(134)
-		}
-		if mode == "crash" && request.Trial == 14 {
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
-		}
-		if mode == "endless" {
-			for step, going := 1, true; going; step++ {
-				out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: request.Trial, Progress: evaluator.Progress{Step: step, Steps: 1e9}})
-				select {
-				case <-in:
-					going = false
-				case <-time.After(time.Millisecond):
-				}
-			}
-			out.Encode(evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: request.Trial, Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}})
-			continue
-		}
-		analytic := &evaluator.Analytic{Geometry: geometry}
-		result, err := analytic.Evaluate(context.Background(), request.Job, func(p evaluator.Progress) evaluator.Verdict {
-			out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: request.Trial, Progress: p})
-			if request.Trial == 7 && p.Step < p.Steps { // give the supervisor the time of a step
-				select {
-				case stop := <-in:
-					var reason string
-					json.Unmarshal(stop["reason"], &reason)
-					return evaluator.Verdict{Stop: true, Reason: reason}
-				case <-time.After(50 * time.Millisecond):
-				}
-			}
-			return evaluator.Verdict{}
-		})
-		var failure *evaluator.Failure
-		if errors.As(err, &failure) {
-			out.Encode(evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: request.Trial, Failure: *failure})
-		} else {
-			out.Encode(evaluator.ResultReport{Type: evaluator.TypeResult, Trial: request.Trial, Result: result})
-		}
-	}
-}
-
-func openProcess(t *testing.T, mode string) (*evaluator.Process, error) {
-	t.Helper()
-	t.Setenv("PEFTSEARCH_TEST_WORKER", mode)
-	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]}})
-	if err == nil {
-		t.Cleanup(func() { p.Close() })
-	}
-	return p, err
-}
 
 func TestAnalyticConforms(t *testing.T) {
 	evaluatortest.Run(t, func(*testing.T) evaluator.Evaluator { return &evaluator.Analytic{Geometry: geometry, Noise: 0.01} }, job)
 }
 
 func TestProcessConforms(t *testing.T) {
-	t.Setenv("PEFTSEARCH_TEST_WORKER", "good")
-	evaluatortest.Run(t, func(t *testing.T) evaluator.Evaluator {
-		p, err := openProcess(t, "good")
+	for _, mode := range []string{"good", "free"} {
+		t.Run(mode, func(t *testing.T) {
+			evaluatortest.Run(t, func(t *testing.T) evaluator.Evaluator {
+				p := open(t, options(mode))
+				if p.Ready().Geometry != geometry || p.Ready().Waits() != (mode == "good") {
+					t.Errorf("ready %+v", p.Ready())
+				}
+				return p
+			}, job)
+		})
+	}
+}
+
+// A waiting worker is stopped exactly where the verdict says; at the last rung there is nothing to stop.
+func TestVerdictsOfWaitingWorkers(t *testing.T) {
+	p := open(t, options("good"))
+	for rung, step := range []int{25, 50, 100} {
+		reports := 0
+		result, err := p.Evaluate(context.Background(), job, func(progress evaluator.Progress) evaluator.Verdict {
+			reports++
+			return evaluator.Verdict{Stop: reports == rung+1}
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Ready().Geometry != geometry {
-			t.Errorf("geometry %+v", p.Ready().Geometry)
+		if result.Steps != step || reports != rung+1 || (result.Stopped == "stopped") != (step < 100) {
+			t.Errorf("stopped at rung %d: %d reports, %d steps, stopped %q", rung, reports, result.Steps, result.Stopped)
 		}
-		return p
-	}, job)
+	}
 }
 
-func TestACrashIsAFailureOfOneJob(t *testing.T) {
-	p, err := openProcess(t, "crash")
+func TestDescribe(t *testing.T) {
+	ready, err := evaluator.Describe(context.Background(), options("good"))
+	if err != nil || ready.Geometry != geometry || ready.Precision != "float32" {
+		t.Errorf("%+v, %v", ready, err)
+	}
+	if _, err := evaluator.Describe(context.Background(), options("refuses")); !errors.Is(err, evaluator.ErrWorker) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestExpectations(t *testing.T) {
+	other := geometry
+	other.Layers = 3
+	for name, test := range map[string]struct {
+		expect evaluator.Expect
+		words  string
+	}{
+		"nothing":            {evaluator.Expect{}, ""},
+		"the same":           {evaluator.Expect{Geometry: geometry, Precision: "float32"}, ""},
+		"another geometry":   {evaluator.Expect{Geometry: other}, "another model"},
+		"another checkpoint": {evaluator.Expect{Fingerprint: evaluator.Fingerprint{Model: "c"}}, "another model"},
+		"other rows":         {evaluator.Expect{Fingerprint: evaluator.Fingerprint{Data: "c"}}, "another data set"},
+		"another precision":  {evaluator.Expect{Precision: "bfloat16"}, "another precision"},
+	} {
+		o := options("good")
+		o.Expect = test.expect
+		p, err := evaluator.NewProcess(context.Background(), o)
+		if test.words == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		} else if !errors.Is(err, evaluator.ErrWorker) || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+}
+
+func TestPredictions(t *testing.T) {
+	p := open(t, options("good"))
+	var rows []data.Row
+	for i := range 1000 {
+		rows = append(rows, data.Row{Text: strings.Repeat(string(rune('a'+i%26)), 1+i)})
+	}
+	rows[7].Text = strings.Repeat("h", 1<<20) // more than goes into one request with others
+	predictions, err := p.Predict(context.Background(), "dir", rows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	goOn := func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }
-	for trial, words := range map[int64]string{13: "c10::Error", 14: "was killed"} {
-		crashing := job
-		crashing.Trial = trial
-		_, err = p.Evaluate(context.Background(), crashing, goOn)
-		var failure *evaluator.Failure
-		if !errors.As(err, &failure) || failure.Kind != evaluator.FailureCrashed || !strings.Contains(failure.Message, words) {
-			t.Errorf("trial %d: %v", trial, err)
+	if len(predictions) != len(rows) {
+		t.Fatalf("%d predictions for %d rows", len(predictions), len(rows))
+	}
+	for i, row := range rows {
+		if predictions[i].Logits[0] != float64(len(row.Text)) || predictions[i].Label != row.Text[:1] {
+			t.Fatalf("row %d: %+v", i, predictions[i])
+		}
+	}
+	if none, err := p.Predict(context.Background(), "dir", nil); err != nil || len(none) != 0 {
+		t.Errorf("no rows: %v, %v", none, err)
+	}
+	rows = []data.Row{{Text: "short"}, {Text: strings.Repeat("x", 17<<20)}}
+	if _, err := p.Predict(context.Background(), "dir", rows); err == nil || !strings.Contains(err.Error(), "row 2 has 17 MiB") {
+		t.Errorf("a row of 17 MiB: %v", err)
+	}
+}
+
+func TestPredictionsThatFail(t *testing.T) {
+	for mode, words := range map[string]string{"predicts too much": "4 predictions for 2 rows", "predicts nothing": "0 predictions for 2 rows",
+		"refuses to predict": "no weights there"} {
+		p := open(t, options(mode))
+		if _, err := p.Predict(context.Background(), "dir", []data.Row{{Text: "a"}, {Text: "b"}}); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v", mode, err)
 		}
 		if _, err := p.Evaluate(context.Background(), job, goOn); err != nil {
-			t.Errorf("the job after the crash: %v", err)
+			t.Errorf("%s: the next job: %v", mode, err)
 		}
 	}
 }
 
-func TestWorkersThatCannotBeUsed(t *testing.T) {
-	for mode, words := range map[string]string{"refuse": "no such model", "old": "protocol 0", "chatter": "Hello from a library!"} {
-		_, err := openProcess(t, mode)
-		var failure *evaluator.Failure
-		if err == nil || errors.As(err, &failure) || !strings.Contains(err.Error(), words) {
+// Whatever a worker does or leaves, a cancelled context ends the call.
+func TestCancelling(t *testing.T) {
+	long := []data.Row{{Text: strings.Repeat("x", 1<<20)}}
+	for mode, call := range map[string]func(ctx context.Context, p *evaluator.Process) error{
+		"hangs in a prediction": func(ctx context.Context, p *evaluator.Process) error {
+			_, err := p.Predict(ctx, "dir", long)
+			return err
+		},
+		"reads no more": func(ctx context.Context, p *evaluator.Process) error {
+			_, err := p.Predict(ctx, "dir", slices.Repeat(long, 3))
+			return err
+		},
+	} {
+		p := open(t, options(mode))
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		if err := call(ctx, p); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", mode, err)
 		}
+		cancel()
 	}
-	if _, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{"/no/such/worker"}}); err == nil {
-		t.Error("a worker that does not exist starts")
+	for mode := range deafness {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		if _, err := evaluator.NewProcess(ctx, options(mode)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", mode, err)
+		}
+		cancel()
+	}
+}
+
+func TestWorkerEnvironment(t *testing.T) {
+	env := evaluator.WorkerEnv([]string{"OMP_WAIT_POLICY=active", "HOME=/h"}, 3)
+	if !slices.Contains(env, "OMP_NUM_THREADS=3") || !slices.Contains(env, "OMP_WAIT_POLICY=active") || slices.Contains(env, "OMP_WAIT_POLICY=passive") {
+		t.Errorf("%q", env)
 	}
 }
 
 func TestThroughputOfSeveralWorkers(t *testing.T) {
 	measure := func(mode string, while time.Duration) (evaluator.Throughput, error) {
-		t.Setenv("PEFTSEARCH_TEST_WORKER", mode)
-		return evaluator.MeasureThroughput(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]}}, job, 2, 3, while)
+		return evaluator.MeasureThroughput(context.Background(), options(mode), job, 2, 3, while)
 	}
 	got, err := measure("endless", 0)
 	if err != nil {
@@ -184,7 +179,7 @@ func TestThroughputOfSeveralWorkers(t *testing.T) {
 	if got.Workers != 2 || got.Threads != 3 || got.StepsPerS <= 0 || got.PeakB <= 0 {
 		t.Errorf("measured %+v", got)
 	}
-	for _, mode := range []string{"good", "refuse"} { // the job ends early; there is no worker
+	for _, mode := range []string{"good", "refuses"} { // the job ends early; there is no worker
 		if got, err := measure(mode, time.Hour); err == nil {
 			t.Errorf("a worker that is %s is measured as %+v", mode, got)
 		}
@@ -210,5 +205,26 @@ func TestFastestNumberOfWorkers(t *testing.T) {
 	}
 	if !alone.Fits(1000, 400) || alone.Fits(999, 400) {
 		t.Error("a worker of 600 bytes that may grow by 400 needs 1000")
+	}
+}
+
+// brokenLog fails from the second write on.
+type brokenLog struct{ writes int }
+
+func (b *brokenLog) Write(p []byte) (int, error) {
+	if b.writes++; b.writes > 1 {
+		return 0, fmt.Errorf("the log is full: %w", os.ErrClosed)
+	}
+	return len(p), nil
+}
+
+func TestALogThatCannotBeWritten(t *testing.T) {
+	o := options("much on stderr")
+	o.Log = &brokenLog{}
+	p := open(t, o)
+	strangeJob := job
+	strangeJob.Trial = strange
+	if _, err := p.Evaluate(context.Background(), strangeJob, goOn); err != nil {
+		t.Error(err)
 	}
 }

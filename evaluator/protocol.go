@@ -2,30 +2,40 @@ package evaluator
 
 import (
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 )
 
 // ProtocolVersion is the version of the worker protocol; docs/reference/worker-protocol.md describes
 // it. Messages are JSON objects, one a line; unknown keys are ignored, unknown types are errors.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 // Message types.
 const (
 	TypeHello    = "hello"    // supervisor → worker, first
 	TypeReady    = "ready"    // worker → supervisor, answers hello
 	TypeEvaluate = "evaluate" // supervisor → worker; answered by progress…, then result or failed
-	TypeProgress = "progress"
-	TypeStop     = "stop" // supervisor → worker: end the running job at the next step
+	TypeProgress = "progress" // worker → supervisor; one with a score is answered by go or stop
+	TypeGo       = "go"       // supervisor → worker: train on after a rung
+	TypeStop     = "stop"     // supervisor → worker: end the running job at the next step
 	TypeResult   = "result"
 	TypeFailed   = "failed"
-	TypePredict  = "predict" // supervisor → worker; answered by predictions or failed
+	TypePredict  = "predict" // supervisor → worker; answered by predictions…, or failed
 	TypeScores   = "predictions"
+)
+
+// The values of Ready.Rungs.
+const (
+	RungsWait = "wait" // the worker waits at every rung for go or stop; so does "", the default
+	RungsFree = "free" // it trains on, gets no go, and looks for a stop when it can
 )
 
 // Settings say how a worker computes. They do not change what a trial means.
 type Settings struct {
-	Device      string `json:"device"`       // cpu, cuda or cuda:N
-	Precision   string `json:"precision"`    // auto, float32 or bfloat16: of frozen weights and activations
+	Device string `json:"device"` // cpu, cuda or cuda:N
+	// Precision of frozen weights and activations is auto, float32 or bfloat16. With auto, trainings are in the
+	// one that the device is fast in, and predictions in the one that the directory was trained in.
+	Precision   string `json:"precision"`
 	Threads     int    `json:"threads"`      // of libtorch, at least 1
 	CacheMemory int64  `json:"cache_memory"` // bytes for hidden states of frozen layers that are not in files
 	CacheDisk   int64  `json:"cache_disk"`   // bytes of files for them, of all workers together; 0 writes none
@@ -50,13 +60,41 @@ type Hello struct {
 	Settings Settings  `json:"settings"`
 }
 
-// Ready says what the worker has loaded.
+// Ready says what the worker has loaded. A worker of another architecture leaves out what it does not know.
 type Ready struct {
 	Type        string        `json:"type"`
 	Protocol    int           `json:"protocol"`
+	Rungs       string        `json:"rungs,omitempty"`
 	Geometry    peft.Geometry `json:"geometry"`
 	Fingerprint Fingerprint   `json:"fingerprint"`
 	Precision   string        `json:"precision"` // the one that auto became
+	Splits      Splits        `json:"splits,omitzero"`
+	Metric      *Metric       `json:"metric,omitempty"`
+}
+
+// Waits reports whether the worker waits at rungs for the verdict.
+func (r Ready) Waits() bool { return r.Rungs != RungsFree }
+
+// Splits describes the rows that a worker has loaded.
+type Splits struct {
+	Train Split `json:"train"`
+	Dev   Split `json:"dev"`
+	Test  Split `json:"test"`
+}
+
+// Split counts the rows of one split.
+type Split struct {
+	Rows      int `json:"rows"`
+	Truncated int `json:"truncated"` // rows that lose tokens to the task's max_length
+}
+
+// Metric is what a worker knows about the score.
+type Metric struct {
+	Name metric.Name `json:"name"`
+	Low  float64     `json:"low"` // the range of scores
+	High float64     `json:"high"`
+	// Chance is the score of the best constant prediction, if the worker knows it.
+	Chance *float64 `json:"chance,omitempty"`
 }
 
 // Fingerprint identifies the inputs of a study: SHA-256 in hexadecimal.
@@ -69,6 +107,12 @@ type Fingerprint struct {
 type EvaluateRequest struct {
 	Type string `json:"type"`
 	Job
+}
+
+// GoRequest answers a rung: the job goes on.
+type GoRequest struct {
+	Type  string `json:"type"`
+	Trial int64  `json:"trial"`
 }
 
 // StopRequest ends the running job; its result is reported with the reason.
@@ -95,17 +139,16 @@ type ResultReport struct {
 // FailedReport ends a job, a prediction or a hello that failed.
 type FailedReport struct {
 	Type  string `json:"type"`
-	Trial int64  `json:"trial,omitempty"`
+	Trial int64  `json:"trial"`
 	Failure
 }
 
-// PredictRequest scores rows with a directory that training wrote.
+// PredictRequest scores rows with a directory that training wrote. Many rows are many requests, of which the
+// supervisor sends the next when all predictions of the last one are there.
 type PredictRequest struct {
 	Type string     `json:"type"`
 	Dir  string     `json:"dir"`
 	Rows []data.Row `json:"rows"`
-	// Precision is that of the computation; empty for the one in which the directory was trained.
-	Precision string `json:"precision,omitempty"`
 }
 
 // Prediction is the model's answer for one row.
@@ -114,7 +157,7 @@ type Prediction struct {
 	Label  string    `json:"prediction"`
 }
 
-// PredictionsReport answers a PredictRequest, in the order of its rows.
+// PredictionsReport answers a PredictRequest, in the order of its rows; long answers are several of them.
 type PredictionsReport struct {
 	Type        string       `json:"type"`
 	Predictions []Prediction `json:"predictions"`

@@ -7,7 +7,7 @@ import "fmt"
 // 2022, "Towards a Unified View") it reads a. The wiring is that of the adapters library's SeqBnConfig
 // (original_ln_before) and ParBnConfig.
 type Adapter struct {
-	Width int `json:"width"` // rows of W_down, at least 1
+	Width int `json:"width"` // rows of W_down, 1 to MaxSize
 }
 
 // Factors on an adapter's output: ParBnConfig's default is 4, SeqBnConfig's 1.
@@ -17,8 +17,19 @@ const (
 )
 
 func (a *Adapter) validate(name string) error {
-	if a != nil && a.Width < 1 {
-		return fmt.Errorf("%s width %d: at least 1, leave the key out for none", name, a.Width)
+	if a == nil {
+		return nil
+	}
+	return validateSize(name+" width", a.Width)
+}
+
+// validateSize checks a width or a length.
+func validateSize(name string, size int) error {
+	switch {
+	case size < 1:
+		return fmt.Errorf("%s %d: at least 1, leave the key out for none", name, size)
+	case size > MaxSize:
+		return fmt.Errorf("%s %d: at most %d", name, size, MaxSize)
 	}
 	return nil
 }

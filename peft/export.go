@@ -12,7 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/files"
 )
 
 // Format names a form in which other programs can use a plan.
@@ -100,11 +101,11 @@ func (t Trained) configOnly() bool { return t.Head == nil }
 
 // export is what goes into the directory of an export, by slash-separated path.
 type export struct {
-	documents map[string]any                    // JSON
-	tensors   map[string]map[string]data.Tensor // safetensors
-	copies    map[string]string                 // path of the original
-	loading   string                            // Python, or a command, that loads it
-	notes     []string                          // what its user has to know
+	documents map[string]any                          // JSON
+	tensors   map[string]map[string]checkpoint.Tensor // safetensors
+	copies    map[string]string                       // path of the original
+	loading   string                                  // Python, or a command, that loads it
+	notes     []string                                // what its user has to know
 }
 
 func exportPlan(t Trained) (*export, error) {
@@ -146,7 +147,7 @@ func (e *export) write(dir, readme string) (err error) {
 		path, err := place(name)
 		if err == nil {
 			// The libraries read "format" to see that the tensors are PyTorch's.
-			err = data.WriteSafetensors(path, tensors, map[string]string{"format": "pt"})
+			err = checkpoint.WriteSafetensors(path, tensors, map[string]string{"format": "pt"})
 		}
 		if err != nil {
 			return err
@@ -159,13 +160,13 @@ func (e *export) write(dir, readme string) (err error) {
 		}
 		content, err := os.ReadFile(original)
 		if err == nil {
-			err = data.WriteFile(path, content)
+			err = files.Write(path, content)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := data.WriteFile(filepath.Join(temporary, "README.md"), []byte(readme)); err != nil {
+	if err := files.Write(filepath.Join(temporary, "README.md"), []byte(readme)); err != nil {
 		return err
 	}
 	if err := os.Chmod(temporary, 0o755); err != nil {
@@ -240,9 +241,9 @@ type family struct {
 }
 
 var families = map[string]family{
-	data.ModelBERT: {"bert", "BertAdapterModel", "BertForSequenceClassification", "bert.pooler.dense", "classifier",
+	checkpoint.BERT: {"bert", "BertAdapterModel", "BertForSequenceClassification", "bert.pooler.dense", "classifier",
 		[]string{"classifier", "pooler"}},
-	data.ModelRoBERTa: {"roberta", "RobertaAdapterModel", "RobertaForSequenceClassification", "classifier.dense",
+	checkpoint.RoBERTa: {"roberta", "RobertaAdapterModel", "RobertaForSequenceClassification", "classifier.dense",
 		"classifier.out_proj", []string{"classifier"}},
 }
 
@@ -270,9 +271,9 @@ const linearScale = 1.0 / (1 << 12)
 // sequenceHead is the head in the only form that the classes for sequence classification have,
 // W·tanh(W_p·h + c_p) + c. A linear head becomes W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …,
 // logits change by about 3e-6.
-func (t Trained) sequenceHead() map[string]data.Tensor {
+func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
 	f := t.family()
-	head := map[string]data.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
+	head := map[string]checkpoint.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
 	if t.Info.Head == headDense {
 		head[f.dense+".weight"], head[f.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
 		return head
@@ -282,17 +283,17 @@ func (t Trained) sequenceHead() map[string]data.Tensor {
 	for i := range d {
 		identity[i*d+i] = linearScale
 	}
-	head[f.dense+".weight"], head[f.dense+".bias"] = data.NewTensor(identity, d, d), data.NewTensor(make([]float32, d), d)
+	head[f.dense+".weight"], head[f.dense+".bias"] = checkpoint.NewTensor(identity, d, d), checkpoint.NewTensor(make([]float32, d), d)
 	head[f.logits+".weight"] = scaled(head[f.logits+".weight"], 1/linearScale)
 	return head
 }
 
-func scaled(t data.Tensor, factor float32) data.Tensor {
+func scaled(t checkpoint.Tensor, factor float32) checkpoint.Tensor {
 	values := t.Float32()
 	for i := range values {
 		values[i] *= factor
 	}
-	return data.NewTensor(values, t.Shape...)
+	return checkpoint.NewTensor(values, t.Shape...)
 }
 
 // linearHeadNote explains sequenceHead to whoever looks at the weights.

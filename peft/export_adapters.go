@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 )
 
 // The export for AdapterHub's adapters. A plan becomes one adapter where one can hold it: an adapter has at
@@ -153,7 +153,7 @@ func exportAdapters(t Trained) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
 	}
-	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{}, tensors: map[string]map[string]data.Tensor{}}}
+	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{}, tensors: map[string]map[string]checkpoint.Tensor{}}}
 	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool { return l.Serial != nil && l.Parallel != nil })
 	parts := a.parts(fused)
 	switch {
@@ -226,7 +226,7 @@ func (a *adaptersExport) addAdapter(dir, name string, p Plan) {
 	if a.configOnly() {
 		return
 	}
-	tensors := map[string]data.Tensor{}
+	tensors := map[string]checkpoint.Tensor{}
 	if prefix, ok := a.prefixTensor(p); ok {
 		tensors[a.family().backbone+".prefix_tuning.prefix_tunings."+name+".self_prefix.control_trans"] = prefix
 	}
@@ -319,15 +319,15 @@ func (a *adaptersExport) bottleneckConfigOf(p Plan, m Method, factor pythonFloat
 }
 
 // bottleneckTensors are a module's tensors by the names in this package, without the module's name.
-func (a *adaptersExport) bottleneckTensors(layer int, m Method) map[string]data.Tensor {
-	tensors := map[string]data.Tensor{}
+func (a *adaptersExport) bottleneckTensors(layer int, m Method) map[string]checkpoint.Tensor {
+	tensors := map[string]checkpoint.Tensor{}
 	for _, name := range []string{"down.weight", "down.bias", "up.weight", "up.bias"} {
 		tensors[name] = a.Modules[moduleTensor(layer, string(m)+"."+name)]
 	}
 	return tensors
 }
 
-func (a *adaptersExport) addBottleneck(into map[string]data.Tensor, name string, layer int, from map[string]data.Tensor) {
+func (a *adaptersExport) addBottleneck(into map[string]checkpoint.Tensor, name string, layer int, from map[string]checkpoint.Tensor) {
 	module := a.family().backbone + "." + layerModule(layer, "output.adapters."+name)
 	into[module+".adapter_down.0.weight"] = from["down.weight"]
 	into[module+".adapter_down.0.bias"] = from["down.bias"]
@@ -336,7 +336,7 @@ func (a *adaptersExport) addBottleneck(into map[string]data.Tensor, name string,
 }
 
 // prefixTensor is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
-func (a *adaptersExport) prefixTensor(p Plan) (tensor data.Tensor, ok bool) {
+func (a *adaptersExport) prefixTensor(p Plan) (tensor checkpoint.Tensor, ok bool) {
 	var pairs [][]float32
 	length, d := 0, a.Info.Geometry.Hidden
 	for i, layer := range p.Layers {
@@ -346,7 +346,7 @@ func (a *adaptersExport) prefixTensor(p Plan) (tensor data.Tensor, ok bool) {
 		}
 	}
 	values := interleave(pairs, length, d)
-	return data.NewTensor(values, len(values)), len(pairs) > 0
+	return checkpoint.NewTensor(values, len(values)), len(pairs) > 0
 }
 
 // interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].
@@ -423,10 +423,10 @@ func (a *adaptersExport) addFusion() {
 		return
 	}
 	d := a.Info.Geometry.Hidden
-	parallel, serial, fusion := map[string]data.Tensor{}, map[string]data.Tensor{}, map[string]data.Tensor{}
+	parallel, serial, fusion := map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}
 	missing := a.standIns()
-	zero := map[string]data.Tensor{"down.weight": data.NewTensor(make([]float32, d), 1, d), "down.bias": data.NewTensor([]float32{0}, 1),
-		"up.weight": data.NewTensor(make([]float32, d), d, 1), "up.bias": data.NewTensor(make([]float32, d), d)}
+	zero := map[string]checkpoint.Tensor{"down.weight": checkpoint.NewTensor(make([]float32, d), 1, d), "down.bias": checkpoint.NewTensor([]float32{0}, 1),
+		"up.weight": checkpoint.NewTensor(make([]float32, d), d, 1), "up.bias": checkpoint.NewTensor(make([]float32, d), d)}
 	for i, layer := range both.Layers {
 		if layer.Empty() {
 			continue
@@ -434,7 +434,7 @@ func (a *adaptersExport) addFusion() {
 		for _, f := range []struct {
 			name   string
 			method Method
-			into   map[string]data.Tensor
+			into   map[string]checkpoint.Tensor
 		}{{fusedParallel, MethodParallel, parallel}, {fusedSerial, MethodSerial, serial}} {
 			tensors := zero
 			if !slices.Contains(missing, standIn{f.name, i}) {
@@ -444,8 +444,8 @@ func (a *adaptersExport) addFusion() {
 		}
 		query := a.family().backbone + "." + layerModule(i, "output.adapter_fusion_layer."+fusionName+".query")
 		// Half precision keeps the zeros small.
-		fusion[query+".weight"] = data.Tensor{DType: data.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
-		fusion[query+".bias"] = data.Tensor{DType: data.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}
+		fusion[query+".weight"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
+		fusion[query+".bias"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}
 	}
 	a.tensors[path.Join(fusedParallel, "adapter.safetensors")] = parallel
 	a.tensors[path.Join(fusedSerial, "adapter.safetensors")] = serial
@@ -466,7 +466,7 @@ func (a *adaptersExport) addHead(dir string) {
 	if a.configOnly() {
 		return
 	}
-	tensors := map[string]data.Tensor{}
+	tensors := map[string]checkpoint.Tensor{}
 	for ours, theirs := range names {
 		for _, kind := range []string{"weight", "bias"} {
 			tensors["heads."+adapterName+"."+theirs+"."+kind] = a.Head[ours+"."+kind]

@@ -10,7 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 )
 
 // The export as a plain Hugging Face model for sequence classification.
@@ -31,21 +32,21 @@ func exportMerged(t Trained) (*export, error) {
 	if t.configOnly() {
 		return nil, errors.New("there are no trained weights to merge: train the plan first")
 	}
-	checkpoint, err := data.OpenCheckpoint(t.Info.Model)
+	source, err := checkpoint.Open(t.Info.Model)
 	if err != nil {
 		return nil, err
 	}
-	defer checkpoint.Close()
-	if fingerprint, err := checkpoint.Fingerprint(); err != nil {
+	defer source.Close()
+	if fingerprint, err := source.Fingerprint(); err != nil {
 		return nil, err
 	} else if fingerprint != t.Info.ModelFingerprint {
 		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the original back",
 			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
 	}
-	if g := GeometryOf(checkpoint); g != t.Info.Geometry {
+	if g := GeometryOf(source); g != t.Info.Geometry {
 		return nil, fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
 	}
-	tensors, err := t.mergedTensors(checkpoint)
+	tensors, err := t.mergedTensors(source)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +56,13 @@ func exportMerged(t Trained) (*export, error) {
 	}
 	e := &export{
 		documents: map[string]any{"config.json": config},
-		tensors:   map[string]map[string]data.Tensor{"model.safetensors": tensors},
+		tensors:   map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors},
 		copies:    map[string]string{},
 		loading: python(append([]string{"from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
 			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
 	}
-	for _, name := range data.TokenizerFiles {
+	for _, name := range tokenizer.FileNames {
 		path := filepath.Join(t.Info.Model, name)
 		if _, err := os.Stat(path); err == nil {
 			e.copies[name] = path
@@ -76,7 +77,7 @@ func exportMerged(t Trained) (*export, error) {
 }
 
 // mergedTensors has the backbone with LoRA folded in, and the head, in float32.
-func (t Trained) mergedTensors(c *data.Checkpoint) (map[string]data.Tensor, error) {
+func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.Tensor, error) {
 	updates := map[string]func(weight []float32){}
 	for i, layer := range t.Plan.Layers {
 		if layer.LoRA == nil {
@@ -104,13 +105,13 @@ func (t Trained) mergedTensors(c *data.Checkpoint) (map[string]data.Tensor, erro
 		if update := updates[name]; update != nil {
 			update(values)
 		}
-		tensors[t.family().backbone+"."+name] = data.NewTensor(values, tensor.Shape...)
+		tensors[t.family().backbone+"."+name] = checkpoint.NewTensor(values, tensor.Shape...)
 	}
 	return tensors, nil
 }
 
 // fold adds factor·B·A to a weight [out, in]; A is [r, in], B is [out, r].
-func fold(weight []float32, a, b data.Tensor, factor float64) {
+func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
 	rank, in, left, right := a.Shape[0], a.Shape[1], b.Float32(), a.Float32()
 	sum := make([]float64, in)
 	for row := range b.Shape[0] {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 )
 
 // The export for Hugging Face PEFT: one adapter of type LORA or PREFIX_TUNING.
@@ -31,7 +31,7 @@ type peftConfig struct {
 // states.
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	hasLoRA := slices.ContainsFunc(p.Layers, func(l Layer) bool { return l.LoRA != nil })
-	uniform := g.Architecture != data.ModelRoBERTa && p.Layers[0].Prefix != nil && !slices.ContainsFunc(p.Layers, func(l Layer) bool {
+	uniform := g.Architecture != checkpoint.RoBERTa && p.Layers[0].Prefix != nil && !slices.ContainsFunc(p.Layers, func(l Layer) bool {
 		return l.Prefix == nil || l.Prefix.Length != p.Layers[0].Prefix.Length
 	})
 	var l losses
@@ -53,7 +53,7 @@ func exportPEFT(t Trained) (*export, error) {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
 	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
-	e := &export{tensors: map[string]map[string]data.Tensor{}}
+	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	if prefix := t.Plan.Layers[0].Prefix; prefix != nil {
 		config.PEFTType, config.NumVirtualTokens = "PREFIX_TUNING", prefix.Length
 		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
@@ -100,8 +100,8 @@ func (t Trained) peftLoRAConfig(c *peftConfig) {
 	}
 }
 
-func (t Trained) peftLoRATensors() map[string]data.Tensor {
-	tensors := map[string]data.Tensor{}
+func (t Trained) peftLoRATensors() map[string]checkpoint.Tensor {
+	tensors := map[string]checkpoint.Tensor{}
 	for i, layer := range t.Plan.Layers {
 		if layer.LoRA == nil {
 			continue
@@ -120,14 +120,14 @@ func (t Trained) peftLoRATensors() map[string]data.Tensor {
 
 // peftPrefixTensors has the prefix as prompt_embeddings [p, layers·2·D], keys before values. The names of
 // the head lack "model.": prompt learning does not wrap the model.
-func (t Trained) peftPrefixTensors() map[string]data.Tensor {
-	tensors := map[string]data.Tensor{}
+func (t Trained) peftPrefixTensors() map[string]checkpoint.Tensor {
+	tensors := map[string]checkpoint.Tensor{}
 	var pairs [][]float32
 	length, d := t.Plan.Layers[0].Prefix.Length, t.Info.Geometry.Hidden
 	for i := range t.Plan.Layers {
 		pairs = append(pairs, t.Modules[moduleTensor(i, "prefix.keys")].Float32(), t.Modules[moduleTensor(i, "prefix.values")].Float32())
 	}
-	tensors["prompt_embeddings"] = data.NewTensor(interleave(pairs, length, d), length, len(pairs)*d)
+	tensors["prompt_embeddings"] = checkpoint.NewTensor(interleave(pairs, length, d), length, len(pairs)*d)
 	for name, tensor := range t.sequenceHead() {
 		tensors["base_model."+name] = tensor
 	}

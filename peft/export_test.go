@@ -13,7 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/peft"
 )
 
@@ -38,10 +39,10 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	}
 	for _, golden := range cases {
 		t.Run(golden.Name, func(t *testing.T) {
-			source := peft.Trained{Plan: golden.Plan, Modules: map[string]data.Tensor{}, Head: map[string]data.Tensor{}, Info: peft.Info{
+			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
 				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels}}
-			want := map[string]data.Tensor{}
-			tensors, _, err := data.ReadSafetensors("testdata/exports/" + golden.Name + ".safetensors")
+			want := map[string]checkpoint.Tensor{}
+			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,14 +75,14 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 }
 
 // exportedTensors joins the tensors of an export and checks that each lies in its adapter's directory.
-func exportedTensors(t *testing.T, dir string) map[string]data.Tensor {
+func exportedTensors(t *testing.T, dir string) map[string]checkpoint.Tensor {
 	t.Helper()
-	all := map[string]data.Tensor{}
+	all := map[string]checkpoint.Tensor{}
 	for name := range list(t, dir) {
 		if !strings.HasSuffix(name, ".safetensors") {
 			continue
 		}
-		tensors, metadata, err := data.ReadSafetensors(filepath.Join(dir, name))
+		tensors, metadata, err := checkpoint.ReadSafetensors(filepath.Join(dir, name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +100,7 @@ func exportedTensors(t *testing.T, dir string) map[string]data.Tensor {
 }
 
 // compareTensors compares values; the zeros of a fusion may have another element type.
-func compareTensors(t *testing.T, want, got map[string]data.Tensor) {
+func compareTensors(t *testing.T, want, got map[string]checkpoint.Tensor) {
 	t.Helper()
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Fatalf("names (-want +got)\n%s", diff)
@@ -270,7 +271,7 @@ func TestImpossibleExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := trainedPlan()
-	full.Backbone = map[string]data.Tensor{}
+	full.Backbone = map[string]checkpoint.Tensor{}
 	broken := trainedPlan()
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
@@ -336,7 +337,7 @@ func TestMerged(t *testing.T) {
 	if _, err := os.Stat(model); err != nil {
 		t.Skipf("%s is absent: make models/bert-tiny fetches it", model)
 	}
-	before, err := data.OpenCheckpoint(model)
+	before, err := checkpoint.Open(model)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,14 +352,14 @@ func TestMerged(t *testing.T) {
 		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
 			Labels: []string{"no", "yes", "maybe"}},
 	}
-	tensors := func(shapes map[string][]int) map[string]data.Tensor {
-		filled := map[string]data.Tensor{}
+	tensors := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+		filled := map[string]checkpoint.Tensor{}
 		for name, shape := range shapes {
-			values := make([]float32, data.Tensor{Shape: shape}.Elements())
+			values := make([]float32, checkpoint.Tensor{Shape: shape}.Elements())
 			for i := range values {
 				values[i] = float32(i%7) - 3
 			}
-			filled[name] = data.NewTensor(values, shape...)
+			filled[name] = checkpoint.NewTensor(values, shape...)
 		}
 		return filled
 	}
@@ -367,7 +368,7 @@ func TestMerged(t *testing.T) {
 	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
 		t.Fatal(lost, err)
 	}
-	after, err := data.OpenCheckpoint(dir)
+	after, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +406,7 @@ func TestMerged(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"0": "no", "1": "yes", "2": "maybe"}, config["id2label"]); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := data.LoadTokenizer(dir); err != nil {
+	if _, err := tokenizer.Load(dir); err != nil {
 		t.Error(err)
 	}
 	source.Info.Geometry.Heads = 1

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 )
 
 func TestGeometryOf(t *testing.T) {
@@ -17,7 +17,7 @@ func TestGeometryOf(t *testing.T) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("%s is absent: make models/all-MiniLM-L6-v2 fetches it", dir)
 	}
-	c, err := data.OpenCheckpoint(dir)
+	c, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

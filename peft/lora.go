@@ -2,7 +2,6 @@ package peft
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -25,10 +24,16 @@ var Targets = []Target{TargetQuery, TargetKey, TargetValue, TargetAttentionOutpu
 // LoRA adds (Alpha/Rank)·B·A to each target matrix (Hu et al. 2021, "LoRA"). A is [rank, in], B is
 // [out, rank]; B starts at zero.
 type LoRA struct {
-	Rank    int      `json:"rank"`    // at least 1
-	Alpha   float64  `json:"alpha"`   // above 0; the update is scaled by Alpha/Rank
+	Rank    int      `json:"rank"`    // 1 to the full rank of each target
+	Alpha   float64  `json:"alpha"`   // the update is scaled by Alpha/Rank, which is MinScale to MaxScale
 	Targets []Target `json:"targets"` // at least one, no repeats
 }
+
+// Bounds of Alpha/Rank, beyond which nothing is learned.
+const (
+	MinScale = 1e-6
+	MaxScale = 1e6
+)
 
 func (l *LoRA) validate(g Geometry) error {
 	if l == nil {
@@ -37,8 +42,8 @@ func (l *LoRA) validate(g Geometry) error {
 	if l.Rank < 1 {
 		return fmt.Errorf("lora rank %d: at least 1, leave the key out for none", l.Rank)
 	}
-	if !(l.Alpha > 0) || math.IsInf(l.Alpha, 0) {
-		return fmt.Errorf("lora alpha %g: must be a number above 0", l.Alpha)
+	if rank := float64(l.Rank); !(l.Alpha >= MinScale*rank && l.Alpha <= MaxScale*rank) {
+		return fmt.Errorf("lora alpha %g at rank %d: alpha/rank must be between %g and %g", l.Alpha, l.Rank, MinScale, MaxScale)
 	}
 	if len(l.Targets) == 0 {
 		return fmt.Errorf("lora has no targets: name at least one of %v", Targets)

@@ -25,6 +25,11 @@ type Geometry struct {
 	BackboneParams int64  `json:"backbone_params"` // all weights of the backbone, without any head
 }
 
+// SameShape reports whether every plan for one backbone is a plan for the other, of the same size.
+func (g Geometry) SameShape(other Geometry) bool {
+	return g.Layers == other.Layers && g.Hidden == other.Hidden && g.FFN == other.FFN && g.Heads == other.Heads
+}
+
 // Plan lists the modules of every layer. It is a value: methods never change it, and copies share
 // nothing that is written to.
 type Plan struct {
@@ -58,8 +63,12 @@ func (p Plan) LowestLayer() int {
 	return len(p.Layers)
 }
 
-// Validate reports every way in which the plan does not fit the backbone.
+// Validate reports every way in which the plan does not fit the backbone. What it accepts can be counted, stored and
+// trained without any number overflowing.
 func (p Plan) Validate(g Geometry) error {
+	if err := g.Validate(); err != nil {
+		return err
+	}
 	if len(p.Layers) != g.Layers {
 		return fmt.Errorf("the plan has %d layers, the backbone %d", len(p.Layers), g.Layers)
 	}

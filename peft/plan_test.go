@@ -3,7 +3,10 @@ package peft_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -205,4 +208,95 @@ func FuzzReadPlan(f *testing.F) {
 			_ = p.String() + p.Key()
 		}
 	})
+}
+
+// Counts of whatever plan is accepted do not overflow: they are those of integers without bounds.
+func TestAcceptedPlansCanBeCounted(t *testing.T) {
+	size := func(t *rapid.T, name string) int {
+		return rapid.OneOf(rapid.Just(peft.MaxSize), rapid.IntRange(1, peft.MaxSize), rapid.Int(),
+			rapid.SampledFrom([]int{1 << 55, 1 << 57, 1<<57 + 1, math.MaxInt64, math.MinInt64, 0})).Draw(t, name)
+	}
+	accepted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		g := peft.Geometry{Layers: rapid.IntRange(1, 3).Draw(t, "layers"), Hidden: size(t, "hidden"), FFN: size(t, "ffn")}
+		layer := peft.Layer{Serial: &peft.Adapter{Width: size(t, "serial")}, Parallel: &peft.Adapter{Width: size(t, "parallel")},
+			Prefix: &peft.Prefix{Length: size(t, "prefix")},
+			LoRA:   &peft.LoRA{Rank: size(t, "rank"), Alpha: rapid.OneOf(rapid.Float64(), rapid.Just(1.0)).Draw(t, "alpha"), Targets: peft.Targets}}
+		for i, remove := range []func(){func() { layer.Serial = nil }, func() { layer.Parallel = nil }, func() { layer.Prefix = nil }, func() { layer.LoRA = nil }} {
+			if rapid.Bool().Draw(t, fmt.Sprint("without ", i)) {
+				remove()
+			}
+		}
+		p := peft.Plan{Layers: slices.Repeat([]peft.Layer{layer}, g.Layers)}
+		if p.Validate(g) != nil {
+			return
+		}
+		accepted++
+		if _, err := json.Marshal(p); err != nil {
+			t.Fatal(err)
+		}
+		want, one := new(big.Int), func(n int) *big.Int { return big.NewInt(int64(n)) }
+		product := func(factors ...int) {
+			term := big.NewInt(int64(g.Layers))
+			for _, f := range factors {
+				term.Mul(term, one(f))
+			}
+			want.Add(want, term)
+		}
+		for _, a := range []*peft.Adapter{layer.Serial, layer.Parallel} {
+			if a != nil {
+				product(2, a.Width, g.Hidden)
+				product(a.Width)
+				product(g.Hidden)
+			}
+		}
+		if layer.Prefix != nil {
+			product(2, layer.Prefix.Length, g.Hidden)
+		}
+		if layer.LoRA != nil { // four matrices of the attention, two of the feed-forward part
+			product(8, layer.LoRA.Rank, g.Hidden)
+			product(2, layer.LoRA.Rank, g.Hidden)
+			product(2, layer.LoRA.Rank, g.FFN)
+		}
+		if got := big.NewInt(p.Params(g).Total()); got.Cmp(want) != 0 {
+			t.Fatalf("%v parameters, want %v", got, want)
+		}
+	})
+	if accepted == 0 {
+		t.Error("no plan was accepted")
+	}
+}
+
+func TestLargestPlanCanBeCounted(t *testing.T) {
+	g := peft.Geometry{Layers: peft.MaxLayers, Hidden: peft.MaxSize, FFN: peft.MaxSize}
+	p := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+	for i := range p.Layers {
+		p.Layers[i] = peft.Layer{Serial: &peft.Adapter{Width: peft.MaxSize}, Parallel: &peft.Adapter{Width: peft.MaxSize},
+			Prefix: &peft.Prefix{Length: peft.MaxSize},
+			LoRA:   &peft.LoRA{Rank: peft.MaxSize, Alpha: peft.MaxScale * peft.MaxSize, Targets: peft.Targets}}
+	}
+	if err := p.Validate(g); err != nil {
+		t.Fatal(err)
+	}
+	const n, layers = peft.MaxSize, peft.MaxLayers
+	if got, want := p.Params(g).Total(), int64(layers*(2*(2*n*n+2*n)+2*n*n+12*n*n)); got != want {
+		t.Errorf("%d parameters, want %d", got, want)
+	}
+}
+
+func TestPlansThatCannotBeTrainedAreRefused(t *testing.T) {
+	for words, layer := range map[string]peft.Layer{
+		"layer 0: serial width 9223372036854775807: at most 1048576":                       {Serial: &peft.Adapter{Width: math.MaxInt64}},
+		"layer 0: parallel width -1: at least 1":                                           {Parallel: &peft.Adapter{Width: -1}},
+		"layer 0: prefix length 144115188075855872: at most 1048576":                       {Prefix: &peft.Prefix{Length: 1 << 57}},
+		"layer 0: lora alpha 1e+308 at rank 8: alpha/rank must be between 1e-06 and 1e+06": {LoRA: &peft.LoRA{Rank: 8, Alpha: 1e308, Targets: peft.Targets}},
+		"layer 0: lora alpha NaN at rank 8: alpha/rank must be between 1e-06 and 1e+06":    {LoRA: &peft.LoRA{Rank: 8, Alpha: math.NaN(), Targets: peft.Targets}},
+		"layer 0: lora rank 9223372036854775807 is above 768, the full rank of query":      {LoRA: &peft.LoRA{Rank: math.MaxInt64, Alpha: math.MaxInt64, Targets: peft.Targets}},
+	} {
+		p := peft.Plan{Layers: make([]peft.Layer, base.Layers)}
+		p.Layers[0] = layer
+		if err := p.Validate(base); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%v, want %s", err, words)
+		}
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/files"
 )
 
 // TrainedVersion is the version of the trained directory.
@@ -42,10 +44,10 @@ const (
 type Trained struct {
 	Plan    Plan
 	Info    Info
-	Modules map[string]data.Tensor
-	Head    map[string]data.Tensor
+	Modules map[string]checkpoint.Tensor
+	Head    map[string]checkpoint.Tensor
 	// Backbone holds the backbone's own tensors, by their canonical names, after full fine-tuning.
-	Backbone map[string]data.Tensor
+	Backbone map[string]checkpoint.Tensor
 	Metrics  Metrics
 }
 
@@ -61,7 +63,7 @@ type Info struct {
 	Training         json.RawMessage `json:"training"` // the settings, for the record
 	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
 	Precision string `json:"precision,omitempty"`
-	Seed             uint64          `json:"seed"`
+	Seed      uint64 `json:"seed"`
 }
 
 // Outputs is the number of logits.
@@ -125,15 +127,15 @@ func WriteTrained(dir string, t Trained) error {
 	}
 	metadata := map[string]string{"format": "peftsearch"}
 	if len(t.Modules) > 0 {
-		if err := data.WriteSafetensors(filepath.Join(dir, modulesFile), t.Modules, metadata); err != nil {
+		if err := checkpoint.WriteSafetensors(filepath.Join(dir, modulesFile), t.Modules, metadata); err != nil {
 			return err
 		}
 	}
-	if err := data.WriteSafetensors(filepath.Join(dir, headFile), t.Head, metadata); err != nil {
+	if err := checkpoint.WriteSafetensors(filepath.Join(dir, headFile), t.Head, metadata); err != nil {
 		return err
 	}
 	if t.Backbone != nil {
-		if err := data.WriteSafetensors(filepath.Join(dir, backboneFile), t.Backbone, metadata); err != nil {
+		if err := checkpoint.WriteSafetensors(filepath.Join(dir, backboneFile), t.Backbone, metadata); err != nil {
 			return err
 		}
 	}
@@ -146,6 +148,14 @@ func WriteTrained(dir string, t Trained) error {
 		}
 	}
 	return nil
+}
+
+// CheckpointFile is in a trained directory while training is not over: it holds where the training stands.
+const CheckpointFile = "checkpoint.safetensors"
+
+// Finished reports whether a directory holds a trained plan whose training is over.
+func Finished(dir string) bool {
+	return fileExists(filepath.Join(dir, planFile)) && !fileExists(filepath.Join(dir, CheckpointFile))
 }
 
 // WriteMetrics replaces the metrics of a trained directory.
@@ -176,15 +186,15 @@ func ReadTrained(dir string) (Trained, error) {
 	}
 	var err error
 	if !t.Plan.Empty() {
-		if t.Modules, _, err = data.ReadSafetensors(filepath.Join(dir, modulesFile)); err != nil {
+		if t.Modules, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, modulesFile), nil); err != nil {
 			return t, err
 		}
 	}
-	if t.Head, _, err = data.ReadSafetensors(filepath.Join(dir, headFile)); err != nil {
+	if t.Head, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, headFile), nil); err != nil {
 		return t, err
 	}
 	if path := filepath.Join(dir, backboneFile); fileExists(path) {
-		if t.Backbone, _, err = data.ReadSafetensors(path); err != nil {
+		if t.Backbone, _, err = checkpoint.ReadSafetensors(path, nil); err != nil {
 			return t, err
 		}
 	}
@@ -207,7 +217,7 @@ func (t Trained) check() error {
 }
 
 // checkTensors reports tensors that are missing, too many, of a wrong shape or not finite.
-func checkTensors(what string, have map[string]data.Tensor, want map[string][]int) error {
+func checkTensors(what string, have map[string]checkpoint.Tensor, want map[string][]int) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		tensor, ok := have[name]
@@ -228,7 +238,7 @@ func checkTensors(what string, have map[string]data.Tensor, want map[string][]in
 	return errors.Join(errs...)
 }
 
-func finite(t data.Tensor) bool {
+func finite(t checkpoint.Tensor) bool {
 	for _, v := range t.Float32() {
 		if v-v != 0 {
 			return false
@@ -242,7 +252,7 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return data.WriteFile(path, append(content, '\n'))
+	return files.Write(path, append(content, '\n'))
 }
 
 func readJSON(path string, into any) error {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
 )
 
@@ -26,14 +26,14 @@ func trainedPlan() peft.Trained {
 		Metrics: peft.Metrics{BestStep: 3, Dev: map[string]float64{"accuracy": 0.75}},
 	}
 	next := float32(0)
-	fill := func(shapes map[string][]int) map[string]data.Tensor {
-		tensors := map[string]data.Tensor{}
+	fill := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+		tensors := map[string]checkpoint.Tensor{}
 		for name, shape := range shapes {
-			values := make([]float32, data.Tensor{Shape: shape}.Elements())
+			values := make([]float32, checkpoint.Tensor{Shape: shape}.Elements())
 			for i := range values {
 				values[i], next = next, next+1
 			}
-			tensors[name] = data.NewTensor(values, shape...)
+			tensors[name] = checkpoint.NewTensor(values, shape...)
 		}
 		return tensors
 	}
@@ -96,7 +96,7 @@ func replace(dir, file, old, new string) error {
 
 func TestValuesThatAreNotFiniteAreNotWritten(t *testing.T) {
 	trained := trainedPlan()
-	trained.Head["head.bias"] = data.NewTensor([]float32{0, float32(math.NaN())}, 2)
+	trained.Head["head.bias"] = checkpoint.NewTensor([]float32{0, float32(math.NaN())}, 2)
 	if err := peft.WriteTrained(t.TempDir(), trained); err == nil || !strings.Contains(err.Error(), "head.bias") {
 		t.Errorf("the error is %v", err)
 	}

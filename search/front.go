@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 )
@@ -30,11 +31,27 @@ func Front(outcomes []Outcome) []Outcome {
 	return front
 }
 
-// Reference fixes the scale of the hypervolume for the whole life of a study.
+// Reference fixes the scale of the hypervolume for the whole life of a study. What Check accepts makes every cost, gain
+// and hypervolume a number.
 type Reference struct {
-	Chance    float64 `json:"chance"`     // score of the best constant prediction, below 1
+	Chance    float64 `json:"chance"`     // score of the best constant prediction, finite and below 1
 	MinParams int64   `json:"min_params"` // of the smallest plan with a module, at least 1
 	MaxParams int64   `json:"max_params"` // of the largest plan, at least MinParams
+}
+
+// Check reports a scale on which no score is worth anything, or that is none.
+func (r Reference) Check() error {
+	switch {
+	case r.Chance >= 1:
+		return fmt.Errorf("the chance level is %g: the best constant prediction is perfect already, so no plan can improve on it; "+
+			"a dev split of one class has this, so give dev rows of at least two", r.Chance)
+	case math.IsNaN(r.Chance) || math.IsInf(r.Chance, 0):
+		return fmt.Errorf("the chance level is %g: the metric is not defined for the dev split, as for labels that are all equal; "+
+			"give dev rows of at least two classes or values", r.Chance)
+	case r.MinParams < 1 || r.MaxParams < r.MinParams:
+		return fmt.Errorf("the range of sizes is %d to %d parameters", r.MinParams, r.MaxParams)
+	}
+	return nil
 }
 
 // cost maps parameters to [0, 1] for MinParams to MaxParams, logarithmically. Plans below MinParams
@@ -71,23 +88,24 @@ func Hypervolume(outcomes []Outcome, ref Reference) float64 {
 	return volume
 }
 
-// Knee returns the index of the front's member that lies farthest above the straight line between its
-// ends, on the scales of the hypervolume: beyond it, score becomes expensive. A front with fewer than
-// three members has its knee at the last.
-func Knee(front []Outcome, ref Reference) int {
+// Knee is the front's member that lies farthest above the straight line between its ends, on the scales of the
+// hypervolume: beyond it, score becomes expensive. A front with fewer than three members has its knee at the last;
+// one without members has none.
+func Knee(front []Outcome, ref Reference) (knee Outcome, ok bool) {
 	last := len(front) - 1
-	knee, farthest := last, 0.0
-	if last < 2 {
-		return knee
+	if last < 0 {
+		return Outcome{}, false
 	}
-	at := func(i int) (x, y float64) { return ref.cost(front[i].Params), ref.gain(front[i].Score) }
-	x0, y0 := at(0)
-	x1, y1 := at(last)
-	for i := 1; i < last; i++ {
-		x, y := at(i)
+	knee = front[last]
+	at := func(o Outcome) (x, y float64) { return ref.cost(o.Params), ref.gain(o.Score) }
+	x0, y0 := at(front[0])
+	x1, y1 := at(knee)
+	farthest := 0.0
+	for _, o := range front[:last] {
+		x, y := at(o)
 		if above := (y-y0)*(x1-x0) - (x-x0)*(y1-y0); above > farthest {
-			knee, farthest = i, above
+			knee, farthest = o, above
 		}
 	}
-	return knee
+	return knee, true
 }

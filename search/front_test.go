@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -86,11 +87,41 @@ func TestHypervolumeOfASinglePoint(t *testing.T) {
 
 func TestKneeIsFarthestAboveTheLineBetweenTheEnds(t *testing.T) {
 	front := []search.Outcome{{Params: 100, Score: 0.6}, {Params: 1000, Score: 0.85}, {Params: 10_000, Score: 0.88}, {Params: 100_000, Score: 0.9}}
-	if got := search.Knee(front, reference); got != 1 {
-		t.Errorf("knee %d, want 1", got)
+	if got, ok := search.Knee(front, reference); !ok || got != front[1] {
+		t.Errorf("knee %v, want %v", got, front[1])
 	}
-	if got := search.Knee(front[:1], reference); got != 0 {
-		t.Errorf("knee of one is %d", got)
+	if got, ok := search.Knee(front[:1], reference); !ok || got != front[0] {
+		t.Errorf("knee of one is %v", got)
+	}
+	if got, ok := search.Knee(nil, reference); ok {
+		t.Errorf("knee of none is %v", got)
+	}
+}
+
+func TestScalesWithoutMeaningAreRefused(t *testing.T) {
+	change := func(f func(*search.Reference)) search.Reference {
+		r := reference
+		f(&r)
+		return r
+	}
+	for words, r := range map[string]search.Reference{
+		"a dev split of one class":      change(func(r *search.Reference) { r.Chance = 1 }),
+		"chance level is NaN":           change(func(r *search.Reference) { r.Chance = math.NaN() }),
+		"chance level is -Inf":          change(func(r *search.Reference) { r.Chance = math.Inf(-1) }),
+		"sizes is 0 to 100000":          change(func(r *search.Reference) { r.MinParams = 0 }),
+		"sizes is 100 to 99 parameters": change(func(r *search.Reference) { r.MaxParams = 99 }),
+	} {
+		if err := r.Check(); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%+v: %v, want %q", r, err, words)
+		}
+	}
+	for _, r := range []search.Reference{reference, {Chance: -1, MinParams: 1, MaxParams: 1}, {Chance: 0.999, MinParams: 1, MaxParams: math.MaxInt64}} {
+		if err := r.Check(); err != nil {
+			t.Errorf("%+v: %v", r, err)
+		}
+		if v := search.Hypervolume([]search.Outcome{{Params: 0, Score: 1}, {Params: math.MaxInt64, Score: -1e300}}, r); v != 1 {
+			t.Errorf("%+v: hypervolume %g", r, v)
+		}
 	}
 }
 

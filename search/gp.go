@@ -65,14 +65,10 @@ func (v *view) mostImproving() (space.Point, error) {
 			candidates = append(candidates, p)
 		}
 	}
-	points := make(map[int64]space.Point, len(v.finished))
-	finished := make([]Outcome, len(v.finished))
-	for i, o := range v.finished {
-		points[o.Number], finished[i] = o.Point, outcome(o)
-	}
 	bases := v.prior.frontPoints()
-	for _, member := range Front(finished) {
-		bases = append(bases, points[member.Number])
+	front, _ := peel(v.ranked)
+	for _, member := range front {
+		bases = append(bases, member.Point)
 	}
 	for range gpDraws {
 		consider(v.sparse())
@@ -180,7 +176,7 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 
 // standardise scales the scores of trials to mean 0 and standard deviation 1, and the variances of pruned
 // trials' with them.
-func standardise(trials []Observation) (scale standard, scores, variances []float64, err error) {
+func standardise(trials []*Observation) (scale standard, scores, variances []float64, err error) {
 	if len(trials) < 2 {
 		return scale, nil, nil, fmt.Errorf("%d finished trials, it needs 2", len(trials))
 	}
@@ -200,7 +196,7 @@ func standardise(trials []Observation) (scale standard, scores, variances []floa
 
 // modelled are the finished trials that the process is fitted to: all, or of many the better half of
 // gpTrials by non-domination and a random choice of the others.
-func (v *view) modelled() []Observation {
+func (v *view) modelled() []*Observation {
 	if len(v.finished) <= gpTrials {
 		return v.finished
 	}

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -51,20 +52,32 @@ func TestNoModuleIsTwiceAsFarAsTheNextSize(t *testing.T) {
 	}
 }
 
-// mixedView has n finished trials at random points with random scores.
-func mixedView(t testing.TB, n int) *view {
+// mixedTrials are n finished trials at random points with random scores.
+func mixedTrials(t testing.TB, n int) []Observation {
 	s := mixedSpace(t)
-	smallest, largest := s.ParamRange()
-	v := &view{space: s, reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest},
-		rng: newRand(1, 1), taken: map[string]bool{}}
-	for i := range n {
+	v := &view{space: s, rng: newRand(1, 1)}
+	trials := make([]Observation, n)
+	for i := range trials {
 		p := v.sparse()
-		v.taken[s.Key(p)] = true
-		v.finished = append(v.finished, Observation{Number: int64(i), Point: p, Params: s.Params(p), State: Complete,
-			Score: 0.6 + 0.03*float64(p[0]) - 0.01*float64(p[3]) + 0.02*v.rng.NormFloat64()})
+		trials[i] = Observation{Number: int64(i), Point: p, Params: s.Params(p), State: Complete,
+			Score: 0.6 + 0.03*float64(p[0]) - 0.01*float64(p[3]) + 0.02*v.rng.NormFloat64()}
 	}
-	return v
+	return trials
 }
+
+// viewOf is the view of an ask with these trials.
+func viewOf(t testing.TB, trials []Observation) *view {
+	s := mixedSpace(t)
+	h, err := NewHistory(s, trials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smallest, largest := s.ParamRange()
+	return &view{lists: h.lists, space: s, reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest},
+		rng: newRand(2, 1), history: h, candidates: len(h.taken)}
+}
+
+func mixedView(t testing.TB, n int) *view { return viewOf(t, mixedTrials(t, n)) }
 
 func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	v := mixedView(t, 25)
@@ -193,29 +206,32 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 
 // A trial cannot improve on itself: the fronts know its outcome, even while it runs.
 func TestTrialsDoNotImproveOnThemselves(t *testing.T) {
-	v := mixedView(t, 30)
-	running := v.finished[29]
-	v.finished, v.running = v.finished[:29], []Observation{running}
+	trials := mixedTrials(t, 30)
+	trials[29].State = Running
+	v := viewOf(t, trials)
 	s, err := v.sampleFronts()
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := v.sparse()
-	for !v.free(free) {
-		free = v.sparse()
+	points := []space.Point{trials[0].Point, trials[29].Point}
+	for len(points) < 22 {
+		if p := v.sparse(); v.free(p) {
+			points = append(points, p)
+		}
 	}
-	spots := s.at([]space.Point{v.finished[0].Point, running.Point, free})
-	if spots[0].value > 1e-3 || spots[1].value > 1e-3 || spots[2].value < 1e-3 {
-		t.Errorf("improvement of a finished trial %g, of a running one %g, of a new point %g", spots[0].value, spots[1].value, spots[2].value)
+	spots := s.at(points)
+	best := slices.MaxFunc(spots[2:], func(a, b *spot) int { return cmp.Compare(a.value, b.value) })
+	if spots[0].value > 1e-3 || spots[1].value > 1e-3 || best.value < 1e-3 {
+		t.Errorf("improvement of a finished trial %g, of a running one %g, of the best of 20 new points %g", spots[0].value, spots[1].value, best.value)
 	}
 }
 
 func TestGPSaysWhyTPEProposes(t *testing.T) {
-	v := mixedView(t, 10)
-	for i := range v.finished {
-		v.finished[i].Score = 0.7
+	trials := mixedTrials(t, 10)
+	for i := range trials {
+		trials[i].Score = 0.7
 	}
-	got, err := gpSampler{}.propose(v)
+	got, err := gpSampler{}.propose(viewOf(t, trials))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,14 +243,14 @@ func TestGPSaysWhyTPEProposes(t *testing.T) {
 // What the local search rules out by a bound must not be better, and what it computes step by step must be
 // what it computes at once.
 func TestStepsFindTheBestLevel(t *testing.T) {
-	for name, prior := range map[string][]Observation{"cold": nil, "warm": mixedView(t, 20).finished} {
+	for name, prior := range map[string]int{"cold": 0, "warm": 20} {
 		t.Run(name, func(t *testing.T) { stepsFindTheBestLevel(t, prior) })
 	}
 }
 
-func stepsFindTheBestLevel(t *testing.T, prior []Observation) {
+func stepsFindTheBestLevel(t *testing.T, prior int) {
 	v := mixedView(t, 30)
-	v.prior = newSource(v.space, v.reference, prior)
+	v.prior = newSource(v.space, v.reference, viewOf(t, mixedTrials(t, prior)).lists)
 	s, err := v.sampleFronts()
 	if err != nil {
 		t.Fatal(err)
@@ -273,22 +289,18 @@ func stepsFindTheBestLevel(t *testing.T, prior []Observation) {
 
 // The less certain the forecast of a pruned trial, the less it moves the model.
 func TestUncertainForecastsMoveTheModelLess(t *testing.T) {
-	v := mixedView(t, 30)
-	mean := func(v *view) float64 { // of the last trial's outcome, in scores
-		s, err := v.sampleFronts()
+	trials := mixedTrials(t, 30)
+	last := &trials[29]
+	last.Score += 0.2
+	mean := func(sd float64) float64 { // of the last trial's outcome, on the scale of the scores, which is the same for all
+		last.SD = sd
+		s, err := viewOf(t, trials).sampleFronts()
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The scale is that of the scores; it is the same in all views but the first.
-		return stat.Mean(s.at([]space.Point{v.finished[29].Point})[0].means, nil)
+		return stat.Mean(s.at([]space.Point{last.Point})[0].means, nil)
 	}
-	last := &v.finished[29]
-	last.Score += 0.2
-	exact := mean(v)
-	last.SD = 0.05
-	uncertain := mean(v)
-	last.SD = 100
-	unknown := mean(v)
+	exact, uncertain, unknown := mean(0), mean(0.05), mean(100)
 	if !(exact > uncertain+0.3 && uncertain > unknown+0.1) {
 		t.Errorf("a forecast of +0.2 moves the model to %.2f standard deviations if it is certain, to %.2f with an SD of 0.05, to %.2f with 100",
 			exact, uncertain, unknown)

@@ -26,7 +26,7 @@ func (nsga2Sampler) propose(v *view) (Suggestion, error) {
 	suggestion := Suggestion{Sampler: "nsga2", Reason: reasonChosen}
 	var err error
 	if len(v.finished) == 0 {
-		suggestion.Point, err = v.stratified(len(v.taken))
+		suggestion.Point, err = v.stratified(v.candidates)
 		return suggestion, err
 	}
 	parents := v.fittest(nsga2Population)
@@ -42,12 +42,9 @@ func (nsga2Sampler) propose(v *view) (Suggestion, error) {
 
 // fittest sorts the finished trials by non-domination and, within a rank, by falling crowding distance, and
 // returns the first n.
-func (v *view) fittest(n int) []Observation {
-	var out []Observation
-	for _, rank := range v.ranks() {
-		if len(out) >= n {
-			break
-		}
+func (v *view) fittest(n int) []*Observation {
+	var out []*Observation
+	for rank, rest := peel(v.ranked); len(rank) > 0 && len(out) < n; rank, rest = peel(rest) {
 		distance := v.crowding(rank)
 		order := make([]int, len(rank))
 		for i := range order {
@@ -63,7 +60,7 @@ func (v *view) fittest(n int) []Observation {
 
 // crowding is half the perimeter of the rectangle between the two neighbours of each member of a rank,
 // which is sorted by parameters and score; infinite at the ends.
-func (v *view) crowding(rank []Observation) []float64 {
+func (v *view) crowding(rank []*Observation) []float64 {
 	out := make([]float64, len(rank))
 	last := len(rank) - 1
 	out[0], out[last] = math.Inf(1), math.Inf(1)
@@ -82,7 +79,7 @@ func (v *view) crowding(rank []Observation) []float64 {
 
 // child crosses the winners of two binary tournaments among parents sorted by fitness, and mutates each
 // coordinate with probability 1/D.
-func (v *view) child(parents []Observation) space.Point {
+func (v *view) child(parents []*Observation) space.Point {
 	tournament := func() space.Point {
 		return parents[min(v.rng.IntN(len(parents)), v.rng.IntN(len(parents)))].Point
 	}

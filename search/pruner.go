@@ -6,33 +6,31 @@ import (
 	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/mat"
-	"gonum.org/v1/gonum/stat"
-
 	"peftsearch/evaluator"
 	"peftsearch/space"
 )
 
-// Rung is an intermediate dev evaluation of a trial.
-type Rung struct {
-	Share float64 // of the budget that was used, above 0 and at most 1
-	Score float64
-}
-
-// Forecast is what a running trial's final score will be, as far as can be told.
-type Forecast struct {
-	Score float64 `json:"score"` // expected; at least the best so far
-	SD    float64 `json:"sd"`    // of the predictive distribution
-}
-
-// Pruner decides at a rung whether a running trial goes on.
+// Pruner decides at a rung whether a running trial goes on. What the history says is worked out before the verdict is
+// needed: it depends on the rung, and not on the trial that reaches it.
 type Pruner interface {
-	// Decide judges the trial, whose Curve ends in the rung just reached, against the history: the
-	// other trials, in any order, with their curves. It is a pure function. When it stops the trial,
-	// the forecast's score is what the trial counts with; its own is not comparable with scores of
-	// whole trainings.
-	Decide(trial Observation, history []Observation) (evaluator.Verdict, Forecast)
+	// Outlook is what the history says of trials that stand at the rung at a share of the budget. The history has
+	// the study's trials in any order, with their curves; running ones play no part. It is read before Outlook
+	// returns and not kept. Outlook is a pure function, safe for concurrent use, and may take seconds.
+	Outlook(history []Observation, share float64) Outlook
 }
+
+// Outlook judges trials at one rung.
+type Outlook interface {
+	// Decide judges a running trial whose Curve ends in the Outlook's rung; at another rung it goes on. It is a pure
+	// function, safe for concurrent use, and takes a millisecond at most. When it stops the trial, the forecast's
+	// score is what the trial counts with; its own is not comparable with scores of whole trainings.
+	Decide(trial Observation) (evaluator.Verdict, Forecast)
+}
+
+// goOn is the Outlook of a rung at which nothing is stopped.
+type goOn struct{}
+
+func (goOn) Decide(Observation) (evaluator.Verdict, Forecast) { return evaluator.Verdict{}, Forecast{} }
 
 // FrontPruner stops a trial that hardly promises to improve the front.
 //
@@ -72,35 +70,73 @@ const (
 	sameShare      = 0.01 // difference of the shares of a rung that is the same in two trials
 )
 
-// Decide implements Pruner.
-func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator.Verdict, Forecast) {
-	if len(trial.Curve) == 0 || trial.Curve[len(trial.Curve)-1].Share >= 1 || trial.Point == nil {
-		return evaluator.Verdict{}, Forecast{}
+// Outlook implements Pruner.
+func (f FrontPruner) Outlook(history []Observation, share float64) Outlook {
+	if !(share < 1) {
+		return goOn{}
 	}
-	share := trial.Curve[len(trial.Curve)-1].Share
 	others := make([]Observation, 0, len(history))
 	for _, o := range history {
-		if (o.State == Complete || o.State == Pruned) && o.Number != trial.Number {
+		if o.State == Complete || o.State == Pruned {
 			others = append(others, o)
 		}
 	}
 	slices.SortFunc(others, func(a, b Observation) int { return cmp.Compare(a.Number, b.Number) })
-	outlook, ok := f.outlook(others, share)
+	forecasts, ok := newForecaster(f.Space, f.Reference, others, share)
 	if !ok {
-		return evaluator.Verdict{}, Forecast{}
+		return goOn{}
 	}
-	soFar, _ := bestAt(trial.Curve, share)
-	forecast, errors := outlook.forecast(trial.Point, soFar)
-	ref := f.Reference
-	ref.MaxParams *= 2 // in the study's scale the largest plans add nothing
+	out := &frontOutlook{pruner: f, reference: f.Reference, forecasts: forecasts}
+	out.reference.MaxParams *= 2 // in the study's scale the largest plans add nothing
 	var complete []Outcome
 	for _, o := range others {
+		out.costs, out.stopped = append(out.costs, f.Reference.cost(o.Params)), append(out.stopped, o.State == Pruned)
 		if o.State == Complete {
 			complete = append(complete, outcome(o))
 		}
 	}
+	out.volume = Hypervolume(complete, out.reference)
+	slices.SortStableFunc(complete, func(a, b Outcome) int { return cmp.Compare(a.Params, b.Params) })
+	for i, o := range complete {
+		out.sizes = append(out.sizes, o.Params)
+		if i > 0 {
+			best := out.within[i-1]
+			if best.Score > o.Score || best.Score == o.Score && best.Number < o.Number {
+				o = best
+			}
+		}
+		out.within = append(out.within, o)
+	}
+	return out
+}
+
+// frontOutlook is the Outlook of a FrontPruner.
+type frontOutlook struct {
+	pruner    FrontPruner
+	reference Reference // of the promise
+	forecasts *forecaster
+	volume    float64   // hypervolume of the complete trials
+	sizes     []int64   // of the complete trials, ascending
+	within    []Outcome // the best complete trial of at most each of these sizes; of equal ones the first
+	costs     []float64 // of all others, by number
+	stopped   []bool    // whether they were
+}
+
+// Decide implements Outlook.
+func (l *frontOutlook) Decide(trial Observation) (evaluator.Verdict, Forecast) {
+	if len(trial.Curve) == 0 || l.pruner.Space.Check(trial.Point) != nil {
+		return evaluator.Verdict{}, Forecast{}
+	}
+	share := trial.Curve[len(trial.Curve)-1].Share
+	if math.Abs(share-l.forecasts.share) > sameShare {
+		return evaluator.Verdict{}, Forecast{}
+	}
+	soFar, _ := bestAt(trial.Curve, share)
+	forecast, errors := l.forecasts.forecast(trial.Point, soFar)
+	ref := l.reference
 	incumbent, rival := ref.Chance, fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
-	if best, found := bestWithin(complete, trial.Params); found {
+	if smaller, _ := slices.BinarySearch(l.sizes, trial.Params+1); smaller > 0 {
+		best := l.within[smaller-1]
 		incumbent = max(incumbent, best.Score)
 		rival = fmt.Sprintf("trial %d has %.4f with %d parameters of at most %d", best.Number, best.Score, best.Params, trial.Params)
 	}
@@ -109,185 +145,27 @@ func (f FrontPruner) Decide(trial Observation, history []Observation) (evaluator
 		const least = 1e-6 // curves without any noise are not trusted entirely
 		expected += excess(max(forecast.Score+e.mean, soFar), e.sd+least, incumbent) / float64(len(errors))
 	}
-	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / Hypervolume(complete, ref)
-	asked := f.Growth * (1 - share) / float64(len(others))
-	if !(expected < asked) || outlook.unseen(trial.Point) || f.isCheck(trial, others) { // also while there is no hypervolume
+	expected *= (1 - ref.cost(trial.Params)) / (1 - ref.Chance) / l.volume
+	asked := l.pruner.Growth * (1 - share) / float64(len(l.costs))
+	if !(expected < asked) || l.forecasts.unseen(trial.Point) || l.isCheck(trial) { // also while there is no hypervolume
 		return evaluator.Verdict{}, forecast
 	}
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
 		"score %.4f after %.0f%% of the budget; by the plans and curves of %d trials it ends at %.4f ± %.4f, and %s: "+
 			"the hypervolume would grow by %.3g%%, less than the %.3g%% that is asked of the training left",
-		soFar, 100*share, len(outlook.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
+		soFar, 100*share, len(l.forecasts.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
 }
 
 // isCheck reports whether the trial goes on so that forecasts of its size are checked.
-func (f FrontPruner) isCheck(trial Observation, others []Observation) bool {
-	stopped := 0
-	for _, o := range slices.Backward(others) {
-		if math.Abs(f.Reference.cost(o.Params)-f.Reference.cost(trial.Params)) > sameSize {
+func (l *frontOutlook) isCheck(trial Observation) bool {
+	cost, stopped := l.pruner.Reference.cost(trial.Params), 0
+	for i, other := range slices.Backward(l.costs) {
+		if math.Abs(other-cost) > sameSize {
 			continue
 		}
-		if stopped++; o.State != Pruned || stopped == prunerStopped {
-			return o.State == Pruned
+		if stopped++; !l.stopped[i] || stopped == prunerStopped {
+			return l.stopped[i]
 		}
 	}
 	return false
-}
-
-// bestWithin is the best trial with at most that many parameters, if there is one.
-func bestWithin(trials []Outcome, params int64) (best Outcome, found bool) {
-	for _, o := range trials {
-		if o.Params <= params && (!found || o.Score > best.Score) {
-			best, found = o, true
-		}
-	}
-	return best, found
-}
-
-// bestAt is the best score up to the rung at a share of the budget; false if there is no such rung.
-func bestAt(curve []Rung, share float64) (best float64, found bool) {
-	best = math.Inf(-1)
-	for _, rung := range curve {
-		if rung.Share > share+sameShare {
-			break
-		}
-		best = max(best, rung.Score)
-		found = math.Abs(rung.Share-share) <= sameShare
-	}
-	return best, found
-}
-
-// outlook predicts the final scores of trials that stand at a rung.
-type outlook struct {
-	points   []space.Point // of the trials that went on after it
-	features *features
-	kernel   *kernel
-	known    inputs       // the points, scaled
-	factor   mat.Cholesky // of their covariance
-	score    level        // of the best scores up to the rung
-	final    level        // of the final scores
-	carry    float64      // how much of a surprise at the rung is left at the end
-	errors   []normal     // of the trials' final scores, each predicted from the others; the last is a prior that explains nothing
-	variance float64      // of the process for these, on average
-}
-
-// level is what a process says of one kind of score.
-type level struct {
-	scale   standard
-	weights mat.VecDense // covariance⁻¹ · scores
-}
-
-// outlook fits the trials that went on after the rung; false if they are too few.
-func (f FrontPruner) outlook(others []Observation, share float64) (*outlook, bool) {
-	var trials []Observation
-	var scores []float64
-	for _, o := range others {
-		score, ok := bestAt(o.Curve, share)
-		stopped := o.State == Pruned && o.Curve[len(o.Curve)-1].Share <= share+sameShare
-		if ok && !stopped && o.Point != nil {
-			trials, scores = append(trials, o), append(scores, score)
-		}
-	}
-	if len(trials) < prunerTrials {
-		return nil, false
-	}
-	old := max(0, len(trials)-prunerModelled)
-	trials, scores = trials[old:], scores[old:]
-	scale, finals, variances, err := standardise(trials)
-	if err != nil {
-		return nil, false
-	}
-	l := &outlook{features: newFeatures(f.Space, f.Reference)}
-	for _, o := range trials {
-		l.points = append(l.points, o.Point)
-	}
-	encoded := l.features.encode(l.points)
-	regression := newRegression(l.features, encoded, finals, variances, nil)
-	best, err := regression.fit()
-	if err != nil {
-		return nil, false
-	}
-	l.kernel = regression.kernel(best.theta)
-	l.known = l.kernel.scaled(encoded)
-	var inverse mat.SymDense
-	if !l.factor.Factorize(symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)) || l.factor.InverseTo(&inverse) != nil {
-		return nil, false
-	}
-	l.final.scale, l.score.scale = scale, standardOf(scores)
-	for i, score := range scores {
-		scores[i] = l.score.scale.of(score)
-	}
-	if l.final.fit(&l.factor, finals) != nil || l.score.fit(&l.factor, scores) != nil {
-		return nil, false
-	}
-
-	// What is left when the others predict a trial: Rasmussen and Williams 2006, section 5.4.2.
-	left := func(of level, i int) float64 { return of.scale.sd * of.weights.AtVec(i) / inverse.At(i, i) }
-	// The carry is a ridge regression. Before there are trials it is taken to be the share of the budget, as in a curve
-	// whose steps do not depend on each other.
-	prior := l.score.scale.sd * l.score.scale.sd
-	cross, square := share*prior, prior
-	for i := range trials {
-		cross += left(l.score, i) * left(l.final, i)
-		square += left(l.score, i) * left(l.score, i)
-	}
-	if square > 0 {
-		l.carry = cross / square
-	}
-	for i, o := range trials {
-		l.errors = append(l.errors, normal{left(l.final, i) - l.carry*left(l.score, i), o.SD})
-		l.variance += (1/inverse.At(i, i) - variances[i]) / float64(len(trials))
-	}
-	l.errors = append(l.errors, normal{0, scale.sd})
-	return l, true
-}
-
-// fit solves for the weights of standardised scores.
-func (l *level) fit(factor *mat.Cholesky, scores []float64) error {
-	return factor.SolveVecTo(&l.weights, mat.NewVecDense(len(scores), scores))
-}
-
-// unseen reports whether the point has a module that none of the trials has.
-func (l *outlook) unseen(point space.Point) bool {
-	for d, size := range point {
-		optional := l.features.space.Dimensions()[d].Optional()
-		if optional && size > 0 && !slices.ContainsFunc(l.points, func(p space.Point) bool { return p[d] > 0 }) {
-			return true
-		}
-	}
-	return false
-}
-
-// forecast predicts the final score of a trial with a best score so far, and what that may be off by.
-func (l *outlook) forecast(point space.Point, soFar float64) (Forecast, []normal) {
-	at := l.kernel.scaled(l.features.encode([]space.Point{point}))
-	covariance := l.kernel.between(at, l.known).RowView(0)
-	expected := func(of level) float64 { return of.scale.mean + of.scale.sd*mat.Dot(covariance, &of.weights) }
-	var solved mat.VecDense
-	stretch := 1.0 // of the errors, for a plan that is farther from the trials' than they are from each other
-	if l.factor.SolveVecTo(&solved, covariance) == nil {
-		variance := l.kernel.variance(at.costs[0]) + l.kernel.noise + nugget - mat.Dot(covariance, &solved)
-		stretch = math.Sqrt(max(variance/l.variance, 1))
-	}
-	errors, square := make([]normal, len(l.errors)), 0.0
-	for i, e := range l.errors {
-		errors[i] = normal{stretch * e.mean, stretch * e.sd}
-		square += (errors[i].mean*errors[i].mean + errors[i].sd*errors[i].sd) / float64(len(errors))
-	}
-	return Forecast{Score: max(expected(l.final)+l.carry*(soFar-expected(l.score)), soFar), SD: math.Sqrt(square)}, errors
-}
-
-// standard centres and scales.
-type standard struct{ mean, sd float64 }
-
-func standardOf(values []float64) standard {
-	mean, sd := stat.MeanStdDev(values, nil)
-	return standard{mean, sd}
-}
-
-func (s standard) of(value float64) float64 {
-	if !(s.sd > 0) { // NaN for a single value
-		return 0
-	}
-	return (value - s.mean) / s.sd
 }

@@ -1,10 +1,12 @@
 package search_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"peftsearch/evaluator"
@@ -49,11 +51,20 @@ func at(trial search.Observation, rung int) search.Observation {
 	return trial
 }
 
+// decide asks about a trial at its last rung.
+func decide(pruner search.Pruner, trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
+	share := 0.1
+	if len(trial.Curve) > 0 {
+		share = trial.Curve[len(trial.Curve)-1].Share
+	}
+	return pruner.Outlook(history, share).Decide(trial)
+}
+
 // prune plays trials in their order and stops them where the pruner says so.
 func prune(pruner search.Pruner, all []search.Observation) (history []search.Observation, used float64) {
 	for _, trial := range all {
 		for i, share := range rungs {
-			if verdict, forecast := pruner.Decide(at(trial, i), history); verdict.Stop {
+			if verdict, forecast := decide(pruner, at(trial, i), history); verdict.Stop {
 				used += share
 				trial.State, trial.Score, trial.SD, trial.Curve = search.Pruned, forecast.Score, forecast.SD, trial.Curve[:i+1]
 				break
@@ -95,11 +106,11 @@ func TestPruningSavesTrainingAndKeepsTheFront(t *testing.T) {
 // late stops nothing at the first two rungs.
 type late struct{ search.Pruner }
 
-func (l late) Decide(trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
-	if len(trial.Curve) <= 2 {
-		return evaluator.Verdict{}, search.Forecast{}
+func (l late) Outlook(history []search.Observation, share float64) search.Outlook {
+	if share <= rungs[1] {
+		history = nil
 	}
-	return l.Pruner.Decide(trial, history)
+	return l.Pruner.Outlook(history, share)
 }
 
 // Trials that were stopped later take part in the forecast: complete ones alone are those that did well.
@@ -111,8 +122,8 @@ func TestStoppedTrialsCount(t *testing.T) {
 		history, _ := prune(late{pruner}, all[:60])
 		chosen := slices.DeleteFunc(slices.Clone(history), func(o search.Observation) bool { return !complete(o) })
 		for _, trial := range all[60:] {
-			_, forecast := pruner.Decide(at(trial, 0), history)
-			_, selected := pruner.Decide(at(trial, 0), chosen)
+			_, forecast := decide(pruner, at(trial, 0), history)
+			_, selected := decide(pruner, at(trial, 0), chosen)
 			with, without = with+(forecast.Score-trial.Score)/600, without+(selected.Score-trial.Score)/600
 		}
 	}
@@ -139,7 +150,7 @@ func TestForecastKnowsPlans(t *testing.T) {
 			Curve: []search.Rung{{Share: 0.1, Score: 0.4 + 0.02*rng.NormFloat64()}, {Share: 1, Score: score}}})
 	}
 	forecast := func(point space.Point) search.Forecast {
-		_, forecast := pruner.Decide(search.Observation{Number: 40, Point: point, Params: pruner.Space.Params(point),
+		_, forecast := decide(pruner, search.Observation{Number: 40, Point: point, Params: pruner.Space.Params(point),
 			Curve: []search.Rung{{Share: 0.1, Score: 0.4}}}, history)
 		return forecast
 	}
@@ -163,7 +174,7 @@ func TestLessIsAskedAsTheSearchGoesOn(t *testing.T) {
 	all := simulate(pruner.Space, 1, 100)
 	for n, asked := range map[int]string{25: "less than the 1.8% that is asked", 100: "less than the 0.45% that is asked"} {
 		hopeless := search.Observation{Number: 100, Point: all[0].Point, Params: 85_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
-		if verdict, _ := pruner.Decide(hopeless, all[:n]); !verdict.Stop || !strings.Contains(verdict.Reason, asked) {
+		if verdict, _ := decide(pruner, hopeless, all[:n]); !verdict.Stop || !strings.Contains(verdict.Reason, asked) {
 			t.Errorf("after %d trials: %v %q, want %q", n, verdict.Stop, verdict.Reason, asked)
 		}
 	}
@@ -175,7 +186,7 @@ func TestForecastsAreHonest(t *testing.T) {
 	for seed := range uint64(20) {
 		trials := simulate(pruner.Space, seed, 60)
 		for _, trial := range trials[30:] {
-			_, forecast := pruner.Decide(at(trial, 1), trials[:30])
+			_, forecast := decide(pruner, at(trial, 1), trials[:30])
 			all++
 			if math.Abs(trial.Score-forecast.Score) < 1.64*forecast.SD { // 90 % of Student's t with 30 degrees
 				inside++
@@ -196,13 +207,13 @@ func TestWhenNothingIsStopped(t *testing.T) {
 	}
 	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, State: search.Running,
 		Curve: []search.Rung{{Share: 0.1, Score: 0.45}, {Share: 0.2, Score: 0.45}}}
-	verdict, _ := pruner.Decide(weak, history)
+	verdict, _ := decide(pruner, weak, history)
 	if !verdict.Stop || !strings.Contains(verdict.Reason, "score 0.4500 after 20% of the budget; by the plans and curves of 40 trials") {
 		t.Fatalf("a hopeless trial: %+v", verdict)
 	}
 	reversed := slices.Clone(history)
 	slices.Reverse(reversed)
-	if again, _ := pruner.Decide(weak, reversed); again != verdict {
+	if again, _ := decide(pruner, weak, reversed); again != verdict {
 		t.Errorf("the order of the history matters: %q, %q", verdict.Reason, again.Reason)
 	}
 	change := func(f func(*search.Observation)) search.Observation {
@@ -224,7 +235,7 @@ func TestWhenNothingIsStopped(t *testing.T) {
 		"a rung that no other trial has":   {change(func(o *search.Observation) { o.Curve[1].Share = 0.3 }), history},
 		"before the first rung":            {change(func(o *search.Observation) { o.Curve = nil }), history},
 	} {
-		if verdict, _ := pruner.Decide(c.trial, c.history); verdict.Stop {
+		if verdict, _ := decide(pruner, c.trial, c.history); verdict.Stop {
 			t.Errorf("%s: stopped, %s", name, verdict.Reason)
 		}
 	}
@@ -241,11 +252,82 @@ func TestStoppedTrialsAreChecked(t *testing.T) {
 			stop   bool
 		}{{50_000, stopped < 12}, {45_000, stopped < 12}, {20_000, true}} {
 			weak.Params = c.params
-			if verdict, _ := pruner.Decide(weak, history); verdict.Stop != c.stop {
+			if verdict, _ := decide(pruner, weak, history); verdict.Stop != c.stop {
 				t.Errorf("after %d trials with 50,000 parameters were stopped, one with %d: stopped %v", stopped, c.params, verdict.Stop)
 			}
 		}
 		history = append(history, search.Observation{Number: int64(40 + stopped), Point: history[3].Point, Params: 50_000,
 			State: search.Pruned, Score: 0.5, SD: 0.1, Curve: weak.Curve})
+	}
+}
+
+// An outlook may be asked by several workers at once, and says the same however often it is asked.
+func TestOutlooksAreSafeForConcurrentUse(t *testing.T) {
+	pruner := newPruner(t)
+	all := simulate(pruner.Space, 3, 40)
+	outlook := pruner.Outlook(all[:30], 0.1)
+	type judgement struct {
+		verdict  evaluator.Verdict
+		forecast search.Forecast
+	}
+	judge := func() (out []judgement) {
+		for _, trial := range all[30:] {
+			verdict, forecast := outlook.Decide(at(trial, 0))
+			out = append(out, judgement{verdict, forecast})
+		}
+		return out
+	}
+	want := judge()
+	var workers sync.WaitGroup
+	for range 4 {
+		workers.Go(func() {
+			if !slices.Equal(judge(), want) {
+				t.Error("verdicts differ")
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// Trials of another space say nothing, and are not stopped.
+func TestPrunerLeavesForeignPointsOut(t *testing.T) {
+	pruner := newPruner(t)
+	history := simulate(pruner.Space, 1, 40)
+	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+	foreign := []space.Point{{1}, {1, 2, 3, 4, 5, 6, 6, 6, 6}, {99, 0, 0, 0, 0, 0, 0, 0}, {-1, 0, 0, 0, 0, 0, 0, 0}, {}}
+	with := slices.Clone(history)
+	for i, point := range foreign {
+		with = append(with, search.Observation{Number: int64(1000 + i), Point: point, State: search.Complete, Score: 0.3, Curve: history[0].Curve},
+			search.Observation{Number: int64(2000 + i), Point: point, State: search.Pruned, Score: 0.3})
+		weak := weak
+		weak.Point = point
+		if verdict, _ := decide(pruner, weak, history); verdict.Stop {
+			t.Errorf("a trial at %v is stopped: %s", point, verdict.Reason)
+		}
+	}
+	if verdict, _ := decide(pruner, weak, with); !strings.Contains(verdict.Reason, "curves of 40 trials") {
+		t.Errorf("with foreign points in the history: %q", verdict.Reason)
+	}
+}
+
+// BenchmarkPruner is the time of what a rung waits for, beside that of what can be ready before.
+func BenchmarkPruner(b *testing.B) {
+	s := newSpace(b, space.Config{}, bertBase)
+	smallest, largest := s.ParamRange()
+	pruner := search.FrontPruner{Space: s, Growth: search.DefaultGrowth, Reference: search.Reference{Chance: 0.4, MinParams: smallest, MaxParams: largest}}
+	for _, n := range []int{50, 200, 10_000} {
+		history := simulate(s, 1, n+1)
+		trial := at(history[n], 2)
+		b.Run(fmt.Sprintf("outlook/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				pruner.Outlook(history[:n], rungs[2])
+			}
+		})
+		outlook := pruner.Outlook(history[:n], rungs[2])
+		b.Run(fmt.Sprintf("decide/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				outlook.Decide(trial)
+			}
+		})
 	}
 }

@@ -16,7 +16,7 @@ import (
 type randomSampler struct{}
 
 func (randomSampler) propose(v *view) (Suggestion, error) {
-	point, err := v.stratified(len(v.taken))
+	point, err := v.stratified(v.candidates)
 	return Suggestion{point, "random", reasonChosen}, err
 }
 
@@ -24,7 +24,7 @@ func (randomSampler) propose(v *view) (Suggestion, error) {
 type initialDesign struct{ size int }
 
 func (d initialDesign) propose(v *view) (Suggestion, error) {
-	slot := len(v.taken)
+	slot := v.candidates
 	point, err := v.stratified(slot)
 	return Suggestion{point, "initial", fmt.Sprintf("cost-stratified start, %d of %d", slot+1, d.size)}, err
 }
@@ -37,10 +37,7 @@ func (v *view) stratified(slot int) (space.Point, error) {
 	distance := math.Inf(1)
 	for range draws {
 		p := v.sparse()
-		if !v.free(p) {
-			continue
-		}
-		if d := math.Abs(v.reference.cost(v.space.Params(p)) - target); d < distance {
+		if d := math.Abs(v.reference.cost(v.space.Params(p)) - target); d < distance && v.free(p) {
 			best, distance = p, d
 		}
 	}
@@ -63,35 +60,21 @@ func (v *view) sparse() space.Point {
 	return p
 }
 
-// anyFree finds a free point when good ones are hard to find: by more draws, then by going through the
-// whole space if it is small.
+// anyFree finds a free point when good ones are hard to find: by more draws, then the smallest. ErrExhausted says that
+// there is none.
 func (v *view) anyFree() (space.Point, error) {
-	const draws, small = 5_000, 1_000_000
+	const draws = 5_000
 	for range draws {
 		if p := v.sparse(); v.free(p) {
 			return p, nil
 		}
 	}
-	if size := v.space.Size(); size.IsInt64() && size.Int64() <= small {
-		start := v.rng.Int64N(size.Int64())
-		for i := range size.Int64() {
-			if p := v.nth((start + i) % size.Int64()); v.free(p) {
-				return p, nil
-			}
+	for p := range v.space.Ascending() {
+		if v.free(p) {
+			return p, nil
 		}
-		return nil, ErrExhausted
 	}
-	return nil, fmt.Errorf("no untried plan found in %d draws: %w", draws, ErrExhausted)
-}
-
-// nth is the point with the given index in lexicographic order.
-func (v *view) nth(index int64) space.Point {
-	p := make(space.Point, len(v.space.Dimensions()))
-	for i, d := range v.space.Dimensions() {
-		p[i] = int(index % int64(len(d.Levels)))
-		index /= int64(len(d.Levels))
-	}
-	return p
+	return nil, ErrExhausted
 }
 
 // vanDerCorput is the radical inverse of n in base 2: 1/2, 1/4, 3/4, 1/8, …

@@ -1,7 +1,6 @@
 package search
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -34,12 +33,20 @@ func (tpeSampler) propose(v *view) (Suggestion, error) {
 	suggestion := Suggestion{Sampler: "tpe", Reason: reasonChosen}
 	if len(v.finished) == 0 {
 		var err error
-		suggestion.Point, err = v.stratified(len(v.taken))
+		suggestion.Point, err = v.stratified(v.candidates)
 		return suggestion, err
 	}
-	good, bad := v.split()
-	bad = append(append(bad, v.failed...), v.running...)
-	slices.SortFunc(bad, func(a, b Observation) int { return cmp.Compare(a.Number, b.Number) })
+	good := v.good()
+	bad := make([]*Observation, 0, len(v.all))
+	chosen := make(map[*Observation]bool, len(good))
+	for _, o := range good {
+		chosen[o] = true
+	}
+	for _, o := range v.all {
+		if o.Point != nil && !chosen[o] {
+			bad = append(bad, o)
+		}
+	}
 	l := newParzen(v.space, good, uniformWeights(len(good)))
 	g := newParzen(v.space, bad, rampWeights(len(bad)))
 
@@ -77,36 +84,26 @@ func (v *view) neighbour(p space.Point) space.Point {
 	return q
 }
 
-// split parts the finished trials into the good tenth and the rest: whole non-domination ranks, and of
-// the rank that does not fit the subset with the largest hypervolume, found greedily.
-func (v *view) split() (good, bad []Observation) {
+// good is the good tenth of the finished trials: whole non-domination ranks, and of the rank that does not fit
+// the subset with the largest hypervolume, found greedily.
+func (v *view) good() []*Observation {
 	want := int(math.Ceil(tpeShare * float64(len(v.finished))))
-	ranks := v.ranks()
-	for i, rank := range ranks {
-		if len(good)+len(rank) <= want {
-			good = append(good, rank...)
-			continue
+	var good []*Observation
+	for _, rank := range v.ranks() {
+		if len(good)+len(rank) > want {
+			return append(good, v.spread(rank, want-len(good))...)
 		}
-		chosen, rest := v.spread(rank, want-len(good))
-		good, bad = append(good, chosen...), append(bad, rest...)
-		for _, later := range ranks[i+1:] {
-			bad = append(bad, later...)
-		}
-		break
+		good = append(good, rank...)
 	}
-	return good, bad
+	return good
 }
 
 // ranks sorts the finished trials into non-dominated layers, best first, in O(n log n): going up in
 // parameters, a trial belongs to the first layer whose best score so far is lower than its own.
-func (v *view) ranks() [][]Observation {
-	sorted := slices.Clone(v.finished)
-	slices.SortFunc(sorted, func(a, b Observation) int {
-		return cmp.Or(cmp.Compare(a.Params, b.Params), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Number, b.Number))
-	})
-	var ranks [][]Observation
+func (v *view) ranks() [][]*Observation {
+	var ranks [][]*Observation
 	var best []float64 // score of each layer's last member, descending
-	for _, o := range sorted {
+	for _, o := range v.ranked {
 		i, _ := slices.BinarySearchFunc(best, o.Score, func(b, score float64) int {
 			if b < score {
 				return 1
@@ -122,20 +119,20 @@ func (v *view) ranks() [][]Observation {
 }
 
 // spread chooses k of a rank greedily by hypervolume.
-func (v *view) spread(rank []Observation, k int) (chosen, rest []Observation) {
-	rest = slices.Clone(rank)
+func (v *view) spread(rank []*Observation, k int) (chosen []*Observation) {
+	rest := slices.Clone(rank)
 	var outcomes []Outcome
 	for len(chosen) < k {
 		best, volume := 0, -1.0
 		for i, o := range rest {
-			if hv := Hypervolume(append(outcomes, outcome(o)), v.reference); hv > volume {
+			if hv := Hypervolume(append(outcomes, outcome(*o)), v.reference); hv > volume {
 				best, volume = i, hv
 			}
 		}
-		chosen, outcomes = append(chosen, rest[best]), append(outcomes, outcome(rest[best]))
+		chosen, outcomes = append(chosen, rest[best]), append(outcomes, outcome(*rest[best]))
 		rest = slices.Delete(rest, best, best+1)
 	}
-	return chosen, rest
+	return chosen
 }
 
 func outcome(o Observation) Outcome { return Outcome{o.Number, o.Params, o.Score} }
@@ -161,11 +158,12 @@ func rampWeights(n int) []float64 {
 type parzen struct {
 	space      *space.Space
 	logWeights []float64     // of the kernels; the last is the prior
-	log        [][][]float64 // [kernel][dimension][level], log probability; none for the prior
+	levels     [][]uint16    // [dimension][kernel], where the kernel is; none for the prior
+	tables     [][][]float64 // [dimension][that level][level], log probability; nil where no kernel is
 }
 
-func newParzen(s *space.Space, trials []Observation, weights []float64) *parzen {
-	p := &parzen{space: s, log: make([][][]float64, len(trials))}
+func newParzen(s *space.Space, trials []*Observation, weights []float64) *parzen {
+	p := &parzen{space: s}
 	total := 1.0
 	for _, w := range weights {
 		total += w
@@ -173,27 +171,23 @@ func newParzen(s *space.Space, trials []Observation, weights []float64) *parzen 
 	for _, w := range append(weights, 1) {
 		p.logWeights = append(p.logWeights, math.Log(w/total))
 	}
-	for i := range p.log {
-		p.log[i] = make([][]float64, len(s.Dimensions()))
-	}
 	for d, dimension := range s.Dimensions() {
-		levels := make([]int, len(trials))
+		levels := make([]uint16, len(trials))
 		for i, trial := range trials {
-			levels[i] = trial.Point[d]
+			levels[i] = uint16(trial.Point[d])
 		}
-		tables := kernels(levels, len(dimension.Levels), dimension.Ordinal)
-		for i, level := range levels {
-			p.log[i][d] = tables[level]
-		}
+		p.levels = append(p.levels, levels)
+		p.tables = append(p.tables, kernels(levels, len(dimension.Levels), dimension.Ordinal))
 	}
 	return p
 }
 
 // kernels makes the log probabilities of a kernel at each level that occurs. An ordinal kernel is a
 // normal distribution cut to the levels and integrated over each. A nominal kernel favours its own level.
-func kernels(levels []int, k int, ordinal bool) map[int][]float64 {
-	tables := map[int][]float64{}
-	for _, level := range levels {
+func kernels(levels []uint16, k int, ordinal bool) [][]float64 {
+	tables := make([][]float64, k)
+	for _, at := range levels {
+		level := int(at)
 		if tables[level] != nil {
 			continue
 		}
@@ -219,12 +213,19 @@ func kernels(levels []int, k int, ordinal bool) map[int][]float64 {
 
 func normalCDF(x float64) float64 { return 0.5 * math.Erfc(-x/math.Sqrt2) }
 
-// logDensity is the log probability of a point under the mixture.
+// logDensity is the log probability of a point under the mixture. It takes O(n·D), dimension by dimension, since the
+// sums of a kernel wait for each other and those of different kernels do not.
 func (p *parzen) logDensity(point space.Point) float64 {
 	terms := slices.Clone(p.logWeights)
-	for i, kernel := range p.log {
-		for d, level := range point {
-			terms[i] += kernel[d][level]
+	for d, level := range point {
+		at := make([]float64, len(p.tables[d])) // log probability of the point's level by a kernel at each
+		for l, table := range p.tables[d] {
+			if table != nil {
+				at[l] = table[level]
+			}
+		}
+		for i, l := range p.levels[d] {
+			terms[i] += at[l]
 		}
 	}
 	for _, d := range p.space.Dimensions() {
@@ -238,10 +239,10 @@ func (p *parzen) sample(v *view) space.Point {
 	kernel := draw(v, p.logWeights)
 	point := make(space.Point, len(p.space.Dimensions()))
 	for d, dimension := range p.space.Dimensions() {
-		if kernel == len(p.log) {
+		if kernel == len(p.levels[d]) {
 			point[d] = v.rng.IntN(len(dimension.Levels))
 		} else {
-			point[d] = draw(v, p.log[kernel][d])
+			point[d] = draw(v, p.tables[d][p.levels[d][kernel]])
 		}
 	}
 	return point

@@ -27,7 +27,7 @@ func (univariateSampler) propose(v *view) (Suggestion, error) {
 	suggestion := Suggestion{Sampler: "tpe-univariate", Reason: reasonChosen}
 	var err error
 	if len(v.finished) == 0 {
-		suggestion.Point, err = v.stratified(len(v.taken))
+		suggestion.Point, err = v.stratified(v.candidates)
 		return suggestion, err
 	}
 	drawn, err := v.univariate()

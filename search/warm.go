@@ -28,8 +28,8 @@ type source struct {
 }
 
 // newSource fits the trials of the other study; nil if nothing can be learned from them.
-func newSource(s *space.Space, reference Reference, trials []Observation) *source {
-	v := &view{space: s, reference: reference, rng: newRand(0, 0), finished: trials}
+func newSource(s *space.Space, reference Reference, trials *lists) *source {
+	v := &view{lists: trials, space: s, reference: reference, rng: newRand(0, 0)}
 	modelled := v.modelled()
 	_, scores, variances, err := standardise(modelled)
 	if err != nil {

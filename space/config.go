@@ -100,11 +100,26 @@ func autoPEFTSizes(hidden int) []int {
 	return sizes
 }
 
+// maxLevels bounds the values of a list.
+const maxLevels = 100
+
 // validate reports every mistake as a KeyError.
 func (c Config) validate(g peft.Geometry) []error {
 	var errs []error
 	fail := func(key, format string, args ...any) {
 		errs = append(errs, &KeyError{"space." + key, fmt.Sprintf(format, args...)})
+	}
+	for _, list := range []struct {
+		key    string
+		length int
+	}{{"serial", len(c.Serial)}, {"parallel", len(c.Parallel)}, {"prefix", len(c.Prefix)}, {"lora.ranks", len(c.LoRA.Ranks)},
+		{"lora.targets", len(c.LoRA.Targets)}, {"learning_rate", len(c.LearningRate)}, {"schedule", len(c.Schedule)}} {
+		if list.length > maxLevels {
+			fail(list.key, "%d values: at most %d", list.length, maxLevels)
+		}
+	}
+	if len(errs) > 0 {
+		return errs
 	}
 	if !slices.Contains(Presets, c.Preset) {
 		fail("preset", "%q: must be one of %v", c.Preset, Presets)
@@ -122,15 +137,17 @@ func (c Config) validate(g peft.Geometry) []error {
 			}
 		}
 	}
-	sizes("serial", c.Serial, 4*g.Hidden)
-	sizes("parallel", c.Parallel, 4*g.Hidden)
+	widest := min(4*g.Hidden, peft.MaxSize)
+	sizes("serial", c.Serial, widest)
+	sizes("parallel", c.Parallel, widest)
 	sizes("prefix", c.Prefix, 1024)
 	sizes("lora.ranks", c.LoRA.Ranks, g.Hidden)
-	if len(c.LoRA.Ranks) > 0 {
+	if ranks := c.LoRA.Ranks; len(ranks) > 0 {
+		rank := min(max(1, slices.Max(ranks)), g.Hidden)
 		lora := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-		lora.Layers[0].LoRA = &peft.LoRA{Rank: 1, Alpha: c.LoRA.Scale, Targets: c.LoRA.Targets}
-		if !(c.LoRA.Scale > 0) {
-			fail("lora.scale", "%g: must be above 0", c.LoRA.Scale)
+		lora.Layers[0].LoRA = &peft.LoRA{Rank: rank, Alpha: c.LoRA.Scale * float64(rank), Targets: c.LoRA.Targets}
+		if !(c.LoRA.Scale >= peft.MinScale && c.LoRA.Scale <= peft.MaxScale) {
+			fail("lora.scale", "%g: must be between %g and %g", c.LoRA.Scale, peft.MinScale, peft.MaxScale)
 		} else if err := lora.Validate(g); err != nil {
 			fail("lora.targets", "%v", err)
 		}

@@ -6,9 +6,6 @@
 package space
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -29,9 +26,18 @@ type Dimension struct {
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
 	role   role
-	method int   // of a size: index into peft.Methods
-	layers []int // of a size or a bit: the layers it decides about
-	sizes  []int // of a size: the value of each level
+	method int     // of a size: index into peft.Methods
+	layers []int   // of a size or a bit: the layers it decides about
+	sizes  []int   // of a size: the value of each level
+	params []int64 // of a size: what each level adds to a plan; with bits, to each layer that is kept
+}
+
+// cost is what a level adds to a plan; with bits, to each layer that is kept.
+func (d *Dimension) cost(level int) int64 {
+	if d.role != roleSize {
+		return 0
+	}
+	return d.params[level]
 }
 
 // Optional reports whether level 0 means that there is no module.
@@ -57,8 +63,11 @@ type Space struct {
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
-// error joins one *KeyError for each mistake.
+// error joins one *KeyError for each mistake, or is that of the geometry.
 func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, error) {
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
 	config = config.withDefaults(g)
 	if errs := config.validate(g); len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -73,8 +82,15 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 			if config.Preset != PresetAutoPEFT {
 				name = "layers." + bandName(band) + "." + name
 			}
-			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true,
-				role: roleSize, method: m, layers: band, sizes: sizes})
+			d := Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize, method: m, layers: band, sizes: sizes}
+			for _, size := range sizes {
+				params := s.params(m, size)
+				if config.Preset != PresetAutoPEFT {
+					params *= int64(len(band))
+				}
+				d.params = append(d.params, params)
+			}
+			s.dimensions = append(s.dimensions, d)
 		}
 	}
 	if len(s.dimensions) == 0 {
@@ -158,23 +174,21 @@ func (s *Space) Size() *big.Int {
 // max_params.
 func (s *Space) ParamRange() (smallest, largest int64) { return s.smallest, s.largest }
 
-// Hash identifies the space: what its points mean and which are allowed.
-func (s *Space) Hash() string {
-	description, err := json.Marshal(struct {
-		Geometry   peft.Geometry
-		Dimensions []Dimension
-		LoRA       LoRAConfig
-		MaxParams  int64
-	}{s.geometry, s.dimensions, s.config.LoRA, s.config.MaxParams})
-	if err != nil {
-		panic(err) // integers, finite floats and strings
+// Config is the configuration with its defaults filled in, and without what this space does not look at.
+// Two spaces on one backbone with the same Config have the same points, which mean the same.
+func (s *Space) Config() Config {
+	c := s.config
+	if c.Preset != PresetGroups {
+		c.Groups = 0
 	}
-	sum := sha256.Sum256(description)
-	return hex.EncodeToString(sum[:])
+	if len(c.LoRA.Ranks) == 0 {
+		c.LoRA = LoRAConfig{}
+	}
+	return c
 }
 
-// check reports a point that is not of the space.
-func (s *Space) check(p Point) error {
+// Check reports a point that is not of the space: it names the first dimension that has no such level.
+func (s *Space) Check(p Point) error {
 	if len(p) != len(s.dimensions) {
 		return fmt.Errorf("the point has %d coordinates, the space %d dimensions", len(p), len(s.dimensions))
 	}
@@ -210,17 +224,22 @@ func (s *Space) sizes(p Point) []layerSizes {
 
 // Params is the exact number of parameters of a valid point's plan, as peft.Plan.Params counts them.
 func (s *Space) Params(p Point) int64 {
-	var total int64
-	for _, sizes := range s.sizes(p) {
-		for method, size := range sizes {
-			total += s.cost(method, size)
+	var sum, kept int64
+	for i := range s.dimensions {
+		if d := &s.dimensions[i]; d.role == roleBit {
+			kept += int64(p[i])
+		} else {
+			sum += d.cost(p[i])
 		}
 	}
-	return total
+	if s.config.Preset != PresetAutoPEFT {
+		return sum
+	}
+	return kept * sum
 }
 
-// cost counts one module of a method, 0 for size 0.
-func (s *Space) cost(method, size int) int64 {
+// params counts one module of a method, 0 for size 0.
+func (s *Space) params(method, size int) int64 {
 	if size == 0 {
 		return 0
 	}
@@ -240,25 +259,27 @@ func (s *Space) cost(method, size int) int64 {
 	}
 }
 
-// extremes finds the smallest plan with one size dimension above 0 (in one layer if bits can drop the
-// others), and the largest plan.
+// extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
+// plan can do without; if that is nothing, it is the cheapest single module. With bits it is in one layer.
 func (s *Space) extremes() (smallest, largest int64) {
-	for _, d := range s.dimensions {
-		if d.role != roleSize {
-			continue
-		}
-		layers := int64(len(d.layers))
-		largest += layers * s.cost(d.method, d.sizes[len(d.sizes)-1])
-		if s.config.Preset == PresetAutoPEFT {
-			layers = 1
-		}
-		for _, size := range d.sizes {
-			if cost := layers * s.cost(d.method, size); cost > 0 && (smallest == 0 || cost < smallest) {
-				smallest = cost
+	var least, single int64
+	for i := range s.dimensions {
+		d := &s.dimensions[i]
+		largest += d.cost(len(d.Levels) - 1)
+		least += d.cost(0)
+		for level := range d.Levels {
+			if cost := d.cost(level); cost > 0 && (single == 0 || cost < single) {
+				single = cost
 			}
 		}
 	}
-	return smallest, largest
+	if s.config.Preset == PresetAutoPEFT {
+		largest *= int64(s.geometry.Layers)
+	}
+	if least > 0 {
+		return least, largest
+	}
+	return single, largest
 }
 
 // Feasible reports whether a valid point's plan has a module and at most max_params parameters.
@@ -287,7 +308,7 @@ func (s *Space) Key(p Point) string {
 
 // Candidate is what a point stands for.
 func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
-	if err := s.check(p); err != nil {
+	if err := s.Check(p); err != nil {
 		return evaluator.Candidate{}, err
 	}
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}

@@ -2,9 +2,12 @@ package space_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"peftsearch/evaluator"
@@ -91,6 +94,119 @@ func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
 	})
 }
 
+// small are spaces whose points can be listed.
+func small() map[string]space.Config {
+	none := []int{}
+	noLoRA := space.LoRAConfig{Ranks: none}
+	return map[string]space.Config{
+		"per-layer":         {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA},
+		"with a bound":      {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA, MaxParams: 15_000},
+		"without 0":         {Serial: []int{3, 9}, Parallel: none, Prefix: []int{0, 4}, LoRA: space.LoRAConfig{Ranks: []int{2}}},
+		"rates, schedules":  {Preset: space.PresetGroups, Groups: 2, Serial: []int{0, 3}, Parallel: []int{0, 3, 4}, Prefix: none, LoRA: noLoRA, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		"autopeft":          {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, LearningRate: []float64{1e-4, 1e-3}},
+		"autopeft, bound":   {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, MaxParams: 3000},
+		"autopeft, no 0":    {Preset: space.PresetAutoPEFT, Serial: []int{2, 3}, Parallel: none, Prefix: []int{0, 8}},
+		"every layer alike": {Preset: space.PresetGroups, Groups: 1, Serial: none, Parallel: none, Prefix: []int{7}, LoRA: noLoRA},
+	}
+}
+
+var three = peft.Geometry{Architecture: "bert", Layers: 3, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000}
+
+// every lists all points.
+func every(s *space.Space) (points []space.Point) {
+	p := make(space.Point, len(s.Dimensions()))
+	for {
+		points = append(points, slices.Clone(p))
+		d := 0
+		for ; d < len(p); d++ {
+			if p[d]++; p[d] < len(s.Dimensions()[d].Levels) {
+				break
+			}
+			p[d] = 0
+		}
+		if d == len(p) {
+			return points
+		}
+	}
+}
+
+func TestAscendingIsEveryFeasiblePointBySize(t *testing.T) {
+	for name, config := range small() {
+		s, err := space.New(config, training, three)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int{}
+		for _, p := range every(s) {
+			if s.Feasible(p) {
+				want[fmt.Sprint(p)]++
+			}
+		}
+		before, count := int64(0), 0
+		for p := range s.Ascending() {
+			if params := s.Params(p); params < before {
+				t.Fatalf("%s: %v with %d parameters after %d", name, p, params, before)
+			} else {
+				before = params
+			}
+			count++
+			if want[fmt.Sprint(p)]--; want[fmt.Sprint(p)] != 0 {
+				t.Fatalf("%s: %v is infeasible, or comes twice", name, p)
+			}
+		}
+		if count != len(want) || count == 0 {
+			t.Errorf("%s: %d points of %d", name, count, len(want))
+		}
+	}
+}
+
+func TestAscendingBeginsWhereTheSpaceIsHuge(t *testing.T) {
+	for name, config := range map[string]space.Config{"per-layer": {}, "autopeft": {Preset: space.PresetAutoPEFT}} {
+		g := base
+		g.Layers = 48
+		s, err := space.New(config, training, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, before := map[string]bool{}, int64(0)
+		for p := range s.Ascending() {
+			if s.Params(p) < before {
+				t.Fatalf("%s: %d parameters after %d", name, s.Params(p), before)
+			}
+			before = s.Params(p)
+			if keys[s.Key(p)] = true; len(keys) == 3000 {
+				break
+			}
+		}
+		if smallest, _ := s.ParamRange(); len(keys) != 3000 || before < smallest {
+			t.Errorf("%s: %d candidates", name, len(keys))
+		}
+	}
+}
+
+func TestParamRangeIsThatOfTheFeasiblePlans(t *testing.T) {
+	for name, config := range small() {
+		s, err := space.New(config, training, three)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var smallest, largest int64
+		for _, p := range every(s) {
+			if params := s.Params(p); s.Feasible(p) {
+				if largest = max(largest, params); smallest == 0 || params < smallest {
+					smallest = params
+				}
+			}
+		}
+		if config.MaxParams > 0 {
+			largest = config.MaxParams
+		}
+		if a, b := s.ParamRange(); a != smallest || b != largest {
+			t.Errorf("%s: range %d to %d, by counting %d to %d", name, a, b, smallest, largest)
+		}
+	}
+}
+
 func TestAutoPEFTIsThePapersSpace(t *testing.T) {
 	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT}, training, base)
 	if err != nil {
@@ -151,21 +267,122 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 			t.Errorf("no word about %s in: %v", key, err)
 		}
 	}
-	if _, err := space.New(space.Config{MaxParams: 10}, training, miniLM); err == nil || !strings.Contains(err.Error(), "smallest plan") {
-		t.Errorf("max_params below the smallest plan: %v", err)
+	for words, config := range map[string]space.Config{
+		"10: the smallest plan of the space has 768 parameters": {MaxParams: 10},
+		"20000: the smallest plan of the space has 113040 parameters": { // a serial adapter of 24 in each of 6 layers
+			Serial: []int{24, 48}, Parallel: []int{}, Prefix: []int{}, LoRA: space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
+	} {
+		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("max_params below the smallest plan: %v, want %q", err, words)
+		}
 	}
 }
 
-func TestHashChangesWithTheMeaningOfAPoint(t *testing.T) {
-	hashes := map[string]string{}
-	for name, config := range configs() {
-		s, err := space.New(config, training, miniLM)
+func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
+	of := func(c space.Config) space.Config {
+		s, err := space.New(c, training, miniLM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hashes[s.Hash()] = name
+		return s.Config()
 	}
-	if len(hashes) != len(configs()) {
-		t.Errorf("only %d different hashes: %v", len(hashes), hashes)
+	full := of(space.Config{})
+	if full.Preset != space.PresetPerLayer || full.Serial == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
+		t.Errorf("defaults: %+v", full)
+	}
+	if diff := cmp.Diff(full, of(full)); diff != "" {
+		t.Errorf("a resolved configuration is another:\n%s", diff)
+	}
+	if diff := cmp.Diff(full, of(space.Config{Groups: 2})); diff != "" {
+		t.Errorf("groups count without the preset groups:\n%s", diff)
+	}
+	without := space.Config{LoRA: space.LoRAConfig{Ranks: []int{}}}
+	scaled := without
+	scaled.LoRA.Scale = 4
+	if diff := cmp.Diff(of(without), of(scaled)); diff != "" {
+		t.Errorf("the scale counts without ranks:\n%s", diff)
+	}
+}
+
+// Whatever a study file says, it is refused with a key, or every point of the space stands for a plan that can be trained.
+func TestOddConfigsAreRefusedOrWork(t *testing.T) {
+	odd := []int{0, 1, 2, 3, 7, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}
+	size := rapid.OneOf(rapid.SampledFrom(odd), rapid.IntRange(0, 50))
+	list := func(t *rapid.T, name string) []int {
+		sizes := rapid.SliceOfN(size, 0, 6).Draw(t, name)
+		if rapid.IntRange(0, 9).Draw(t, "ascending") > 0 {
+			slices.Sort(sizes)
+			sizes = slices.Compact(sizes)
+		}
+		return sizes
+	}
+	accepted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		config := space.Config{Preset: rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "preset"), Groups: rapid.IntRange(-1, 8).Draw(t, "groups"),
+			Serial: list(t, "serial"), Parallel: list(t, "parallel"), Prefix: list(t, "prefix"),
+			LoRA:      space.LoRAConfig{Ranks: list(t, "ranks"), Scale: rapid.OneOf(rapid.Float64(), rapid.Float64Range(0.1, 10)).Draw(t, "scale")},
+			MaxParams: rapid.OneOf(rapid.Just[int64](0), rapid.Int64()).Draw(t, "max_params")}
+		s, err := space.New(config, training, miniLM)
+		if err != nil {
+			var keyed *space.KeyError
+			if !errors.As(err, &keyed) {
+				t.Fatalf("an error without a key: %v", err)
+			}
+			return
+		}
+		accepted++
+		smallest, largest := s.ParamRange()
+		if smallest < 1 || largest < smallest {
+			t.Fatalf("range %d to %d", smallest, largest)
+		}
+		p := drawPoint(t, s)
+		c, err := s.Candidate(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Plan.Validate(miniLM); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.Params(p), c.Plan.Params(miniLM).Total(); got != want || got < 0 {
+			t.Fatalf("%d parameters, the plan has %d", got, want)
+		}
+	})
+	if accepted == 0 {
+		t.Error("no space was accepted")
+	}
+}
+
+func TestPointsOfOtherSpacesAreRefused(t *testing.T) {
+	s, err := space.New(space.Config{}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p := space.Point(rapid.SliceOfN(rapid.IntRange(-2, 8), 22, 26).Draw(t, "point"))
+		inside := len(p) == len(s.Dimensions())
+		for i, level := range p {
+			inside = inside && level >= 0 && level < len(s.Dimensions()[i].Levels)
+		}
+		if _, err := s.Candidate(p); (err == nil) != inside {
+			t.Fatalf("%v: %v", p, err)
+		}
+	})
+	inside := make(space.Point, len(s.Dimensions()))
+	inside[1] = 7
+	if err := s.Check(inside); err == nil || err.Error() != "level 7 of layers.0.parallel: must be between 0 and 6" {
+		t.Errorf("level 7 of 7: %v", err)
+	}
+}
+
+func TestLongListsAreRefused(t *testing.T) {
+	for _, config := range []space.Config{{Serial: make([]int, 101)}, {LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
+		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), "at most 100") {
+			t.Errorf("%v", err)
+		}
+	}
+	g := miniLM
+	g.Hidden = 1 << 40
+	if _, err := space.New(space.Config{}, training, g); err == nil || !strings.Contains(err.Error(), "hidden width 1099511627776") {
+		t.Errorf("a hidden width of 2^40: %v", err)
 	}
 }

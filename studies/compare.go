@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"peftsearch/search"
+	"peftsearch/studies/store"
 )
 
 // Comparison sets two studies side by side after equal effort.
@@ -32,7 +33,7 @@ const checkpoints = 4
 
 // Compare compares two studies at quarters of the effort that both have spent. Trials count in the order
 // in which they finished.
-func Compare(records [2]*Record, trials [2][]Trial) Comparison {
+func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
 	a, b := records[0], records[1]
 	c := Comparison{Common: a.Metric == b.Metric && a.Geometry == b.Geometry, References: [2]search.Reference{a.Reference, b.Reference}}
 	if c.Common {
@@ -40,7 +41,7 @@ func Compare(records [2]*Record, trials [2][]Trial) Comparison {
 			MinParams: min(a.Reference.MinParams, b.Reference.MinParams), MaxParams: max(a.Reference.MaxParams, b.Reference.MaxParams)}
 		c.References = [2]search.Reference{common, common}
 	}
-	var finished [2][]Trial
+	var finished [2][]store.Trial
 	for i := range trials {
 		finished[i] = inOrder(trials[i])
 		c.Trials[i] = len(finished[i])
@@ -68,24 +69,24 @@ func Compare(records [2]*Record, trials [2][]Trial) Comparison {
 }
 
 // inOrder lists the trials with an outcome as they finished.
-func inOrder(trials []Trial) []Trial {
-	var finished []Trial
+func inOrder(trials []store.Trial) []store.Trial {
+	var finished []store.Trial
 	for _, t := range trials {
-		if t.State == Complete || t.State == Pruned || t.State == Failed {
+		if t.State == store.Complete || t.State == store.Pruned || t.State == store.Failed {
 			finished = append(finished, t)
 		}
 	}
-	slices.SortFunc(finished, func(a, b Trial) int {
+	slices.SortFunc(finished, func(a, b store.Trial) int {
 		return cmp.Or(a.Finished.Compare(b.Finished), cmp.Compare(a.Number, b.Number))
 	})
 	return finished
 }
 
 // seconds sums what trials took; for failed ones only the time between start and end is known.
-func seconds(trials []Trial) float64 {
+func seconds(trials []store.Trial) float64 {
 	var sum float64
 	for _, t := range trials {
-		if t.State == Failed {
+		if t.State == store.Failed {
 			sum += t.Finished.Sub(t.Started).Seconds()
 		} else {
 			sum += t.Result.WallS
@@ -95,7 +96,7 @@ func seconds(trials []Trial) float64 {
 }
 
 // within is how many of the trials, one after another, end within the seconds.
-func within(trials []Trial, limit float64) int {
+func within(trials []store.Trial, limit float64) int {
 	n := 0
 	for n < len(trials) && seconds(trials[:n+1]) <= limit {
 		n++

@@ -9,10 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/store"
 )
 
 // firstSeed is the seed of a candidate's first full training; the next ones count up. The seeds are the
@@ -22,18 +21,12 @@ const firstSeed = 40
 // ErrNoTestRows says that there is nothing to confirm on.
 var ErrNoTestRows = errors.New("the task has no test rows")
 
-// Training is one full training of a candidate.
-type Training struct {
-	Seed   uint64
-	Result evaluator.Result // with test scores
-}
-
 // Confirmation is what the full trainings of one candidate say.
 type Confirmation struct {
 	Candidate evaluator.Candidate
-	Params    int64      // trainable parameters, without the head; all of the backbone in full fine-tuning
-	Trainings []Training // by seed
-	Test      Sample     // of the test score in the study's metric
+	Params    int64            // trainable parameters, without the head; all of the backbone in full fine-tuning
+	Trainings []store.Training // by seed
+	Test      Sample           // of the test score in the study's metric
 }
 
 // Confirmations holds one Confirmation for each candidate, in the order in which they were first trained.
@@ -50,7 +43,21 @@ func (all Confirmations) Of(c evaluator.Candidate) *Confirmation {
 	return nil
 }
 
-func (all *Confirmations) add(c evaluator.Candidate, t Training, r *Record) {
+// Confirmed reads the confirmations of a study.
+func Confirmed(ctx context.Context, db *store.Store, r *store.Record) (Confirmations, error) {
+	trainings, err := db.Trainings(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var all Confirmations
+	for _, t := range trainings {
+		all.add(t, r)
+	}
+	return all, nil
+}
+
+func (all *Confirmations) add(t store.Training, r *store.Record) {
+	c := t.Candidate
 	confirmation := all.Of(c)
 	if confirmation == nil {
 		confirmation = &Confirmation{Candidate: c, Params: c.Plan.Params(r.Geometry).Total()}
@@ -60,7 +67,7 @@ func (all *Confirmations) add(c evaluator.Candidate, t Training, r *Record) {
 		*all = append(*all, confirmation)
 	}
 	confirmation.Trainings = append(confirmation.Trainings, t)
-	slices.SortFunc(confirmation.Trainings, func(a, b Training) int { return cmp.Compare(a.Seed, b.Seed) })
+	slices.SortFunc(confirmation.Trainings, func(a, b store.Training) int { return cmp.Compare(a.Seed, b.Seed) })
 	scores := make([]float64, len(confirmation.Trainings))
 	for i, t := range confirmation.Trainings {
 		scores[i] = t.Result.Test[r.Metric]
@@ -115,28 +122,27 @@ func (e *ConfirmError) Unwrap() error { return e.First }
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
 	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
-	if len(s.inputs.Dataset.Test) == 0 {
+	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
-	stored, err := s.store.Confirmations(ctx, s.record)
+	stored, err := Confirmed(ctx, s.db, s.record)
 	if err != nil {
 		return err
 	}
-	c := &confirmer{Study: s, open: open, options: options, total: len(candidates) * seeds}
+	c := &confirmer{Study: s, options: options, total: len(candidates) * seeds}
 	c.queue = missing(stored, candidates, seeds)
 	c.done = c.total - len(c.queue)
-	group, ctx2 := errgroup.WithContext(ctx)
-	for range min(int(s.config.Evaluator.Workers), len(c.queue)) {
-		group.Go(func() error { return c.work(ctx2) })
-	}
-	err = group.Wait()
+	trainings := &pool{workers: min(int(s.config.Evaluator.Workers), len(c.queue)), open: open, drain: options.Drain, next: c.next}
+	err = trainings.run(ctx)
 	switch {
+	case err != nil:
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == nil && c.failed > 0:
+	case c.failed > 0:
 		return &ConfirmError{Failed: c.failed, Total: c.total, First: c.first}
 	}
-	return err
+	return nil
 }
 
 // missing lists the trainings that are not stored, seed by seed, so that all candidates get on alike.
@@ -146,7 +152,7 @@ func missing(stored Confirmations, candidates []evaluator.Candidate, seeds int) 
 		seed := uint64(firstSeed + i)
 		for _, candidate := range candidates {
 			known := stored.Of(candidate)
-			if known != nil && slices.ContainsFunc(known.Trainings, func(t Training) bool { return t.Seed == seed }) {
+			if known != nil && slices.ContainsFunc(known.Trainings, func(t store.Training) bool { return t.Seed == seed }) {
 				continue
 			}
 			jobs = append(jobs, evaluator.Job{Trial: int64(len(jobs)), Candidate: candidate, Seed: seed, Test: true})
@@ -158,7 +164,6 @@ func missing(stored Confirmations, candidates []evaluator.Candidate, seeds int) 
 // confirmer is one call of Confirm.
 type confirmer struct {
 	*Study
-	open    func(ctx context.Context) (evaluator.Evaluator, error)
 	options ConfirmOptions
 	total   int
 
@@ -169,43 +174,31 @@ type confirmer struct {
 	first  *evaluator.Failure
 }
 
-// next takes a training from the queue, unless the call is to end.
-func (c *confirmer) next() (job evaluator.Job, ok bool) {
+// next takes a training from the queue.
+func (c *confirmer) next(context.Context) (*training, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.options.Drain:
-		return job, false
-	default:
-	}
 	if len(c.queue) == 0 {
-		return job, false
+		return nil, nil
 	}
-	job, c.queue = c.queue[0], c.queue[1:]
-	return job, true
+	job := c.queue[0]
+	c.queue = c.queue[1:]
+	return &training{
+		do:       func(ctx context.Context, eval evaluator.Evaluator) error { return c.train(ctx, eval, job) },
+		giveBack: func() error { return c.giveBack(job) },
+	}, nil
 }
 
-// work is one worker: it runs trainings one after another.
-func (c *confirmer) work(ctx context.Context) (err error) {
-	eval, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, eval.Close()) }()
-	for ctx.Err() == nil {
-		job, ok := c.next()
-		if !ok {
-			return nil
-		}
-		if err := c.training(ctx, eval, job); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+// giveBack puts a training back into the queue.
+func (c *confirmer) giveBack(job evaluator.Job) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = append([]evaluator.Job{job}, c.queue...)
+	return nil
 }
 
-// training runs one training and stores its result. An error ends the call.
-func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job evaluator.Job) error {
+// train does one training and stores its result.
+func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job evaluator.Job) error {
 	event := ConfirmEvent{Kind: EventStarted, Candidate: job.Candidate, Seed: job.Seed}
 	c.emit(event)
 	job.Budget = c.config.FullBudget()
@@ -215,20 +208,22 @@ func (c *confirmer) training(ctx context.Context, eval evaluator.Evaluator, job 
 		c.emit(progress)
 		return evaluator.Verdict{}
 	})
-	if errors.As(err, &event.Failure) {
+	switch {
+	case errors.As(err, &event.Failure):
 		event.Kind = EventFailed
 		c.emit(event)
 		return nil
-	}
-	if err != nil {
-		return err
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return errors.Join(&brokenError{err}, c.giveBack(job))
 	}
 	score, ok := result.Test[c.record.Metric]
 	if !ok || math.IsNaN(score) || math.IsInf(score, 0) {
 		return fmt.Errorf("the evaluator gave no finite test score in %s", c.record.Metric)
 	}
 	// A result is stored even if the call is being cancelled.
-	if err := c.store.confirm(context.WithoutCancel(ctx), c.record, job.Candidate, Training{Seed: job.Seed, Result: result}); err != nil {
+	if err := c.db.AddTraining(context.WithoutCancel(ctx), c.record, store.Training{Candidate: job.Candidate, Seed: job.Seed, Result: result}); err != nil {
 		return err
 	}
 	event.Kind, event.Score = EventFinished, score

@@ -2,12 +2,10 @@ package studies
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"math"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,7 +43,7 @@ func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate
 
 func confirmations(t *testing.T, study *Study) Confirmations {
 	t.Helper()
-	all, err := study.store.Confirmations(context.Background(), study.record)
+	all, err := Confirmed(context.Background(), study.db, study.record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +211,7 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no finite test score in accuracy") {
 		t.Errorf("%v", err)
 	}
-	study.inputs.Dataset.Test = nil
+	study.inputs.Splits.Test.Rows = 0
 	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err, ErrNoTestRows) {
 		t.Errorf("%v", err)
 	}
@@ -300,61 +298,4 @@ func TestRankAdjustsForTheNumberOfPlans(t *testing.T) {
 	if len(Rank(nil)) != 0 {
 		t.Error("nothing is ranked")
 	}
-}
-
-func TestOlderDatabasesAreBroughtUpToDate(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "studies.db")
-	script, err := os.ReadFile("schema/0001.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := sql.Open("sqlite3", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, statement := range []string{string(script), "PRAGMA user_version = 1",
-		`INSERT INTO studies (id, name, created, path, config, identity, metric, geometry, reference, seed)
-			VALUES (1, 'old', 1700000000, '/old.yaml', 'study: old', '{}', 'accuracy', '{"layers": 1, "hidden": 4}', '{"chance": 0.5}', 7)`,
-		`INSERT INTO trials (study, number, state, origin, reason, candidate, plan_key, params, seed, created, finished, score)
-			VALUES (1, 0, 'complete', 'tpe', '', '{"plan": {"version": 1, "layers": [{}]}}', 'key', 0, 3, 1700000000, 1700000001, 0.75)`} {
-		if _, err := old.Exec(statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := old.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ViewStore(path); err == nil || !strings.Contains(err.Error(), "brings it up to date") {
-		t.Errorf("viewing it before: %v", err)
-	}
-	for range 2 { // the second time there is nothing to do
-		store, err := OpenStore(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx := context.Background()
-		record, err := store.Study(ctx, "old")
-		if err != nil {
-			t.Fatal(err)
-		}
-		trials, err := store.Trials(ctx, record)
-		if err != nil || len(trials) != 1 || trials[0].Result.Score != 0.75 {
-			t.Errorf("trials %+v, %v", trials, err)
-		}
-		training := Training{Seed: 40, Result: evaluator.Result{Test: map[string]float64{"accuracy": 0.7}}}
-		if err := store.confirm(ctx, record, trials[0].Candidate, training); err != nil {
-			t.Fatal(err)
-		}
-		if all, err := store.Confirmations(ctx, record); err != nil || len(all) != 1 || len(all[0].Trainings) != 1 {
-			t.Errorf("confirmations %+v, %v", all, err)
-		}
-		if err := store.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	viewer, err := ViewStore(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	viewer.Close()
 }

@@ -1,10 +1,10 @@
-// Package studies is a study's life: the study file ([Config]), the database ([Store]), the loop that
-// runs trials ([Study.Run]), and the full trainings that confirm what it found ([Study.Confirm]).
+// Package studies is a study's life: the loop that runs trials ([Study.Run]), and the full trainings that
+// confirm what it found ([Study.Confirm]). Package config reads study files, package store keeps studies.
 //
-//	config, err := studies.ReadConfig("study.yaml")
-//	inputs, err := config.Open()
-//	store, err := studies.OpenStore("studies.db")
-//	study, err := studies.Start(ctx, store, config, inputs)   // new, or continued
+//	file, err := config.Read("study.yaml")
+//	inputs, err := file.Open()
+//	db, err := store.Open("studies.db")
+//	study, err := studies.Start(ctx, db, file, inputs)        // new, or continued
 //	status, err := study.Run(ctx, open, studies.RunOptions{})
 //
 // A trial is waiting, running, or has an outcome: complete, pruned or failed. Outcomes are written in

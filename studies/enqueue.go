@@ -5,17 +5,18 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/store"
 )
 
 // Enqueue makes a plan wait as the next trial, trained with the study's own settings. Its origin is
 // "enqueued:" and name; reason says in words why it is there. A study never has the same candidate
 // twice: if it is there already, Enqueue returns its trial and added is false. The plan must fit the
 // study's backbone.
-func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial Trial, added bool, err error) {
+func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial store.Trial, added bool, err error) {
 	if err := plan.Validate(s.inputs.Geometry); err != nil {
-		return Trial{}, false, err
+		return store.Trial{}, false, err
 	}
-	return s.store.enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
+	return s.db.Enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
 }
 
 // Candidate is a plan with the study's own training settings.
@@ -24,21 +25,10 @@ func (s *Study) Candidate(plan peft.Plan) evaluator.Candidate {
 }
 
 // given is the proposal of a plan that no sampler chose.
-func (s *Study) given(origin, reason string, plan peft.Plan) proposal {
-	p := proposal{origin: origin, reason: reason,
-		trial: Trial{Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}}
-	if point, err := s.inputs.Space.Point(p.trial.Candidate); err == nil {
-		p.trial.Point = point // the samplers learn from it, and do not propose it again
+func (s *Study) given(origin, reason string, plan peft.Plan) store.Proposal {
+	p := store.Proposal{Origin: origin, Reason: reason, Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}
+	if point, err := s.inputs.Space.Point(p.Candidate); err == nil {
+		p.Point = point // the samplers learn from it, and do not propose it again
 	}
 	return p
-}
-
-func findCandidate(trials []Trial, c evaluator.Candidate) (Trial, bool) {
-	key := c.Key()
-	for _, t := range trials {
-		if t.Candidate.Key() == key {
-			return t, true
-		}
-	}
-	return Trial{}, false
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"peftsearch/peft"
+	"peftsearch/studies/store"
 )
 
 func preset(t testing.TB, study *Study, name string) peft.Plan {
@@ -21,7 +22,7 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
 	ctx := context.Background()
 	first, added, err := study.Enqueue(ctx, "mam", "a known good plan", preset(t, study, "mam"))
-	if err != nil || !added || first.Number != 0 || first.State != Waiting || first.Origin != "enqueued:mam" || first.Reason != "a known good plan" {
+	if err != nil || !added || first.Number != 0 || first.State != store.Waiting || first.Origin != "enqueued:mam" || first.Reason != "a known good plan" {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if _, added, err := study.Enqueue(ctx, "head", "", preset(t, study, "head")); err != nil || !added {
@@ -32,7 +33,7 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 		t.Errorf("the same plan again: added %v as trial %d, %v", added, again.Number, err)
 	}
 	trials := mustRun(t, study)
-	if len(trials) != 4 || trials[0].State != Complete || trials[0].Seed != trialSeed(11, 0) {
+	if len(trials) != 4 || trials[0].State != store.Complete || trials[0].Seed != store.TrialSeed(11, 0) {
 		t.Errorf("%d trials, the first %+v", len(trials), trials[0])
 	}
 	keys := map[string]bool{}
@@ -49,7 +50,7 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 	if _, _, err := study.Enqueue(ctx, "prefix-30", "", preset(t, study, "prefix-30")); err != nil {
 		t.Fatal(err)
 	}
-	if trials = mustRun(t, study); len(trials) != 5 || trials[4].State != Complete {
+	if trials = mustRun(t, study); len(trials) != 5 || trials[4].State != store.Complete {
 		t.Errorf("%d trials after enqueueing a fifth", len(trials))
 	}
 }

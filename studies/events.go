@@ -1,10 +1,11 @@
 package studies
 
 import (
-	"slices"
 	"time"
 
 	"peftsearch/evaluator"
+	"peftsearch/search"
+	"peftsearch/studies/store"
 )
 
 // EventKind says what happened.
@@ -18,59 +19,29 @@ const (
 	EventFailed   EventKind = "failed"   // stored
 	EventRetried  EventKind = "retried"  // its worker ended; it waits to run again
 	EventReturned EventKind = "returned" // interrupted; it waits to run again
-	EventDraining EventKind = "draining" // no new trial starts, running ones end
+	EventTaken    EventKind = "taken"    // another process has taken it over; what becomes of it here does not count
+	EventWaiting  EventKind = "waiting"  // nothing is left to do but trials that other processes run
+	EventDelayed  EventKind = "delayed"  // the database is busy or away; what is to be stored is kept until it is stored
 )
 
-// Event tells a listener what happened and where the study stands.
+// Event tells a listener what happened and where the study stands. Numbers of a study never go back from one event to
+// the next.
 type Event struct {
-	Kind     EventKind
-	Trial    Trial              // of all but draining
-	Progress evaluator.Progress // of progress
-	Status   Status
+	Kind      EventKind
+	Trial     store.Trial        // of all but waiting and delayed
+	Progress  evaluator.Progress // of progress
+	Elsewhere int                // of waiting: how many trials other processes run
+	Err       error              // of delayed
+	Status    Status             // of all but progress
 }
 
 // Status is where a study stands.
 type Status struct {
-	Trials      int // the study's budget
-	Complete    int
-	Pruned      int
-	Failed      int
-	Running     int
-	Best        *Trial // with the highest score; nil before the first
+	Trials int // the study's budget
+	store.Tally
+	Best        *search.Outcome // with the highest score; nil before the first
 	Hypervolume float64
 	FrontSize   int
 	Remaining   time.Duration // until the budget is used, judging by the trials so far; 0 if unknown
-}
-
-// Finished is the number of trials with an outcome.
-func (s Status) Finished() int { return s.Complete + s.Pruned + s.Failed }
-
-// statusOf counts trials. workers is how many run at the same time.
-func statusOf(trials []Trial, front Front, budget, workers int) Status {
-	s := Status{Trials: max(budget, len(trials)), Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
-	var seconds []float64
-	for _, t := range trials {
-		switch t.State {
-		case Complete:
-			s.Complete++
-		case Pruned:
-			s.Pruned++
-		case Failed:
-			s.Failed++
-		case Running:
-			s.Running++
-		}
-		if t.Result.WallS > 0 {
-			seconds = append(seconds, t.Result.WallS)
-		}
-	}
-	if n := len(front.Members); n > 0 {
-		s.Best = &front.Members[n-1]
-	}
-	if len(seconds) > 0 {
-		slices.Sort(seconds)
-		median := seconds[len(seconds)/2]
-		s.Remaining = time.Duration(median * float64(s.Trials-s.Finished()) / float64(max(1, workers)) * float64(time.Second))
-	}
-	return s
+	Version     int64         // of the changes to the study that it knows
 }

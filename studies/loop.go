@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"peftsearch/evaluator"
-	"peftsearch/peft"
 	"peftsearch/search"
+	"peftsearch/studies/store"
 )
 
 // Errors that end a run early; everything that was finished is stored.
@@ -23,81 +20,10 @@ var (
 	ErrNoUsableTrial   = errors.New("no trial gave a score")
 )
 
-// minFinished is how many trials must have an outcome before their failures can end a run.
-const minFinished = 5
-
-const heartbeatEvery = 15 * time.Second
-
-// Study is a stored study, opened with its inputs to run on.
-type Study struct {
-	store     *Store
-	record    *Record
-	config    *Config
-	inputs    *Inputs
-	optimizer *search.Optimizer
-	pruner    search.Pruner // nil for none
-	continued bool
-}
-
-// Start opens the study of a study file: it creates it, or continues it if the database has it. The
-// error is an *IdentityError if the stored study had other inputs.
-func Start(ctx context.Context, store *Store, config *Config, inputs *Inputs) (*Study, error) {
-	return StartFrom(ctx, store, config, inputs, "")
-}
-
-// StartFrom is Start for a study that learns from the finished trials of another one of the database, which
-// had a model of the same shape. A study that was started so continues so, with or without its name; one
-// that was not cannot. The error can also be a *WarmStartError.
-func StartFrom(ctx context.Context, store *Store, config *Config, inputs *Inputs, other string) (*Study, error) {
-	smallest, largest := inputs.Space.ParamRange()
-	reference := search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest}
-	s := &Study{store: store, config: config, inputs: inputs}
-	var err error
-	s.record, err = store.Study(ctx, config.Study)
-	switch {
-	case errors.Is(err, ErrNoStudy):
-		s.record = &Record{Name: config.Study, Created: time.Now(), Path: config.resolve(filepath.Base(config.path)), Config: strings.Join(config.file.lines, "\n"), Identity: config.identity(inputs),
-			Metric: string(config.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: config.Search.Seed}
-		if other != "" {
-			if s.record.WarmStart, err = store.warmStart(ctx, config, inputs, other); err != nil {
-				return nil, err
-			}
-		}
-	case err != nil:
-		return nil, err
-	default:
-		s.continued = true
-		if err := s.record.Check(config, inputs); err != nil {
-			return nil, err
-		}
-		if other != "" && (s.record.WarmStart == nil || s.record.WarmStart.Study != other) {
-			return nil, &WarmStartError{config.Study, other, "it was started already, without it"}
-		}
-	}
-	s.optimizer, err = search.NewOptimizer(inputs.Space, search.Options{Seed: s.record.Seed, Sampler: config.Search.Sampler,
-		Initial: config.Search.Initial, Reference: s.record.Reference, Prior: s.record.WarmStart.observations(), TrialSeconds: config.trialSeconds(inputs)})
-	if err != nil {
-		return nil, err
-	}
-	if config.Search.Pruner == prunerFront {
-		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: s.record.Reference, Growth: search.DefaultGrowth}
-	}
-	if !s.continued {
-		if err := store.create(ctx, s.record); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// Record is the study as it is stored.
-func (s *Study) Record() *Record { return s.record }
-
-// Config is the study file.
-func (s *Study) Config() *Config { return s.config }
-
-// Continued reports whether the study was in the database already.
-func (s *Study) Continued() bool { return s.continued }
+const (
+	minFinished = 5 // outcomes before their failures can end a run
+	maxCrashes  = 3 // attempts at a trial that end with their worker; then the trial has failed
+)
 
 // RunOptions adjusts one call of Run.
 type RunOptions struct {
@@ -108,243 +34,229 @@ type RunOptions struct {
 	Drain <-chan struct{}
 }
 
-// Run runs trials until the study has its budget, with open making one evaluator for each worker. It
-// returns the status at the end. When ctx is cancelled, running trials are interrupted at their next
-// step and wait to run again; the error is then ctx.Err(). Other errors: ErrTooManyFailures,
-// ErrNoUsableTrial, search.ErrExhausted (the space has no further plan), an evaluator that
-// cannot be opened, a database that cannot be written. Whatever the error, finished trials are stored.
+// Run runs trials until the study has its budget, with open making one evaluator for each worker. It returns the
+// status at the end. Trials that other processes run are waited for: if one of these ends, its trials are run here.
+//
+// When ctx is cancelled, running trials are interrupted at their next step and wait to run again; the error is then
+// ctx.Err(), unless there is one that matters more. Other errors: ErrTooManyFailures, ErrNoUsableTrial,
+// search.ErrExhausted (the space has no further plan), what open returns, a *store.Error of a database
+// that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
+// outcomes are kept, and stored when it is back.
 func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error), options RunOptions) (Status, error) {
-	me, err := thisProcess()
-	if err != nil {
-		return Status{}, err
+	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record), proposing: make(chan struct{}, 1)}
+	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
+	if s.pruner != nil {
+		r.outlooks = &outlooks{pruner: s.pruner, history: r.history, latest: map[float64]*outlook{}}
+		defer r.outlooks.close()
 	}
-	r := &runner{Study: s, me: me, options: options, open: open}
-	group, ctx2 := errgroup.WithContext(ctx)
-	for range s.config.Evaluator.Workers {
-		group.Go(func() error { return r.work(ctx2) })
+	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
+	err := r.pool.run(ctx)
+	status, statusErr := r.sync(context.WithoutCancel(ctx))
+	if err != nil || statusErr != nil {
+		return status, errors.Join(err, statusErr)
 	}
-	err = group.Wait()
-	switch {
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case err == nil && r.exhausted.Load():
+	if ctx.Err() != nil {
+		return status, ctx.Err()
+	}
+	if r.exhausted.Load() {
 		err = search.ErrExhausted
 	}
-	status, statusErr := s.Status(context.WithoutCancel(ctx))
-	if err == nil && statusErr == nil && !r.draining() && status.Complete == 0 {
-		err = ErrNoUsableTrial
+	if status.Complete == 0 && !r.pool.draining() {
+		err = errors.Join(err, ErrNoUsableTrial)
 	}
-	return status, errors.Join(err, statusErr)
-}
-
-// Status reads where the study stands.
-func (s *Study) Status(ctx context.Context) (Status, error) {
-	trials, err := s.store.Trials(ctx, s.record)
-	if err != nil {
-		return Status{}, err
-	}
-	return statusOf(trials, FrontOf(trials, s.record.Reference), s.config.Budget.Trials, int(s.config.Evaluator.Workers)), nil
+	return status, err
 }
 
 // runner is one call of Run.
 type runner struct {
 	*Study
-	me      process
-	options RunOptions
-	open    func(ctx context.Context) (evaluator.Evaluator, error)
+	*pool
+	me        store.Owner
+	options   RunOptions
+	history   *History
+	outlooks  *outlooks     // nil without a pruner
+	proposing chan struct{} // held while a worker of this process makes a proposal
+	exhausted atomic.Bool   // there is no further plan
+	idle      atomic.Bool   // a worker waits for what other processes run
 
-	mu        sync.Mutex  // guards calls of options.Events
-	exhausted atomic.Bool // a worker found no further plan
-	crashed   sync.Map    // numbers of the trials whose worker ended
+	mu     sync.Mutex // guards the order of events
+	latest Status
 }
 
-func (r *runner) draining() bool {
-	select {
-	case <-r.options.Drain:
-		return true
-	default:
-		return false
-	}
-}
-
-// work is one worker: it runs trials one after another.
-func (r *runner) work(ctx context.Context) (err error) {
-	var eval evaluator.Evaluator
+// next is the next trial of a worker. When all trials that are left run elsewhere, one worker waits for them.
+func (r *runner) next(ctx context.Context) (*training, error) {
+	waiting, told := false, 0
 	defer func() {
-		if eval != nil {
-			err = errors.Join(err, eval.Close())
+		if waiting {
+			r.idle.Store(false)
 		}
 	}()
 	for !r.draining() && ctx.Err() == nil {
-		trial, lease, err := r.store.claim(ctx, r.record, r.config.Budget.Trials, r.me, r.propose)
-		if errors.Is(err, errNoneLeft) {
-			return nil
-		}
-		if errors.Is(err, search.ErrExhausted) { // the other workers' trials go on
+		trial, lease, err := r.claim(ctx)
+		switch {
+		case err == nil:
+			return &training{
+				do:       func(ctx context.Context, eval evaluator.Evaluator) error { return r.train(ctx, eval, trial, lease) },
+				giveBack: func() error { return r.giveBack(ctx, trial, lease) },
+			}, nil
+		case errors.Is(err, errStopped):
+			return nil, nil
+		case errors.Is(err, search.ErrExhausted):
 			r.exhausted.Store(true)
-			return nil
+		case !errors.Is(err, store.ErrEnough):
+			return nil, err
 		}
-		if err != nil {
-			return err
+		elsewhere, err := r.elsewhere(ctx)
+		if err != nil || elsewhere == 0 || !waiting && !r.idle.CompareAndSwap(false, true) {
+			return nil, err
 		}
-		if eval == nil {
-			if eval, err = r.open(ctx); err != nil {
-				return errors.Join(err, r.giveBack(trial, lease))
-			}
+		if waiting = true; elsewhere != told {
+			told = elsewhere
+			r.emit(ctx, Event{Kind: EventWaiting, Elsewhere: elsewhere})
 		}
-		if err := r.trial(ctx, eval, trial, lease); err != nil {
-			return err
-		}
+		r.pause(ctx, elsewherePause)
 	}
-	return ctx.Err()
+	return nil, nil
 }
 
-// propose makes the trial of a number: a baseline first, then what the optimiser suggests.
-func (r *runner) propose(trials []Trial, number int64) (proposal, error) {
-	for _, name := range r.config.Baselines {
-		plan, err := peft.Preset(name, r.inputs.Geometry)
-		if err != nil {
-			return proposal{}, err
-		}
-		if _, known := findCandidate(trials, r.Candidate(plan)); !known {
-			return r.given("baseline:"+name, "named in the study file", plan), nil
-		}
-	}
-	suggestion, err := r.optimizer.Ask(observations(trials), number)
-	if err != nil {
-		return proposal{}, err
-	}
-	p := proposal{origin: suggestion.Sampler, reason: suggestion.Reason}
-	p.trial.Point = suggestion.Point
-	p.trial.Params = r.inputs.Space.Params(suggestion.Point)
-	p.trial.Candidate, err = r.inputs.Space.Candidate(suggestion.Point)
-	return p, err
-}
+// elsewherePause is how often a worker without work looks at what other processes run.
+const elsewherePause = 500 * time.Millisecond
 
-var searchStates = map[State]search.State{Waiting: search.Running, Running: search.Running, Complete: search.Complete, Pruned: search.Pruned, Failed: search.Failed}
-
-func observations(trials []Trial) []search.Observation {
-	out := make([]search.Observation, len(trials))
-	for i, t := range trials {
-		o := search.Observation{Number: t.Number, Point: t.Point, Params: t.Params, State: searchStates[t.State], Score: t.Result.Score}
-		if t.State == Pruned {
-			o.Score, o.SD = t.Forecast.Score, t.Forecast.SD
-		}
-		for _, p := range t.Curve {
-			o.Curve = append(o.Curve, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
-		}
-		out[i] = o
-	}
-	return out
-}
-
-// trial runs one claimed trial and stores what becomes of it. An error ends the run.
-func (r *runner) trial(ctx context.Context, eval evaluator.Evaluator, trial Trial, lease string) error {
-	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
-	stopBeating := r.keepBeating(ctx, trial.Number, lease)
-	defer stopBeating()
-	var curve []CurvePoint
-	var verdict evaluator.Verdict
-	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
-	result, err := eval.Evaluate(ctx, job, func(p evaluator.Progress) evaluator.Verdict {
-		if p.Score != nil {
-			curve = append(curve, CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
-		}
-		r.emitProgress(trial, p)
-		if p.Score == nil || r.pruner == nil {
-			return evaluator.Verdict{}
-		}
-		trial.Curve = curve
-		verdict, trial.Forecast = r.judge(ctx, trial)
-		return verdict
+// elsewhere counts the trials that other processes run.
+func (r *runner) elsewhere(ctx context.Context) (n int, err error) {
+	var attempts []store.Attempt
+	err = r.repeat(ctx, func(ctx context.Context) (err error) {
+		attempts, err = r.db.Attempts(ctx, r.record)
+		return err
 	})
-	stopBeating()
-	stored := context.WithoutCancel(ctx) // an outcome is stored even if the run is being cancelled
+	for _, a := range attempts {
+		if a.Owner != r.me {
+			n++
+		}
+	}
+	return n, err
+}
+
+// train runs one trial and stores what becomes of it.
+func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease) error {
+	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
+	alive := r.keepAlive(ctx, lease)
+	known := r.history.Outcomes()
+	var stop evaluator.Verdict // the first
+	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed, Budget: r.config.TrialBudget()}
+	result, err := eval.Evaluate(alive.ctx, job, func(p evaluator.Progress) evaluator.Verdict {
+		if p.Score != nil {
+			trial.Curve = append(trial.Curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
+		}
+		alive.report(p)
+		r.emitProgress(trial, p)
+		if p.Score != nil && r.pruner != nil && p.Step < p.Steps && !stop.Stop {
+			stop, trial.Forecast = r.judge(trial, known)
+		}
+		return stop
+	})
+	fenced := alive.stop()
 	var failure *evaluator.Failure
 	switch {
+	case fenced:
+		r.emit(ctx, Event{Kind: EventTaken, Trial: trial})
+		return nil
 	case err == nil:
-		trial.State, trial.Result, trial.Curve = Complete, result, curve
-		if verdict.Stop && result.Stopped == verdict.Reason {
-			trial.State = Pruned
+		trial.State, trial.Result = store.Complete, result
+		if stop.Stop && result.Stopped != "" {
+			trial.State = store.Pruned
 		}
-		if _, err := r.store.finish(stored, r.record, trial, lease); err != nil {
-			return r.notStored(trial, lease, err)
-		}
-		r.emit(stored, Event{Kind: EventFinished, Trial: trial})
-		return nil
-	case errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed && r.firstCrash(trial.Number):
-		trial.Failure = failure
-		if err := r.store.release(stored, r.record, trial.Number, lease); err != nil {
-			return ignoreFenced(err)
-		}
-		r.emit(stored, Event{Kind: EventRetried, Trial: trial})
-		return nil
+		return r.store(ctx, Event{Kind: EventFinished, Trial: trial}, func(ctx context.Context) error {
+			return r.db.Finish(ctx, r.record, lease, trial)
+		})
 	case errors.As(err, &failure):
-		trial.State, trial.Failure = Failed, failure
-		if err := r.store.fail(stored, r.record, trial.Number, lease, failure); err != nil {
-			return r.notStored(trial, lease, err)
+		trial.Failure = failure
+		crashed := failure.Kind == evaluator.FailureCrashed || failure.Kind == evaluator.FailureProtocol
+		if trial.Crashes++; crashed && trial.Crashes < maxCrashes {
+			return r.store(ctx, Event{Kind: EventRetried, Trial: trial}, func(ctx context.Context) error {
+				return r.db.Release(ctx, lease, true)
+			})
 		}
-		r.emit(stored, Event{Kind: EventFailed, Trial: trial})
-		return r.tooMany(stored)
-	default: // interrupted, or the evaluator can score nothing
-		back := r.giveBack(trial, lease)
-		r.emit(stored, Event{Kind: EventReturned, Trial: trial})
-		return errors.Join(err, back)
+		if crashed {
+			trial.Failure = &evaluator.Failure{Kind: failure.Kind, Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, trial.Crashes)}
+		}
+		trial.State = store.Failed
+		if err := r.store(ctx, Event{Kind: EventFailed, Trial: trial}, func(ctx context.Context) error {
+			return r.db.Fail(ctx, lease, trial.Failure)
+		}); err != nil {
+			return err
+		}
+		return r.tooMany()
+	case ctx.Err() != nil:
+		return r.giveBack(ctx, trial, lease)
+	default:
+		if back := r.giveBack(ctx, trial, lease); back != nil {
+			return errors.Join(err, back)
+		}
+		return &brokenError{err}
 	}
 }
 
-// judge asks the pruner about a trial that has just reached a rung. If the history cannot be read the trial
-// goes on: storing its outcome reports the problem.
-func (r *runner) judge(ctx context.Context, trial Trial) (evaluator.Verdict, search.Forecast) {
-	trials, err := r.store.Trials(ctx, r.record)
-	if err != nil {
-		return evaluator.Verdict{}, search.Forecast{}
+// store stores what became of a trial, for as long as it takes, and says so.
+func (r *runner) store(ctx context.Context, e Event, write func(context.Context) error) error {
+	ctx = context.WithoutCancel(ctx) // an outcome is stored even if the run is being cancelled
+	err := r.repeat(ctx, write)
+	switch {
+	case errors.Is(err, store.ErrFenced):
+		e.Kind, err = EventTaken, nil
+	case err != nil:
+		return err
 	}
-	curves, err := r.store.curves(ctx, r.record)
-	if err != nil {
-		return evaluator.Verdict{}, search.Forecast{}
-	}
-	for i := range trials {
-		trials[i].Curve = curves[trials[i].Number]
-	}
-	return r.pruner.Decide(observations([]Trial{trial})[0], observations(trials))
-}
-
-// firstCrash reports whether a trial's worker ends for the first time in this run. What was interrupted
-// before does not count.
-func (r *runner) firstCrash(number int64) bool {
-	_, again := r.crashed.LoadOrStore(number, true)
-	return !again
-}
-
-// giveBack makes a trial wait again.
-func (r *runner) giveBack(trial Trial, lease string) error {
-	return ignoreFenced(r.store.release(context.Background(), r.record, trial.Number, lease))
-}
-
-// notStored handles the error of storing an outcome: the trial runs again. If even that cannot be written,
-// the next run sees that its process is gone.
-func (r *runner) notStored(trial Trial, lease string, err error) error {
-	if ignoreFenced(err) != nil {
-		r.giveBack(trial, lease)
-	}
-	return ignoreFenced(err)
-}
-
-// ignoreFenced drops the error of a trial that another process has taken over: its outcome counts.
-func ignoreFenced(err error) error {
-	if errors.Is(err, errFenced) {
-		return nil
+	r.emit(ctx, e)
+	if r.outlooks != nil && err == nil {
+		r.outlooks.prepare()
 	}
 	return err
 }
 
-// tooMany reports whether more trials failed than the study file allows.
-func (r *runner) tooMany(ctx context.Context) error {
-	status, err := r.Status(ctx)
-	if err != nil {
+// giveBackFor is how long a trial is tried to be returned. If it cannot be, others see that its process has ended.
+const giveBackFor = 15 * time.Second
+
+// giveBack makes a trial wait again.
+func (r *runner) giveBack(ctx context.Context, trial store.Trial, lease store.Lease) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+	defer cancel()
+	err := r.repeat(limited, func(ctx context.Context) error { return r.db.Release(ctx, lease, false) })
+	if err != nil && !errors.Is(err, store.ErrFenced) && limited.Err() == nil {
 		return err
 	}
+	r.emit(context.WithoutCancel(ctx), Event{Kind: EventReturned, Trial: trial})
+	return nil
+}
+
+// repeat repeats a step until the database has decided it, or ctx ends. It says once that it has to wait.
+func (r *runner) repeat(ctx context.Context, step func(context.Context) error) error {
+	const longest = 5 * time.Second
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, longest) {
+		err := step(ctx)
+		if !store.IsBusy(err) {
+			return err
+		}
+		if pause == 50*time.Millisecond {
+			r.emit(ctx, Event{Kind: EventDelayed, Err: err})
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+}
+
+// judge asks the pruner about a trial that has just reached a rung, and started when so many outcomes were known.
+func (r *runner) judge(trial store.Trial, known int) (evaluator.Verdict, search.Forecast) {
+	o := search.Observation{Number: trial.Number, Point: trial.Point, Params: trial.Params, State: search.Running, Curve: rungs(trial.Curve)}
+	return r.outlooks.at(o.Curve[len(o.Curve)-1].Share, known).Decide(o)
+}
+
+// tooMany reports whether more trials failed than the study file allows.
+func (r *runner) tooMany() error {
+	status := r.status(r.history)
 	allowed := r.config.Budget.MaxFailures
 	if n := status.Finished(); n >= minFinished && float64(status.Failed) > allowed*float64(n) {
 		return fmt.Errorf("%w: %d of %d, budget.max_failures allows a share of %g", ErrTooManyFailures, status.Failed, n, allowed)
@@ -352,63 +264,29 @@ func (r *runner) tooMany(ctx context.Context) error {
 	return nil
 }
 
-// keepBeating sends heartbeats until the returned function is called; it may be called twice.
-func (r *runner) keepBeating(ctx context.Context, number int64, lease string) func() {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ticker := time.NewTicker(heartbeatEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				r.store.beat(ctx, r.record, number, lease) // a missed beat is made up by the next
-			}
-		}
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+// sync brings the history up to date and returns the study's status.
+func (r *runner) sync(ctx context.Context) (Status, error) {
+	err := r.history.Sync(ctx)
+	return r.status(r.history), err
 }
 
-// emit sends an event with the study's status.
+// emit sends an event with the study's status as it is then. Where the database cannot be read, the status is the
+// latest that was known.
 func (r *runner) emit(ctx context.Context, e Event) {
-	if r.options.Events == nil {
-		return
-	}
-	status, err := r.Status(context.WithoutCancel(ctx))
-	if err != nil {
-		return // the next write reports it
-	}
-	e.Status = status
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.options.Events(e)
+	e.Status, _ = r.sync(context.WithoutCancel(ctx)) // the next write reports it
+	if r.options.Events != nil {
+		r.options.Events(e)
+	}
 }
 
 // emitProgress sends progress without looking at the database.
-func (r *runner) emitProgress(trial Trial, p evaluator.Progress) {
+func (r *runner) emitProgress(trial store.Trial, p evaluator.Progress) {
 	if r.options.Events == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.options.Events(Event{Kind: EventProgress, Trial: trial, Progress: p})
-}
-
-// TimingJob is a job without an end for measuring how fast this study's trials are: a usual plan with
-// modules in every layer, on few rows, so that every measurement has the same ones.
-func (s *Study) TimingJob() (evaluator.Job, error) {
-	plan, err := peft.Preset("lora-r8", s.inputs.Geometry)
-	return evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: s.inputs.Training},
-		Budget: evaluator.Budget{Epochs: 1e6, TrainRows: 8 * s.inputs.Training.BatchSize, Rungs: []float64{1}}}, err
-}
-
-// Analytic makes the evaluator of a study file with evaluator.analytic.
-func (s *Study) Analytic() evaluator.Evaluator {
-	return &evaluator.Analytic{Geometry: s.inputs.Geometry, Noise: 0.005, Metric: s.record.Metric}
 }

@@ -7,23 +7,9 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/search"
-	"peftsearch/space"
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
-
-// WarmStart is what a study knew of another one when it started. It is kept as it was, so that the study
-// continues in the same way whatever becomes of the other.
-type WarmStart struct {
-	Study  string      `json:"study"`
-	Trials []WarmTrial `json:"trials"`
-}
-
-// WarmTrial is a finished trial of the other study, at a point of this one's space.
-type WarmTrial struct {
-	Point  space.Point `json:"point"`
-	Params int64       `json:"params"`
-	Score  float64     `json:"score"` // of a pruned trial its forecast, as for samplers
-	SD     float64     `json:"sd"`
-}
 
 // WarmStartError says why a study cannot start from another.
 type WarmStartError struct {
@@ -36,48 +22,52 @@ func (e *WarmStartError) Error() string {
 }
 
 // warmStart reads the other study.
-func (s *Store) warmStart(ctx context.Context, config *Config, inputs *Inputs, from string) (*WarmStart, error) {
+func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, from string) (*store.WarmStart, error) {
 	refuse := func(format string, args ...any) error {
-		return &WarmStartError{config.Study, from, fmt.Sprintf(format, args...)}
+		return &WarmStartError{file.Study, from, fmt.Sprintf(format, args...)}
 	}
-	record, err := s.Study(ctx, from)
+	record, err := db.Study(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	if record.Geometry != inputs.Geometry {
+	if !record.Geometry.SameShape(inputs.Geometry) {
 		return nil, refuse("their models have different shapes")
 	}
-	if !slices.Contains([]string{"auto", "gp"}, config.Search.Sampler) {
-		return nil, refuse("sampler %s does not learn from other studies, gp and auto do", config.Search.Sampler)
+	if !slices.Contains([]string{"auto", "gp"}, file.Search.Sampler) {
+		return nil, refuse("sampler %s does not learn from other studies, gp and auto do", file.Search.Sampler)
 	}
-	trials, err := s.Trials(ctx, record)
+	trials, err := db.Trials(ctx, record)
 	if err != nil {
 		return nil, err
 	}
-	out := &WarmStart{Study: from}
-	for i, o := range observations(trials) {
-		if o.State != search.Complete && o.State != search.Pruned {
+	out := &store.WarmStart{Study: from}
+	for i, trial := range trials {
+		if trial.State != store.Complete && trial.State != store.Pruned {
 			continue
 		}
+		score, sd := trial.Result.Score, 0.0
+		if trial.State == store.Pruned {
+			score, sd = trial.Forecast.Score, trial.Forecast.SD
+		}
 		candidate := evaluator.Candidate{Plan: trials[i].Candidate.Plan, Training: inputs.Training}
-		if len(config.Space.LearningRate) > 0 {
+		if len(file.Space.LearningRate) > 0 {
 			candidate.Training.LearningRate = trials[i].Candidate.Training.LearningRate
 		}
-		if len(config.Space.Schedule) > 0 {
+		if len(file.Space.Schedule) > 0 {
 			candidate.Training.Schedule = trials[i].Candidate.Training.Schedule
 		}
 		if point, err := inputs.Space.Point(candidate); err == nil { // of what the space cannot express nothing is learned
-			out.Trials = append(out.Trials, WarmTrial{point, o.Params, o.Score, o.SD})
+			out.Trials = append(out.Trials, store.WarmTrial{Point: point, Params: trial.Params, Score: score, SD: sd})
 		}
 	}
 	if len(out.Trials) < 2 {
-		return nil, refuse("%d of its %d trials are finished and in the space of %s, it takes 2", len(out.Trials), len(trials), config.Study)
+		return nil, refuse("%d of its %d trials are finished and in the space of %s, it takes 2", len(out.Trials), len(trials), file.Study)
 	}
 	return out, nil
 }
 
-// observations are what the samplers are told.
-func (w *WarmStart) observations() []search.Observation {
+// priorOf is what the samplers are told.
+func priorOf(w *store.WarmStart) []search.Observation {
 	if w == nil {
 		return nil
 	}

@@ -55,9 +55,18 @@ type Replays struct {
 // the same at every time can spend less.
 type oracle struct{ trials []Trial } // by number
 
-func (o oracle) Decide(trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
+func (o oracle) Outlook(history []search.Observation, _ float64) search.Outlook {
+	return oracleOutlook{o, history}
+}
+
+type oracleOutlook struct {
+	oracle
+	history []search.Observation
+}
+
+func (o oracleOutlook) Decide(trial search.Observation) (evaluator.Verdict, search.Forecast) {
 	forecast := search.Forecast{Score: o.trials[trial.Number].Score}
-	for _, other := range history {
+	for _, other := range o.history {
 		if other.State == search.Complete && other.Params <= trial.Params && other.Score >= forecast.Score {
 			return evaluator.Verdict{Stop: true}, forecast
 		}
@@ -221,7 +230,7 @@ func replay(table Table, trials []Trial, pruner search.Pruner) Replay {
 		var forecast search.Forecast
 		for i, score := range t.Curve {
 			o.Curve = append(o.Curve, search.Rung{Share: table.Budget.Rungs[i], Score: score})
-			if verdict, forecast = pruner.Decide(o, history); verdict.Stop {
+			if verdict, forecast = pruner.Outlook(history, table.Budget.Rungs[i]).Decide(o); verdict.Stop {
 				break
 			}
 		}

@@ -22,7 +22,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/space"
-	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 // Table is the first line of a record: all that its trials share.
@@ -88,8 +88,8 @@ func seedOf(plan, replicate int) uint64 { return uint64(2*plan + replicate) }
 
 // recorder appends to a record.
 type recorder struct {
-	config  *studies.Config
-	inputs  *studies.Inputs
+	config  *config.Config
+	inputs  *config.Inputs
 	table   Table
 	trials  []Trial
 	plain   string // file
@@ -101,19 +101,19 @@ type recorder struct {
 // newRecorder opens the record of a study, STUDY.jsonl.gz beside its study file, or another of its trainings.
 // While it is open the record is plain, a line for each training; close compresses it.
 func newRecorder(path, suffix string) (*recorder, error) {
-	config, err := studies.ReadConfig(path)
+	file, err := config.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := config.Open()
+	inputs, err := file.Open()
 	if err != nil {
 		return nil, err
 	}
 	smallest, largest := inputs.Space.ParamRange()
-	r := &recorder{config: config, inputs: inputs, table: Table{Study: config.Study, Metric: string(config.Task.Metric),
-		Sampler: config.Search.Sampler, Seed: config.Search.Seed, Geometry: inputs.Geometry,
+	r := &recorder{config: file, inputs: inputs, table: Table{Study: file.Study, Metric: string(file.Task.Metric),
+		Sampler: file.Search.Sampler, Seed: file.Search.Seed, Geometry: inputs.Geometry,
 		Reference:   search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest},
-		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: config.TrialBudget()}}
+		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: file.TrialBudget()}}
 	for _, d := range inputs.Space.Dimensions() {
 		r.table.Dimensions = append(r.table.Dimensions, Dimension{d.Name, d.Levels})
 	}
@@ -123,7 +123,8 @@ func newRecorder(path, suffix string) (*recorder, error) {
 // train has a worker train the missing ones of so many trainings.
 func (r *recorder) train(ctx context.Context, worker string, trainings int, missing iter.Seq2[Trial, error]) (err error) {
 	defer func() { err = errors.Join(err, r.close()) }()
-	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1)})
+	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1),
+		Expect: r.config.Expect(r.inputs)})
 	if err != nil {
 		return err
 	}
@@ -161,16 +162,21 @@ func record(ctx context.Context, path string, plans int, worker string) error {
 	return r.train(ctx, worker, trainings, func(yield func(Trial, error) bool) {
 		done := r.done()
 		for plan := range plans {
-			var history []search.Observation
+			var known []search.Observation
 			for _, t := range r.trials {
 				if t.Seed == seedOf(t.Plan, 0) {
-					history = append(history, r.observation(t))
+					known = append(known, r.observation(t))
 				}
 			}
 			var point space.Point
-			if plan < len(history) {
-				point = history[plan].Point
+			if plan < len(known) {
+				point = known[plan].Point
 			} else {
+				history, err := search.NewHistory(r.inputs.Space, known)
+				if err != nil {
+					yield(Trial{}, err)
+					return
+				}
 				suggestion, err := optimizer.Ask(history, int64(plan))
 				if err != nil {
 					yield(Trial{}, err)

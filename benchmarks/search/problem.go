@@ -67,7 +67,10 @@ func (e *episode) initial() ([]space.Point, error) {
 	if err != nil {
 		return nil, err
 	}
-	var history []search.Observation
+	history, err := search.NewHistory(e.space, nil)
+	if err != nil {
+		return nil, err
+	}
 	var points []space.Point
 	for number := range int64(sharedSize) {
 		suggestion, err := optimizer.Ask(history, number)
@@ -75,7 +78,9 @@ func (e *episode) initial() ([]space.Point, error) {
 			return nil, err
 		}
 		points = append(points, suggestion.Point)
-		history = append(history, search.Observation{Number: number, Point: suggestion.Point})
+		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point}); err != nil {
+			return nil, err
+		}
 	}
 	return points, nil
 }

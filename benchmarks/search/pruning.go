@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/search"
+	"peftsearch/space"
 )
 
 // The pruners.
@@ -38,7 +39,11 @@ func runPruned(planned Run) (Run, error) {
 	front := search.FrontPruner{Space: p.space, Reference: p.reference, Growth: search.DefaultGrowth}
 	r := planned
 	r.Volumes, r.Versions = map[string]float64{}, map[string]string{"peftsearch": commit()}
-	var history []search.Observation
+	history, err := search.NewHistory(p.space, nil)
+	if err != nil {
+		return Run{}, err
+	}
+	points := map[int64]space.Point{}
 	var complete []search.Outcome
 	var at []float64 // spent when each of them was there
 	for spent := 0.0; spent < float64(planned.Evaluations); r.Trials++ {
@@ -53,7 +58,7 @@ func runPruned(planned Run) (Run, error) {
 			if planned.Pruner != prunerFront {
 				continue
 			}
-			if verdict, forecast := front.Decide(o, history); verdict.Stop {
+			if verdict, forecast := front.Outlook(history.Observations(), rung.Share).Decide(o); verdict.Stop {
 				o.State, o.Score, o.SD = search.Pruned, forecast.Score, forecast.SD
 				r.Stopped++
 				break
@@ -63,7 +68,10 @@ func runPruned(planned Run) (Run, error) {
 		if o.State == search.Complete {
 			complete, at = append(complete, search.Outcome{Number: number, Params: o.Params, Score: o.Score}), append(at, spent)
 		}
-		history = append(history, o)
+		points[number] = o.Point
+		if err := history.Set(o); err != nil {
+			return Run{}, err
+		}
 	}
 	for _, n := range checkpoints {
 		if n > planned.Evaluations {
@@ -75,7 +83,7 @@ func runPruned(planned Run) (Run, error) {
 		}
 		found := search.Front(complete[:later])
 		for i, o := range found {
-			found[i].Score = p.score(history[o.Number].Point)
+			found[i].Score = p.score(points[o.Number])
 		}
 		r.Volumes[fmt.Sprint(n)] = rounded(search.Hypervolume(found, p.reference))
 	}

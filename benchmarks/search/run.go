@@ -79,7 +79,10 @@ func runSampler(planned Run) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	var history []search.Observation
+	history, err := search.NewHistory(e.space, nil)
+	if err != nil {
+		return Run{}, err
+	}
 	var times []float64
 	for number := range planned.Evaluations {
 		start := time.Now()
@@ -94,8 +97,10 @@ func runSampler(planned Run) (Run, error) {
 			point = suggestion.Point
 		}
 		times = append(times, time.Since(start).Seconds())
-		history = append(history, search.Observation{Number: int64(number), Point: point, Params: e.space.Params(point),
-			State: search.Complete, Score: e.evaluate(point)})
+		if err := history.Set(search.Observation{Number: int64(number), Point: point, Params: e.space.Params(point),
+			State: search.Complete, Score: e.evaluate(point)}); err != nil {
+			return Run{}, err
+		}
 	}
 	r := e.run(times)
 	r.Arm, r.Design, r.Versions = planned.Arm, planned.Design, map[string]string{"peftsearch": commit()}

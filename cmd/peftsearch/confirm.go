@@ -6,48 +6,20 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"slices"
-	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
-// confirmDocument is what confirm --json prints.
-type confirmDocument struct {
-	SchemaVersion int             `json:"schema_version"`
-	Study         string          `json:"study"`
-	Metric        string          `json:"metric"`
-	Plans         []confirmedPlan `json:"plans"` // by mean test score, best first
-}
-
-type confirmedPlan struct {
-	Name            string             `json:"name"`
-	Params          int64              `json:"params"`
-	ParamsPercent   float64            `json:"params_percent"`
-	HeadParams      int64              `json:"head_params"`
-	Test            testScores         `json:"test"`
-	Behind          float64            `json:"behind"`  // the best mean minus this one
-	PValue          *float64           `json:"p_value"` // null for the best, for one seed, and without any spread
-	LargerThanNoise bool               `json:"larger_than_noise"`
-	Trainings       []confirmedSeed    `json:"trainings"`
-	Training        evaluator.Training `json:"training"`
-	Plan            peft.Plan          `json:"plan"`
-}
-
-type confirmedSeed struct {
-	Seed   uint64           `json:"seed"`
-	Result evaluator.Result `json:"result"`
-}
-
 type confirmFlags struct {
+	file     fileFlags
 	front    bool
 	trials   []int64
 	presets  []string
@@ -88,6 +60,7 @@ after an interruption the same command does what is missing.`,
 	set.Float64Var(&flags.fullRate, "full-rate", 5e-5, "peak learning rate of --full; the default is that of transformers' Trainer")
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
+	flags.file.add(cmd, true)
 	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -100,7 +73,7 @@ type namedCandidate struct {
 }
 
 // candidates lists what the flags select, each once: under its first name and, in brackets, its others.
-func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study *studies.Study) ([]namedCandidate, error) {
+func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *studies.Study) ([]namedCandidate, error) {
 	var selected []namedCandidate
 	add := func(name string, c evaluator.Candidate) {
 		i := slices.IndexFunc(selected, func(s namedCandidate) bool { return s.candidate.Key() == c.Key() })
@@ -112,20 +85,20 @@ func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study
 		}
 	}
 	record := study.Record()
-	trials, err := store.Trials(cmd.Context(), record)
-	if err != nil {
-		return nil, err
-	}
 	if f.front {
-		for _, m := range studies.FrontOf(trials, record.Reference).Members {
+		front, err := studies.ReadFront(cmd.Context(), db, record)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range front.Members {
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {
-			return nil, usage("peftsearch show "+record.Name, "the study has no complete trial yet, and so no front")
+			return nil, usage(commandLine("peftsearch", "show", record.Name), "the study has no complete trial yet, and so no front")
 		}
 	}
 	for _, number := range f.trials {
-		trial, err := store.Trial(cmd.Context(), record, number)
+		trial, err := db.Trial(cmd.Context(), record, number)
 		if err != nil {
 			return nil, err
 		}
@@ -145,12 +118,15 @@ func (f confirmFlags) candidates(cmd *cobra.Command, store *studies.Store, study
 }
 
 func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (err error) {
-	store, study, err := g.openStudy(cmd, name)
+	db, study, err := g.openStudy(cmd, name, flags.file)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	selected, err := flags.candidates(cmd, store, study)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := flags.file.mayRun(study.Record(), study.Config()); err != nil {
+		return err
+	}
+	selected, err := flags.candidates(cmd, db, study)
 	if err != nil {
 		return err
 	}
@@ -160,7 +136,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := store.Confirmations(cmd.Context(), study.Record())
+	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
 	if err != nil {
 		return err
 	}
@@ -180,7 +156,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := store.Confirmations(cmd.Context(), study.Record())
+	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)
@@ -201,12 +177,12 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 			selectedConfirmations = append(selectedConfirmations, confirmation)
 		}
 	}
-	ranked := studies.Rank(selectedConfirmations)
+	confirmation := report.NewConfirmation(study.Record(), studies.Rank(selectedConfirmations), names)
 	if flags.json {
-		return errors.Join(err, writeJSON(cmd.OutOrStdout(), newConfirmDocument(study.Record(), ranked, names)))
+		return errors.Join(err, report.WriteJSON(cmd.OutOrStdout(), confirmation))
 	}
-	printConfirmed(cmd.OutOrStdout(), study.Record(), ranked, names)
-	if !g.quiet && len(ranked) > 1 {
+	printConfirmed(cmd.OutOrStdout(), confirmation)
+	if !g.quiet && len(confirmation.Plans) > 1 {
 		fmt.Fprintln(stderr, "\nworse: p < 0.05 in Welch's t-test against the best, adjusted for the number of plans (Holm)")
 	}
 	return err
@@ -223,44 +199,27 @@ func trained(confirmed studies.Confirmations, candidates []evaluator.Candidate, 
 	return n
 }
 
-func newConfirmDocument(record *studies.Record, ranked []studies.Ranked, names map[string]string) confirmDocument {
-	document := confirmDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, Plans: []confirmedPlan{}}
-	for _, r := range ranked {
-		plan := confirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params, ParamsPercent: percentOf(r.Params, record.Geometry),
-			HeadParams: r.Trainings[0].Result.Head, Test: newTestScores(r.Test), Behind: r.Behind, LargerThanNoise: r.LargerThanNoise(),
-			Training: r.Candidate.Training, Plan: r.Candidate.Plan}
-		if !math.IsNaN(r.PValue) {
-			plan.PValue = &r.PValue
-		}
-		for _, t := range r.Trainings {
-			plan.Trainings = append(plan.Trainings, confirmedSeed(t))
-		}
-		document.Plans = append(document.Plans, plan)
-	}
-	return document
-}
-
 // printConfirmed writes the comparison as a table.
-func printConfirmed(w io.Writer, record *studies.Record, ranked []studies.Ranked, names map[string]string) {
-	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+record.Metric, "sd", "95 % interval", "behind", "p", "")
+func printConfirmed(w io.Writer, c report.Confirmation) {
+	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+c.Metric, "sd", "95 % interval", "behind", "p", "")
 	t.SetColumnConfigs(right(2, 3, 4, 5, 6, 7, 8, 9))
-	for i, r := range ranked {
-		row := table.Row{names[r.Candidate.Key()], thousands(r.Params), percent(r.Params, record.Geometry), r.Test.N, score(r.Test.Mean), "", "", "", "", ""}
-		if low, high, ok := r.Test.Interval(); ok {
-			row[5], row[6] = score(r.Test.SD), score(low)+"–"+score(high)
+	for i, p := range c.Plans {
+		row := table.Row{p.Name, thousands(p.Params), percent(p.ParamsPercent), p.Test.Seeds, score(p.Test.Mean), "", "", "", "", ""}
+		if interval := p.Test.Interval; interval != nil {
+			row[5], row[6] = score(*p.Test.SD), score(interval[0])+"–"+score(interval[1])
 		}
 		switch {
 		case i == 0:
-			row[9] = text.FgGreen.Sprint("best")
-		case r.LargerThanNoise():
+			row[9] = green("best")
+		case p.LargerThanNoise:
 			row[9] = "worse"
-		case !math.IsNaN(r.PValue):
+		case p.PValue != nil:
 			row[9] = "within noise"
 		}
 		if i > 0 {
-			row[7] = score(r.Behind)
-			if !math.IsNaN(r.PValue) {
-				row[8] = pValue(r.PValue)
+			row[7] = score(p.Behind)
+			if p.PValue != nil {
+				row[8] = pValue(*p.PValue)
 			}
 		}
 		t.AppendRow(row)
@@ -273,22 +232,4 @@ func pValue(p float64) string {
 		return "<0.0001"
 	}
 	return score(p)
-}
-
-// repeat is the command that is running, with the flags that were given.
-func repeat(cmd *cobra.Command, args ...string) string {
-	parts := append([]string{cmd.CommandPath()}, args...)
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		switch values := f.Value.(type) {
-		case pflag.SliceValue:
-			parts = append(parts, "--"+f.Name, strings.Join(values.GetSlice(), ","))
-		default:
-			if f.Value.Type() == "bool" {
-				parts = append(parts, "--"+f.Name)
-			} else {
-				parts = append(parts, "--"+f.Name, f.Value.String())
-			}
-		}
-	})
-	return strings.Join(parts, " ")
 }

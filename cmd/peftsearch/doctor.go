@@ -16,7 +16,10 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
-	"peftsearch/studies"
+	"peftsearch/data/quote"
+	"peftsearch/evaluator"
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
 
 // check is one line of doctor.
@@ -45,11 +48,12 @@ worker with them.`,
 			failed := 0
 			for _, c := range checks {
 				if c.err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, c.detail)
+					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, quote.Message(c.detail))
 					continue
 				}
 				failed++
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %v\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name, c.err, c.try)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name,
+					quote.Message(c.err.Error()), c.try)
 			}
 			if failed > 0 {
 				return environment("", fmt.Errorf("%d of %d checks failed", failed, len(checks)))
@@ -101,13 +105,13 @@ func checkDatabase(path string) check {
 		c.err = err
 		return c
 	default:
-		store, err := studies.ViewStore(path)
+		db, err := store.View(path)
 		if err != nil {
 			c.err = err
 			return c
 		}
-		records, err := store.Studies(context.Background())
-		if c.err = errors.Join(err, store.Close()); c.err != nil {
+		records, err := db.Studies(context.Background())
+		if c.err = errors.Join(err, db.Close()); c.err != nil {
 			return c
 		}
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -148,29 +152,38 @@ func checkWorker(ctx context.Context) check {
 
 // checkStudy opens what a study file names and starts a worker with it.
 func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
-	file := check{name: "study", try: "peftsearch init - prints every key with its meaning and default"}
-	config, err := studies.ReadConfig(path)
+	study := check{name: "study", try: "peftsearch init - prints every key with its meaning and default"}
+	file, err := config.Read(path)
 	if err != nil {
-		file.err = err
-		return []check{file}
-	}
-	inputs, err := config.Open()
-	if err != nil {
-		file.err, file.try = err, "name the right files in the study file"
-		return []check{file}
-	}
-	d := inputs.Dataset
-	file.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, len(d.Train), len(d.Dev), len(d.Test), inputs.Space.Size())
-	if config.Evaluator.Analytic {
-		return []check{file, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
+		study.err = err
+		return []check{study}
 	}
 	worker := check{name: "worker", try: "make build; -v shows the worker's log"}
-	process, err := g.startWorker(cmd.Context(), config.Evaluator.Command, config.Hello(cores()), cmd.ErrOrStderr())
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
+	switch {
+	case errors.Is(err, evaluator.ErrWorker):
+		worker.err = err
+		return []check{worker}
+	case err != nil:
+		study.err, study.try = err, "name the right files in the study file"
+		return []check{study}
+	}
+	s := inputs.Splits
+	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, s.Train.Rows, s.Dev.Rows, s.Test.Rows, inputs.Space.Size())
+	if file.Evaluator.Analytic {
+		return []check{study, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
+	}
+	options, err := g.workerOptions(file, cores(), cmd.ErrOrStderr())
 	if err != nil {
 		worker.err = err
-		return []check{file, worker}
+		return []check{study, worker}
 	}
-	worker.detail = fmt.Sprintf("ready on %s in %s", config.Evaluator.Device, process.Ready().Precision)
-	worker.err = process.Close()
-	return []check{file, worker}
+	options.Expect = file.Expect(inputs)
+	ready, err := evaluator.Describe(cmd.Context(), options)
+	worker.err = err
+	worker.detail = fmt.Sprintf("ready on %s in %s", file.Evaluator.Device, ready.Precision)
+	if s := ready.Splits; s.Train.Truncated+s.Dev.Truncated+s.Test.Truncated > 0 {
+		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated, s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
+	}
+	return []check{study, worker}
 }

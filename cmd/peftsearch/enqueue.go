@@ -10,10 +10,12 @@ import (
 
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 func newEnqueue(g *globals) *cobra.Command {
 	var files, presets []string
+	var source fileFlags
 	cmd := &cobra.Command{
 		Use:   "enqueue STUDY",
 		Short: "Let a study try given plans next",
@@ -28,11 +30,11 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			if err != nil {
 				return err
 			}
-			store, study, err := g.openStudy(cmd, args[0])
+			db, study, err := g.openStudy(cmd, args[0], source)
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, store.Close()) }()
+			defer func() { err = errors.Join(err, db.Close()) }()
 			for _, name := range presets {
 				plan, err := presetPlan(name, study.Record().Geometry)
 				if err != nil {
@@ -51,6 +53,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 	flags := cmd.Flags()
 	flags.StringArrayVar(&files, "plan", nil, "file with a plan; may be given again")
 	flags.StringSliceVar(&presets, "preset", nil, "plans from the literature, as under baselines in the study file")
+	source.add(cmd, false)
 	cmd.MarkFlagsOneRequired("plan", "preset")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -94,7 +97,7 @@ func enqueue(cmd *cobra.Command, study *studies.Study, plans []namedPlan) error 
 	return nil
 }
 
-func printEnqueued(w io.Writer, trial studies.Trial, added bool) {
+func printEnqueued(w io.Writer, trial store.Trial, added bool) {
 	note := ""
 	if !added {
 		note = " (there already, " + string(trial.State) + ")"

@@ -6,7 +6,11 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/quote"
+	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
+	"peftsearch/studies/store"
 )
 
 // Exit codes; docs/reference/exit-codes.md describes them.
@@ -35,15 +39,15 @@ func usage(try, format string, args ...any) error {
 
 func environment(try string, err error) error { return &failure{exitEnvironment, err, try} }
 
-// report prints an error with what to do about it, and returns the exit code.
-func report(w io.Writer, err error) int {
+// printError prints an error with what to do about it, and returns the exit code.
+func printError(w io.Writer, err error) int {
 	f := explain(err)
 	if f.code == exitInterrupted { // no mistake, but what the user asked for
-		fmt.Fprintf(w, "%v\nResume: %s\n", f.err, f.try)
+		fmt.Fprintf(w, "%s\nResume: %s\n", quote.Message(f.err.Error()), f.try)
 		return f.code
 	}
 	for _, part := range mistakes(f.err) {
-		fmt.Fprintln(w, "Error:", part)
+		fmt.Fprintln(w, "Error:", quote.Message(part.Error()))
 	}
 	if f.try != "" {
 		fmt.Fprintln(w, "Try:  ", strings.ReplaceAll(f.try, "\n", "\n       "))
@@ -54,26 +58,39 @@ func report(w io.Writer, err error) int {
 // explain finds the exit code and the advice for an error.
 func explain(err error) *failure {
 	var known *failure
-	var config *studies.ConfigError
+	var file *config.Error
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
+	var database *store.Error
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.As(err, &config):
+	case errors.As(err, &file):
 		return &failure{exitUsage, err, "peftsearch init - prints every key with its meaning and default"}
 	case errors.As(err, &identity):
-		return &failure{exitUsage, err, "undo the change, or start a new study: give it another name under the key study"}
+		another := "undo the change, or start a new study: give it another name under the key study"
+		if identity.Related {
+			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
+		}
+		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
-	case errors.Is(err, studies.ErrNoStudy):
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
+	case errors.Is(err, store.ErrNoStudy):
 		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
-	case errors.Is(err, studies.ErrNoTrial):
+	case errors.Is(err, store.ErrNoTrial):
 		return &failure{exitUsage, err, "peftsearch show STUDY lists the trials"}
 	case errors.Is(err, studies.ErrNoTestRows):
 		return &failure{exitUsage, err, "name a file under task.test, or set task.test_share above 0, in a new study"}
 	case errors.Is(err, studies.ErrTooManyFailures):
 		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
+	case errors.As(err, &database):
+		return &failure{exitEnvironment, err, database.Advice}
+	case errors.Is(err, store.ErrPath):
+		return &failure{exitUsage, err, "name a file with --db"}
+	case errors.Is(err, evaluator.ErrWorker):
+		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
 	case errors.Is(err, studies.ErrNoUsableTrial):
 		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}
 	}
@@ -87,8 +104,8 @@ func mistakes(err error) []error {
 		return []error{err}
 	}
 	for _, part := range joined.Unwrap() {
-		var config *studies.ConfigError
-		if !errors.As(part, &config) {
+		var file *config.Error
+		if !errors.As(part, &file) {
 			return []error{err}
 		}
 	}

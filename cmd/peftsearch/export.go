@@ -12,13 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/peft"
-	"peftsearch/studies"
+	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
 
 type exportFlags struct {
-	trial                 int64
-	plan, config, to, out string
-	lossy                 bool
+	trial         int64
+	plan, to, out string
+	file          fileFlags
+	lossy         bool
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -46,7 +48,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 				return err
 			}
 			if flags.out == "" {
-				return writeJSON(cmd.OutOrStdout(), source.Plan)
+				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
 			lost, err := peft.Export(format, source, flags.out, flags.lossy)
 			if err != nil {
@@ -65,7 +67,7 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "number of the trial")
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
-	set.StringVar(&flags.config, "config", "", "study file with model and task, for --plan")
+	flags.file.add(cmd, false)
 	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged")
 	set.StringVar(&flags.out, "out", "", "new directory to write to")
 	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
@@ -89,8 +91,8 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 			return source, usage("peftsearch train writes such a directory", "%w", err)
 		}
 		return source, nil
-	case len(args) == 0 && !trial && flags.plan != "" && flags.config != "":
-		config, err := studies.ReadConfig(flags.config)
+	case len(args) == 0 && !trial && flags.plan != "" && flags.file.config != "":
+		file, err := config.Read(flags.file.config)
 		if err != nil {
 			return peft.Trained{}, err
 		}
@@ -98,7 +100,11 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		if err != nil {
 			return peft.Trained{}, usage("docs/reference/plan.md describes plans", "%s: %w", flags.plan, err)
 		}
-		return configured(config, plan)
+		inputs, err := file.Open()
+		if err != nil {
+			return peft.Trained{}, err
+		}
+		return configured(file, inputs, plan), nil
 	}
 	return peft.Trained{}, usage("peftsearch export --help", "name STUDY with --trial, a directory that train wrote, or --plan with --config")
 }
@@ -110,33 +116,29 @@ func isDirectory(path string) bool {
 
 // trialSource is the plan of a trial. Only formats of other programs need the model and the data.
 func (g *globals) trialSource(cmd *cobra.Command, name string, flags exportFlags) (peft.Trained, error) {
-	store, record, err := g.viewStudy(cmd, name)
+	db, record, err := g.viewStudy(cmd, name)
 	if err != nil {
 		return peft.Trained{}, err
 	}
-	trial, err := store.Trial(cmd.Context(), record, flags.trial)
-	if err := errors.Join(err, store.Close()); err != nil {
+	trial, err := db.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, db.Close()); err != nil {
 		return peft.Trained{}, err
 	}
 	if flags.to == string(peft.FormatPlan) {
 		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry, Head: "linear"}}, nil
 	}
-	config, err := record.ReadConfig()
+	file, inputs, err := flags.file.open(record, g.notes(cmd))
 	if err != nil {
 		return peft.Trained{}, err
 	}
-	return configured(config, trial.Candidate.Plan)
+	return configured(file, inputs, trial.Candidate.Plan), nil
 }
 
 // configured is a plan on the model and task of a study file, without weights.
-func configured(config *studies.Config, plan peft.Plan) (peft.Trained, error) {
-	inputs, err := config.Open()
-	if err != nil {
-		return peft.Trained{}, err
-	}
+func configured(file *config.Config, inputs *config.Inputs, plan peft.Plan) peft.Trained {
 	return peft.Trained{Plan: plan, Info: peft.Info{Version: peft.TrainedVersion, Model: inputs.Model,
-		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(config.Model.Head),
-		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}, nil
+		ModelFingerprint: inputs.Fingerprint.Model, Geometry: inputs.Geometry, Head: string(file.Model.Head),
+		Task: inputs.Dataset.Task, Labels: inputs.Dataset.Labels, Training: json.RawMessage("{}")}}
 }
 
 // writeNew writes a file that must not be there yet, with the directories above it.

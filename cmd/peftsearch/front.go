@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
+	"peftsearch/studies/report"
 )
 
 // selection picks members of a front.
@@ -18,13 +19,12 @@ type selection struct {
 
 // of keeps the hypervolume, which is the whole front's.
 func (s selection) of(front studies.Front) studies.Front {
-	selected := studies.Front{Hypervolume: front.Hypervolume, Knee: -1}
-	for i, m := range front.Members {
-		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && i != front.Knee {
+	knee, _ := front.KneeMember()
+	selected := front
+	selected.Members = nil
+	for _, m := range front.Members {
+		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && m.Number != knee.Number {
 			continue
-		}
-		if i == front.Knee {
-			selected.Knee = len(selected.Members)
 		}
 		selected.Members = append(selected.Members, m)
 	}
@@ -44,28 +44,28 @@ confirmed stand beside the search score.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, record, err := g.viewStudy(cmd, args[0])
+			db, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer store.Close()
-			trials, err := store.Trials(cmd.Context(), record)
+			defer db.Close()
+			members, err := studies.ReadFront(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
-			confirmed, err := store.Confirmations(cmd.Context(), record)
+			confirmed, err := studies.Confirmed(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
-			front := pick.of(studies.FrontOf(trials, record.Reference))
+			front := report.NewFront(record, pick.of(members), confirmed)
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), newFrontDocument(record, front, confirmed))
+				return report.WriteJSON(cmd.OutOrStdout(), front)
 			}
-			if len(front.Members) == 0 {
+			if len(front.Front) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
 				return nil
 			}
-			printFront(cmd.OutOrStdout(), record, front, confirmed)
+			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
 			return nil
 		},
 	}

@@ -5,8 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
+	"peftsearch/studies/report"
 )
 
 func newImport() *cobra.Command {
@@ -20,7 +21,7 @@ read. What a plan cannot express is refused.`,
 		Example: "  peftsearch import my-lora --model models/all-MiniLM-L6-v2 > plan.json\n  peftsearch enqueue my-study --plan plan.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			checkpoint, err := data.OpenCheckpoint(model)
+			checkpoint, err := checkpoint.Open(model)
 			if err != nil {
 				return usage("--model names the directory of the pretrained model", "%w", err)
 			}
@@ -28,7 +29,7 @@ read. What a plan cannot express is refused.`,
 			if err := errors.Join(err, checkpoint.Close()); err != nil {
 				return usage("docs/reference/exports.md says what a plan can express", "%w", err)
 			}
-			return writeJSON(cmd.OutOrStdout(), plan)
+			return report.WriteJSON(cmd.OutOrStdout(), plan)
 		},
 	}
 	cmd.Flags().StringVar(&model, "model", "", "directory of the pretrained model")

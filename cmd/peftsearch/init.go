@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 func newInit() *cobra.Command {
@@ -21,13 +21,13 @@ func newInit() *cobra.Command {
 				path = args[0]
 			}
 			if path == "-" {
-				_, err := cmd.OutOrStdout().Write(studies.Template())
+				_, err := cmd.OutOrStdout().Write(config.Template())
 				return err
 			}
-			if err := writeNew(path, studies.Template()); err != nil {
+			if err := writeNew(path, config.Template()); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s: name your model and data in it, then\n  peftsearch run %s\n", path, path)
+			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s: name your model and data in it, then\n  %s\n", path, commandLine("peftsearch", "run", path))
 			return nil
 		},
 	}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// interrupts counts Ctrl-C and SIGTERM: the first closes drain, the second cancels the context, and the
+// interrupts counts Ctrl-C, SIGTERM and the end of the terminal: the first closes drain, the second cancels the context, and the
 // third ends the program as usual.
 type interrupts struct {
 	drain chan struct{}
@@ -18,7 +18,7 @@ type interrupts struct {
 func watchInterrupts(ctx context.Context, first func()) (context.Context, *interrupts) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, endings()...)
 	i := &interrupts{drain: make(chan struct{}), stop: func() {
 		signal.Stop(signals)
 		cancel()
@@ -39,6 +39,15 @@ func watchInterrupts(ctx context.Context, first func()) (context.Context, *inter
 		}
 	}()
 	return ctx, i
+}
+
+// endings are the signals that ask the program to end. Under nohup the end of the terminal is none of them.
+func endings() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // interrupted reports whether there was a signal.

@@ -3,6 +3,9 @@ package main
 import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+
+	"peftsearch/studies"
+	"peftsearch/studies/report"
 )
 
 func newList(g *globals) *cobra.Command {
@@ -12,25 +15,29 @@ func newList(g *globals) *cobra.Command {
 		Short: "List the studies",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := g.view()
+			db, err := g.view()
 			if err != nil {
 				return err
 			}
-			defer store.Close()
-			records, err := store.Studies(cmd.Context())
+			defer db.Close()
+			records, err := db.Studies(cmd.Context())
 			if err != nil {
 				return err
 			}
-			document := listDocument{SchemaVersion: schemaVersion, Studies: []listing{}}
+			document := report.List{SchemaVersion: report.SchemaVersion, Studies: []report.Listing{}}
 			for _, record := range records {
-				trials, err := store.Trials(cmd.Context(), record)
+				tally, err := db.Tally(cmd.Context(), record)
 				if err != nil {
 					return err
 				}
-				document.Studies = append(document.Studies, newListing(record, trials))
+				front, err := studies.ReadFront(cmd.Context(), db, record)
+				if err != nil {
+					return err
+				}
+				document.Studies = append(document.Studies, report.NewListing(record, tally, front))
 			}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), document)
+				return report.WriteJSON(cmd.OutOrStdout(), document)
 			}
 			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
 			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8, 9))

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -17,10 +18,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +61,7 @@ func TestScripts(t *testing.T) {
 }
 
 var (
-	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\dZ)?`)
+	timestamps = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z)?`)
 	hashes     = regexp.MustCompile(`[0-9a-f]{64}`)
 )
 
@@ -112,7 +116,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 // trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("peftsearch-worker protocol 1, for tests")
+		fmt.Println("peftsearch-worker protocol 2, for tests")
 		return
 	}
 	lines := make(chan []byte)
@@ -135,12 +139,12 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	if err := json.Unmarshal(<-lines, &hello); err != nil {
 		return err
 	}
-	checkpoint, err := data.OpenCheckpoint(hello.Model)
+	ready, err := fakeReady(hello)
 	if err != nil {
 		return err
 	}
-	geometry := peft.GeometryOf(checkpoint)
-	if err := out.Encode(evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Geometry: geometry, Precision: "float32"}); err != nil {
+	geometry := ready.Geometry
+	if err := out.Encode(ready); err != nil {
 		return err
 	}
 	for line := range lines {
@@ -173,6 +177,24 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 	return nil
 }
 
+// fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json. FAKE_PRECISION is what is
+// fast on its machine.
+func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: hello.Settings.Precision}
+	if ready.Precision == "auto" {
+		ready.Precision = cmp.Or(os.Getenv("FAKE_PRECISION"), "float32")
+	}
+	fmt.Fprintln(os.Stderr, "computing in", ready.Precision)
+	if known, err := os.ReadFile(filepath.Join(hello.Model, "ready.json")); err == nil {
+		return ready, json.Unmarshal(known, &ready)
+	}
+	c, err := checkpoint.Open(hello.Model)
+	if err == nil {
+		ready.Geometry = peft.GeometryOf(c)
+	}
+	return ready, err
+}
+
 func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {
 	if os.Getenv("FAKE_FAIL") != "" {
 		return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
@@ -199,14 +221,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}
 	if job.Output != "" {
-		zeros := func(shapes map[string][]int) map[string]data.Tensor {
-			tensors := map[string]data.Tensor{}
+		zeros := func(shapes map[string][]int) map[string]checkpoint.Tensor {
+			tensors := map[string]checkpoint.Tensor{}
 			for name, shape := range shapes {
 				n := 1
 				for _, size := range shape {
 					n *= size
 				}
-				tensors[name] = data.NewTensor(make([]float32, n), shape...)
+				tensors[name] = checkpoint.NewTensor(make([]float32, n), shape...)
 			}
 			return tensors
 		}
@@ -224,16 +246,16 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 
 // The score of a pruned trial stands beside what the whole training was predicted to reach.
 func TestPrunedTrialsAreTold(t *testing.T) {
-	trial := studies.Trial{Number: 7, State: studies.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
+	trial := store.Trial{Number: 7, State: store.Pruned, Params: 512, Result: evaluator.Result{Score: 0.25},
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
-	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Pruned: 1}})
+	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Tally: store.Tally{Pruned: 1}}})
 	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(), want) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := writeJSON(&document, newTrialEntry(&studies.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }

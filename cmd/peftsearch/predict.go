@@ -5,27 +5,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/data"
+	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
-
-// predictDocument is what predict --json prints; predictions are in the order of the rows.
-type predictDocument struct {
-	SchemaVersion int                    `json:"schema_version"`
-	Labels        []string               `json:"labels"` // by logit; null for regression
-	Predictions   []evaluator.Prediction `json:"predictions"`
-}
 
 func newPredict(g *globals) *cobra.Command {
 	var input, model string
+	var precision precisionFlag
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "predict DIR --input FILE",
@@ -34,23 +31,16 @@ func newPredict(g *globals) *cobra.Command {
 file has the columns of the training data; it needs no labels.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			document, err := g.predict(ctx, args[0], input, model)
-			if ctx.Err() != nil {
-				return &failure{exitInterrupted, errors.New("interrupted; predict stores nothing"), "run the same command again"}
-			}
+			document, err := g.predict(cmd.Context(), cmd.ErrOrStderr(), args[0], input, model, precision)
 			if err != nil {
 				return err
 			}
 			w := cmd.OutOrStdout()
 			if asJSON {
-				return writeJSON(w, document)
+				return report.WriteJSON(w, document)
 			}
 			for _, p := range document.Predictions {
-				if _, err := fmt.Fprintln(w, p.Label); err != nil {
-					return err
-				}
+				fmt.Fprintln(w, quote.Line(p.Label))
 			}
 			return nil
 		},
@@ -58,13 +48,14 @@ file has the columns of the training data; it needs no labels.`,
 	flags := cmd.Flags()
 	flags.StringVar(&input, "input", "", "file with the rows")
 	flags.StringVar(&model, "model", "", "directory of the pretrained model, if it has moved since training")
+	precision.add(cmd, "the one that was trained in")
 	flags.BoolVar(&asJSON, "json", false, "print JSON, with the logits")
 	cmd.MarkFlagRequired("input")
 	return cmd
 }
 
-func (g *globals) predict(ctx context.Context, dir, input, model string) (predictDocument, error) {
-	document := predictDocument{SchemaVersion: schemaVersion}
+func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, model string, precision precisionFlag) (report.Predictions, error) {
+	document := report.Predictions{SchemaVersion: report.SchemaVersion}
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
 		return document, usage("peftsearch train writes such a directory", "%w", err)
@@ -84,12 +75,32 @@ func (g *globals) predict(ctx context.Context, dir, input, model string) (predic
 	if dir, err = filepath.Abs(dir); err != nil {
 		return document, fmt.Errorf("%s: %w", dir, err)
 	}
-	worker, err := g.startWorker(ctx, nil, evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: "auto", Threads: cores()}}, os.Stderr)
+	command, err := workerCommand(nil)
 	if err != nil {
 		return document, err
 	}
-	defer worker.Close()
-	document.Predictions, err = worker.Predict(ctx, evaluator.PredictRequest{Dir: dir, Rows: rows})
+	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(precision), config.AutoPrecision), Threads: cores()}}}
+	if g.verbose {
+		options.Log = stderr
+	}
+	// Until here a signal ends the program as usual: there is nothing to clean up.
+	ctx, stop := signal.NotifyContext(ctx, endings()...)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal does so again
+	document.Predictions, err = predictions(ctx, options, dir, rows)
+	if ctx.Err() != nil {
+		return document, &failure{exitInterrupted, errors.New("interrupted; predict stores nothing"), "run the same command again"}
+	}
 	return document, err
+}
+
+// predictions scores rows in a worker of their own.
+func predictions(ctx context.Context, options evaluator.ProcessOptions, dir string, rows []data.Row) ([]evaluator.Prediction, error) {
+	worker, err := evaluator.NewProcess(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := worker.Predict(ctx, dir, rows)
+	return answers, errors.Join(err, worker.Close())
 }

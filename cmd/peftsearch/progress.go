@@ -13,8 +13,10 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // display shows how far work has come: a bar with a line of text on a terminal, log lines elsewhere.
@@ -32,7 +34,7 @@ func (g *globals) newDisplay(stderr io.Writer) *display {
 	switch {
 	case g.quiet:
 	case isTerminal(os.Stderr):
-		d.bars = mpb.New(mpb.WithOutput(stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
+		d.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
 		d.bar = d.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.text.Load().(string) })))
 	default:
@@ -65,7 +67,7 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 	for i := 0; i+1 < len(attributes); i += 2 {
 		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
 	}
-	fmt.Fprintln(d.bars, b.String())
+	fmt.Fprintln(d.bars, quote.Line(b.String()))
 }
 
 // writer is where other programs' logs go while the display is on.
@@ -106,6 +108,12 @@ func (s *searchProgress) event(e studies.Event) {
 	switch e.Kind {
 	case studies.EventFailed, studies.EventRetried:
 		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(e.Trial.Failure.Error()))...)
+	case studies.EventTaken:
+		s.note(slog.LevelWarn, "another process has taken the trial over", trial...)
+	case studies.EventWaiting:
+		s.note(slog.LevelInfo, "waiting for trials that other processes run", "trials", e.Elsewhere)
+	case studies.EventDelayed:
+		s.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventStarted:
 		if s.bars == nil {
 			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params", e.Trial.Params, "from", e.Trial.Origin)...)
@@ -114,8 +122,8 @@ func (s *searchProgress) event(e studies.Event) {
 		if s.bars == nil {
 			message := string(e.Kind)
 			trial = append(trial, "score", score(e.Trial.Result.Score))
-			if e.Trial.State == studies.Pruned { // its score is not comparable with those of whole trainings
-				message = string(studies.Pruned)
+			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
+				message = string(store.Pruned)
 				trial = append(trial, "forecast", score(e.Trial.Forecast.Score))
 			}
 			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,
@@ -136,7 +144,7 @@ func (s *searchProgress) show(running string) {
 		parts = append(parts, fmt.Sprintf("failed %d", st.Failed))
 	}
 	if st.Best != nil {
-		parts = append(parts, fmt.Sprintf("best %s @ %s", score(st.Best.Result.Score), brief(st.Best.Params)),
+		parts = append(parts, fmt.Sprintf("best %s @ %s", score(st.Best.Score), brief(st.Best.Params)),
 			fmt.Sprintf("HV %s", score(st.Hypervolume)), fmt.Sprintf("front %d", st.FrontSize))
 	}
 	if left := st.Remaining - time.Since(s.at); st.Remaining > 0 {

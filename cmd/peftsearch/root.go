@@ -2,8 +2,8 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"peftsearch/studies"
+	"peftsearch/studies/store"
 )
 
 // globals are the flags of every verb.
@@ -82,85 +82,51 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // mustExist refuses a database that is not there.
 func (g *globals) mustExist() error {
-	if _, err := os.Stat(g.db); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(g.db); g.db != "" && errors.Is(err, fs.ErrNotExist) {
 		return usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
 	}
 	return nil
 }
 
 // view opens the database for reading.
-func (g *globals) view() (*studies.Store, error) {
+func (g *globals) view() (*store.Store, error) {
 	if err := g.mustExist(); err != nil {
 		return nil, err
 	}
-	store, err := studies.ViewStore(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another database", err)
+	db, err := store.View(g.db)
+	if err == nil {
+		g.warn(db)
 	}
-	return store, nil
+	return db, err
 }
 
 // viewStudy opens the database for reading and finds a study in it. The caller closes the store.
-func (g *globals) viewStudy(cmd *cobra.Command, name string) (*studies.Store, *studies.Record, error) {
-	store, err := g.view()
+func (g *globals) viewStudy(cmd *cobra.Command, name string) (*store.Store, *store.Record, error) {
+	db, err := g.view()
 	if err != nil {
 		return nil, nil, err
 	}
-	record, err := store.Study(cmd.Context(), name)
+	record, err := db.Study(cmd.Context(), name)
 	if err != nil {
-		return nil, nil, errors.Join(err, store.Close())
+		return nil, nil, errors.Join(err, db.Close())
 	}
-	return store, record, nil
+	return db, record, nil
 }
 
 // open opens the database for writing and makes it if it is not there.
-func (g *globals) open() (*studies.Store, error) {
-	store, err := studies.OpenStore(g.db)
-	if err != nil {
-		return nil, environment("peftsearch doctor; --db names another place", err)
+func (g *globals) open() (*store.Store, error) {
+	db, err := store.Open(g.db)
+	if err == nil {
+		g.warn(db)
 	}
-	return store, nil
+	return db, err
 }
 
-// openStudy opens the database for writing and a study in it, with the study file that it was started
-// with. The caller closes the store.
-func (g *globals) openStudy(cmd *cobra.Command, name string) (*studies.Store, *studies.Study, error) {
-	if err := g.mustExist(); err != nil {
-		return nil, nil, err
+// warn says what is wrong with a database that can be used nevertheless.
+func (g *globals) warn(db *store.Store) {
+	if warning := db.Warning(); warning != "" {
+		fmt.Fprintf(os.Stderr, "Warning: %s: %s\n", g.db, warning)
 	}
-	store, err := g.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	study, err := continueStudy(cmd.Context(), store, name)
-	if err != nil {
-		return nil, nil, errors.Join(err, store.Close())
-	}
-	return store, study, nil
-}
-
-func continueStudy(ctx context.Context, store *studies.Store, name string) (*studies.Study, error) {
-	record, err := store.Study(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	config, err := record.ReadConfig()
-	if err != nil {
-		return nil, err
-	}
-	inputs, err := config.Open()
-	if err != nil {
-		return nil, err
-	}
-	return studies.Start(ctx, store, config, inputs)
-}
-
-// dbFlag repeats --db in commands that are printed, where it was given.
-func (g *globals) dbFlag(cmd *cobra.Command) string {
-	if cmd.Flags().Changed("db") {
-		return " --db " + g.db
-	}
-	return ""
 }
 
 // completeStudy offers the names of the database's studies as the first argument.
@@ -173,12 +139,12 @@ func (g *globals) completeStudy(cmd *cobra.Command, args []string, prefix string
 
 // completeStudies offers the names of the database's studies.
 func (g *globals) completeStudies(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	store, err := g.view()
+	db, err := g.view()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	defer store.Close()
-	records, err := store.Studies(cmd.Context())
+	defer db.Close()
+	records, err := db.Studies(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

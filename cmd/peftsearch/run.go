@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func newRun(g *globals) *cobra.Command {
@@ -36,25 +38,25 @@ tasks turn out to be related, it finds good plans sooner. What is learned is kep
 }
 
 func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
-	config, err := studies.ReadConfig(path)
+	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
 	}
-	if !config.Evaluator.Analytic { // before the inputs are read
-		if _, err := workerCommand(config.Evaluator.Command); err != nil {
+	if !file.Evaluator.Analytic { // before the inputs are read
+		if _, err := workerCommand(file.Evaluator.Command); err != nil {
 			return err
 		}
 	}
-	inputs, err := config.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	store, err := g.open()
+	db, err := g.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), store, config, inputs, warmStart)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
 	if err != nil {
 		return err
 	}
@@ -80,42 +82,45 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
 	progress.close()
 
-	again := "peftsearch run " + path + g.dbFlag(cmd)
+	again := g.command(cmd, "run", path)
 	switch {
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
-	case errors.Is(err, search.ErrExhausted):
+	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
 		fmt.Fprintln(stderr, "every plan of the search space has been tried")
 	case err != nil:
 		return err
 	}
-	return g.conclude(cmd, store, study.Record(), again)
+	return g.conclude(cmd, db, study.Record(), again)
 }
 
 // conclude prints the front, and on stderr what can be done with it.
-func (g *globals) conclude(cmd *cobra.Command, store *studies.Store, record *studies.Record, again string) error {
-	trials, err := store.Trials(cmd.Context(), record)
+func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
-	confirmed, err := store.Confirmations(cmd.Context(), record)
+	confirmed, err := studies.Confirmed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
-	front := studies.FrontOf(trials, record.Reference)
-	printFront(cmd.OutOrStdout(), record, front, confirmed)
-	if !g.quiet {
-		printNext(cmd.ErrOrStderr(), record.Name, front.Members[front.Knee].Number, again, g.dbFlag(cmd))
+	document := report.NewFront(record, front, confirmed)
+	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
+	if knee, ok := front.KneeMember(); ok && !g.quiet {
+		g.printNext(cmd, record.Name, knee.Number, again)
 	}
 	return nil
 }
 
-func printNext(w io.Writer, study string, trial int64, again, db string) {
-	fmt.Fprintf(w, `
-continue  raise budget.trials, then %[3]s
-inspect   peftsearch show %[1]s --trial %[2]d%[4]s
-confirm   peftsearch confirm %[1]s --front%[4]s
-train     peftsearch train %[1]s --trial %[2]d --out trained%[4]s
-export    peftsearch export %[1]s --trial %[2]d --to plan%[4]s
-`, study, trial, again, db)
+func (g *globals) printNext(cmd *cobra.Command, study string, trial int64, again string) {
+	number := strconv.FormatInt(trial, 10)
+	fmt.Fprintf(cmd.ErrOrStderr(), `
+continue  raise budget.trials, then %s
+inspect   %s
+confirm   %s
+train     %s
+export    %s
+`, again, g.command(cmd, "show", study, "--trial", number), g.command(cmd, "confirm", study, "--front"),
+		g.command(cmd, "train", study, "--trial", number, "--out", "trained"),
+		g.command(cmd, "export", study, "--trial", number, "--to", "plan"))
 }

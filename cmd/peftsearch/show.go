@@ -11,8 +11,10 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/peft"
-	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func newShow(g *globals) *cobra.Command {
@@ -24,35 +26,40 @@ func newShow(g *globals) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, record, err := g.viewStudy(cmd, args[0])
+			db, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			defer store.Close()
+			defer db.Close()
 			w := cmd.OutOrStdout()
 			if cmd.Flags().Changed("trial") {
-				trial, err := store.Trial(cmd.Context(), record, number)
+				trial, err := db.Trial(cmd.Context(), record, number)
 				if err != nil {
 					return err
 				}
+				document := report.NewTrial(record, trial)
 				if asJSON {
-					return writeJSON(w, newTrialDocument(record, trial))
+					return report.WriteJSON(w, document)
 				}
-				printTrial(w, record, trial)
+				printTrial(w, document)
 				return nil
 			}
-			trials, err := store.Trials(cmd.Context(), record)
-			if err != nil {
+			var document report.Study
+			if err := db.Snapshot(cmd.Context(), func(at *store.Store) error {
+				trials, err := at.Trials(cmd.Context(), record)
+				if err != nil {
+					return err
+				}
+				fronts, err := at.Fronts(cmd.Context(), record)
+				document = report.NewStudy(record, trials, fronts)
+				return err
+			}); err != nil {
 				return err
 			}
 			if asJSON {
-				fronts, err := store.Hypervolumes(cmd.Context(), record)
-				if err != nil {
-					return err
-				}
-				return writeJSON(w, newStudyDocument(record, trials, fronts))
+				return report.WriteJSON(w, document)
 			}
-			printStudy(w, record, trials)
+			printStudy(w, document)
 			return nil
 		},
 	}
@@ -61,58 +68,34 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-func newStudyDocument(record *studies.Record, trials []studies.Trial, fronts []studies.HypervolumePoint) studyDocument {
-	document := studyDocument{SchemaVersion: schemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
-		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
-		Hypervolume: studies.FrontOf(trials, record.Reference).Hypervolume, Fronts: []frontAfter{}, Trials: []trialEntry{}}
-	if record.WarmStart != nil {
-		document.WarmStart = record.WarmStart.Study
-	}
-	for _, f := range fronts {
-		document.Fronts = append(document.Fronts, frontAfter(f))
-	}
-	for _, t := range trials {
-		document.Trials = append(document.Trials, newTrialEntry(record, t))
-	}
-	return document
-}
-
-func newTrialDocument(record *studies.Record, t studies.Trial) trialDocument {
-	count := t.Candidate.Plan.Params(record.Geometry)
-	return trialDocument{SchemaVersion: schemaVersion, Study: record.Name, Metric: record.Metric, trialEntry: newTrialEntry(record, t),
-		Methods: count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
-		Curve: append([]studies.CurvePoint{}, t.Curve...)}
-}
-
 // field writes a line of a list of names and values.
 func field(w io.Writer, name, format string, args ...any) {
-	fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(w, "%-12s %s\n", name, quote.Line(fmt.Sprintf(format, args...)))
 }
 
-func printStudy(w io.Writer, record *studies.Record, trials []studies.Trial) {
-	g, r := record.Geometry, record.Reference
-	front := studies.FrontOf(trials, r)
-	field(w, "study", "%s, started %s", record.Name, record.Created.Local().Format("2006-01-02 15:04"))
+func printStudy(w io.Writer, s report.Study) {
+	g, r := s.Geometry, s.Reference
+	field(w, "study", "%s, started %s", s.Study, s.Created.Local().Format("2006-01-02 15:04"))
 	field(w, "model", "%s, %d layers, %d wide, %s parameters", g.Architecture, g.Layers, g.Hidden, thousands(g.BackboneParams))
 	field(w, "plans", "from %s to %s parameters", thousands(r.MinParams), thousands(r.MaxParams))
-	field(w, "score", "%s on dev; the best constant prediction has %s", record.Metric, score(r.Chance))
-	if start := record.WarmStart; start != nil {
-		field(w, "warm start", "with %d trials of study %s", len(start.Trials), start.Study)
+	field(w, "score", "%s on dev; the best constant prediction has %s", s.Metric, score(r.Chance))
+	if s.WarmStart != "" {
+		field(w, "warm start", "with %d trials of study %s", s.WarmTrials, s.WarmStart)
 	}
-	field(w, "front", "%d plans, hypervolume %s", len(front.Members), score(front.Hypervolume))
+	field(w, "front", "%d plans, hypervolume %s", s.FrontSize, score(s.Hypervolume))
 	fmt.Fprintln(w)
-	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
+	t := newTable(w, "trial", "state", "from", "params", "% of model", s.Metric, "plan")
 	t.SetColumnConfigs(append(right(1, 4, 5, 6), planColumn(7, 72)))
-	for _, trial := range trials {
+	for _, trial := range s.Trials {
 		value := ""
-		if scored(trial) {
+		if trial.Result != nil {
 			value = score(trial.Result.Score)
 		}
-		plan := trial.Candidate.Plan.String()
+		plan := trial.Plan.String()
 		if trial.Failure != nil {
 			plan += ": " + firstLine(trial.Failure.Error())
 		}
-		t.AppendRow(table.Row{trial.Number, trial.State, trial.Origin, thousands(trial.Params), percent(trial.Params, g), value, plan})
+		t.AppendRow(table.Row{trial.Trial, trial.State, trial.Origin, thousands(trial.Params), percent(trial.ParamsPercent), value, plan})
 	}
 	t.Render()
 }
@@ -122,18 +105,17 @@ func firstLine(s string) string {
 	return line
 }
 
-func printTrial(w io.Writer, record *studies.Record, t studies.Trial) {
-	g, plan, training := record.Geometry, t.Candidate.Plan, t.Candidate.Training
-	count := plan.Params(g)
-	field(w, "trial", "%d of %s, %s", t.Number, record.Name, t.State)
-	field(w, "plan", "%s", plan)
+func printTrial(w io.Writer, t report.Trial) {
+	training := t.Training
+	field(w, "trial", "%d of %s, %s", t.TrialEntry.Trial, t.Study, t.State)
+	field(w, "plan", "%s", t.Plan)
 	field(w, "from", "%s: %s", t.Origin, cmp.Or(t.Reason, "no reason is stored"))
-	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.Params, g), count.AutoPEFTPercent(g))
+	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.ParamsPercent), t.AutoPEFTPercent)
 	for _, m := range []struct {
 		method peft.Method
 		count  peft.MethodCount
-	}{{peft.MethodSerial, count.Methods.Serial}, {peft.MethodParallel, count.Methods.Parallel},
-		{peft.MethodPrefix, count.Methods.Prefix}, {peft.MethodLoRA, count.Methods.LoRA}} {
+	}{{peft.MethodSerial, t.Methods.Serial}, {peft.MethodParallel, t.Methods.Parallel},
+		{peft.MethodPrefix, t.Methods.Prefix}, {peft.MethodLoRA, t.Methods.LoRA}} {
 		if m.count.Total() > 0 {
 			field(w, "  "+string(m.method), "%s", thousands(m.count.Total()))
 		}
@@ -142,13 +124,13 @@ func printTrial(w io.Writer, record *studies.Record, t studies.Trial) {
 	if t.Failure != nil {
 		field(w, "failure", "%s", t.Failure)
 	}
-	if !scored(t) {
+	r := t.Result
+	if r == nil {
 		return
 	}
-	r := t.Result
 	field(w, "head", "%s parameters, not counted above", thousands(r.Head))
 	field(w, "dev", "%s", metrics(r.Dev))
-	field(w, "best", "%s %s at step %d of %d", record.Metric, score(r.Score), r.BestStep, r.Steps)
+	field(w, "best", "%s %s at step %d of %d", t.Metric, score(r.Score), r.BestStep, r.Steps)
 	if r.Stopped != "" {
 		field(w, "stopped", "%s", r.Stopped)
 	}
@@ -157,7 +139,7 @@ func printTrial(w io.Writer, record *studies.Record, t studies.Trial) {
 		return
 	}
 	fmt.Fprintln(w)
-	curve := newTable(w, "step", "loss", record.Metric)
+	curve := newTable(w, "step", "loss", t.Metric)
 	curve.SetColumnConfigs(right(1, 2, 3))
 	for _, p := range t.Curve {
 		curve.AppendRow(table.Row{p.Step, score(p.Loss), score(p.Score)})

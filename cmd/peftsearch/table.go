@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,12 +15,28 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
-	"peftsearch/peft"
-	"peftsearch/studies"
+	"peftsearch/data/quote"
+	"peftsearch/studies/report"
 )
 
-// newTable starts a table without lines.
-func newTable(w io.Writer, header ...any) table.Writer {
+// sheet is a table without lines. Its text cells may be foreign text: what could move the cursor is spelled out.
+type sheet struct{ table.Writer }
+
+// painted is a cell with colours.
+type painted string
+
+func (s sheet) AppendRow(row table.Row) {
+	for i, cell := range row {
+		if text, ok := cell.(string); ok {
+			row[i] = quote.Line(text)
+		}
+	}
+	s.Writer.AppendRow(row)
+}
+
+func green(cell string) painted { return painted(text.FgGreen.Sprint(quote.Line(cell))) }
+
+func newTable(w io.Writer, header ...any) sheet {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
@@ -29,7 +46,7 @@ func newTable(w io.Writer, header ...any) table.Writer {
 	t.SuppressTrailingSpaces()
 	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
 	t.AppendHeader(header)
-	return t
+	return sheet{t}
 }
 
 // right aligns columns, counted from 1.
@@ -52,42 +69,35 @@ func planColumn(number, before int) table.ColumnConfig {
 
 // printFront writes the front as a table, the knee marked, with a column for confirmed test scores if
 // there are any.
-func printFront(w io.Writer, record *studies.Record, front studies.Front, confirmed studies.Confirmations) {
-	tests, shown := make([]string, len(front.Members)), false
-	for i, m := range front.Members {
-		if c := confirmed.Of(m.Candidate); c != nil {
-			tests[i], shown = spread(c.Test), true
-		}
-	}
-	t := newTable(w, "trial", "params", "% of model", record.Metric, "test ± sd (seeds)", "", "plan")
+func printFront(w io.Writer, metric string, front []report.FrontMember) {
+	shown := slices.ContainsFunc(front, func(m report.FrontMember) bool { return m.Confirmed != nil })
+	t := newTable(w, "trial", "params", "% of model", metric, "test ± sd (seeds)", "", "plan")
 	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5), table.ColumnConfig{Number: 5, Hidden: !shown}, planColumn(7, 68)))
-	for i, m := range front.Members {
-		mark, plan := "", m.Candidate.Plan.String()
-		if i == front.Knee {
-			mark, plan = text.FgGreen.Sprint("knee"), text.FgGreen.Sprint(plan)
+	for _, m := range front {
+		var mark, plan any = "", m.Plan.String()
+		test := ""
+		if m.Confirmed != nil {
+			test = spread(*m.Confirmed)
 		}
-		t.AppendRow(table.Row{m.Number, thousands(m.Params), percent(m.Params, record.Geometry), score(m.Result.Score), tests[i], mark, plan})
+		if m.Knee {
+			mark, plan = green("knee"), green(m.Plan.String())
+		}
+		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), score(m.Score), test, mark, plan})
 	}
 	t.Render()
 }
 
 // spread writes a sample of test scores: mean ± sd (seeds).
-func spread(s studies.Sample) string {
-	if s.N < 2 {
-		return fmt.Sprintf("%s (%d)", score(s.Mean), s.N)
+func spread(s report.TestScores) string {
+	if s.SD == nil {
+		return fmt.Sprintf("%s (%d)", score(s.Mean), s.Seeds)
 	}
-	return fmt.Sprintf("%s ± %s (%d)", score(s.Mean), score(s.SD), s.N)
+	return fmt.Sprintf("%s ± %s (%d)", score(s.Mean), score(*s.SD), s.Seeds)
 }
 
 func score(s float64) string { return strconv.FormatFloat(s, 'f', 4, 64) }
 
-func percent(params int64, g peft.Geometry) string {
-	return strconv.FormatFloat(percentOf(params, g), 'f', 3, 64)
-}
-
-func percentOf(params int64, g peft.Geometry) float64 {
-	return 100 * float64(params) / float64(g.BackboneParams)
-}
+func percent(p float64) string { return strconv.FormatFloat(p, 'f', 3, 64) }
 
 // thousands groups digits: 1234567 is 1,234,567.
 func thousands(n int64) string {

@@ -1,37 +1,30 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
+	"peftsearch/studies/report"
 )
 
-// trainDocument is what train --json prints.
-type trainDocument struct {
-	SchemaVersion int                `json:"schema_version"`
-	Directory     string             `json:"directory"`
-	Params        int64              `json:"params"`
-	HeadParams    int64              `json:"head_params"`
-	BestStep      int                `json:"best_step"`
-	Dev           map[string]float64 `json:"dev"`
-	Test          map[string]float64 `json:"test"`
-	Plan          peft.Plan          `json:"plan"`
-}
-
 type trainFlags struct {
-	trial             int64
-	plan, config, out string
-	json              bool
+	trial     int64
+	plan, out string
+	file      fileFlags
+	precision precisionFlag
+	json      bool
 }
 
 func newTrain(g *globals) *cobra.Command {
@@ -46,8 +39,8 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == "" && flags.config == ""
-			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.config != ""
+			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == ""
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.file.config != ""
 			if !fromStudy && !fromFile {
 				return usage("peftsearch train --help", "name either STUDY with --trial, or --plan with --config")
 			}
@@ -60,7 +53,8 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
-	set.StringVar(&flags.config, "config", "", "study file with model, data and settings, for --plan")
+	flags.file.add(cmd, true)
+	flags.precision.add(cmd, "the study's")
 	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	cmd.MarkFlagRequired("out")
@@ -68,36 +62,34 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 }
 
 func (g *globals) trainTrial(cmd *cobra.Command, name string, flags trainFlags) error {
-	store, record, err := g.viewStudy(cmd, name)
+	db, record, err := g.viewStudy(cmd, name)
 	if err != nil {
 		return err
 	}
-	trial, err := store.Trial(cmd.Context(), record, flags.trial)
-	if err := errors.Join(err, store.Close()); err != nil {
+	trial, err := db.Trial(cmd.Context(), record, flags.trial)
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	config, err := record.ReadConfig()
+	file, inputs, err := flags.file.open(record, g.notes(cmd))
 	if err != nil {
 		return err
 	}
-	inputs, err := config.Open()
-	if err != nil {
+	if err := flags.file.mayRun(record, file); err != nil {
 		return err
 	}
-	if err := record.Check(config, inputs); err != nil {
+	if err := studies.Check(record, file, inputs); err != nil {
 		return err
 	}
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed}
-	again := fmt.Sprintf("peftsearch train %s --trial %d --out %s%s", name, flags.trial, flags.out, g.dbFlag(cmd))
-	return g.train(cmd, config, job, flags, again)
+	return g.train(cmd, file, inputs, job, flags, repeat(cmd, name))
 }
 
 func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
-	config, err := studies.ReadConfig(flags.config)
+	file, err := config.Read(flags.file.config)
 	if err != nil {
 		return err
 	}
-	inputs, err := config.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -108,9 +100,8 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	if err != nil {
 		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
 	}
-	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: config.Search.Seed}
-	again := fmt.Sprintf("peftsearch train --plan %s --config %s --out %s", flags.plan, flags.config, flags.out)
-	return g.train(cmd, config, job, flags, again)
+	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
+	return g.train(cmd, file, inputs, job, flags, repeat(cmd))
 }
 
 func readPlan(path string) (peft.Plan, error) {
@@ -123,25 +114,27 @@ func readPlan(path string) (peft.Plan, error) {
 }
 
 // train runs the job with the full budget; again is the command that continues it.
-func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluator.Job, flags trainFlags, again string) error {
-	if config.Evaluator.Analytic {
+func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.Inputs, job evaluator.Job, flags trainFlags,
+	again string) error {
+	if file.Evaluator.Analytic {
 		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
 	}
-	if _, err := os.Stat(filepath.Join(flags.out, "plan.json")); err == nil {
+	if peft.Finished(flags.out) {
 		return usage("choose another --out, or remove the directory first", "%s holds a trained plan already", flags.out)
 	}
 	output, err := filepath.Abs(flags.out)
 	if err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
-	job.Output, job.Budget, job.Test = output, config.FullBudget(), true
+	job.Output, job.Budget, job.Test = output, file.FullBudget(), true
+	file.Evaluator.Precision = cmp.Or(string(flags.precision), file.Evaluator.Precision)
 
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(cmd.Context(), endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal ends the program
 	stderr := cmd.ErrOrStderr()
 	progress := &trainProgress{display: g.newDisplay(stderr)}
-	result, err := g.evaluate(ctx, config, job, progress)
+	result, err := g.evaluate(ctx, file, inputs, job, progress, stderr)
 	progress.close()
 	var failed *evaluator.Failure
 	switch {
@@ -154,7 +147,7 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 	}
 
 	plan := job.Candidate.Plan
-	document := trainDocument{SchemaVersion: schemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
+	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
 		Dev: result.Dev, Test: result.Test, Plan: plan}
 	trained, err := peft.ReadTrained(output)
 	if err != nil {
@@ -162,7 +155,7 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 	}
 	document.Params = plan.Params(trained.Info.Geometry).Total()
 	if flags.json {
-		return writeJSON(cmd.OutOrStdout(), document)
+		return report.WriteJSON(cmd.OutOrStdout(), document)
 	}
 	w := cmd.OutOrStdout()
 	field(w, "plan", "%s", plan)
@@ -172,15 +165,21 @@ func (g *globals) train(cmd *cobra.Command, config *studies.Config, job evaluato
 	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
 	field(w, "directory", "%s", flags.out)
 	if !g.quiet {
-		fmt.Fprintf(stderr, "\npredict   peftsearch predict %s --input FILE\n", flags.out)
+		fmt.Fprintf(stderr, "\npredict   %s --input FILE\n", commandLine("peftsearch", "predict", flags.out))
 	}
 	return nil
 }
 
 // evaluate runs one job in a worker of its own.
-func (g *globals) evaluate(ctx context.Context, config *studies.Config, job evaluator.Job, progress *trainProgress) (evaluator.Result, error) {
-	hello := config.Hello(cores() * max(1, int(config.Evaluator.Workers))) // one worker gets all cores
-	worker, err := g.startWorker(ctx, config.Evaluator.Command, hello, progress.writer(os.Stderr))
+func (g *globals) evaluate(ctx context.Context, file *config.Config, inputs *config.Inputs, job evaluator.Job,
+	progress *trainProgress, stderr io.Writer) (evaluator.Result, error) {
+	all := cores() * max(1, int(file.Evaluator.Workers)) // one worker gets all cores
+	options, err := g.workerOptions(file, all, progress.writer(stderr))
+	if err != nil {
+		return evaluator.Result{}, err
+	}
+	options.Expect = file.Expect(inputs)
+	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return evaluator.Result{}, err
 	}

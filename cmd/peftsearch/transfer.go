@@ -36,45 +36,45 @@ does not have it. Both need a model of the same shape. The plans are trained wit
 }
 
 func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err error) {
-	config, err := studies.ReadConfig(path)
+	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
 	}
-	if config.Study == name {
+	if file.Study == name {
 		return usage("name the file of another study", "%s is the file of study %s itself", path, name)
 	}
 	if err := g.mustExist(); err != nil {
 		return err
 	}
-	store, err := g.open()
+	db, err := g.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	record, err := store.Study(cmd.Context(), name)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	record, err := db.Study(cmd.Context(), name)
 	if err != nil {
 		return err
 	}
-	trials, err := store.Trials(cmd.Context(), record)
+	front, err := studies.ReadFront(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
-	members := studies.FrontOf(trials, record.Reference).Members
+	members := front.Members
 	if len(members) == 0 {
-		return usage("peftsearch show "+name, "the study has no complete trial yet, and so no front")
+		return usage(g.command(cmd, "show", name), "the study has no complete trial yet, and so no front")
 	}
-	inputs, err := config.Open()
+	inputs, err := g.openInputs(cmd.Context(), file, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	if inputs.Geometry != record.Geometry {
+	if !inputs.Geometry.SameShape(record.Geometry) {
 		from, to := record.Geometry, inputs.Geometry
 		return usage("plans transfer between models of the same shape",
 			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters (%s)",
 			name, from.Layers, from.Hidden, thousands(from.BackboneParams), from.Architecture,
 			path, to.Layers, to.Hidden, thousands(to.BackboneParams), to.Architecture)
 	}
-	study, err := studies.Start(cmd.Context(), store, config, inputs)
+	study, err := studies.Start(cmd.Context(), db, file, inputs)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 		return err
 	}
 	if !g.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       peftsearch run %[1]s%[4]s\ncompare   peftsearch compare %[2]s %[3]s%[4]s\n", path, name, config.Study, g.dbFlag(cmd))
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       %s\ncompare   %s\n", g.command(cmd, "run", path), g.command(cmd, "compare", name, file.Study))
 	}
 	return nil
 }

@@ -12,8 +12,11 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 )
 
 const workerName = "peftsearch-worker"
@@ -40,35 +43,79 @@ func workerCommand(configured []string) ([]string, error) {
 	return []string{path}, nil
 }
 
-// startWorker starts a worker process; its log goes to stderr if verbose.
-func (g *globals) startWorker(ctx context.Context, command []string, hello evaluator.Hello, stderr io.Writer) (*evaluator.Process, error) {
-	command, err := workerCommand(command)
+// workerOptions says how to run a worker of a study file on some of the cores; its log goes to log if verbose.
+func (g *globals) workerOptions(file *config.Config, cores int, log io.Writer) (evaluator.ProcessOptions, error) {
+	command, err := workerCommand(file.Evaluator.Command)
+	options := evaluator.ProcessOptions{Command: command, Hello: file.Hello(cores), Stall: file.Stall()}
+	if len(file.Evaluator.Command) > 0 {
+		options.Dir = file.Dir()
+	}
+	if g.verbose {
+		options.Log = log
+	}
+	return options, err
+}
+
+// precisionFlag is --precision of the verbs that train or use a single plan.
+type precisionFlag string
+
+func (p *precisionFlag) add(cmd *cobra.Command, standard string) {
+	cmd.Flags().Var(p, "precision", "float32 or bfloat16, instead of "+standard)
+	cmd.RegisterFlagCompletionFunc("precision", cobra.FixedCompletions([]string{"float32", "bfloat16"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (p *precisionFlag) String() string { return string(*p) }
+func (p *precisionFlag) Type() string   { return "precision" }
+
+func (p *precisionFlag) Set(text string) error {
+	if text != "float32" && text != "bfloat16" {
+		return errors.New("must be float32 or bfloat16")
+	}
+	*p = precisionFlag(text)
+	return nil
+}
+
+// openInputs opens what a study file names. A worker of the user's own is asked what it has loaded.
+func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Writer) (*config.Inputs, error) {
+	if len(file.Evaluator.Command) == 0 {
+		return file.Open()
+	}
+	options, err := g.workerOptions(file, cores(), log)
 	if err != nil {
 		return nil, err
 	}
-	options := evaluator.ProcessOptions{Command: command, Hello: hello}
-	if g.verbose {
-		options.Log = stderr
+	ready, err := evaluator.Describe(ctx, options)
+	if err != nil {
+		return nil, err
 	}
-	process, err := evaluator.NewProcess(ctx, options)
-	if err != nil && ctx.Err() == nil {
-		return nil, environment("peftsearch doctor STUDY.yaml; -v shows the worker's log", err)
-	}
-	return process, err
+	return file.OpenLoaded(ready)
 }
 
 // evaluators opens the evaluators of a study's workers; their logs go to log.
 func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.Context) (evaluator.Evaluator, error) {
-	config := study.Config()
+	file := study.Config()
 	return func(ctx context.Context) (evaluator.Evaluator, error) {
-		if config.Evaluator.Analytic {
+		if file.Evaluator.Analytic {
 			return study.Analytic(), nil
 		}
-		worker, err := g.startWorker(ctx, config.Evaluator.Command, config.Hello(cores()), log)
+		options, err := g.workerOptions(file, cores(), log)
 		if err != nil {
-			return nil, err // not a nil worker in an interface
+			return nil, err
 		}
-		return worker, nil
+		for {
+			options.Hello.Settings.Precision, options.Expect = study.Precision(), study.Expect()
+			worker, err := evaluator.NewProcess(ctx, options)
+			if err != nil {
+				return nil, err // not a nil worker in an interface
+			}
+			same, err := study.Settle(ctx, worker.Ready().Precision)
+			if same && err == nil {
+				return worker, nil
+			}
+			if err := errors.Join(err, worker.Close()); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
 
@@ -78,9 +125,9 @@ const measureFor = 5 * time.Second
 // chooseWorkers replaces evaluator.workers: auto by what trains fastest on this machine and fits in its
 // memory, with a share of the cores for each worker. It says what it measured on stderr.
 func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stderr io.Writer) error {
-	config := study.Config()
-	e := &config.Evaluator
-	if e.Workers != studies.AutoWorkers {
+	file := study.Config()
+	e := &file.Evaluator
+	if e.Workers != config.AutoWorkers {
 		return nil
 	}
 	if e.Analytic {
@@ -90,10 +137,11 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 	if g.quiet {
 		stderr = io.Discard
 	}
-	command, err := workerCommand(e.Command)
+	options, err := g.workerOptions(file, cores(), stderr)
 	if err != nil {
 		return err
 	}
+	options.Expect = study.Expect()
 	job, err := study.TimingJob()
 	if err != nil {
 		return err
@@ -103,10 +151,6 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 		return fmt.Errorf("evaluator.workers auto: %w", err)
 	}
 	fmt.Fprintln(stderr, "evaluator.workers auto: measuring, which takes about 10 seconds for each number of workers")
-	options := evaluator.ProcessOptions{Command: command, Hello: config.Hello(cores())}
-	if g.verbose {
-		options.Log = stderr
-	}
 	slots := max(1, cores()/max(1, e.Threads))
 	var measured []evaluator.Throughput
 	for workers := 1; workers <= slots; workers++ {
@@ -129,7 +173,7 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 		measured = append(measured, t)
 	}
 	best := evaluator.Fastest(measured)
-	e.Workers, e.Threads = studies.Workers(best.Workers), best.Threads
+	e.Workers, e.Threads = config.Workers(best.Workers), best.Threads
 	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not measured again\n", best.Workers, best.Threads)
 	return nil
 }

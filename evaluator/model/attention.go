@@ -23,8 +23,23 @@ type memory struct {
 	prefix       prefixPair
 }
 
-// groups is the rows of a batch in groups of alike length, which are padded for the products of the
-// attention. Everything else works on flat tokens.
+// attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
+// the prefix: [wanted, D] from queries [wanted, D].
+func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
+	heads := p.net.config.Heads
+	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
+	if p.groups != nil {
+		return p.padded(queries, m, rows, scale)
+	}
+	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch)}
+	if rows != All {
+		starts.Queries = rows.starts(p.batch)
+	}
+	return p.Attention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, starts, heads, scale)
+}
+
+// groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
+// products: where there is no kernel for flat tokens, and with dropout.
 type groups struct {
 	lengths  [][]int // of each group's rows, falling
 	from, to padding // of keys and values, and of the queries of the wanted tokens
@@ -83,14 +98,10 @@ func roundWidth(tokens int) int { return (tokens + widthUnit - 1) / widthUnit * 
 
 // pad lays out the tokens that are read of the rows of each group.
 func (p *pass) pad(groups [][]int, read Rows, tokens int) padding {
-	counts, start := read.Counts(p.batch), 0
-	starts := make([]int, len(counts))
-	for i, count := range counts {
-		starts[i], start = start, start+count
-	}
+	counts, starts := read.Counts(p.batch), read.starts(p.batch)
 	to := padding{tokens: tokens}
 	for _, group := range groups {
-		width := 1 // where no token of a group is read, too
+		width := 0
 		for _, row := range group {
 			width = max(width, counts[row])
 		}
@@ -100,11 +111,11 @@ func (p *pass) pad(groups [][]int, read Rows, tokens int) padding {
 		var index []int64
 		for _, row := range group {
 			for j := range width {
-				at := tokens // padding
+				at := int64(tokens) // padding
 				if j < counts[row] {
-					at = starts[row] + j
+					at = starts[row] + int64(j)
 				}
-				index = append(index, int64(at))
+				index = append(index, at)
 			}
 		}
 		to.index = append(to.index, torch.From(p.Scope, index, len(group), width))
@@ -141,9 +152,8 @@ func (p *pass) mask(g *groups, prefix int) []*torch.Tensor {
 	return masks
 }
 
-// attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
-// the prefix: [wanted, D] from queries [wanted, D].
-func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
+// padded is attention by batched products of padded rows.
+func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64) *torch.Tensor {
 	g, heads := p.groups, p.net.config.Heads
 	to := g.from
 	if rows != All {
@@ -151,7 +161,6 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 	}
 	prefix := m.prefix.length()
 	widths, masks := g.keyWidths(prefix), g.masks[prefix]
-	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
 	q := p.PadHeads(queries, nil, to.index, heads, to.widths)               // [n·H, width, d] of each group
 	k := p.PadHeads(m.keys, m.prefix.keys, g.from.index, heads, widths)     // [n·H, p+width, d]
 	v := p.PadHeads(m.values, m.prefix.values, g.from.index, heads, widths) // [n·H, p+width, d]

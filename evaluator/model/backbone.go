@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -23,7 +23,7 @@ const (
 // goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
 // that may run on several goroutines at once.
 type Backbone struct {
-	checkpoint *data.Checkpoint
+	checkpoint *checkpoint.Checkpoint
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
@@ -31,7 +31,7 @@ type Backbone struct {
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
 // use: a model that trains the backbone starts from it.
-func Load(checkpoint *data.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
+func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Backbone, error) {
 	device, err := torch.ParseDevice(settings.Device)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,8 @@ type Batch struct {
 	IDs     []int32 // token ids [tokens]
 	TypeIDs []int32 // token types [tokens]; nil for all 0
 	Lengths []int   // tokens of each row [n]
-	// Marked is the tokens that a head reads, of each row by ascending index; nil unless it reads Marked.
+	// Marked is the tokens that a head reads, of each row at least one, by ascending index; nil unless it reads
+	// Marked.
 	Marked [][]int
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
 	// model's Frontier.
@@ -150,7 +151,7 @@ type Batch struct {
 }
 
 // validate refuses what libtorch would read out of bounds.
-func (b Batch) validate(c data.ModelConfig, rows Rows) error {
+func (b Batch) validate(c checkpoint.Config, rows Rows) error {
 	if len(b.Lengths) == 0 {
 		return errors.New("model: a batch without rows")
 	}
@@ -189,15 +190,10 @@ func (b Batch) validateMarked() error {
 	if len(b.Marked) != len(b.Lengths) {
 		return fmt.Errorf("model: marked tokens of %d rows for %d rows", len(b.Marked), len(b.Lengths))
 	}
-	total := 0
 	for i, marked := range b.Marked {
-		total += len(marked)
-		if !slices.IsSorted(marked) || len(marked) > 0 && (marked[0] < 0 || marked[len(marked)-1] >= b.Lengths[i]) {
+		if len(marked) == 0 || !slices.IsSorted(marked) || marked[0] < 0 || marked[len(marked)-1] >= b.Lengths[i] {
 			return fmt.Errorf("model: marked tokens %v of a row of %d", marked, b.Lengths[i])
 		}
-	}
-	if total == 0 {
-		return errors.New("model: a batch without marked tokens")
 	}
 	return nil
 }

@@ -3,7 +3,7 @@ package model
 import (
 	"fmt"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
@@ -16,7 +16,7 @@ import (
 //
 // and each line is one step.
 type bert struct {
-	config                data.ModelConfig
+	config                checkpoint.Config
 	word, position, types *torch.Tensor // embedding tables [rows, D]
 	embeddingNorm         norm
 	layers                []bertLayer
@@ -30,7 +30,7 @@ type bertLayer struct {
 	outputNorm                         norm
 }
 
-func bindBERT(c data.ModelConfig, get func(name string) *torch.Tensor) family {
+func bindBERT(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 	denseOf := func(name string) dense { return dense{get(name + ".weight"), get(name + ".bias")} }
 	normOf := func(name string) norm { return norm{get(name + ".weight"), get(name + ".bias"), c.LayerNormEps} }
 	b := &bert{
@@ -74,7 +74,7 @@ func (b *bert) positions(batch Batch) []int32 {
 	for _, length := range batch.Lengths {
 		next := int32(b.config.PositionOffset())
 		for range length {
-			if at := len(positions); b.config.ModelType == data.ModelRoBERTa && batch.IDs[at] == int32(b.config.PadID) {
+			if at := len(positions); b.config.ModelType == checkpoint.RoBERTa && batch.IDs[at] == int32(b.config.PadID) {
 				positions = append(positions, int32(b.config.PadID))
 				continue
 			}
@@ -105,7 +105,7 @@ func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor 
 	v := p.project(i, peft.TargetValue, w.value, x)      // [tokens, D]
 	a := p.attention(q, p.keysValues(i, k, v), rows)     // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
-	return w.attentionNorm.apply(p.Scope, p.AddTo(a, wanted))
+	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
 
 // feedForward computes y [rows, D] of layer i from a [rows, D].
@@ -113,7 +113,8 @@ func (b *bert) feedForward(p *pass, i int, a *torch.Tensor) *torch.Tensor {
 	w := b.layers[i]
 	f := p.GELU(p.project(i, peft.TargetFFNIn, w.ffnIn, a)) // [rows, F]
 	f = p.drop(p.project(i, peft.TargetFFNOut, w.ffnOut, f))
-	return w.outputNorm.apply(p.Scope, p.adapt(i, p.AddTo(f, a), a, w.outputNorm))
+	f, a = p.adapt(i, f, a, w.outputNorm)
+	return w.outputNorm.sum(p.Scope, f, a)
 }
 
 // frontier is the attention of the lowest layer with a module, or its feed-forward part if that is all that

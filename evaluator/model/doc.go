@@ -40,5 +40,5 @@
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
 //	head.weight [outputs, D]               head.bias [outputs]
 //	head.dense.weight [D, D]               head.dense.bias [D]     of the dense head
-//	backbone.{name}                        with a trained backbone, by data.Checkpoint's names
+//	backbone.{name}                        with a trained backbone, by checkpoint.Checkpoint's names
 package model

@@ -1,7 +1,7 @@
 package model
 
 import (
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
@@ -26,9 +26,9 @@ type family interface {
 }
 
 // families binds the weights of each model_type; get gives a tensor by its name in the checkpoint.
-var families = map[string]func(c data.ModelConfig, get func(name string) *torch.Tensor) family{
-	data.ModelBERT:    bindBERT,
-	data.ModelRoBERTa: bindBERT,
+var families = map[string]func(c checkpoint.Config, get func(name string) *torch.Tensor) family{
+	checkpoint.BERT:    bindBERT,
+	checkpoint.RoBERTa: bindBERT,
 }
 
 // dense is x·Wᵀ + c: weight [out, in], bias [out].
@@ -46,4 +46,10 @@ type norm struct {
 
 func (n norm) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 	return s.LayerNorm(x, n.weight, n.bias, n.eps)
+}
+
+// sum is the norm of x+y.
+func (n norm) sum(s *torch.Scope, x, y *torch.Tensor) *torch.Tensor {
+	normed, _ := s.AddNorm(x, y, n.weight, n.bias, n.eps)
+	return normed
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -58,9 +58,9 @@ func readGolden(t *testing.T) golden {
 	return g
 }
 
-func readTensors(t *testing.T, name string) map[string]data.Tensor {
+func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
 	t.Helper()
-	tensors, _, err := data.ReadSafetensors(filepath.Join("testdata", name+".safetensors"))
+	tensors, _, err := checkpoint.ReadSafetensors(filepath.Join("testdata", name+".safetensors"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backb
 			t.Skipf("%s is missing: `make %s` fetches it", name, name)
 		}
 	}
-	checkpoint, err := data.OpenCheckpoint(dir)
+	checkpoint, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -43,8 +43,8 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	t := spec.Training
 	if !(t.Dropout >= 0 && t.Dropout < 1) || t.PrefixMLP < 0 {
-		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0",
-			t.Dropout, t.PrefixMLP)
+		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, "+
+			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
 	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
@@ -73,7 +73,7 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 }
 
 // declareBackbone adds every weight of the backbone, by its name in the checkpoint.
-func declareBackbone(ps *parameters, checkpoint *data.Checkpoint) (map[string]*parameter, error) {
+func declareBackbone(ps *parameters, checkpoint *checkpoint.Checkpoint) (map[string]*parameter, error) {
 	trained := map[string]*parameter{}
 	for _, name := range checkpoint.Backbone() {
 		t, err := checkpoint.Tensor(name)
@@ -216,15 +216,15 @@ func (m *Model) HeadParams() int64 {
 
 // Tensors copies everything that is trained, by name; the package documentation lists the names.
 // Prefixes are flat, however they were trained.
-func (m *Model) Tensors() (map[string]data.Tensor, error) {
+func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 	values, err := m.Snapshot()
 	if err != nil {
 		return nil, err
 	}
-	tensors := map[string]data.Tensor{}
+	tensors := map[string]checkpoint.Tensor{}
 	for _, p := range m.parameters.list {
 		if !strings.HasPrefix(p.name, "prefix_mlp.") {
-			tensors[p.name] = data.NewTensor(values[p.offset:][:p.size()], p.shape...)
+			tensors[p.name] = checkpoint.NewTensor(values[p.offset:][:p.size()], p.shape...)
 		}
 	}
 	if m.network.prefixMLP == nil {
@@ -236,8 +236,8 @@ func (m *Model) Tensors() (map[string]data.Tensor, error) {
 		for i, pair := range m.network.prefixes(s) {
 			if pair.keys != nil {
 				keys, values := prefixNames(i)
-				tensors[keys] = data.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
-				tensors[values] = data.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
+				tensors[keys] = checkpoint.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
+				tensors[values] = checkpoint.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
 			}
 		}
 	})
@@ -245,7 +245,7 @@ func (m *Model) Tensors() (map[string]data.Tensor, error) {
 }
 
 // SetTensors sets everything that is trained from what Tensors gave. The model's prefixes must be flat.
-func (m *Model) SetTensors(tensors map[string]data.Tensor) error {
+func (m *Model) SetTensors(tensors map[string]checkpoint.Tensor) error {
 	if m.network.prefixMLP != nil {
 		return fmt.Errorf("model: stored prefixes are flat: make the model with prefix_mlp 0")
 	}

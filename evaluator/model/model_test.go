@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -117,7 +117,7 @@ func TestFreshParallelAndLoRAChangeNothing(t *testing.T) {
 func TestTheLastBlockForSomeRows(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	batch := randomBatch(b, 2, 8, 5, 1, 12)
-	batch.Marked = [][]int{{0, 3, 7}, {}, {0}, {2, 11}}
+	batch.Marked = [][]int{{0, 3, 7}, {4}, {0}, {2, 11}}
 	m := newModel(t, b, Spec{Plan: hybrid(3, 1), Outputs: 1})
 	steps, width := m.network.family.steps(), b.Geometry().Hidden
 	s := newScope(t, b)
@@ -129,7 +129,7 @@ func TestTheLastBlockForSomeRows(t *testing.T) {
 		return values
 	}
 	all := hidden(All)
-	for rows, indices := range map[Rows][]int{First: {0, 8, 13, 14}, Last: {7, 12, 13, 25}, Marked: {0, 3, 7, 13, 16, 25}} {
+	for rows, indices := range map[Rows][]int{First: {0, 8, 13, 14}, Last: {7, 12, 13, 25}, Marked: {0, 3, 7, 12, 13, 16, 25}} {
 		var want []float32
 		for _, i := range indices {
 			want = append(want, all[i*width:][:width]...)
@@ -250,6 +250,26 @@ func TestBatchesMayBeCutAnywhere(t *testing.T) {
 		}
 		compare(t, checkpoint+", loss", s.Float32s(s.Add(one, two)), s.Float32s(whole), 1e-5)
 		compare(t, checkpoint+", gradient", s.Float32s(s.Add(m.Gradient(s, one), m.Gradient(s, two))), s.Float32s(m.Gradient(s, whole)), 1e-4)
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Attention of flat tokens and of padded rows, which dropout takes, are the same.
+func TestFlatAndPaddedAttention(t *testing.T) {
+	for precision, tolerance := range map[string]float64{PrecisionFloat32: 1e-4, PrecisionBFloat16: 0.05} {
+		settings := onCPU
+		settings.Precision = precision
+		b := loadBackbone(t, "models/bert-tiny", settings)
+		spec := Spec{Plan: hybrid(2, 0), Outputs: 2, Seed: 4}
+		flat := newModel(t, b, spec)
+		spec.Training.Dropout = 1e-9 // drops nothing
+		padded := newModel(t, b, spec)
+		batch, labels := randomBatch(b, 13, 40, 3, 17, 64, 5, 8, 9, 33, 2, 21), []float64{0, 1, 1, 0, 1, 0, 0, 1, 1, 0}
+		s := newScope(t, b)
+		compare(t, precision+", loss", s.Float32s(loss(padded, s, batch, labels, 0)), s.Float32s(loss(flat, s, batch, labels, 0)), tolerance)
+		compare(t, precision+", gradient", s.Float32s(gradient(padded, s, batch, labels, 0)), s.Float32s(gradient(flat, s, batch, labels, 0)), tolerance)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -485,7 +505,7 @@ func TestTensorsRoundTrip(t *testing.T) {
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "head.bias") {
 				t.Errorf("a missing tensor: %v", err)
 			}
-			tensors["head.bias"] = data.NewTensor([]float32{1, 2}, 2)
+			tensors["head.bias"] = checkpoint.NewTensor([]float32{1, 2}, 2)
 			if err := other.SetTensors(tensors); err == nil || !strings.Contains(err.Error(), "shape") {
 				t.Errorf("a tensor of another shape: %v", err)
 			}
@@ -572,7 +592,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	batch := Batch{IDs: make([]int32, 6), Lengths: []int{3, 3}}
-	for _, marked := range [][][]int{nil, {{0}}, {{}, {}}, {{0}, {3}}, {{-1}, {0}}, {{1, 0}, {0}}} {
+	for _, marked := range [][][]int{nil, {{0}}, {{0}, {}}, {{0}, {3}}, {{-1}, {0}}, {{1, 0}, {0}}} {
 		batch.Marked = marked
 		s := newScope(t, b)
 		if b.Hidden(s, batch, Frontier{6, Marked}); s.Err() == nil {

@@ -11,7 +11,7 @@ func declareParallel(ps *parameters, name string, a *peft.Adapter, hidden int) *
 	return declareBottleneck(ps, name, a.Width, hidden, uniformFanIn, zeros)
 }
 
-// addParallel adds 4·P(a) to sum, in place.
-func (b *bottleneck) addParallel(s *torch.Scope, sum, a *torch.Tensor) *torch.Tensor {
-	return s.AddTo(sum, b.apply(s, a, peft.ParallelScale))
+// addParallel adds 4·P(a) to x, in place.
+func (b *bottleneck) addParallel(s *torch.Scope, x, a *torch.Tensor) *torch.Tensor {
+	return s.AddTo(x, b.apply(s, a, peft.ParallelScale))
 }

@@ -3,14 +3,14 @@ package model
 import (
 	"fmt"
 
-	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
 
 // network is a backbone with the modules of a plan.
 type network struct {
-	config    data.ModelConfig
+	config    checkpoint.Config
 	dtype     torch.DType // of weights and activations
 	family    family
 	modules   []modules // per layer
@@ -27,7 +27,7 @@ type pass struct {
 	tokens   int           // of all rows
 	fill     int           // positions after the tokens, which nothing reads
 	prefixes []prefixPair  // per layer
-	groups   *groups       // of the attention
+	groups   *groups       // of a padded attention; nil if it takes flat tokens
 	wanted   *torch.Tensor // indices of the rows that are read; nil for all
 	dropout  *dropout      // nil outside training
 }
@@ -48,7 +48,9 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		p.wanted = torch.From(s, indices, len(indices))
 	}
 	p.prefixes = net.prefixes(s)
-	p.groups = p.group()
+	if width := net.config.Hidden / net.config.Heads; dropout != nil || !torch.HasAttention(p.Device(), width) {
+		p.groups = p.group()
+	}
 	x := batch.Hidden
 	if x == nil {
 		return p, net.family.embed(p)
@@ -125,15 +127,16 @@ func (p *pass) keysValues(layer int, keys, values *torch.Tensor) memory {
 	return memory{keys: keys, values: values, prefix: p.prefixes[layer]}
 }
 
-// adapt adds the adapters of a layer's feed-forward part to sum, the sum of its input and output before ln;
-// it may change sum in place.
-func (p *pass) adapt(layer int, sum, input *torch.Tensor, ln norm) *torch.Tensor {
+// adapt adds the adapters of a layer's feed-forward part to the sum of its output f and its input a, before ln:
+// it returns two terms of that sum. It may change f in place.
+func (p *pass) adapt(layer int, f, a *torch.Tensor, ln norm) (x, rest *torch.Tensor) {
 	m := p.net.modules[layer]
+	x, rest = f, a
 	if m.serial != nil {
-		sum = m.serial.addSerial(p.Scope, sum, ln)
+		x, rest = m.serial.serial(p.Scope, f, a, ln)
 	}
 	if m.parallel != nil {
-		sum = m.parallel.addParallel(p.Scope, sum, input)
+		x = m.parallel.addParallel(p.Scope, x, a)
 	}
-	return sum
+	return x, rest
 }

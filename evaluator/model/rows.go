@@ -44,6 +44,15 @@ func (r Rows) Counts(b Batch) []int {
 	return counts
 }
 
+// starts is where each row begins among the tokens that are read, and where the last one ends [n+1].
+func (r Rows) starts(b Batch) []int64 {
+	starts := make([]int64, 1, len(b.Lengths)+1)
+	for i, count := range r.Counts(b) {
+		starts = append(starts, starts[i]+int64(count))
+	}
+	return starts
+}
+
 // indices is where the tokens that are read stand in the flat batch, in its order.
 func (r Rows) indices(b Batch) []int64 {
 	var indices []int64

@@ -36,7 +36,8 @@ func declareSerial(ps *parameters, name string, a *peft.Adapter, hidden int) *bo
 	return declareBottleneck(ps, name, a.Width, hidden, normal(0.02), normal(0.02))
 }
 
-// addSerial returns sum + S(LN₂(sum)); sum is left as it is, LN₂'s gradient needs it.
-func (b *bottleneck) addSerial(s *torch.Scope, sum *torch.Tensor, ln norm) *torch.Tensor {
-	return s.AddTo(b.apply(s, ln.apply(s, sum), peft.SerialScale), sum)
+// serial is S(LN₂(f+a)) and f+a.
+func (b *bottleneck) serial(s *torch.Scope, f, a *torch.Tensor, ln norm) (adapted, sum *torch.Tensor) {
+	normed, sum := s.AddNorm(f, a, ln.weight, ln.bias, ln.eps)
+	return b.apply(s, normed, peft.SerialScale), sum
 }

@@ -12,5 +12,8 @@
 // Libtorch keeps its gradient mode, its last error and its OpenMP pool per OS thread. A scope
 // therefore holds its goroutine on its OS thread until Free, and belongs to that goroutine.
 //
+// On the CPU, GELU, LayerNorm and attention have kernels of our own (fused.cpp) that record their own
+// gradients; they are compiled for several instruction sets and chosen when the program runs.
+//
 // Nothing here draws random numbers: what is random comes from the caller's own seeded generator.
 package torch

@@ -1,6 +1,8 @@
 #ifndef PEFTSEARCH_TORCH_NATIVE_H
 #define PEFTSEARCH_TORCH_NATIVE_H
 
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -15,9 +17,25 @@ const char *native_cpu_capability(void);
 void native_set_num_threads(int n);
 int native_get_num_threads(void);
 
-// Error function GELU of the at::Tensor self into *out; returns an error to be freed, or NULL.
-// (libtch's own binding leaks its mode string at every call.)
-char *native_gelu(void **out, void *self);
+// Tensors are at::Tensor*. A returned error is to be freed; NULL means none. All record gradients.
+
+// GELU of x into *out, in its error function or its tanh form.
+char *native_gelu(void **out, void *x, int tanh);
+
+// LayerNorm over the last dimension of a+b into *y, and a+b into *sum; NULL for b leaves *sum as it is.
+char *native_add_norm(void **y, void **sum, void *a, void *b, void *weight, void *bias, double eps);
+
+// Whether native_attention has a kernel for heads of a width, on the host.
+int native_has_attention(int64_t width);
+
+// Attention of flat tokens into *out. The operands are q, k, v [tokens, heads·width] and, if count is 5, the keys and
+// values [p, heads·width] of a prefix. Row i has the queries from queries[i] to queries[i+1] and the keys from keys[i] to
+// keys[i+1]; the lists have one number more than there are rows.
+char *native_attention(void **out, void **operands, int count, const int64_t *queries, int64_t queryStarts, const int64_t *keys,
+                       int64_t keyStarts, int64_t heads, double scale, int causal);
+
+// A new tensor on the host into *out, and its memory, which has no values yet.
+char *native_empty(void **out, void **memory, int dtype, const int64_t *shape, int dimensions);
 
 #ifdef __cplusplus
 }

@@ -23,34 +23,63 @@ func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
 	case int64:
 		dtype = Int64
 	}
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), len(data)*dtype.Size())
-	return FromBytes(s, bytes, dtype, shape...)
+	size := len(data) * int(unsafe.Sizeof(*new(T)))
+	return s.FromBytes(dtype, [][]byte{unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), size)}, shape...)
 }
 
-// FromBytes copies elements, as [Scope.Bytes] gives them, into a new tensor of the given shape.
-func FromBytes(s *Scope, data []byte, dtype DType, shape ...int) *Tensor {
+// FromBytes copies chunks, one after another, into a new tensor of the given shape. They are its elements as they
+// lie in memory, in row-major order.
+func (s *Scope) FromBytes(dtype DType, chunks [][]byte, shape ...int) *Tensor {
 	if !s.ready("from") {
 		return nil
 	}
-	count, size := 1, dtype.Size()
+	size := 0
+	for _, chunk := range chunks {
+		size += len(chunk)
+	}
+	count := 1
 	for _, n := range shape {
 		count *= n
 	}
-	if count*size != len(data) || count == 0 {
-		s.Fail(fmt.Errorf("torch: from: %d %s values for the shape %v", len(data)/size, dtype, shape))
+	if size == 0 || size != count*dtype.Size() {
+		s.Fail(fmt.Errorf("torch: from: %d bytes for %s of the shape %v", size, dtype, shape))
 		return nil
 	}
 	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
-	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(size), int(dtype))
-	if c == nil {
-		s.fail("from")
+	var c, memory unsafe.Pointer
+	if message := C.native_empty(&c, &memory, C.int(dtype), (*C.int64_t)(&sizes[0]), C.int(len(shape))); message != nil {
+		s.failWith(unsafe.Pointer(message), "from")
 		return nil
 	}
-	t := s.own(c)
+	to := unsafe.Slice((*byte)(memory), size)
+	for _, chunk := range chunks {
+		to = to[copy(to, chunk):]
+	}
+	t := s.own(libtch.Ctensor(c))
 	if s.device == CPU {
 		return t
 	}
 	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgTo(out, t.c, int32(s.device)) }, t)
+}
+
+// Bytes copies a tensor's elements, in row-major order, to the host as they lie in memory.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
+	return data
 }
 
 // Float32s copies a tensor's elements, in row-major order, to the host.
@@ -74,26 +103,6 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 			data = values
 		}
 	})
-	return data
-}
-
-// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
-func (s *Scope) Bytes(t *Tensor) []byte {
-	if !s.ready("bytes", t) {
-		return nil
-	}
-	count, size := 1, t.DType().Size()
-	for _, n := range t.Shape() {
-		count *= n
-	}
-	if count == 0 {
-		return nil
-	}
-	data := make([]byte, count*size)
-	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
-	if s.failed("bytes", t) {
-		return nil
-	}
 	return data
 }
 
@@ -240,26 +249,6 @@ func (s *Scope) ScaledBatchMatmul(bias, a, b *Tensor, scale float64) *Tensor {
 // Softmax over the last dimension.
 func (s *Scope) Softmax(t *Tensor) *Tensor {
 	return s.run("softmax", func(out *libtch.Ctensor) { libtch.AtgSoftmax(out, t.c, -1, -1) }, t)
-}
-
-// LayerNorm over the last dimension, with weight and bias of its size.
-func (s *Scope) LayerNorm(t, weight, bias *Tensor, eps float64) *Tensor {
-	return s.run("layer norm", func(out *libtch.Ctensor) {
-		libtch.AtgLayerNorm(out, t.c, []int64{int64(t.Size(-1))}, 1, weight.c, bias.c, eps, 1)
-	}, t, weight, bias)
-}
-
-// GELU in its error function form.
-func (s *Scope) GELU(t *Tensor) *Tensor {
-	if !s.ready("gelu", t) {
-		return nil
-	}
-	var out unsafe.Pointer
-	if message := C.native_gelu(&out, unsafe.Pointer(t.c)); message != nil {
-		s.failWith(unsafe.Pointer(message), "gelu", t)
-		return nil
-	}
-	return s.own(libtch.Ctensor(out))
 }
 
 // ReLUTo sets negative elements to zero, in place.

@@ -1,6 +1,6 @@
 package torch
 
-// #cgo CXXFLAGS: -std=c++17
+// #cgo CXXFLAGS: -std=c++17 -O3
 // #cgo LDFLAGS: -lstdc++ -ltorch_cpu -lc10
 // #include <malloc.h>
 // #include "native.h"

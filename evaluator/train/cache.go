@@ -195,13 +195,12 @@ func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) 
 
 // gather is the hidden states of some rows: [states, D].
 func (h *hiddenStates) gather(s *torch.Scope, examples []int) *torch.Tensor {
-	var values []byte
-	count := 0
-	for _, example := range examples {
-		values = append(values, h.values[h.offsets[example]:][:h.rowSize(example)]...)
+	values, count := make([][]byte, len(examples)), 0
+	for i, example := range examples {
+		values[i] = h.values[h.offsets[example]:][:h.rowSize(example)]
 		count += h.counts[example]
 	}
-	return torch.FromBytes(s, values, h.dtype, count, h.width)
+	return s.FromBytes(h.dtype, values, count, h.width)
 }
 
 // allocate fills h in memory that Go's collector neither scans nor counts.

@@ -14,13 +14,11 @@ import (
 	"strings"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
-
-// checkpointFile holds a run that is not finished; its metadata say where the run stands.
-const checkpointFile = "checkpoint.safetensors"
 
 // trainingVersion is raised with every change of what the same job computes, rounding apart.
 const trainingVersion = 2
@@ -77,24 +75,24 @@ func (r *run) save() error {
 	if err != nil {
 		return err
 	}
-	vector := func(values []float32) data.Tensor { return data.NewTensor(values, len(values)) }
-	tensors := map[string]data.Tensor{tensorParameters: vector(state.Parameters),
+	vector := func(values []float32) checkpoint.Tensor { return checkpoint.NewTensor(values, len(values)) }
+	tensors := map[string]checkpoint.Tensor{tensorParameters: vector(state.Parameters),
 		tensorM: vector(state.Optimizer.M), tensorV: vector(state.Optimizer.V)}
 	if r.best != nil {
 		tensors[tensorBest] = vector(r.best)
 	}
-	return data.WriteSafetensors(filepath.Join(r.job.Output, checkpointFile), tensors, map[string]string{
+	return checkpoint.WriteSafetensors(filepath.Join(r.job.Output, peft.CheckpointFile), tensors, map[string]string{
 		metadataJob: r.identity(), metadataPrecision: r.ready.Precision, metadataProgress: string(encoded),
 		metadataOptimizer: strconv.Itoa(state.Optimizer.Step)})
 }
 
 // restore continues from a checkpoint of the same job, if the output directory has one.
 func (r *run) restore() error {
-	path := filepath.Join(r.job.Output, checkpointFile)
+	path := filepath.Join(r.job.Output, peft.CheckpointFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	tensors, metadata, err := data.ReadSafetensors(path)
+	tensors, metadata, err := checkpoint.ReadSafetensors(path, nil)
 	if err != nil {
 		return fmt.Errorf("%w; remove the file to start again", err)
 	}
@@ -113,7 +111,7 @@ func (r *run) restore() error {
 }
 
 // resume sets the run to where a checkpoint of it stands.
-func (r *run) resume(tensors map[string]data.Tensor, metadata map[string]string) error {
+func (r *run) resume(tensors map[string]checkpoint.Tensor, metadata map[string]string) error {
 	var p progress
 	if err := json.Unmarshal([]byte(metadata[metadataProgress]), &p); err != nil {
 		return fmt.Errorf("progress: %w", err)
@@ -135,7 +133,7 @@ func (r *run) resume(tensors map[string]data.Tensor, metadata map[string]string)
 	vectors := map[string][]float32{}
 	for _, name := range want {
 		tensor, ok := tensors[name]
-		if !ok || tensor.DType != data.Float32 || tensor.Elements() != r.model.Size() {
+		if !ok || tensor.DType != checkpoint.Float32 || tensor.Elements() != r.model.Size() {
 			return fmt.Errorf("tensor %q is not there as %d float32 values", name, r.model.Size())
 		}
 		vectors[name] = tensor.Float32()
@@ -167,7 +165,7 @@ func (r *run) write() error {
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
 			Geometry: r.ready.Geometry, Head: string(r.hello.Head), Task: r.hello.Task, Labels: r.dataset.Labels,
 			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed},
-		Head: map[string]data.Tensor{}, Metrics: r.metrics(nil),
+		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(nil),
 	}
 	for name, tensor := range tensors {
 		into := &t.Modules
@@ -177,7 +175,7 @@ func (r *run) write() error {
 			into, name = &t.Backbone, rest
 		}
 		if *into == nil {
-			*into = map[string]data.Tensor{}
+			*into = map[string]checkpoint.Tensor{}
 		}
 		(*into)[name] = tensor
 	}
@@ -194,7 +192,7 @@ func (r *run) complete(test map[string]float64) error {
 			return err
 		}
 	}
-	return remove(filepath.Join(r.job.Output, checkpointFile))
+	return remove(filepath.Join(r.job.Output, peft.CheckpointFile))
 }
 
 func (r *run) metrics(test map[string]float64) peft.Metrics {
@@ -202,7 +200,7 @@ func (r *run) metrics(test map[string]float64) peft.Metrics {
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.
-func unstandardise(head map[string]data.Tensor, mean, scale float32) {
+func unstandardise(head map[string]checkpoint.Tensor, mean, scale float32) {
 	for _, name := range []string{"head.weight", "head.bias"} {
 		values := head[name].Float32()
 		for i := range values {
@@ -211,12 +209,12 @@ func unstandardise(head map[string]data.Tensor, mean, scale float32) {
 				values[i] += mean
 			}
 		}
-		head[name] = data.NewTensor(values, head[name].Shape...)
+		head[name] = checkpoint.NewTensor(values, head[name].Shape...)
 	}
 }
 
 // joinTensors gathers a trained directory's tensors under the model's names.
-func joinTensors(t peft.Trained) map[string]data.Tensor {
+func joinTensors(t peft.Trained) map[string]checkpoint.Tensor {
 	tensors := maps.Clone(t.Head)
 	maps.Copy(tensors, t.Modules)
 	for name, tensor := range t.Backbone {

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,8 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -23,8 +24,8 @@ import (
 // Session is a loaded backbone with a loaded task.
 type Session struct {
 	hello      evaluator.Hello
-	checkpoint *data.Checkpoint
-	tokenizer  data.Tokenizer
+	checkpoint *checkpoint.Checkpoint
+	tokenizer  *tokenizer.Tokenizer
 	backbone   *model.Backbone
 	others     map[string]*model.Backbone // in other precisions, for predictions
 	ready      evaluator.Ready
@@ -38,7 +39,7 @@ type Session struct {
 
 // split is the tokenised rows of a data split.
 type split struct {
-	encodings []data.Encoding
+	encodings []tokenizer.Encoding
 	lengths   []int
 	labels    []float64 // as in the files
 	// Labels that are values are trained as (label-mean)/scale of the rows; 0 and 1 for classes.
@@ -57,10 +58,10 @@ func Open(hello evaluator.Hello) (*Session, error) {
 }
 
 func (s *Session) load() (err error) {
-	if s.checkpoint, err = data.OpenCheckpoint(s.hello.Model); err != nil {
+	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
-	if s.tokenizer, err = data.LoadTokenizer(s.hello.Model); err != nil {
+	if s.tokenizer, err = tokenizer.Load(s.hello.Model); err != nil {
 		return err
 	}
 	if s.backbone, err = model.Load(s.checkpoint, s.hello.Settings); err != nil {
@@ -72,7 +73,8 @@ func (s *Session) load() (err error) {
 	if s.ready.Fingerprint.Model, err = s.checkpoint.Fingerprint(); err != nil {
 		return err
 	}
-	s.cache = &hiddenCache{backbone: s.backbone, lanes: s.lanes, memory: s.hello.Settings.CacheMemory, files: s.stateFiles()}
+	s.cache = &hiddenCache{backbone: s.backbone, lanes: s.lanes, memory: s.hello.Settings.CacheMemory,
+		files: s.stateFiles()}
 	if s.hello.Task.Train == "" {
 		return nil
 	}
@@ -83,14 +85,27 @@ func (s *Session) load() (err error) {
 	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
 		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
 	}
-	for sp, examples := range map[**split][]data.Example{&s.train: s.dataset.Train, &s.dev: s.dataset.Dev, &s.test: s.dataset.Test} {
-		if *sp, err = s.tokenise(examples); err != nil {
+	for _, load := range []struct {
+		examples []data.Example
+		into     **split
+		count    *evaluator.Split
+	}{
+		{s.dataset.Train, &s.train, &s.ready.Splits.Train},
+		{s.dataset.Dev, &s.dev, &s.ready.Splits.Dev},
+		{s.dataset.Test, &s.test, &s.ready.Splits.Test},
+	} {
+		sp, err := s.tokenise(load.examples)
+		if err != nil {
 			return err
 		}
+		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
 	}
 	if len(s.train.lengths) == 0 || len(s.dev.lengths) == 0 {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
 	}
+	low, high := s.hello.Task.Metric.Range()
+	chance := s.dataset.Chance()
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
 	s.standardise(s.train)
 	return nil
 }
@@ -138,16 +153,27 @@ func (s *Session) tokenise(examples []data.Example) (*split, error) {
 }
 
 func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
-	sp := &split{encodings: make([]data.Encoding, len(rows)), lengths: make([]int, len(rows))}
+	sp := &split{encodings: make([]tokenizer.Encoding, len(rows)), lengths: make([]int, len(rows))}
 	parts := s.lanes.count()
 	err := s.lanes.run(parts, func(part int) error {
 		for i := part; i < len(rows); i += parts {
-			sp.encodings[i] = s.tokenizer.Encode(rows[i], maxLength)
+			sp.encodings[i] = s.tokenizer.Encode(maxLength, rows[i].Texts()...)
 			sp.lengths[i] = len(sp.encodings[i].IDs)
 		}
 		return nil
 	})
 	return sp, err
+}
+
+// truncated counts the rows that max_length cuts: those of this length that would be longer.
+func (s *Session) truncated(sp *split, examples []data.Example) int {
+	limit, count := s.hello.Task.MaxLength, 0
+	for i, length := range sp.lengths {
+		if length == limit && len(s.tokenizer.Encode(limit+1, examples[i].Texts()...).IDs) > limit {
+			count++
+		}
+	}
+	return count
 }
 
 // subset is n random rows of train, all of them if n is 0: the same rows for every job, so that scores
@@ -223,7 +249,8 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 
 // logits computes the head's outputs for every row of a split, row by row, checking stop between
 // batches; stopped says that it ended early.
-func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
+func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (
+	rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
 	for batches := range slices.Chunk(evalBatches(sp.lengths, evalTokens/s.lanes.count()), s.lanes.count()) {
 		if stop() {
@@ -270,9 +297,16 @@ func prediction(outputs []float64) float64 {
 	return float64(best)
 }
 
-// Predict scores rows with a directory that a job wrote with this session's model, in a precision: empty
-// stands for the one that the directory was trained in.
-func (s *Session) Predict(dir string, rows []data.Row, precision string) ([]evaluator.Prediction, error) {
+// Predictor is a trained model of a session.
+type Predictor struct {
+	session *Session
+	info    peft.Info
+	model   *model.Model
+}
+
+// Predictor loads a directory that a job wrote with this session's model. With the precision auto it computes in
+// the one that the directory was trained in. The caller closes it, before the session.
+func (s *Session) Predictor(dir string) (*Predictor, error) {
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
 		return nil, err
@@ -280,37 +314,46 @@ func (s *Session) Predict(dir string, rows []data.Row, precision string) ([]eval
 	if trained.Info.ModelFingerprint != s.ready.Fingerprint.Model {
 		return nil, fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, s.hello.Model)
 	}
-	backbone, err := s.in(cmp.Or(precision, trained.Info.Precision, s.ready.Precision))
+	backbone := s.backbone
+	if s.hello.Settings.Precision == model.PrecisionAuto && trained.Info.Precision != "" {
+		if backbone, err = s.in(trained.Info.Precision); err != nil {
+			return nil, err
+		}
+	}
+	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
+		Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
 	}
-	outputs := trained.Info.Outputs()
-	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head), Outputs: outputs,
-		Training: evaluator.Training{Backbone: trained.Backbone != nil}})
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
 	if err := m.SetTensors(joinTensors(trained)); err != nil {
+		m.Close()
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	return &Predictor{s, trained.Info, m}, nil
+}
+
+// Close frees the model.
+func (p *Predictor) Close() { p.model.Close() }
+
+// Predict scores rows.
+func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	for i, row := range rows {
-		if row.Text == "" || trained.Info.Task.Columns.TextPair != "" && row.TextPair == "" {
+		if row.Text == "" || p.info.Task.Columns.TextPair != "" && row.TextPair == "" {
 			return nil, fmt.Errorf("row %d has not all texts that the model was trained on", i+1)
 		}
 	}
-	encoded, err := s.encode(rows, trained.Info.Task.MaxLength)
+	encoded, err := p.session.encode(rows, p.info.Task.MaxLength)
 	if err != nil {
 		return nil, err
 	}
-	logits, _, err := s.logits(m, encoded, outputs, nil, func() bool { return false })
+	logits, _, err := p.session.logits(p.model, encoded, p.info.Outputs(), nil, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}
 	predictions := make([]evaluator.Prediction, len(rows))
 	for i, row := range logits {
 		predictions[i].Logits = row
-		if labels := trained.Info.Labels; len(labels) > 0 {
+		if labels := p.info.Labels; len(labels) > 0 {
 			predictions[i].Label = labels[int(prediction(row))]
 		} else {
 			predictions[i].Label = fmt.Sprintf("%.4g", prediction(row))

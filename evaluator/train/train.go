@@ -8,14 +8,14 @@ import (
 	"slices"
 	"time"
 
-	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 )
 
 // Control connects a running job with whoever asked for it. Both functions are called from the job's
-// goroutine, at every step and at every rung.
+// goroutine, at every step and at every rung; Stop also between the batches of all that takes long. Report may
+// block at a rung until it is decided whether the job goes on.
 type Control struct {
 	Stop   func() (reason string, stop bool)
 	Report func(evaluator.Progress)
@@ -189,7 +189,7 @@ func (r *run) fit() (stopped string, err error) {
 				return reason, r.save()
 			}
 			if p := r.job.Budget.Patience; p > 0 && r.Stale >= p && r.Step < r.steps {
-				return fmt.Sprintf("no better dev score in %d rungs", p), nil
+				return "", nil
 			}
 			saved = time.Time{}
 		}
@@ -325,7 +325,7 @@ func (r *run) evaluate(sp *split) (metrics map[string]float64, stopped bool, err
 	for i, row := range rows {
 		predictions[i] = prediction(row)
 	}
-	return data.ScoreAll(r.hello.Task.Kind, len(r.dataset.Labels), predictions, sp.labels), false, nil
+	return r.dataset.Scores(predictions, sp.labels), false, nil
 }
 
 // finish makes the result, and leaves the trained directory of a job that was not interrupted. The weights

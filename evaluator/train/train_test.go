@@ -5,12 +5,15 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
+	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -27,7 +30,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 	}
 	stsb := filepath.Join(root, "examples", "data", "stsb")
 	s, err := Open(evaluator.Hello{Model: model, Head: evaluator.HeadDense,
-		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+		Task: data.Task{Kind: data.KindRegression, Metric: metric.Spearman, MaxLength: 64,
 			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
 			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
 		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}})
@@ -100,6 +103,20 @@ func TestCachedAndUncachedTrainingAgree(t *testing.T) {
 	}
 }
 
+// With dropout in the backbone training has nothing to cache, but evaluation has.
+func TestEvaluationIsCachedWithDropout(t *testing.T) {
+	cached, uncached := openSmall(t, 1<<30), openSmall(t, 0)
+	job := smallJob()
+	job.Candidate.Training.Dropout = 0.1
+	with, without := score(t, cached, job), score(t, uncached, job)
+	if math.Abs(with-without) > 1e-4 {
+		t.Errorf("%g with cache, %g without", with, without)
+	}
+	if len(cached.cache.entries) != 1 || cached.cache.entries[0].split != cached.dev {
+		t.Errorf("%d cache entries, want that of the dev split", len(cached.cache.entries))
+	}
+}
+
 func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	s := openTiny(t, 0)
 	job := upperLayer()
@@ -140,7 +157,7 @@ func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("the trained tensors differ")
 	}
-	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(job.Output, peft.CheckpointFile)); err == nil {
 		t.Error("a finished job leaves its checkpoint")
 	}
 }
@@ -177,17 +194,17 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 	job := upperLayer()
 	job.Output = t.TempDir()
 	interrupted(t, s, job)
-	path := filepath.Join(job.Output, checkpointFile)
+	path := filepath.Join(job.Output, peft.CheckpointFile)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	type tensors = map[string]data.Tensor
+	type tensors = map[string]checkpoint.Tensor
 	type metadata = map[string]string
 	for name, damage := range map[string]func(tensors, metadata){
 		"no parameters":       func(ts tensors, _ metadata) { delete(ts, "parameters") },
 		"no best":             func(ts tensors, _ metadata) { delete(ts, "best") },
-		"short moments":       func(ts tensors, _ metadata) { ts["m"] = data.NewTensor([]float32{1}, 1) },
+		"short moments":       func(ts tensors, _ metadata) { ts["m"] = checkpoint.NewTensor([]float32{1}, 1) },
 		"NaN":                 func(ts tensors, _ metadata) { ts["v"].Data[3], ts["v"].Data[2] = 0x7f, 0xc0 },
 		"no progress":         func(_ tensors, m metadata) { delete(m, "progress") },
 		"progress is no JSON": func(_ tensors, m metadata) { m["progress"] = "{" },
@@ -197,7 +214,7 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 		"before the start":    func(_ tensors, m metadata) { m["progress"] = `{"step":-1}`; m["optimizer_step"] = "-1" },
 		"best without a rung": func(_ tensors, m metadata) { m["progress"] = `{"step":25,"best_step":25}`; m["optimizer_step"] = "25" },
 	} {
-		ts, m, err := data.ReadSafetensors(path)
+		ts, m, err := checkpoint.ReadSafetensors(path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +297,7 @@ func TestWeightsAreWrittenBeforeTheTest(t *testing.T) {
 	if diff := cmp.Diff(second.Test, trained.Metrics.Test); diff != "" || len(trained.Metrics.Dev) == 0 {
 		t.Errorf("metrics %v", trained.Metrics)
 	}
-	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(job.Output, peft.CheckpointFile)); err == nil {
 		t.Error("a finished job leaves its checkpoint")
 	}
 }
@@ -293,29 +310,46 @@ func TestPredictionsAreInThePrecisionOfTheTraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := []data.Row{{Text: "A plane is taking off.", TextPair: "An air plane is taking off."}}
-	logit := func(s *Session, precision string) float64 {
-		predictions, err := s.Predict(job.Output, rows, precision)
+	predict := func(precision string) float64 {
+		t.Helper()
+		hello := s.hello
+		hello.Settings.Precision, hello.Task = precision, data.Task{}
+		other, err := Open(hello)
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer other.Close()
+		predictor, err := other.Predictor(job.Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer predictor.Close()
+		predictions, err := predictor.Predict(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := predictor.Predict([]data.Row{{Text: "alone"}}); err == nil {
+			t.Error("a row without its second text is scored")
+		}
 		return predictions[0].Logits[0]
 	}
-	want := logit(s, "")
-	if low := logit(s, "bfloat16"); low == want || math.Abs(low-want) > 0.05 {
-		t.Errorf("%g in bfloat16, %g in float32", low, want)
+	float32s, bfloat16s := predict("float32"), predict("bfloat16")
+	if float32s == bfloat16s || math.Abs(float32s-bfloat16s) > 0.05 {
+		t.Errorf("%g in float32, %g in bfloat16", float32s, bfloat16s)
 	}
-	settings := s.hello
-	settings.Settings.Precision = "bfloat16"
-	other, err := Open(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	if got := logit(other, ""); got != want {
-		t.Errorf("%g in a worker that computes in bfloat16, %g in one of float32", got, want)
-	}
-	if _, err := s.Predict(job.Output, []data.Row{{Text: "alone"}}, ""); err == nil {
-		t.Error("a row without its second text is scored")
+	for trained, want := range map[string]float64{"float32": float32s, "bfloat16": bfloat16s} {
+		path := filepath.Join(job.Output, "task.json")
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = regexp.MustCompile(`"precision": "\w+"`).ReplaceAll(content, []byte(`"precision": "`+trained+`"`))
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := predict("auto"); got != want {
+			t.Errorf("trained in %s: auto predicts %g, want %g", trained, got, want)
+		}
 	}
 }
 
@@ -337,16 +371,21 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		for i, e := range s.dataset.Test {
 			rows[i], labels[i] = e.Row, e.Label
 		}
-		predictions, err := s.Predict(job.Output, rows, "")
+		predictor, err := s.Predictor(job.Output)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		predictions, err := predictor.Predict(rows)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		predictor.Close()
 		values, mean := make([]float64, len(rows)), 0.0
 		for i, p := range predictions {
 			values[i] = p.Logits[0]
 			mean += values[i] / float64(len(rows))
 		}
-		if got := data.Score(data.MetricSpearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+		if got := metric.Score(metric.Spearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
 			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
 		}
 		if mean < 1 || mean > 4 { // labels are 0 to 5
@@ -375,7 +414,7 @@ func TestPatienceEndsTraining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Stopped == "" || result.Steps >= 50 {
+	if result.Stopped != "" || result.Steps >= 50 {
 		t.Errorf("stopped %q after %d steps", result.Stopped, result.Steps)
 	}
 }

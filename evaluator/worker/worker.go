@@ -11,13 +11,18 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/train"
 )
 
-// maxLine bounds a request; the longest are rows to predict.
-const maxLine = 256 << 20
+const (
+	// alive is how often a message at least is written while a job runs.
+	alive = 10 * time.Second
+	// answerBytes bounds a message with predictions, roughly.
+	answerBytes = 1 << 20
+)
 
 // Serve answers requests until the input ends; a job that is running then stops at its next step. The
 // error is that of reading or writing: everything else is an answer. All work is done on the calling
@@ -26,12 +31,14 @@ func Serve(in io.Reader, out io.Writer) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	s := &server{out: json.NewEncoder(out), requests: make(chan request)}
+	s.news.L = &s.mu
 	go s.read(in)
 	for r := range s.requests {
 		if err := s.answer(r); err != nil {
 			return err
 		}
 	}
+	s.unload()
 	if s.session != nil {
 		s.session.Close()
 	}
@@ -44,8 +51,13 @@ type server struct {
 	readErr  error // set before requests is closed
 	session  *train.Session
 
+	predictor *train.Predictor // of the directory dir; nil before the first prediction
+	dir       string
+
 	mu   sync.Mutex
+	news sync.Cond             // of stop, goOn and gone
 	stop evaluator.StopRequest // the last one; guarded by mu
+	goOn bool                  // a go has come since the last rung; guarded by mu
 	gone bool                  // the input has ended; guarded by mu
 }
 
@@ -58,7 +70,7 @@ type request struct {
 func (s *server) read(in io.Reader) {
 	defer close(s.requests)
 	scanner := bufio.NewScanner(in)
-	scanner.Buffer(nil, maxLine)
+	scanner.Buffer(nil, evaluator.MaxLine)
 	for scanner.Scan() {
 		line := append([]byte(nil), scanner.Bytes()...)
 		var message struct {
@@ -68,24 +80,42 @@ func (s *server) read(in io.Reader) {
 			s.readErr = fmt.Errorf("request %.80q: %w", line, err)
 			break
 		}
-		if message.Type == evaluator.TypeStop {
-			s.mu.Lock()
-			json.Unmarshal(line, &s.stop) // it is JSON; wrong types leave the trial unmatched
-			s.mu.Unlock()
+		switch message.Type {
+		case evaluator.TypeGo:
+			s.tell(func() { s.goOn = true })
 			continue
-		}
-		if message.Type == evaluator.TypeEvaluate { // a stop read before it was for an earlier job
-			s.mu.Lock()
-			s.stop = evaluator.StopRequest{}
-			s.mu.Unlock()
+		case evaluator.TypeStop:
+			s.tell(func() { json.Unmarshal(line, &s.stop) }) // it is JSON; wrong types leave the trial unmatched
+			continue
+		case evaluator.TypeEvaluate: // a stop read before it was for an earlier job
+			s.tell(func() { s.stop, s.goOn = evaluator.StopRequest{}, false })
 		}
 		s.requests <- request{message.Type, line}
 	}
-	s.mu.Lock()
-	s.gone = true
-	s.mu.Unlock()
+	s.tell(func() { s.gone = true })
 	s.readErr = errors.Join(s.readErr, scanner.Err())
 }
+
+// tell changes what the job's goroutine looks at.
+func (s *server) tell(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	s.news.Broadcast()
+}
+
+// await waits for the answer to a rung, which stopped then knows.
+func (s *server) await(trial int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.goOn && !s.gone && !s.stops(trial) {
+		s.news.Wait()
+	}
+	s.goOn = false
+}
+
+// stops reports whether there is a stop for a trial. The caller holds mu.
+func (s *server) stops(trial int64) bool { return s.stop.Type != "" && s.stop.Trial == trial }
 
 // stopped reports whether the job of a trial is to end.
 func (s *server) stopped(trial int64) (reason string, stop bool) {
@@ -94,7 +124,7 @@ func (s *server) stopped(trial int64) (reason string, stop bool) {
 	if s.gone {
 		return "the supervisor is gone", true
 	}
-	if s.stop.Type != "" && s.stop.Trial == trial {
+	if s.stops(trial) {
 		return s.stop.Reason, true
 	}
 	return "", false
@@ -156,25 +186,54 @@ func (s *server) evaluate(line []byte) error {
 	if s.session == nil {
 		return s.fail(request.Trial, errors.New("evaluate before hello"))
 	}
-	var writeErr error
+	s.unload() // the job may write the directory anew
+	j := &job{server: s, trial: request.Trial, written: time.Now()}
 	result, err := func() (result evaluator.Result, err error) {
 		defer guard(&err)
-		return s.session.Train(request.Job, train.Control{
-			Stop: func() (string, bool) { return s.stopped(request.Trial) },
-			Report: func(p evaluator.Progress) {
-				if writeErr == nil {
-					writeErr = s.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: request.Trial, Progress: p})
-				}
-			},
-		})
+		return s.session.Train(request.Job, train.Control{Stop: j.stop, Report: j.report})
 	}()
-	if writeErr != nil {
-		return writeErr
+	if j.err != nil {
+		return j.err
 	}
 	if err != nil {
 		return s.fail(request.Trial, err)
 	}
 	return s.out.Encode(evaluator.ResultReport{Type: evaluator.TypeResult, Trial: request.Trial, Result: result})
+}
+
+// job connects a training with the supervisor.
+type job struct {
+	*server
+	trial   int64
+	written time.Time // of the last message
+	err     error     // of writing
+}
+
+func (j *job) write(p evaluator.Progress) {
+	if j.err == nil {
+		j.err = j.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: j.trial, Progress: p})
+	}
+	j.written = time.Now()
+}
+
+// report writes progress and waits at rungs.
+func (j *job) report(p evaluator.Progress) {
+	j.write(p)
+	if p.Score != nil && j.err == nil {
+		j.await(j.trial)
+	}
+}
+
+// stop reports whether the job is to end. It is asked at every step and between the batches of all that takes
+// long, so it gives signs of life too.
+func (j *job) stop() (reason string, stop bool) {
+	if time.Since(j.written) > alive {
+		j.write(evaluator.Progress{})
+	}
+	if j.err != nil {
+		return "the supervisor is gone", true
+	}
+	return j.stopped(j.trial)
 }
 
 func (s *server) predict(line []byte) error {
@@ -187,10 +246,38 @@ func (s *server) predict(line []byte) error {
 	}
 	predictions, err := func() (predictions []evaluator.Prediction, err error) {
 		defer guard(&err)
-		return s.session.Predict(request.Dir, request.Rows, request.Precision)
+		if err := s.load(request.Dir); err != nil {
+			return nil, err
+		}
+		return s.predictor.Predict(request.Rows)
 	}()
 	if err != nil {
 		return s.fail(0, err)
 	}
-	return s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores, Predictions: predictions})
+	for len(predictions) > 0 {
+		count := max(1, min(len(predictions), answerBytes/(24*len(predictions[0].Logits)+64)))
+		if err := s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores, Predictions: predictions[:count]}); err != nil {
+			return err
+		}
+		predictions = predictions[count:]
+	}
+	return nil
+}
+
+// load makes predictor that of a directory. Requests for many rows name the same one.
+func (s *server) load(dir string) (err error) {
+	if s.predictor != nil && s.dir == dir {
+		return nil
+	}
+	s.unload()
+	s.dir = dir
+	s.predictor, err = s.session.Predictor(dir)
+	return err
+}
+
+func (s *server) unload() {
+	if s.predictor != nil {
+		s.predictor.Close()
+		s.predictor = nil
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"peftsearch/data"
+	"peftsearch/data/metric"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/evaluatortest"
 	"peftsearch/evaluator/worker"
@@ -37,7 +38,7 @@ func hello(t *testing.T) evaluator.Hello {
 	}
 	stsb := filepath.Join(root, "examples", "data", "stsb")
 	return evaluator.Hello{Model: model, Head: evaluator.HeadLinear,
-		Task: data.Task{Kind: data.KindRegression, Metric: data.MetricSpearman, MaxLength: 64,
+		Task: data.Task{Kind: data.KindRegression, Metric: metric.Spearman, MaxLength: 64,
 			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
 			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
 		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: 1 << 30}}

@@ -1,101 +1,20 @@
 #!/usr/bin/env python3
-"""Write data/testdata: what the reference libraries answer.
+"""Write the testdata of data and its packages: what the reference libraries answer.
 
-Made with Python 3.11 and torch 2.15.0, transformers 4.57.6, tokenizers 0.22.2, safetensors 0.8.0,
-scikit-learn 1.9.1, scipy 1.17.1, numpy 2.4.6. Run it in the repository root after `make models/all-MiniLM-L6-v2`.
+Made with Python 3.11 and torch 2.15.0, safetensors 0.8.0, scikit-learn 1.9.1, scipy 1.17.1, numpy 2.4.6. Run it in
+the repository root.
 """
 import json
 import pathlib
-import random
 
 import numpy
 import safetensors.torch
 import scipy.stats
 import sklearn.metrics
-import tokenizers
 import torch
-import transformers
 
 OUT = pathlib.Path("data/testdata")
-
-ADVERSARIAL = [
-    "[CLS] in [SEP] the text [MASK] <mask> </s> <s>", "a" * 300, "a" * 100, "a" * 101, "1234567890" * 12, "α" * 80,
-    "e\u0301" * 60, "z" + "\u0300" * 20 + "algo", "café Ünïcode naïve", "İstanbul ß ﬁ ﬂ ΣΑΣ", "１２３ ＡＢＣ ｱ",
-    "👩\u200d👩\u200d👧 🤣🫠", "ok\u200bzero\u00adsoft\u2028line\u2029para", "\u0e01" * 60,
-    "ภาษาไทยไม่มีช่องว่างระหว่างคำจึงยาวมากกว่าร้อยไบต์เสมอ", "漢字かな交じり文、テスト。", "한국어 문장",
-    "don't I'll they've 's 'S it's'm we'd", " leading", "trailing  ", "a  b   c\n\n d\t e", " 's  't", "x\u00a0y\u3000z",
-    "http://a.b/c?d=e&f=%20g", "\x00\x07nul\x1b", "\ufffd replaced", "!!!???...", "\u0378\u0379 unassigned \U0001fae8",
-    "\ue000 private", ";\u037e", "!", "\U0002b820\U0002b81f 豈", "$+<=>^`|~", "«»„“”‚’—–…",
-    "next\u0085line\u000bvt\u000cff", "\u180e\ufeff\u2060marks",
-    "ooo xooo wsssss ooooo qggg", "한" * 33, "한" * 40, "ที่" * 60, "漢" * 120, "É" * 60, "É" * 101,
-]
-SLOVENE = [
-    "Čeprav je deževalo, so šli na Šmarno goro.", "Žival se je skrila pod košat hrast ob reki Dragonji.",
-    "Ali lahko naročim dve kavi z mlekom, prosim?", "Knjižnica je odprta od 8. do 19. ure, ob sobotah do 13.",
-    "Njegova teta živi v Škofji Loki že petnajst let.", "»Pridi jutri,« je rekla, »pa bova govorila o tem.«",
-]
-BLOCKS = [(0x20, 0x7E), (0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x3FF), (0x400, 0x4FF), (0x5D0, 0x6FF), (0x900, 0x97F),
-          (0x1E00, 0x1FFF), (0x2000, 0x206F), (0x20A0, 0x214F), (0x3040, 0x30FF), (0x4E00, 0x4EFF), (0xAC00, 0xACFF),
-          (0xFF00, 0xFFEF), (0x1F300, 0x1F6FF), (0x20, 0x20), (0x00, 0x1F)]
-# Punctuation that is younger than the Unicode tables of the tokenizers library.
-YOUNG = {0x61D}
-
-
-def random_text(rng):
-    blocks = rng.choice([BLOCKS, BLOCKS[:2], BLOCKS[:1]])
-    points = (rng.randint(*rng.choice(blocks)) for _ in range(rng.randint(1, 30)))
-    return "".join(chr(p) for p in points if p not in YOUNG) or "x"
-
-
-def texts():
-    rng = random.Random(1)
-    rows = [(a, "") for a in ADVERSARIAL] + list(zip(ADVERSARIAL, ADVERSARIAL[1:]))
-    rows += [(a, "") for a in SLOVENE] + list(zip(SLOVENE, SLOVENE[1:]))
-    rows += [(random_text(rng), random_text(rng) if i % 3 == 0 else "") for i in range(900)]
-    return [(a, b, rng.choice([512, 512, 512, 17, 8, 5])) for a, b in rows]
-
-
-def stsb():
-    lines = pathlib.Path("examples/data/stsb/dev.tsv").read_text(encoding="utf-8").split("\n")[1:301]
-    return [(*line.split("\t")[1:3], 64) for line in lines]
-
-
-def encodings(tokenizer, name, made=None, real=None):
-    """One line per row; the text is left out where the test reads it from the example data."""
-    with open(OUT / name, "w", encoding="utf-8") as f:
-        for rows, shown in [(texts()[:made], True), (stsb()[:real], False)]:
-            for a, b, length in rows:
-                e = tokenizer(a, b or None, truncation="longest_first", max_length=length, return_token_type_ids=True)
-                row = {"text": a, "pair": b} if shown else {}
-                ids, types = e["input_ids"], e["token_type_ids"]
-                json.dump({**row, "max": length, "ids": ids, "second": types.index(1) if 1 in types else 0}, f,
-                          separators=(",", ":"))
-                f.write("\n")
-
-
-def wordpiece():
-    encodings(transformers.BertTokenizerFast.from_pretrained("models/all-MiniLM-L6-v2"), "wordpiece.jsonl")
-    cased = transformers.BertTokenizerFast("models/all-MiniLM-L6-v2/vocab.txt", do_lower_case=False,
-                                           tokenize_chinese_chars=False)
-    encodings(cased, "wordpiece_cased.jsonl", made=250, real=50)
-
-
-def byte_pairs():
-    """A small vocabulary learned from the example data, in RoBERTa's layout."""
-    target = OUT / "bytepairs"
-    target.mkdir(exist_ok=True)
-    bpe = tokenizers.ByteLevelBPETokenizer()
-    corpus = [text for a, b, _ in stsb() for text in (a, b)] + SLOVENE
-    bpe.train_from_iterator(corpus, vocab_size=700, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-                            show_progress=False)
-    bpe.save_model(str(target))
-    tokenizer = transformers.RobertaTokenizerFast(str(target / "vocab.json"), str(target / "merges.txt"))
-    tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"), pretty=False)
-    config = transformers.RobertaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1,
-                                        num_attention_heads=2, intermediate_size=16, max_position_embeddings=66,
-                                        type_vocab_size=1)
-    (target / "config.json").write_text(config.to_json_string(use_diff=False))
-    encodings(tokenizer, "bytepairs.jsonl")
+TENSORS = pathlib.Path("data/checkpoint/testdata")
 
 
 def metrics():
@@ -133,22 +52,20 @@ def metrics():
         regression(numpy.full(n, 0.1), labels)
         regression(labels, numpy.full(n, 3.3))
         regression(1e6 + 1e-3 * labels, labels)
-    (OUT / "metrics.json").write_text(json.dumps(cases, separators=(",", ":")).replace("},{", "},\n{") + "\n")
+    pathlib.Path("data/metric/testdata/metrics.json").write_text(json.dumps(cases, separators=(",", ":")).replace("},{", "},\n{") + "\n")
 
 
 def tensors():
     values = torch.tensor([[0.0, -0.0, 1.0], [-2.5, 6.1e-05, 1e-7], [65504.0, 0.333251953125, -1e-3]])
     safetensors.torch.save_file({"f32": values, "f16": values.half(), "bf16": values.bfloat16(),
                                  "scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4)},
-                                OUT / "tensors.safetensors", metadata={"format": "pt"})
-    (OUT / "tensors.json").write_text(json.dumps(
+                                TENSORS / "tensors.safetensors", metadata={"format": "pt"})
+    (TENSORS / "tensors.json").write_text(json.dumps(
         {"f32": values.flatten().tolist(), "f16": values.half().float().flatten().tolist(),
          "bf16": values.bfloat16().float().flatten().tolist(), "scalar": [3.0], "empty": []}) + "\n")
 
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    wordpiece()
-    byte_pairs()
     metrics()
     tensors()

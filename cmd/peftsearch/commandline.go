@@ -1,0 +1,57 @@
+package main
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// commandLine writes words so that a shell reads them as they are.
+func commandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		switch {
+		case plainWord.MatchString(word):
+			quoted[i] = word
+		case strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) }): // bash, zsh and ksh read $'…'
+			escaped := strconv.QuoteToASCII(word)
+			quoted[i] = "$'" + strings.ReplaceAll(escaped[1:len(escaped)-1], "'", `\'`) + "'"
+		default:
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+// command writes a peftsearch command on the same database.
+func (g *globals) command(cmd *cobra.Command, words ...string) string {
+	words = append([]string{"peftsearch"}, words...)
+	if cmd.Flags().Changed("db") {
+		words = append(words, "--db", g.db)
+	}
+	return commandLine(words...)
+}
+
+// repeat is the command that is running, with the flags that were given.
+func repeat(cmd *cobra.Command, args ...string) string {
+	words := append(strings.Fields(cmd.CommandPath()), args...)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch values := f.Value.(type) {
+		case pflag.SliceValue:
+			words = append(words, "--"+f.Name, strings.Join(values.GetSlice(), ","))
+		default:
+			if f.Value.Type() == "bool" {
+				words = append(words, "--"+f.Name)
+			} else {
+				words = append(words, "--"+f.Name, f.Value.String())
+			}
+		}
+	})
+	return commandLine(words...)
+}

@@ -1,0 +1,55 @@
+package data
+
+import (
+	"path/filepath"
+	"testing"
+
+	"peftsearch/data/metric"
+	"peftsearch/data/quote"
+)
+
+// FuzzLoad reads the bytes as a file of each kind, for both kinds of task.
+func FuzzLoad(f *testing.F) {
+	for _, content := range []string{
+		"text\tlabel\na\t0\nb\t1\nc\t0\nd\t1\n", "text,label\n\"a, \"\"b\"\"\",yes\nc,no\n", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\"label\":2.0}\n",
+		"text\tlabel\r\n\"a\r\nb\"\tx\r\n", "1\ttext 1\tneg\n", "text;label\na;b\n", "\ufefftext,label,,\nx,y,,\n", "text\rlabel\r", "\xff\xfet\x00e\x00", "a\tna\n\u200ba\tNA\n",
+	} {
+		for kind := range byte(12) {
+			f.Add([]byte(content), kind)
+		}
+	}
+	f.Fuzz(func(t *testing.T, content []byte, kind byte) {
+		task := Task{Kind: KindClassification, Metric: metric.Accuracy, Columns: Columns{Text: "text", Label: "label"},
+			DevShare: 0.25, TestShare: 0.25, MaxLength: 8, Split: Stratified}
+		task.Train = filepath.Join(t.TempDir(), "t"+[]string{".tsv", ".csv", ".jsonl"}[kind%3])
+		if kind/3%2 == 1 {
+			task.Kind, task.Metric, task.Split = KindRegression, metric.Spearman, ""
+		}
+		if kind/6%2 == 1 {
+			task.Columns = Columns{Text: "#1", Label: "#2"}
+		}
+		write(t, task.Train, string(content))
+		d, err := Load(task)
+		if err != nil {
+			if len(err.Error()) > quote.MessageLimit || quote.Message(err.Error()) != err.Error() {
+				t.Errorf("%d bytes: %q", len(err.Error()), err)
+			}
+			return
+		}
+		report := d.Report()
+		report.Lines()
+		for i, c := range report.Classes {
+			if c.Train == 0 {
+				t.Errorf("class %d is missing in train", i)
+			}
+		}
+		for _, e := range d.Train {
+			if e.Text == "" || task.Kind == KindClassification && (e.Label < 0 || int(e.Label) >= len(d.Labels)) {
+				t.Errorf("%+v", e)
+			}
+		}
+		if chance := d.Chance(); !(chance >= 0 && chance < 1) {
+			t.Errorf("the level of chance is %g", chance)
+		}
+	})
+}

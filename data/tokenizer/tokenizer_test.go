@@ -1,0 +1,253 @@
+package tokenizer
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// fetched is the directory of a fetched model.
+func fetched(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("..", "..", "models", name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("%s is absent: make models/%s fetches it", dir, name)
+	}
+	return dir
+}
+
+// copyFiles copies the named files of a directory into a new one.
+func copyFiles(t *testing.T, from string, names ...string) string {
+	t.Helper()
+	to := t.TempDir()
+	for _, name := range names {
+		content, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, name), string(content))
+	}
+	return to
+}
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stsb reads the pairs of the example data's dev split.
+func stsb(t *testing.T) (pairs [][]string) {
+	t.Helper()
+	content, err := os.ReadFile("../../examples/data/stsb/dev.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		pairs = append(pairs, strings.Split(line, "\t")[1:3])
+	}
+	return pairs[1:]
+}
+
+// TestTokenizersEqualReference compares with scripts/golden/tokenizer.py. Rows without text are the first
+// rows of the example data's dev split.
+func TestTokenizersEqualReference(t *testing.T) {
+	examples := stsb(t)
+	bytePairs := filepath.Join("testdata", "bytepairs")
+	for _, test := range []struct {
+		name, golden string
+		dir          func(t *testing.T) string
+	}{
+		{"MiniLM tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return fetched(t, "all-MiniLM-L6-v2") }},
+		{"BERT tokenizer.json", "wordpiece.jsonl", func(t *testing.T) string { return fetched(t, "bert-tiny") }},
+		{"vocab.txt", "wordpiece.jsonl", func(t *testing.T) string {
+			return copyFiles(t, fetched(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt", "tokenizer_config.json")
+		}},
+		{"vocab.txt, cased", "wordpiece_cased.jsonl", func(t *testing.T) string {
+			dir := copyFiles(t, fetched(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt")
+			write(t, filepath.Join(dir, "tokenizer_config.json"), `{"do_lower_case":false,"tokenize_chinese_chars":false,"strip_accents":null}`)
+			return dir
+		}},
+		{"RoBERTa tokenizer.json", "bytepairs.jsonl", func(t *testing.T) string { return bytePairs }},
+		{"vocab.json and merges.txt", "bytepairs.jsonl", func(t *testing.T) string {
+			return copyFiles(t, bytePairs, "config.json", "vocab.json", "merges.txt")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tokenizer, err := Load(test.dir(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.Open(filepath.Join("testdata", test.golden))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			lines := bufio.NewScanner(file)
+			lines.Buffer(nil, 1<<20)
+			count, unseen := 0, examples
+			for ; lines.Scan(); count++ {
+				var want struct {
+					Text   *string
+					Pair   string
+					Max    int
+					IDs    []int32
+					Second int // index of the first type id 1, or 0
+				}
+				if err := json.Unmarshal(lines.Bytes(), &want); err != nil {
+					t.Fatal(err)
+				}
+				var texts []string
+				switch {
+				case want.Text == nil:
+					texts, unseen = unseen[0], unseen[1:]
+				case want.Pair == "":
+					texts = []string{*want.Text}
+				default:
+					texts = []string{*want.Text, want.Pair}
+				}
+				types := make([]int32, len(want.IDs))
+				for i := want.Second; i < len(types) && want.Second > 0; i++ {
+					types[i] = 1
+				}
+				if diff := cmp.Diff(Encoding{want.IDs, types}, tokenizer.Encode(want.Max, texts...)); diff != "" {
+					t.Errorf("%+q, at most %d: (-want +got)\n%s", texts, want.Max, diff)
+				}
+			}
+			if count < 300 {
+				t.Errorf("%d rows were compared", count)
+			}
+		})
+	}
+}
+
+func TestEncodeKeepsItsPromises(t *testing.T) {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), fetched(t, "bert-tiny")} {
+		tokenizer, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rapid.Check(t, func(t *rapid.T) {
+			texts := rapid.SliceOfN(rapid.String(), 1, 2).Draw(t, "texts")
+			length := rapid.IntRange(5, 40).Draw(t, "length")
+			e := tokenizer.Encode(length, texts...)
+			if len(e.IDs) > length || len(e.IDs) < 2 || len(e.IDs) != len(e.TypeIDs) {
+				t.Fatalf("%d ids and %d types for a length of %d", len(e.IDs), len(e.TypeIDs), length)
+			}
+			for _, id := range e.IDs {
+				if id < 0 || int(id) >= tokenizer.Size() {
+					t.Fatalf("id %d of %d", id, tokenizer.Size())
+				}
+			}
+		})
+	}
+}
+
+// A word of a megabyte must not take quadratic time.
+func TestEncodeLongText(t *testing.T) {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), fetched(t, "bert-tiny")} {
+		tokenizer, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{strings.Repeat("na", 1<<19), strings.Repeat("na ", 1<<18)} {
+			if e := tokenizer.Encode(512, text); len(e.IDs) > 512 {
+				t.Errorf("%s: %d ids", dir, len(e.IDs))
+			}
+		}
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	base := filepath.Join("testdata", "bytepairs")
+	original, err := os.ReadFile(filepath.Join(base, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, old, new, want string }{
+		{"model", `"type":"BPE"`, `"type":"WordLevel"`, `"WordLevel"`},
+		{"unigram of bytes", `"type":"BPE"`, `"type":"Unigram"`, "ByteLevel"},
+		{"truncated file", `"model":{`, ``, "tokenizer.json"},
+		{"dropout", `"dropout":null`, `"dropout":0.1`, "dropout"},
+		{"normalizer", `"normalizer":null`, `"normalizer":{"type":"NFC"}`, `"NFC"`},
+		{"pre_tokenizer", `"pre_tokenizer":{"type":"ByteLevel"`, `"pre_tokenizer":{"type":"Digits"`, `"Digits"`},
+		{"id outside the model", `"<s>":0`, `"<s>":701`, "vocab_size"},
+		{"post processor", `"type":"RobertaProcessing"`, `"type":"Other"`, "post_processor"},
+		{"special id", `"sep":["</s>",2]`, `"sep":["</s>",-2]`, "special token"},
+		{"merge without token", `"merges":[`, `"merges":[["zzz","q"],`, "merge 0"},
+		{"merge of three", `"merges":[`, `"merges":[["a","b","c"],`, "merge 0"},
+		{"missing byte", `"a":`, `"aaaa":`, "0x61"},
+		{"negative id", `"<s>":0`, `"<s>":-1`, "-1"},
+		{"not UTF-8", `"a":`, "\"\xff\":", "UTF-8"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			changed := strings.Replace(string(original), test.old, test.new, 1)
+			if changed == string(original) {
+				t.Fatalf("%s is not in the file", test.old)
+			}
+			dir := copyFiles(t, base, "config.json")
+			write(t, filepath.Join(dir, "tokenizer.json"), changed)
+			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one about %q", err, test.want)
+			}
+		})
+	}
+	for _, test := range []struct{ name, settings, want string }{
+		{"class", `{"tokenizer_class":"LlamaTokenizer"}`, `"LlamaTokenizer" is not supported`},
+		{"other file", `{"tokenizer_file":"/home/author/tokenizer.json"}`, "tokenizer_file"},
+		{"versioned file", `{"fast_tokenizer_files":["tokenizer.4.0.json"]}`, "fast_tokenizer_files"},
+		{"flag", `{"add_prefix_space":"yes"}`, "not true or false"},
+		{"token", `{"mask_token":{"content":"<mask>"}}`, "AddedToken"},
+		{"side", `{"truncation_side":"middle"}`, "truncation_side"},
+		{"list of extra tokens", `{"extra_special_tokens":["<a>"]}`, "extra_special_tokens"},
+		{"no JSON", `{`, "tokenizer_config.json"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := copyFiles(t, base, "config.json", "tokenizer.json")
+			write(t, filepath.Join(dir, "tokenizer_config.json"), test.settings)
+			if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one about %q", err, test.want)
+			}
+		})
+	}
+	t.Run("no tokenizer", func(t *testing.T) {
+		if _, err := Load(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "tokenizer.json or") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// TestLongestFirst compares with cutting one token after the other.
+func TestLongestFirst(t *testing.T) {
+	for a := range 12 {
+		for b := range 12 {
+			for limit := range 24 {
+				keepA, keepB := longestFirst(a, b, limit)
+				if keepA > a || keepB > b || keepA+keepB != min(limit, a+b) {
+					t.Fatalf("%d and %d in %d: %d and %d", a, b, limit, keepA, keepB)
+				}
+				x, y := a, b
+				for x+y > limit {
+					if x > y {
+						x--
+					} else {
+						y--
+					}
+				}
+				if fmt.Sprint(min(x, y), max(x, y)) != fmt.Sprint(min(keepA, keepB), max(keepA, keepB)) {
+					t.Fatalf("%d and %d in %d: %d and %d, want %d and %d", a, b, limit, keepA, keepB, x, y)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package evaluator_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"peftsearch/evaluator"
+)
+
+// testSupervisor starts a worker, says its number, and waits to be killed.
+func testSupervisor(command []string) {
+	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: append([]string{os.Args[0]}, command...), Hello: hello})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(p.Pid())
+	select {}
+}
+
+// A worker that does not look at its stdin ends with a supervisor that was killed.
+func TestWorkersEndWithTheirSupervisor(t *testing.T) {
+	supervisor := exec.Command(os.Args[0], "supervisor", "worker", "reads no more")
+	stdout, err := supervisor.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := supervisor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	supervisor.Process.Kill()
+	supervisor.Wait()
+	if !dead(pid) {
+		t.Errorf("worker %d lives", pid)
+	}
+}
+
+// The kernel ends a worker with the thread that started it, so that thread must not be one of the caller's.
+func TestWorkersOutliveTheThreadThatAskedForThem(t *testing.T) {
+	p := make(chan *evaluator.Process, 1)
+	thread := 0
+	for thread == 0 || thread == os.Getpid() { // the first thread does not end
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and never unlocks, so that the thread ends
+			if thread = syscall.Gettid(); thread != os.Getpid() {
+				p <- open(t, options("good"))
+			}
+		}()
+		<-done
+	}
+	for range 200 {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	process := <-p
+	pid := process.Pid()
+	if _, err := process.Evaluate(context.Background(), job, goOn); err != nil || process.Pid() != pid {
+		t.Errorf("process %d became %d: %v", pid, process.Pid(), err)
+	}
+}
+
+// memoryCgroup makes a memory cgroup with a limit and returns the file that takes its processes.
+func memoryCgroup(t *testing.T, limit string) string {
+	t.Helper()
+	for root, file := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"} {
+		dir := filepath.Join(root, fmt.Sprintf("peftsearch-test-%d", os.Getpid()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+		if os.WriteFile(filepath.Join(dir, file), []byte(limit), 0) == nil {
+			return filepath.Join(dir, "cgroup.procs")
+		}
+	}
+	t.Skip("memory cgroups cannot be made here")
+	return ""
+}
+
+func TestTheKernelKillsAWorkerForItsMemory(t *testing.T) {
+	procs := memoryCgroup(t, "200M")
+	o := options("takes all memory")
+	o.Command = append([]string{"sh", "-c", `echo $$ > "$0" && exec "$@"`, procs}, o.Command...)
+	p := open(t, o)
+	for trial, want := range map[int64]evaluator.FailureKind{strange: evaluator.FailureOutOfMemory, strange + 1: evaluator.FailureCrashed} {
+		odd := job
+		odd.Trial = trial
+		_, err := p.Evaluate(context.Background(), odd, func(evaluator.Progress) evaluator.Verdict {
+			syscall.Kill(p.Pid(), syscall.SIGKILL)
+			return evaluator.Verdict{}
+		})
+		var failure *evaluator.Failure
+		if !errors.As(err, &failure) || failure.Kind != want {
+			t.Errorf("trial %d: %v, want %s", trial, err, want)
+		}
+	}
+	if _, err := p.Evaluate(context.Background(), job, goOn); err != nil {
+		t.Error(err)
+	}
+}

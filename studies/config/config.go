@@ -1,0 +1,236 @@
+// Package config reads the study file ([Config]): its keys, their defaults, and the mistakes in it with
+// their places.
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"peftsearch/data"
+	"peftsearch/data/files"
+	"peftsearch/data/metric"
+	"peftsearch/evaluator"
+	"peftsearch/space"
+)
+
+// Config is a study file. The tags are the single source of its keys: yaml names a key, doc says what
+// it means, default is its value when it is left out (a key without one is required; one in words is
+// filled in later). Template and documentation are generated from them. identity says whether a study's
+// scores and proposals depend on the key (yes, contents, no; see keys.go). A key that is added later has
+// in was the value that studies had before, unless that is the default.
+type Config struct {
+	Study     string          `yaml:"study" doc:"name of the study, unique in its database" identity:"no"`
+	Model     ModelConfig     `yaml:"model" doc:"the pretrained model"`
+	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored"`
+	Space     space.Config    `yaml:"space" doc:"what the search may choose; see also training"`
+	Training  TrainingConfig  `yaml:"training" doc:"how every plan is trained"`
+	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
+	Search    SearchConfig    `yaml:"search" doc:"how plans are proposed"`
+	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run; does not change their meaning" identity:"no"`
+	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first: head (only the head), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam" identity:"no"`
+
+	path string // of the file
+	text string
+	file *document
+}
+
+// ModelConfig is the section model.
+type ModelConfig struct {
+	Path string         `yaml:"path" doc:"Hugging Face directory: config.json, model.safetensors, tokenizer; relative to this file" identity:"contents"`
+	Head evaluator.Head `yaml:"head" default:"linear" doc:"what is put on the first token: linear, or dense (dense, tanh, linear)"`
+}
+
+// TaskConfig is the section task.
+type TaskConfig struct {
+	Kind        data.Kind   `yaml:"kind" doc:"classification or regression"`
+	Metric      metric.Name `yaml:"metric" default:"accuracy, or spearman for regression" doc:"the score: accuracy, f1, f1_macro, mcc; spearman, pearson"`
+	Train       string      `yaml:"train" doc:"training rows: a .tsv, .csv or .jsonl file, relative to this file" identity:"contents"`
+	Dev         string      `yaml:"dev" default:"carved out of train" doc:"rows that trials are scored on" identity:"contents"`
+	Test        string      `yaml:"test" default:"carved out of train" doc:"rows for the last word: train and confirm report them, the search never sees them" identity:"contents"`
+	Columns     Columns     `yaml:"columns" doc:"where the fields stand: a name of the header, or \"#1\" for the first column of a file without one" identity:"contents"`
+	TestColumns Columns     `yaml:"test_columns" default:"columns" doc:"the same for a test file with other columns" identity:"contents"`
+	Labels      []string    `yaml:"labels" default:"those of the training rows, sorted" doc:"classes in the order of the outputs" identity:"contents"`
+	DevShare    float64     `yaml:"dev_share" default:"0.1" doc:"share of train that becomes dev when there is no file" identity:"contents"`
+	TestShare   float64     `yaml:"test_share" default:"0.1" doc:"share of train that becomes test when there is no file" identity:"contents"`
+	SplitSeed   uint64      `yaml:"split_seed" default:"0" doc:"seed of the carving" identity:"contents"`
+	Split       string      `yaml:"split" default:"stratified" was:"random" doc:"how rows are carved: stratified keeps every class's share, random draws all alike" identity:"yes"`
+	MaxLength   int         `yaml:"max_length" default:"128" doc:"longest input in tokens; the longer sentence of a pair is cut first"`
+}
+
+// Columns is a column mapping in the study file.
+type Columns struct {
+	Text     string `yaml:"text" default:"" doc:"the sentence, or the first of a pair"`
+	TextPair string `yaml:"text_pair" default:"" doc:"the second sentence of a pair"`
+	Label    string `yaml:"label" default:"" doc:"the class or the number"`
+}
+
+// TrainingConfig is the section training.
+type TrainingConfig struct {
+	LearningRate float64            `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it"`
+	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
+	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
+	WeightDecay  float64            `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
+	BatchSize    int                `yaml:"batch_size" default:"32" doc:"examples per step"`
+	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
+	PrefixMLP    int                `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
+	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
+}
+
+// BudgetConfig is the section budget.
+type BudgetConfig struct {
+	Trials      int       `yaml:"trials" default:"100" doc:"trials of the study, baselines included; raise it to continue a finished study" identity:"no"`
+	Epochs      float64   `yaml:"epochs" default:"3" doc:"passes over the training rows in a trial; 0.5 is half of one"`
+	TrainRows   int       `yaml:"train_rows" default:"0" doc:"train on a fixed random subset of so many rows; 0 is all"`
+	Rungs       []float64 `yaml:"rungs" default:"[0.25, 0.5, 0.75, 1]" doc:"when a trial is scored on dev, as shares of its budget, ending in 1; the best counts"`
+	Patience    int       `yaml:"patience" default:"0" doc:"stop a trial after so many rungs without a better score; 0 never"`
+	MaxFailures float64   `yaml:"max_failures" default:"0.3" doc:"stop the search when more than this share of the trials failed (from the fifth trial on)" identity:"no"`
+	Train       Full      `yaml:"train" doc:"the budget of peftsearch train, which trains one plan in full" identity:"no"`
+}
+
+// Full is the section budget.train.
+type Full struct {
+	Epochs   float64 `yaml:"epochs" default:"10" doc:"most passes over all training rows"`
+	Patience int     `yaml:"patience" default:"3" doc:"stop after so many epochs without a better dev score; 0 never"`
+}
+
+// SearchConfig is the section search.
+type SearchConfig struct {
+	Sampler string `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params" identity:"no"`
+	Pruner  string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size" identity:"no"`
+	Seed    uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
+	Initial int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space" identity:"no"`
+}
+
+// EvaluatorConfig is the section evaluator.
+type EvaluatorConfig struct {
+	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here"`
+	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
+	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
+	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
+	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute and cache_disk has no room for"`
+	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what frozen layers compute, in the user's cache directory, for all workers and studies together; 0 writes none"`
+	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker" identity:"yes"`
+	Stall       float64  `yaml:"stall" default:"30" doc:"minutes in which a worker must give a sign of life while it loads or trains; a silent one is ended and its trial has failed; 0 waits for ever"`
+	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands" identity:"yes"`
+}
+
+// Workers is the value of evaluator.workers.
+type Workers int
+
+// AutoWorkers stands for a number that is measured before it is used.
+const AutoWorkers Workers = 0
+
+// UnmarshalText reads a number or the word auto.
+func (w *Workers) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	switch {
+	case string(text) == "auto":
+		*w = AutoWorkers
+	case err != nil || n < 1:
+		return errors.New("must be auto or a number of at least 1")
+	default:
+		*w = Workers(n)
+	}
+	return nil
+}
+
+// AutoPrecision is the value of evaluator.precision that leaves the choice to the worker.
+const AutoPrecision = "auto"
+
+// The values of task.split.
+const (
+	SplitStratified = data.Stratified
+	SplitRandom     = "random"
+)
+
+// The values of search.pruner.
+const (
+	PrunerNone  = "none"
+	PrunerFront = "front"
+)
+
+// Read reads a study file. The error joins one *Error for every mistake in it.
+func Read(path string) (*Config, error) {
+	content, err := files.Read(path, files.Document)
+	if err != nil {
+		return nil, &Error{File: path, Message: fileProblem(path, err), Hint: "peftsearch init writes a study file to start from"}
+	}
+	return Parse(path, content)
+}
+
+// Parse reads a study file's content; path locates it for messages and relative paths.
+func Parse(path string, content []byte) (*Config, error) {
+	c := &Config{path: path, text: string(content)}
+	var errs []error
+	c.file, errs = decodeDocument(path, content, c)
+	if c.file != nil {
+		errs = append(errs, c.validate()...)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(byLine(path, errs)...)
+	}
+	return c, nil
+}
+
+func fileProblem(path string, err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "there is no such file"
+	}
+	return strings.TrimPrefix(err.Error(), path+" ")
+}
+
+// File is the absolute path of the study file.
+func (c *Config) File() string { return c.resolve(filepath.Base(c.path)) }
+
+// Text is the content of the study file.
+func (c *Config) Text() string { return c.text }
+
+// resolve makes a path of the study file absolute.
+func (c *Config) resolve(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	absolute, err := filepath.Abs(filepath.Join(filepath.Dir(c.path), path))
+	if err != nil {
+		return filepath.Join(filepath.Dir(c.path), path)
+	}
+	return absolute
+}
+
+// task is the section task for package data.
+func (c *Config) task() data.Task {
+	t := c.Task
+	split := t.Split
+	if split == SplitRandom {
+		split = ""
+	}
+	return data.Task{Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
+		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
+		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
+}
+
+func (c *Config) training() evaluator.Training {
+	t := c.Training
+	return evaluator.Training{LearningRate: t.LearningRate, Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
+		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm, PrefixMLP: t.PrefixMLP, Dropout: t.Dropout}
+}
+
+// TrialBudget is the budget of a trial.
+func (c *Config) TrialBudget() evaluator.Budget {
+	b := c.Budget
+	return evaluator.Budget{Epochs: b.Epochs, TrainRows: b.TrainRows, Rungs: b.Rungs, Patience: b.Patience}
+}
+
+// FullBudget is the budget of full training: all rows, a rung after every epoch.
+func (c *Config) FullBudget() evaluator.Budget {
+	full := c.Budget.Train
+	budget := evaluator.Budget{Epochs: full.Epochs, Patience: full.Patience}
+	for epoch := 1.0; epoch < full.Epochs; epoch++ {
+		budget.Rungs = append(budget.Rungs, epoch/full.Epochs)
+	}
+	budget.Rungs = append(budget.Rungs, 1)
+	return budget
+}

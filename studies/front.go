@@ -1,0 +1,72 @@
+package studies
+
+import (
+	"context"
+
+	"peftsearch/search"
+	"peftsearch/studies/store"
+)
+
+// Front is the non-dominated complete trials of a study, by ascending parameters.
+type Front struct {
+	Members     []store.Trial
+	Hypervolume float64
+	knee        int64 // number of the member at the knee
+}
+
+// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left out
+// of the members.
+func (f Front) KneeMember() (store.Trial, bool) {
+	for _, m := range f.Members {
+		if m.Number == f.knee {
+			return m, true
+		}
+	}
+	return store.Trial{}, false
+}
+
+// ReadFront reads the front of a study, and nothing of its other trials.
+func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
+	err = db.Snapshot(ctx, func(at *store.Store) error {
+		stored, err := at.Front(ctx, record)
+		if err != nil {
+			return err
+		}
+		members, err := at.Select(ctx, record, stored.Members)
+		front = Front{Members: members, Hypervolume: stored.Hypervolume}
+		if knee, ok := search.Knee(outcomes(members), record.Reference); ok {
+			front.knee = knee.Number
+		}
+		return err
+	})
+	return front, err
+}
+
+// outcomes lists the complete trials for package search.
+func outcomes(trials []store.Trial) []search.Outcome {
+	var out []search.Outcome
+	for _, t := range trials {
+		if t.State == store.Complete {
+			out = append(out, search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score})
+		}
+	}
+	return out
+}
+
+// FrontOf computes the front of trials.
+func FrontOf(trials []store.Trial, ref search.Reference) Front {
+	all := outcomes(trials)
+	members := search.Front(all)
+	byNumber := make(map[int64]store.Trial, len(trials))
+	for _, t := range trials {
+		byNumber[t.Number] = t
+	}
+	f := Front{Hypervolume: search.Hypervolume(members, ref)}
+	for _, m := range members {
+		f.Members = append(f.Members, byNumber[m.Number])
+	}
+	if knee, ok := search.Knee(members, ref); ok {
+		f.knee = knee.Number
+	}
+	return f
+}

@@ -1,0 +1,122 @@
+package studies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peftsearch/evaluator"
+)
+
+// pool does trainings on evaluators, one for each worker, until there is none left.
+type pool struct {
+	workers int
+	open    func(ctx context.Context) (evaluator.Evaluator, error)
+	drain   <-chan struct{} // closed: no training begins
+	// next is a worker's next training, nil for none. It is called by several goroutines.
+	next func(ctx context.Context) (*training, error)
+
+	opened atomic.Bool // an evaluator has been opened: that another cannot be may pass
+}
+
+// training is what a worker does next.
+type training struct {
+	// do trains, and stores what becomes of it; what cannot be trained is returned. The error is a *brokenError if
+	// it is the evaluator's fault; others end the pool.
+	do func(ctx context.Context, eval evaluator.Evaluator) error
+	// giveBack returns it before it was begun.
+	giveBack func() error
+}
+
+// brokenError says that an evaluator can do nothing any more, whatever it is given.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
+
+const (
+	restarts     = 4                      // of an evaluator without a training in between
+	restartPause = 100 * time.Millisecond // before the first; it grows
+)
+
+func (p *pool) draining() bool {
+	select {
+	case <-p.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// run returns when all workers have ended, which they do when nothing is left, when ctx is cancelled or drain closed,
+// or with an error. That ctx was cancelled is no error of a worker.
+func (p *pool) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for range p.workers {
+		group.Go(func() error { return p.work(ctx) })
+	}
+	return group.Wait()
+}
+
+// work is one worker: it does trainings one after another.
+func (p *pool) work(ctx context.Context) (err error) {
+	var eval evaluator.Evaluator
+	defer func() {
+		if eval != nil {
+			err = errors.Join(err, eval.Close())
+		}
+	}()
+	failed := 0 // in a row
+	for !p.draining() && ctx.Err() == nil {
+		t, err := p.next(ctx)
+		if err != nil || t == nil {
+			return err
+		}
+		var broken *brokenError
+		if eval == nil {
+			if eval, err = p.open(ctx); err != nil {
+				eval, err = nil, &brokenError{err}
+				if back := t.giveBack(); back != nil {
+					return errors.Join(err, back)
+				}
+			}
+		}
+		if err == nil {
+			p.opened.Store(true)
+			err = t.do(ctx, eval)
+		}
+		switch {
+		case err == nil:
+			failed = 0
+			continue
+		case ctx.Err() != nil && errors.As(err, &broken): // it was not to be opened any more
+			return nil
+		case !errors.As(err, &broken) || !p.opened.Load():
+			return err
+		}
+		if failed++; failed > restarts {
+			return fmt.Errorf("%d times in a row: %w", failed, err)
+		}
+		if eval != nil {
+			eval.Close() // it is lost already
+			eval = nil
+		}
+		p.pause(ctx, restartPause<<(2*(failed-1)))
+	}
+	return nil
+}
+
+// pause waits, unless there is something else to do.
+func (p *pool) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-p.drain:
+	}
+}

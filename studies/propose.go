@@ -1,0 +1,112 @@
+package studies
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"peftsearch/peft"
+	"peftsearch/search"
+	"peftsearch/studies/store"
+)
+
+// errStopped ends what a worker waits for when the run is drained or cancelled.
+var errStopped = errors.New("the run ends")
+
+// claim takes a trial to run: one that waits, else a new one. The error is store.ErrEnough if there may be no more
+// trials, search.ErrExhausted if there is no further plan.
+func (r *runner) claim(ctx context.Context) (trial store.Trial, lease store.Lease, err error) {
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		if r.draining() || ctx.Err() != nil {
+			return trial, lease, errStopped
+		}
+		err = r.repeat(ctx, func(ctx context.Context) (err error) {
+			trial, lease, err = r.db.Pop(ctx, r.record, r.me)
+			return err
+		})
+		if !errors.Is(err, store.ErrNothing) {
+			return trial, lease, err
+		}
+		select {
+		case r.proposing <- struct{}{}:
+		case <-r.options.Drain:
+			continue
+		case <-ctx.Done():
+			continue
+		}
+		trial, lease, err = r.propose(ctx)
+		<-r.proposing
+		switch {
+		case errors.Is(err, store.ErrProposed):
+			r.pause(ctx, pause/2+rand.N(pause/2))
+		case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrKnown), errors.Is(err, store.ErrFenced): // ask again, with what is there now
+			pause = 2 * time.Millisecond
+		default:
+			return trial, lease, err
+		}
+	}
+}
+
+// propose makes the next trial of the study and takes it to run. The sampler computes while everybody else goes on: it
+// is only that one process of all makes a proposal at a time.
+func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Lease, err error) {
+	var right store.Lease
+	if err = r.repeat(ctx, func(ctx context.Context) (err error) {
+		right, err = r.db.Propose(ctx, r.record, int64(r.config.Budget.Trials), r.me)
+		return err
+	}); err != nil {
+		return trial, lease, err
+	}
+	alive := r.keepAlive(ctx, right)
+	proposal, err := r.proposal(ctx, right.Trial())
+	alive.stop()
+	if err == nil && (r.draining() || ctx.Err() != nil) {
+		err = errStopped
+	}
+	if err != nil {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+		defer cancel()
+		return trial, lease, errors.Join(err, r.repeat(limited, func(ctx context.Context) error { return r.db.Abandon(ctx, right) }))
+	}
+	err = r.repeat(ctx, func(ctx context.Context) (err error) {
+		trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
+		return err
+	})
+	return trial, right, err
+}
+
+// proposal makes the trial of a number: a baseline first, then what the optimiser suggests.
+func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, error) {
+	if err := r.history.Sync(ctx); err != nil {
+		return store.Proposal{}, err
+	}
+	for _, name := range r.config.Baselines {
+		plan, err := peft.Preset(name, r.inputs.Geometry)
+		if err != nil {
+			return store.Proposal{}, err
+		}
+		if _, known := r.history.Find(store.KeyOf(r.Candidate(plan))); !known {
+			return r.given("baseline:"+name, "named in the study file", plan), nil
+		}
+	}
+	for {
+		suggestion, err := r.ask(r.history.past, number)
+		if err != nil {
+			return store.Proposal{}, err
+		}
+		candidate, err := r.inputs.Space.Candidate(suggestion.Point)
+		if err != nil {
+			return store.Proposal{}, err
+		}
+		known, found := r.history.Find(store.KeyOf(candidate))
+		if !found {
+			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point, Candidate: candidate,
+				Params: r.inputs.Space.Params(suggestion.Point)}, nil
+		}
+		// That trial has a plan of the space, and was stored without its point: the point is not to be proposed.
+		if err := r.history.past.Set(search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}); err != nil {
+			return store.Proposal{}, err
+		}
+	}
+}

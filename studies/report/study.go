@@ -1,0 +1,107 @@
+package report
+
+import (
+	"time"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/search"
+	"peftsearch/studies"
+	"peftsearch/studies/store"
+)
+
+// Study is what show STUDY --json prints.
+type Study struct {
+	SchemaVersion int              `json:"schema_version"`
+	Study         string           `json:"study"`
+	Created       time.Time        `json:"created"`
+	Metric        string           `json:"metric"`
+	Seed          uint64           `json:"seed"`
+	Geometry      peft.Geometry    `json:"geometry"`
+	Reference     search.Reference `json:"reference"`
+	Identity      store.Identity   `json:"identity"`
+	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
+	WarmTrials    int              `json:"warm_start_trials,omitempty"`
+	FrontSize     int              `json:"front_size"`
+	Hypervolume   float64          `json:"hypervolume"`
+	Fronts        []FrontAfter     `json:"fronts"` // as they were stored, in the order of the complete trials
+	Trials        []TrialEntry     `json:"trials"`
+}
+
+// FrontAfter is a study's front after one of its complete trials.
+type FrontAfter struct {
+	Trial       int64   `json:"trial"`
+	Hypervolume float64 `json:"hypervolume"`
+	Members     []int64 `json:"members"` // trial numbers, by parameters
+}
+
+// Trial is what show STUDY --trial N --json prints.
+type Trial struct {
+	SchemaVersion int    `json:"schema_version"`
+	Study         string `json:"study"`
+	Metric        string `json:"metric"`
+	TrialEntry
+	Methods         peft.LayerCount    `json:"params_by_method"`
+	AutoPEFTPercent float64            `json:"autopeft_percent"` // weights only, of the backbone
+	Curve           []store.CurvePoint `json:"curve"`
+}
+
+// TrialEntry is a trial in a list.
+type TrialEntry struct {
+	Trial         int64              `json:"trial"`
+	State         store.State        `json:"state"`
+	Origin        string             `json:"origin"`
+	Reason        string             `json:"reason"`
+	Params        int64              `json:"params"`
+	ParamsPercent float64            `json:"params_percent"`
+	Seed          uint64             `json:"seed"`
+	Attempts      int                `json:"attempts"`
+	Started       *time.Time         `json:"started"`  // null before
+	Finished      *time.Time         `json:"finished"` // null before
+	Result        *evaluator.Result  `json:"result"`   // of complete and pruned trials
+	Forecast      *search.Forecast   `json:"forecast"` // of pruned trials
+	Failure       *evaluator.Failure `json:"failure"`  // of failed trials
+	Training      evaluator.Training `json:"training"`
+	Plan          peft.Plan          `json:"plan"`
+}
+
+// NewTrialEntry describes a trial in a list.
+func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
+	e := TrialEntry{Trial: t.Number, State: t.State, Origin: t.Origin, Reason: t.Reason, Params: t.Params,
+		ParamsPercent: percentOf(t.Params, record.Geometry), Seed: t.Seed, Attempts: t.Attempts,
+		Started: optionalTime(t.Started), Finished: optionalTime(t.Finished), Failure: t.Failure,
+		Training: t.Candidate.Training, Plan: t.Candidate.Plan}
+	if t.State == store.Complete || t.State == store.Pruned {
+		e.Result = &t.Result
+	}
+	if t.State == store.Pruned {
+		e.Forecast = &t.Forecast
+	}
+	return e
+}
+
+// NewStudy describes a study with all of its trials.
+func NewStudy(record *store.Record, trials []store.Trial, fronts []store.FrontPoint) Study {
+	front := studies.FrontOf(trials, record.Reference)
+	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
+		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
+		FrontSize: len(front.Members), Hypervolume: front.Hypervolume, Fronts: []FrontAfter{}, Trials: []TrialEntry{}}
+	if record.WarmStart != nil {
+		document.WarmStart, document.WarmTrials = record.WarmStart.Study, len(record.WarmStart.Trials)
+	}
+	for _, f := range fronts {
+		document.Fronts = append(document.Fronts, FrontAfter(f))
+	}
+	for _, t := range trials {
+		document.Trials = append(document.Trials, NewTrialEntry(record, t))
+	}
+	return document
+}
+
+// NewTrial describes one trial in full.
+func NewTrial(record *store.Record, t store.Trial) Trial {
+	count := t.Candidate.Plan.Params(record.Geometry)
+	return Trial{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric, TrialEntry: NewTrialEntry(record, t),
+		Methods: count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
+		Curve: append([]store.CurvePoint{}, t.Curve...)}
+}

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"time"
+
+	"peftsearch/evaluator"
+	"peftsearch/peft"
+	"peftsearch/search"
+	"peftsearch/space"
+)
+
+// State is where a trial stands.
+type State string
+
+// The states. A trial that was interrupted is waiting again and keeps its number, plan and seed.
+const (
+	Waiting  State = "waiting"
+	Running  State = "running"
+	Complete State = "complete"
+	Pruned   State = "pruned"
+	Failed   State = "failed"
+)
+
+// Finished reports whether a trial of the state has an outcome, which never changes.
+func (s State) Finished() bool { return s == Complete || s == Pruned || s == Failed }
+
+// Trial is one trial as it is stored.
+type Trial struct {
+	Number    int64
+	State     State
+	Origin    string      // the sampler; or "baseline:" and a preset; or "enqueued:" and a name
+	Reason    string      // why the sampler proposed it
+	Point     space.Point // nil for a plan outside the space
+	Candidate evaluator.Candidate
+	Params    int64 // trainable parameters, without the head
+	Seed      uint64
+	Attempts  int // how often it was started
+	Crashes   int // how many of these attempts ended with their worker
+	Created   time.Time
+	Started   time.Time // zero before
+	Finished  time.Time // zero before
+
+	Result  evaluator.Result   // of complete and pruned trials
+	Failure *evaluator.Failure // of failed trials
+	Curve   []CurvePoint       // filled by Store.Trial only
+	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
+	Forecast search.Forecast
+}
+
+// CurvePoint is a dev score at a rung.
+type CurvePoint struct {
+	Step  int     `json:"step"`
+	Steps int     `json:"steps"` // of the whole budget
+	Loss  float64 `json:"loss"`
+	Score float64 `json:"score"`
+}
+
+// Progress is how far a running trial is.
+type Progress struct {
+	Step  int
+	Steps int     // of the whole budget; 0 before the first report
+	Loss  float64 // since the report before
+}
+
+// Entry is what a history keeps of a trial: a fraction of it, so that all trials of a long study are read in
+// less than a second.
+type Entry struct {
+	Number   int64
+	State    State
+	Key      string // of its candidate, as KeyOf; "" for one that another trial has too
+	Point    space.Point
+	Params   int64
+	Score    float64         // of complete and pruned trials
+	Forecast search.Forecast // of pruned trials
+	Seconds  float64         // of training, of complete and pruned trials; of failed ones from start to end
+	Finished time.Time       // zero before
+	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
+}
+
+// Tally counts a study's trials by state.
+type Tally struct{ Waiting, Running, Complete, Pruned, Failed int }
+
+// Of is the count of a state.
+func (t *Tally) Of(s State) *int {
+	switch s {
+	case Running:
+		return &t.Running
+	case Complete:
+		return &t.Complete
+	case Pruned:
+		return &t.Pruned
+	case Failed:
+		return &t.Failed
+	}
+	return &t.Waiting
+}
+
+// Finished is the number of trials with an outcome.
+func (t Tally) Finished() int { return t.Complete + t.Pruned + t.Failed }
+
+// Total is the number of all trials.
+func (t Tally) Total() int { return t.Finished() + t.Waiting + t.Running }
+
+// FrontPoint is a study's front after one of its complete trials.
+type FrontPoint struct {
+	Trial       int64 // the last of them
+	Hypervolume float64
+	Members     []int64 // trial numbers, by ascending parameters
+}
+
+// Attempt is a running trial: who runs it, and how far it is.
+type Attempt struct {
+	Trial    int64
+	Owner    Owner
+	Started  time.Time
+	Reported time.Time // of the last sign of life
+	Progress Progress
+}
+
+// Identity is what a study's scores depend on, by the key of the study file that decides it.
+type Identity map[string]string
+
+// WarmStart is what a study knew of another one when it started. It is kept as it was, so that the study
+// continues in the same way whatever becomes of the other.
+type WarmStart struct {
+	Study  string      `json:"study"`
+	Trials []WarmTrial `json:"trials"`
+}
+
+// WarmTrial is a finished trial of the other study, at a point of this one's space.
+type WarmTrial struct {
+	Point  space.Point `json:"point"`
+	Params int64       `json:"params"`
+	Score  float64     `json:"score"` // of a pruned trial its forecast, as for samplers
+	SD     float64     `json:"sd"`
+}
+
+// Training is one full training of a candidate. It is no trial: the search never sees it.
+type Training struct {
+	Candidate evaluator.Candidate
+	Seed      uint64
+	Result    evaluator.Result // with test scores
+}
+
+// Record is a study as it is stored.
+type Record struct {
+	id        int64
+	Name      string
+	Created   time.Time
+	Path      string // of the study file as it was last used, absolute
+	Config    string // the study file as it was last used
+	First     string // the study file as the study was started with it
+	Identity  Identity
+	Metric    string
+	Geometry  peft.Geometry
+	Reference search.Reference
+	Seed      uint64
+	WarmStart *WarmStart // nil for none
+}
+
+// Proposal is a new trial before it has a number.
+type Proposal struct {
+	Origin, Reason string
+	Point          space.Point // nil for a plan outside the space
+	Candidate      evaluator.Candidate
+	Params         int64
+}
+
+// TrialSeed is the seed of a trial's training, below 2^53 so that any JSON reader keeps it exact.
+func TrialSeed(study uint64, number int64) uint64 {
+	hash := fnv.New64a()
+	hash.Write(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64([]byte("trial"), study), uint64(number)))
+	return hash.Sum64() >> 11
+}

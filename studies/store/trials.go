@@ -1,0 +1,252 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+)
+
+const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step, steps,
+	dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, reason, point, candidate`
+
+func scanTrial(scan func(...any) error) (Trial, error) {
+	var t Trial
+	var seed, created int64
+	var candidate string
+	var point, dev, stopped, failureKind, failure sql.NullString
+	var started, finished, bestStep, steps, head, peak sql.NullInt64
+	var score, wall, forecast, forecastSD sql.NullFloat64
+	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished, &score, &bestStep, &steps,
+		&dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast, &forecastSD, &t.Reason, &point, &candidate)
+	if err != nil {
+		return t, err
+	}
+	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.UnixMilli(created), timeOf(started), timeOf(finished)
+	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
+		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
+	t.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
+	if failureKind.Valid {
+		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
+	}
+	err = json.Unmarshal([]byte(candidate), &t.Candidate)
+	if point.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(point.String), &t.Point))
+	}
+	if dev.Valid {
+		err = errors.Join(err, json.Unmarshal([]byte(dev.String), &t.Result.Dev))
+	}
+	if err != nil {
+		err = fmt.Errorf("trial %d: %w", t.Number, err)
+	}
+	return t, err
+}
+
+func timeOf(n sql.NullInt64) time.Time {
+	if !n.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(n.Int64)
+}
+
+func queryTrial(ctx context.Context, q querier, study, number int64) (Trial, error) {
+	t, err := scanTrial(q.QueryRowContext(ctx, "SELECT "+trialColumns+" FROM trials WHERE study = $1 AND number = $2", study, number).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, fmt.Errorf("trial %d: %w", number, ErrNoTrial)
+	}
+	return t, err
+}
+
+// Trials lists a study's trials by number, without their curves. Of a long study Entries takes a fraction of the time.
+func (s *Store) Trials(ctx context.Context, r *Record) ([]Trial, error) {
+	return s.Range(ctx, r, 0, -1)
+}
+
+// Range lists the trials with numbers from the first to below the last, without their curves; −1 is no limit.
+func (s *Store) Range(ctx context.Context, r *Record, first, last int64) (trials []Trial, err error) {
+	err = s.read(ctx, func(q querier) error {
+		trials = nil
+		return each(ctx, q, func(scan func(...any) error) error {
+			t, err := scanTrial(scan)
+			trials = append(trials, t)
+			return err
+		}, "SELECT "+trialColumns+" FROM trials WHERE study = $1 AND number >= $2 AND ($3 < 0 OR number < $3) ORDER BY number", r.id, first, last)
+	})
+	return trials, err
+}
+
+// Select reads the trials of the numbers, in their order, without their curves. The error wraps ErrNoTrial if one is
+// not there.
+func (s *Store) Select(ctx context.Context, r *Record, numbers []int64) (trials []Trial, err error) {
+	err = s.read(ctx, func(q querier) error {
+		trials = make([]Trial, len(numbers))
+		for i, number := range numbers {
+			var err error
+			if trials[i], err = queryTrial(ctx, q, r.id, number); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return trials, err
+}
+
+// Trial reads one trial with its curve; the error wraps ErrNoTrial if there is none. The curve of a running trial has
+// the rungs so far.
+func (s *Store) Trial(ctx context.Context, r *Record, number int64) (t Trial, err error) {
+	err = s.read(ctx, func(q querier) (err error) {
+		if t, err = queryTrial(ctx, q, r.id, number); err != nil {
+			return fmt.Errorf("study %s: %w", r.Name, err)
+		}
+		return each(ctx, q, func(scan func(...any) error) error {
+			var p CurvePoint
+			err := scan(&p.Step, &p.Steps, &p.Loss, &p.Score)
+			t.Curve = append(t.Curve, p)
+			return err
+		}, "SELECT step, steps, loss, score FROM curves WHERE study = $1 AND trial = $2 ORDER BY step", r.id, number)
+	})
+	return t, err
+}
+
+// Tally counts a study's trials.
+func (s *Store) Tally(ctx context.Context, r *Record) (tally Tally, err error) {
+	err = s.read(ctx, func(q querier) error {
+		tally = Tally{}
+		return each(ctx, q, func(scan func(...any) error) error {
+			var state State
+			var n int
+			err := scan(&state, &n)
+			*tally.Of(state) = n
+			return err
+		}, "SELECT state, COUNT(*) FROM trials WHERE study = $1 GROUP BY state", r.id)
+	})
+	return tally, err
+}
+
+// Front is the front of a study's complete trials; its Members are nil while there is none.
+func (s *Store) Front(ctx context.Context, r *Record) (front FrontPoint, err error) {
+	err = s.read(ctx, func(q querier) (err error) {
+		front, _, err = lastFront(ctx, q, r.id)
+		return err
+	})
+	return front, err
+}
+
+// lastFront is the latest front of a study, and how many complete trials it is of.
+func lastFront(ctx context.Context, q querier, study int64) (front FrontPoint, complete int64, err error) {
+	front, complete, err = scanFront(q.QueryRowContext(ctx,
+		"SELECT sequence, trial, hypervolume, members FROM fronts WHERE study = $1 ORDER BY sequence DESC LIMIT 1", study).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return FrontPoint{}, 0, nil
+	}
+	return front, complete, err
+}
+
+func scanFront(scan func(...any) error) (front FrontPoint, sequence int64, err error) {
+	var members string
+	if err := scan(&sequence, &front.Trial, &front.Hypervolume, &members); err != nil {
+		return front, 0, err
+	}
+	return front, sequence, json.Unmarshal([]byte(members), &front.Members)
+}
+
+// Fronts lists the fronts after each complete trial, in the order in which these ended.
+func (s *Store) Fronts(ctx context.Context, r *Record) (fronts []FrontPoint, err error) {
+	err = s.read(ctx, func(q querier) error {
+		fronts = nil
+		return each(ctx, q, func(scan func(...any) error) error {
+			front, _, err := scanFront(scan)
+			fronts = append(fronts, front)
+			return err
+		}, "SELECT sequence, trial, hypervolume, members FROM fronts WHERE study = $1 ORDER BY sequence", r.id)
+	})
+	return fronts, err
+}
+
+// Attempts lists the running trials by number, with who runs them and how far they are.
+func (s *Store) Attempts(ctx context.Context, r *Record) (attempts []Attempt, err error) {
+	err = s.read(ctx, func(q querier) error {
+		attempts = nil
+		return each(ctx, q, func(scan func(...any) error) error {
+			var a Attempt
+			var started, reported sql.NullInt64
+			err := scan(&a.Trial, &a.Owner.Host, &a.Owner.Boot, &a.Owner.Namespace, &a.Owner.Process, &reported,
+				&a.Progress.Step, &a.Progress.Steps, &a.Progress.Loss, &started)
+			a.Started, a.Reported = timeOf(started), timeOf(reported)
+			attempts = append(attempts, a)
+			return err
+		}, `SELECT l.trial, l.host, l.boot, l.namespace, l.process, l.reported, l.step, l.steps, l.loss, t.started
+			FROM leases l JOIN trials t ON t.study = l.study AND t.number = l.trial WHERE l.study = $1 ORDER BY l.trial`, r.id)
+	})
+	return attempts, err
+}
+
+// Changes lists the trials that changed after a version of the study, by number, and the version up to which that is
+// so: give it to the next call. Version 0 is before every change. curves asks for the curves of finished trials.
+// A trial with an outcome never changes again.
+func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool) (changed []Entry, version int64, err error) {
+	err = s.read(ctx, func(q querier) error {
+		changed = nil
+		if err := q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version); err != nil || version == since {
+			return err
+		}
+		where, args := "study = $1", []any{r.id}
+		if since > 0 { // all trials are read without the index, in the order in which they lie
+			where, args = "study = $1 AND version > $2", []any{r.id, since}
+		}
+		if err := each(ctx, q, func(scan func(...any) error) error {
+			e, err := scanEntry(scan)
+			changed = append(changed, e)
+			return err
+		}, "SELECT "+entryColumns+" FROM trials WHERE "+where+" ORDER BY number", args...); err != nil || !curves {
+			return err
+		}
+		next := 0
+		return each(ctx, q, func(scan func(...any) error) error {
+			var trial int64
+			var p CurvePoint
+			err := scan(&trial, &p.Step, &p.Steps, &p.Loss, &p.Score)
+			for changed[next].Number < trial {
+				next++
+			}
+			changed[next].Curve = append(changed[next].Curve, p)
+			return err
+		}, `SELECT c.trial, c.step, c.steps, c.loss, c.score FROM trials t CROSS JOIN curves c
+			WHERE c.study = t.study AND c.trial = t.number AND t.state IN ('complete', 'pruned') AND t.`+where+" ORDER BY t.number, c.step", args...)
+	})
+	return changed, version, err
+}
+
+// Entries lists all trials of a study by number.
+func (s *Store) Entries(ctx context.Context, r *Record) ([]Entry, error) {
+	entries, _, err := s.Changes(ctx, r, 0, false)
+	return entries, err
+}
+
+const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, wall_s, started, finished, point"
+
+func scanEntry(scan func(...any) error) (e Entry, err error) {
+	var key sql.NullString
+	var score, forecast, forecastSD, wall sql.NullFloat64
+	var started, finished sql.NullInt64
+	var point sql.RawBytes
+	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &wall, &started, &finished, &point); err != nil {
+		return e, err
+	}
+	e.Key, e.Score, e.Seconds, e.Finished = key.String, score.Float64, wall.Float64, timeOf(finished)
+	e.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
+	if e.State == Failed {
+		e.Seconds = e.Finished.Sub(timeOf(started)).Seconds()
+	}
+	if point != nil {
+		if err := json.Unmarshal(point, &e.Point); err != nil {
+			return e, fmt.Errorf("trial %d: its point: %w", e.Number, err)
+		}
+	}
+	return e, nil
+}
