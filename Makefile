@@ -65,14 +65,38 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
 
+FUZZTIME ?= 2m
+.PHONY: test-processes
+test-processes: models/bert-tiny ## run the tests of many and of killed processes at full length (30 minutes)
+	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces' -v ./studies
+
+.PHONY: race
+race: ## run the tests of everything that runs side by side under the race detector
+	go test -race -short -timeout 30m ./evaluator ./search ./studies/...
+
+.PHONY: fuzz
+fuzz: ## search for bytes that the readers of files do not survive, FUZZTIME=2m for each reader
+	@grep -rE '^func Fuzz\w+\(' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*:func (\w+).*|\1 \2|' | sort | while read -r package name; do \
+		echo "$$package $$name" >&2; \
+		go test ./$$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
+	done
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
+
+.PHONY: check-worker
+check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)
+	PEFTSEARCH_PYTHON=$(CURDIR)/benchmarks/.venv/bin/python go test -v ./examples/worker-python
 
 benchmarks/.venv: benchmarks/requirements.txt | prerequisites
 	python3 -m venv $@
 	$@/bin/python -m pip install --quiet --requirement $<
 	@touch $@
+
+.PHONY: bench-studies
+bench-studies: bin/peftsearch models/all-MiniLM-L6-v2 ## measure the loop and the commands on studies of 10,000 and 100,000 trials (1 minute)
+	go run ./benchmarks/studies -bin bin/peftsearch -out benchmarks/results/studies.json
 
 .PHONY: bench-step bench-trial bench-batches
 bench-step: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a training step with the Python libraries (1 hour)

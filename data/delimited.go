@@ -55,7 +55,8 @@ func readCSV(content []byte, columns []string) (table, error) {
 				if bad.StartLine < bad.Line {
 					where = fmt.Sprintf(" (up to line %d)", bad.Line)
 				}
-				s.bad.add(bad.StartLine, "its quotation marks do not pair%s: a field that holds any must be in quotation marks, with each of its own twice", where)
+				s.bad.add(bad.StartLine,
+					"its quotation marks do not pair%s: a field that holds any must be in quotation marks, with each of its own twice", where)
 			default:
 				line, _ := reader.FieldPos(0)
 				if !yield(line, fields) {
@@ -68,7 +69,8 @@ func readCSV(content []byte, columns []string) (table, error) {
 }
 
 // unquotedTSV is what to do about a .tsv file with quoting.
-const unquotedTSV = "a .tsv file is read without quoting: write it so (pandas: quoting=csv.QUOTE_NONE), or save it as .csv with commas"
+const unquotedTSV = "a .tsv file is read without quoting: write it so (pandas: quoting=csv.QUOTE_NONE), " +
+	"or save it as .csv with commas"
 
 // selection finds the wanted columns in rows of fields.
 type selection struct {
@@ -82,11 +84,12 @@ type selection struct {
 	bad     problems
 	table   table
 
-	rowNames map[string]bool            // first fields, as long as every row has one field more than the header
-	wider    int                        // the first line with more fields than the first one, of a file without a header
-	quoted   int                        // rows whose wanted fields are all in quotation marks
-	doubled  int                        // the first line with a field that is quoted as in CSV
-	open     struct{ line, fields int } // a row that ends in the middle of a quoted field
+	rowNames map[string]bool // first fields, as long as every row has one field more than the header
+	wider    int             // without a header: the first line with more fields than the first one
+	quoted   int             // rows whose wanted fields are all in quotation marks
+	doubled  int             // the first line with a field that is quoted as in CSV
+	// open is a row that ends in the middle of a quoted field.
+	open struct{ line, fields int }
 }
 
 // read collects the wanted columns of all rows. They are found by the header in the first row, or by
@@ -119,7 +122,8 @@ func (s *selection) begin(fields []string) error {
 		for i, column := range s.columns {
 			match := position.FindStringSubmatch(column)
 			if match == nil {
-				return fmt.Errorf("column %s: a file is mapped by header names or by positions like #1, not by both", quote.Text(column))
+				return fmt.Errorf("column %s: a file is mapped by header names or by positions like #1, not by both",
+					quote.Text(column))
 			}
 			n, _ := strconv.Atoi(match[1])
 			s.indices[i] = n - 1
@@ -131,7 +135,8 @@ func (s *selection) begin(fields []string) error {
 		s.indices[i] = slices.Index(s.first, column)
 		switch {
 		case s.indices[i] < 0 && slices.Contains(s.first, `"`+column+`"`):
-			return fmt.Errorf("there is no column %s, but its name in quotation marks: %s", quote.Text(column), unquotedTSV)
+			return fmt.Errorf("there is no column %s, but its name in quotation marks: %s",
+				quote.Text(column), unquotedTSV)
 		case s.indices[i] < 0:
 			return fmt.Errorf("%w%s", missingColumn(column, s.first), s.otherSeparator())
 		case slices.Contains(s.first[s.indices[i]+1:], column):
@@ -143,9 +148,11 @@ func (s *selection) begin(fields []string) error {
 
 func (s *selection) add(line int, fields []string) {
 	width := len(s.first)
-	if surplus := fields[min(width, len(fields)):]; slices.ContainsFunc(surplus, func(f string) bool { return strings.TrimSpace(f) != "" }) {
+	surplus := fields[min(width, len(fields)):]
+	if slices.ContainsFunc(surplus, func(f string) bool { return strings.TrimSpace(f) != "" }) {
 		if s.header {
-			s.bad.add(line, "it has %d fields, the header has %d: is there a separator inside of a field?", len(fields), width)
+			s.bad.add(line, "it has %d fields, the header has %d: is there a separator inside of a field?",
+				len(fields), width)
 		} else if s.wider == 0 {
 			s.wider = line
 		}
@@ -183,7 +190,7 @@ func (s *selection) lookForQuoting(line int, fields, values []string) {
 		s.doubled = line
 	}
 	odd := func(f string) bool { return strings.Count(f, `"`)%2 == 1 }
-	if s.open.line > 0 && strings.HasSuffix(fields[0], `"`) && odd(fields[0]) && s.open.fields+len(fields)-1 == len(s.first) {
+	if closes := strings.HasSuffix(fields[0], `"`) && odd(fields[0]); closes && s.open.line > 0 && s.open.fields+len(fields)-1 == len(s.first) {
 		s.bad.add(s.open.line, "its last field begins with a quotation mark that line %d closes", line)
 		s.bad.cause, s.open.line = unquotedTSV, 0
 	}
@@ -199,23 +206,27 @@ func (s *selection) end() (table, error) {
 	}
 	if n := len(s.rowNames); n > 1 && s.bad.count == n {
 		records := s.table.records
-		return table{}, fmt.Errorf("all %d rows (lines %d to %d) have %d fields, the header has %d: R leaves the column of row names without a name; "+
-			"write the table with row.names = FALSE, or name that column too", n, records[0].line, records[n-1].line, len(s.first)+1, len(s.first))
+		return table{}, fmt.Errorf("all %d rows (lines %d to %d) have %d fields, the header has %d: "+
+			"R leaves the column of row names without a name; write the table with row.names = FALSE, or name that column too",
+			n, records[0].line, records[n-1].line, len(s.first)+1, len(s.first))
 	}
 	if err := s.bad.err(); err != nil {
 		return table{}, err
 	}
 	if i := slices.IndexFunc(s.indices, func(index int) bool { return index >= s.widest }); i >= 0 {
-		return table{}, fmt.Errorf("there is no column %s: the widest row has %d columns%s", s.columns[i], s.widest, s.otherSeparator())
+		return table{}, fmt.Errorf("there is no column %s: the widest row has %d columns%s",
+			s.columns[i], s.widest, s.otherSeparator())
 	}
 	if rows := len(s.table.records); rows > 0 && rows == s.quoted && len(s.columns) > 1 {
 		return table{}, errors.New("all fields are in quotation marks: " + unquotedTSV)
 	}
 	if s.wider > 0 {
-		s.table.notes = append(s.table.notes, fmt.Sprintf("line %d has more fields than the first row, which has %d: are the columns shifted there?", s.wider, len(s.first)))
+		s.table.notes = append(s.table.notes,
+			fmt.Sprintf("line %d has more fields than the first row, which has %d: are the columns shifted there?", s.wider, len(s.first)))
 	}
 	if s.doubled > 0 {
-		s.table.notes = append(s.table.notes, fmt.Sprintf("line %d has a field in quotation marks with others twice inside, which are read as they stand: %s", s.doubled, unquotedTSV))
+		s.table.notes = append(s.table.notes,
+			fmt.Sprintf("line %d has a field in quotation marks with others twice inside, which are read as they stand: %s", s.doubled, unquotedTSV))
 	}
 	return s.table, nil
 }
@@ -234,11 +245,13 @@ func (s *selection) otherSeparator() string {
 		return ""
 	}
 	for _, other := range []struct{ separator, advice string }{
-		{"\t", "rename it to .tsv"}, {";", "save it with commas, or with tabs as .tsv"}, {"|", "save it with commas, or with tabs as .tsv"},
+		{"\t", "rename it to .tsv"}, {";", "save it with commas, or with tabs as .tsv"}, {"|",
+			"save it with commas, or with tabs as .tsv"},
 		{",", "rename it to .csv"},
 	} {
 		if other.separator != s.separator && strings.Contains(s.first[0], other.separator) {
-			return fmt.Sprintf("; its fields are separated by %q, not by %q: %s", other.separator, s.separator, other.advice)
+			return fmt.Sprintf("; its fields are separated by %q, not by %q: %s",
+				other.separator, s.separator, other.advice)
 		}
 	}
 	return ""

@@ -54,7 +54,8 @@ func (t Task) labels(records []record) ([]string, error) {
 	}
 	switch n := len(labels); {
 	case n < 2:
-		return nil, fmt.Errorf("%s: column %s has the labels [%s]: classification needs at least 2", t.Train, quote.Text(t.Columns.Label), quote.List(labels))
+		return nil, fmt.Errorf("%s: column %s has the labels [%s]: classification needs at least 2",
+			t.Train, quote.Text(t.Columns.Label), quote.List(labels))
 	case n > maxLabels:
 		return nil, fmt.Errorf("%s: column %s has %d different labels, the limit is %d: is it the label, and is this no regression?",
 			t.Train, quote.Text(t.Columns.Label), n, maxLabels)
@@ -68,7 +69,8 @@ func (t Task) labels(records []record) ([]string, error) {
 				for i, s := range found {
 					have[i] = s.label
 				}
-				return nil, fmt.Errorf("%s: label %s of task.labels stands in no row%s: the rows have %s", t.Train, quote.Text(label), didYouMean(label, have), quote.List(have))
+				return nil, fmt.Errorf("%s: label %s of task.labels stands in no row%s: the rows have %s",
+					t.Train, quote.Text(label), didYouMean(label, have), quote.List(have))
 			}
 		}
 		return labels, nil
@@ -128,7 +130,8 @@ func (t Task) doubtful(found []spelling) error {
 	if len(problems) > shown {
 		more = fmt.Sprintf("\n  and %d more", len(problems)-shown)
 	}
-	return fmt.Errorf("%s: column %s has labels that are hardly meant as classes of their own: correct the rows, or list all labels under task.labels%s%s",
+	return fmt.Errorf("%s: column %s has labels that are hardly meant as classes of their own: "+
+		"correct the rows, or list all labels under task.labels%s%s",
 		t.Train, quote.Text(t.Columns.Label), strings.Join(problems[:min(len(problems), shown)], ""), more)
 }
 
@@ -164,7 +167,8 @@ func labelKey(label string) string {
 
 // missingValue reports whether a label is what pandas, R, SQL or Excel write where there is no value.
 func missingValue(label string) bool {
-	return label == "None" || slices.Contains([]string{"nan", "na", "n/a", "#n/a", "<na>", "null", "nat"}, strings.ToLower(label))
+	return label == "None" || slices.Contains([]string{"nan", "na", "n/a", "#n/a", "<na>", "null",
+		"nat"}, strings.ToLower(label))
 }
 
 func didYouMean(word string, known []string) string {

@@ -164,7 +164,8 @@ func (d *Dataset) examples(path string, records []record, columns Columns) ([]Ex
 		default:
 			class, ok := index[label]
 			if !ok {
-				bad.add(r.line, "label %s is none of the training labels %s%s", quote.Text(label), quote.List(d.Labels), didYouMean(label, d.Labels))
+				bad.add(r.line, "label %s is none of the training labels %s%s",
+					quote.Text(label), quote.List(d.Labels), didYouMean(label, d.Labels))
 			}
 			e.Label = float64(class)
 		}

@@ -88,14 +88,17 @@ func (r Report) doubts(d *Dataset) []string {
 			parts = append(parts, fmt.Sprintf("%d of its %d rows stand in train too", s.InTrain, s.Rows))
 		}
 		if s.Swapped > 0 {
-			parts = append(parts, fmt.Sprintf("%d of its %d pairs stand in train with their sentences swapped", s.Swapped, s.Rows))
+			parts = append(parts, fmt.Sprintf("%d of its %d pairs stand in train with their sentences swapped",
+				s.Swapped, s.Rows))
 		}
 		if len(parts) > 0 {
-			notes = append(notes, fmt.Sprintf("%s: %s; scores on them say little about new rows", s.Name, strings.Join(parts, ", ")))
+			notes = append(notes, fmt.Sprintf("%s: %s; scores on them say little about new rows",
+				s.Name, strings.Join(parts, ", ")))
 		}
 	}
 	if test := r.Splits[2]; test.Rows > 0 && d.Labels == nil && test.MinTarget == test.MaxTarget {
-		notes = append(notes, fmt.Sprintf("test: all %d targets are %g: %s is 0 for every plan", test.Rows, test.MinTarget, d.Task.Metric))
+		notes = append(notes, fmt.Sprintf("test: all %d targets are %g: %s is 0 for every plan",
+			test.Rows, test.MinTarget, d.Task.Metric))
 	}
 	var noDev, noTest []string
 	for _, c := range r.Classes {
@@ -107,15 +110,17 @@ func (r Report) doubts(d *Dataset) []string {
 		}
 	}
 	if len(noDev) > 0 {
-		notes = append(notes, fmt.Sprintf("dev has no row with %d of the %d labels: %s", len(noDev), len(r.Classes), quote.List(noDev)))
+		notes = append(notes, fmt.Sprintf("dev has no row with %d of the %d labels: %s",
+			len(noDev), len(r.Classes), quote.List(noDev)))
 	}
 	if len(noTest) > 0 {
-		notes = append(notes, fmt.Sprintf("test has no row with %d of the %d labels: %s", len(noTest), len(r.Classes), quote.List(noTest)))
+		notes = append(notes, fmt.Sprintf("test has no row with %d of the %d labels: %s",
+			len(noTest), len(r.Classes), quote.List(noTest)))
 	}
 	return notes
 }
 
-// Lines is the report for people: a line for each split, for each of the first classes and for each note.
+// Lines is the report for people, without its notes: a line for each split and for each of the first classes.
 func (r Report) Lines() []string {
 	const shown = 20
 	var lines []string
@@ -131,10 +136,11 @@ func (r Report) Lines() []string {
 	}
 	digits := int(math.Log10(float64(max(1, len(r.Classes)-1)))) + 1
 	for i, c := range r.Classes[:min(len(r.Classes), shown)] {
-		lines = append(lines, fmt.Sprintf("class %*d  %s: %d train, %d dev, %d test", digits, i, quote.Text(c.Label), c.Train, c.Dev, c.Test))
+		lines = append(lines, fmt.Sprintf("class %*d  %s: %d train, %d dev, %d test",
+			digits, i, quote.Text(c.Label), c.Train, c.Dev, c.Test))
 	}
 	if more := len(r.Classes) - shown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more classes", more))
 	}
-	return append(lines, r.Notes...)
+	return lines
 }

@@ -66,7 +66,8 @@ func (d *Dataset) carve() error {
 		*target[group[i]] = append(*target[group[i]], e)
 	}
 	if len(d.Train) == 0 || dev > 0 || test > 0 {
-		return fmt.Errorf("%s: %d rows are too few to carve out dev and test: give files or more rows", d.Task.Train, len(rows))
+		return fmt.Errorf("%s: %d rows are too few to carve out dev and test: give files or more rows",
+			d.Task.Train, len(rows))
 	}
 	return nil
 }
@@ -107,13 +108,17 @@ func (d *Dataset) stratify(group, order []int) (stratified []int, kept []bool) {
 
 // checkSplits refuses splits on which no two plans can be told apart.
 func (d *Dataset) checkSplits() error {
+	advice := "name other rows under task.dev"
+	if d.Task.Dev == "" {
+		advice = "raise task.dev_share, or name a file under task.dev"
+	}
 	for _, split := range []struct {
 		name string
 		rows []Example
 		why  string
 	}{
 		{"train", d.Train, "there is nothing to learn"},
-		{"dev", d.Dev, fmt.Sprintf("%s cannot tell plans apart: name a file under task.dev, or raise task.dev_share", d.Task.Metric)},
+		{"dev", d.Dev, fmt.Sprintf("%s cannot tell plans apart: %s", d.Task.Metric, advice)},
 	} {
 		first := split.rows[0].Label
 		if len(split.rows) > 1 && slices.ContainsFunc(split.rows, func(e Example) bool { return e.Label != first }) {

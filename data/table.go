@@ -78,7 +78,8 @@ func readTable(path string, columns []string) (table, error) {
 	line := 0
 	for text := range bytes.Lines(content) {
 		if line++; len(text) > maxLine {
-			return table{}, fmt.Errorf("%s: line %d has %d bytes: at most %d can be a row", path, line, len(text), maxLine)
+			return table{}, fmt.Errorf("%s: line %d has %d bytes: at most %d can be a row",
+				path, line, len(text), maxLine)
 		}
 	}
 	var t table

@@ -25,7 +25,7 @@ func testSupervisor(command []string) {
 		panic(err)
 	}
 	fmt.Println(p.Pid())
-	select {}
+	forever()
 }
 
 // A worker that does not look at its stdin ends with a supervisor that was killed.
@@ -90,7 +90,12 @@ func memoryCgroup(t *testing.T, limit string) string {
 			continue
 		}
 		t.Cleanup(func() { os.Remove(dir) })
-		if os.WriteFile(filepath.Join(dir, file), []byte(limit), 0) == nil {
+		bound, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) // is there if the kernel made it
+		if err != nil {
+			continue
+		}
+		_, err = bound.WriteString(limit)
+		if errors.Join(err, bound.Close()) == nil {
 			return filepath.Join(dir, "cgroup.procs")
 		}
 	}

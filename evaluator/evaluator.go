@@ -34,6 +34,10 @@ const (
 // Schedules lists the schedules.
 var Schedules = []Schedule{ScheduleLinear, ScheduleCosine, ScheduleConstant}
 
+// TrainingVersion counts how often the same job has come to get other scores from peftsearch-worker on purpose.
+// Version 1 had batches of rows of alike length.
+const TrainingVersion = 2
+
 // Training is how a plan is trained: AdamW with decoupled weight decay (β 0.9, 0.999, ε 1e-8).
 type Training struct {
 	LearningRate float64  `json:"learning_rate"` // peak, above 0
@@ -135,8 +139,9 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Messag
 // job.
 //
 // Three kinds of errors: a *[Failure] concerns this job alone, and the next one can succeed. When ctx is
-// cancelled, Evaluate ends the job at the next step and returns ctx.Err(); report is not called any more. Any
-// other error, such as one that wraps [ErrWorker], means that the evaluator can score nothing for now.
+// cancelled, Evaluate ends the job at the next step and returns ctx.Err(), unless the job is at its end; report
+// is not called any more. Any other error, such as one that wraps [ErrWorker], means that the evaluator can
+// score nothing for now.
 //
 // The same job gives the same Result (WallS and PeakB apart) on one machine. An Evaluator is used by one
 // goroutine; run several for several jobs at once. Close ends it and releases everything; it may be called

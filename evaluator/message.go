@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"peftsearch/data/metric"
 	"peftsearch/data/quote"
+	"peftsearch/peft"
 )
 
 // slip is a mistake of a worker against the protocol.
@@ -63,7 +65,7 @@ func decode(text []byte, into any) error {
 }
 
 // decodeProgress reads and checks a progress message. Without steps it is only a sign of life.
-func decodeProgress(text []byte, scored metric.Name) (Progress, error) {
+func decodeProgress(text []byte, s scale) (Progress, error) {
 	var report ProgressReport
 	if err := decode(text, &report); err != nil {
 		return Progress{}, err
@@ -75,11 +77,11 @@ func decodeProgress(text []byte, scored metric.Name) (Progress, error) {
 	if p.Steps < 1 || p.Step < 0 || p.Step > p.Steps {
 		return Progress{}, slipIn(text, "", "step %d of %d", p.Step, p.Steps)
 	}
-	return p, checkScore(text, p.Score, scored)
+	return p, checkScore(text, p.Score, s)
 }
 
 // decodeResult reads and checks a result.
-func decodeResult(text []byte, scored metric.Name) (Result, error) {
+func decodeResult(text []byte, s scale) (Result, error) {
 	var report struct {
 		Result
 		Score *float64 `json:"score"` // is nil if there is none
@@ -90,7 +92,7 @@ func decodeResult(text []byte, scored metric.Name) (Result, error) {
 	if report.Score == nil {
 		return Result{}, slipIn(text, "", "the result has no score")
 	}
-	if err := checkScore(text, report.Score, scored); err != nil {
+	if err := checkScore(text, report.Score, s); err != nil {
 		return Result{}, err
 	}
 	r := report.Result
@@ -102,27 +104,43 @@ func decodeResult(text []byte, scored metric.Name) (Result, error) {
 	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
 		return Result{}, slipIn(text, "", "a number below 0")
 	}
-	if score, ok := r.Test[string(scored)]; ok {
-		if err := checkScore(text, &score, scored); err != nil {
+	if score, ok := r.Test[string(s.metric)]; ok {
+		if err := checkScore(text, &score, s); err != nil {
 			return Result{}, err
 		}
-		r.Test[string(scored)] = score
+		r.Test[string(s.metric)] = score
 	}
 	return r, nil
 }
 
-// checkScore refuses a score outside of the metric's range. What rounding puts beside it is moved to its end.
-// Of a metric that is not known any number is a score.
-func checkScore(text []byte, score *float64, scored metric.Name) error {
+// scale is what scores can be: the metric, if it is known, and its range.
+type scale struct {
+	metric    metric.Name
+	low, high float64
+}
+
+// newScale is the task's metric in the range that is known of it, and that a worker may know to be smaller.
+func newScale(task metric.Name, worker *Metric) scale {
+	s := scale{task, math.Inf(-1), math.Inf(1)}
+	if task != "" {
+		s.low, s.high = task.Range()
+	}
+	if worker != nil {
+		s.low, s.high = max(s.low, worker.Low), min(s.high, worker.High)
+	}
+	return s
+}
+
+// checkScore refuses a score outside of the scale. What rounding puts beside it is moved to its end.
+func checkScore(text []byte, score *float64, s scale) error {
 	const rounding = 1e-6
-	if score == nil || scored == "" {
+	if score == nil {
 		return nil
 	}
-	low, high := scored.Range()
-	if !(*score >= low-rounding && *score <= high+rounding) {
-		return slipIn(text, "", "the score %g is no %s: that is between %g and %g", *score, scored, low, high)
+	if !(*score >= s.low-rounding && *score <= s.high+rounding) {
+		return slipIn(text, "", "the score %g is no %s: that is between %g and %g", *score, s.metric, s.low, s.high)
 	}
-	*score = min(max(*score, low), high)
+	*score = min(max(*score, s.low), s.high)
 	return nil
 }
 
@@ -162,6 +180,8 @@ func decodeReady(text []byte, scored metric.Name) (Ready, error) {
 		return Ready{}, slipIn(text, "", "rungs %q: must be %s or %s", r.Rungs, RungsWait, RungsFree)
 	case min(g.Layers, g.Hidden, g.FFN, g.Heads) < 0 || g.BackboneParams < 0 || counts < 0:
 		return Ready{}, slipIn(text, "", "a number below 0, or more rows truncated than there are")
+	case g != (peft.Geometry{}) && g.Validate() != nil:
+		return Ready{}, fmt.Errorf("its geometry: %w", g.Validate())
 	case m != nil && scored != "" && m.Name != scored:
 		return Ready{}, fmt.Errorf("it scores with the metric %q, the task's is %q", m.Name, scored)
 	case m != nil && !(m.Low < m.High):

@@ -15,18 +15,28 @@ import (
 
 func TestScoresBesideTheRangeAreRounded(t *testing.T) {
 	for text, want := range map[string]float64{"1.0000000000000002": 1, "-1.0000001": -1, "0.25": 0.25} {
-		r, err := decodeResult([]byte(`{"type":"result","trial":1,"best_step":1,"steps":2,"score":`+text+`,"test":{"pearson":`+text+`}}`), metric.Pearson)
+		r, err := decodeResult([]byte(`{"type":"result","trial":1,"best_step":1,"steps":2,"score":`+text+`,"test":{"pearson":`+text+`}}`), newScale(metric.Pearson, nil))
 		if err != nil || r.Score != want || r.Test["pearson"] != want {
 			t.Errorf("%s: %g and %v (%v)", text, r.Score, r.Test, err)
 		}
 	}
-	if _, err := decodeProgress([]byte(`{"trial":1,"step":1,"steps":1,"score":-1.1}`), metric.Spearman); err == nil {
+	if _, err := decodeProgress([]byte(`{"trial":1,"step":1,"steps":1,"score":-1.1}`), newScale(metric.Spearman, nil)); err == nil {
 		t.Error("-1.1 is a correlation")
 	}
 }
 
+func TestAWorkersOwnRange(t *testing.T) {
+	s := newScale(metric.Pearson, &Metric{Name: metric.Pearson, Low: 0, High: 2})
+	if s.low != 0 || s.high != 1 {
+		t.Errorf("%+v", s)
+	}
+	if s := newScale("", nil); checkScore(nil, new(1e9), s) != nil {
+		t.Error("a score in a metric that is not known is refused")
+	}
+}
+
 func TestProgressThatIsASignOfLife(t *testing.T) {
-	if p, err := decodeProgress([]byte(`{"type":"progress","trial":1}`), metric.Accuracy); err != nil || p.Steps != 0 || p.Score != nil {
+	if p, err := decodeProgress([]byte(`{"type":"progress","trial":1}`), newScale(metric.Accuracy, nil)); err != nil || p.Steps != 0 || p.Score != nil {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -82,6 +92,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(`{"type":"result","trial":7,"score":0.83,"best_step":345,"steps":345,"dev":{"accuracy":0.83},"wall_s":38.1,"peak_bytes":812000000,"head_params":385}`))
 	f.Add([]byte(`{"type":"failed","trial":7,"kind":"diverged","message":"loss"}`))
 	f.Add([]byte(`{"type":"ready","protocol":2,"rungs":"free","geometry":{"architecture":"bert","layers":2},"splits":{"train":{"rows":5,"truncated":1}},"metric":{"name":"accuracy","low":0,"high":1}}`))
+	accuracy := newScale(metric.Accuracy, nil)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		refused := func(err error) bool {
 			if err == nil {
@@ -100,7 +111,7 @@ func FuzzMessage(f *testing.F) {
 		}
 		_, err := decodeHeader(line{text: text})
 		refused(err)
-		if p, err := decodeProgress(text, metric.Accuracy); !refused(err) {
+		if p, err := decodeProgress(text, accuracy); !refused(err) {
 			if p.Score != nil {
 				within(*p.Score)
 			}
@@ -108,7 +119,7 @@ func FuzzMessage(f *testing.F) {
 				t.Errorf("progress %+v", p)
 			}
 		}
-		if r, err := decodeResult(text, metric.Accuracy); !refused(err) {
+		if r, err := decodeResult(text, accuracy); !refused(err) {
 			within(r.Score)
 			if r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps || r.WallS < 0 || r.PeakB < 0 || r.Head < 0 {
 				t.Errorf("result %+v", r)

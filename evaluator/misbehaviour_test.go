@@ -23,13 +23,13 @@ var deafness = map[string]bool{"deaf": true}
 
 // greetings are wrong answers to hello.
 var greetings = map[string]func(w *workerProgram){
-	"hangs at hello": func(*workerProgram) { select {} },
+	"hangs at hello": func(*workerProgram) { forever() },
 	"refuses": func(w *workerProgram) {
 		w.fail(0, evaluator.Failure{Kind: evaluator.FailureInternal, Message: "no such \x1b[31mmodel"})
 	},
 	"speaks version 1": func(w *workerProgram) {
 		w.line(`{"type":"ready","protocol":1,"geometry":{},"fingerprint":{},"precision":"float32"}`)
-		select {}
+		forever()
 	},
 	"greets with garbage": func(w *workerProgram) { w.line(`{"type":"re`) },
 	"chats and exits":     func(w *workerProgram) { w.line("Hello from a library!"); os.Exit(0) },
@@ -39,19 +39,22 @@ var greetings = map[string]func(w *workerProgram){
 		w.line(`{"type":"ready","protocol":2,"metric":{"name":"bleu","low":0,"high":1}}`)
 	},
 	"has less than no layers": func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"geometry":{"layers":-1}}`) },
-	"waits sometimes":         func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"rungs":"sometimes"}`) },
+	"has a billion layers": func(w *workerProgram) {
+		w.line(`{"type":"ready","protocol":2,"geometry":{"layers":1000000000,"hidden":8,"ffn":8,"heads":1,"backbone_params":1}}`)
+	},
+	"waits sometimes": func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"rungs":"sometimes"}`) },
 	"chats and is ready": func(w *workerProgram) {
 		w.line("Some weights were not initialised\n\n42")
 		w.line(`{"type":"progress"}`)
 		w.out.Encode(w.ready())
 	},
-	"reads no more": func(w *workerProgram) { w.out.Encode(w.ready()); select {} },
+	"reads no more": func(w *workerProgram) { w.out.Encode(w.ready()); forever() },
 }
 
 // returns are what a worker that has crashed does when it is started again.
 var returns = map[string]func(w *workerProgram){
 	"dies at restart":    func(*workerProgram) { fmt.Fprintln(os.Stderr, "no GPU here"); os.Exit(3) },
-	"hangs at restart":   func(*workerProgram) { select {} },
+	"hangs at restart":   func(*workerProgram) { forever() },
 	"refuses at restart": greetings["refuses"],
 	"other rows at restart": func(w *workerProgram) {
 		ready := w.ready()
@@ -103,7 +106,7 @@ var misbehaviour = map[string]func(w *workerProgram){
 			time.Sleep(10 * time.Millisecond)
 		}
 	},
-	"ignores SIGTERM and the end of stdin": func(*workerProgram) { select {} },
+	"ignores SIGTERM and the end of stdin": func(*workerProgram) { forever() },
 
 	"garbage":       says(`{"type":"progress",`),
 	"a Python dict": says(`{'loss': 0.5}`),
@@ -157,9 +160,9 @@ var misbehaviour = map[string]func(w *workerProgram){
 		fmt.Fprintln(os.Stderr, "terminate called after throwing c10::Error")
 		os.Exit(7)
 	},
-	"is killed":     func(*workerProgram) { syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} },
+	"is killed":     func(*workerProgram) { syscall.Kill(os.Getpid(), syscall.SIGKILL); forever() },
 	"closes stdout": func(*workerProgram) { os.Stdout.Close() },
-	"closes stdin":  func(w *workerProgram) { os.Stdin.Close(); w.progress(25, 0.6); select {} },
+	"closes stdin":  func(w *workerProgram) { os.Stdin.Close(); w.progress(25, 0.6); forever() },
 	"much on stderr": func(w *workerProgram) {
 		io.Copy(os.Stderr, io.LimitReader(endless{}, 100<<20))
 		w.succeed()
@@ -402,6 +405,7 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 		"has half a layer":        "geometry.layers is a JSON number 0.5",
 		"has another metric":      `the metric "bleu", the task's is "accuracy"`,
 		"has less than no layers": "below 0",
+		"has a billion layers":    "its geometry: ",
 		"waits sometimes":         `rungs "sometimes"`,
 	} {
 		t.Run(mode, func(t *testing.T) {

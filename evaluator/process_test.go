@@ -161,6 +161,29 @@ func TestCancelling(t *testing.T) {
 	}
 }
 
+// A job ends with its context even if the worker does not see the stop, and the next one succeeds.
+func TestCancellingAJobThatHangs(t *testing.T) {
+	for _, mode := range []string{"hangs in a step", "hangs after a rung", "stops itself"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			o := options(mode)
+			o.Stall = stallTime
+			p := open(t, o)
+			odd := job
+			odd.Trial = strange
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			time.AfterFunc(100*time.Millisecond, cancel)
+			if _, err := p.Evaluate(ctx, odd, goOn); !errors.Is(err, context.Canceled) {
+				t.Errorf("the error is %v", err)
+			}
+			if _, err := p.Evaluate(context.Background(), job, goOn); err != nil {
+				t.Errorf("the next job: %v", err)
+			}
+		})
+	}
+}
+
 func TestWorkerEnvironment(t *testing.T) {
 	env := evaluator.WorkerEnv([]string{"OMP_WAIT_POLICY=active", "HOME=/h"}, 3)
 	if !slices.Contains(env, "OMP_NUM_THREADS=3") || !slices.Contains(env, "OMP_WAIT_POLICY=active") || slices.Contains(env, "OMP_WAIT_POLICY=passive") {

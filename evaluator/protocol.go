@@ -93,8 +93,6 @@ type Metric struct {
 	Name metric.Name `json:"name"`
 	Low  float64     `json:"low"` // the range of scores
 	High float64     `json:"high"`
-	// Chance is the score of the best constant prediction, if the worker knows it.
-	Chance *float64 `json:"chance,omitempty"`
 }
 
 // Fingerprint identifies the inputs of a study: SHA-256 in hexadecimal.

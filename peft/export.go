@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -158,11 +159,7 @@ func (e *export) write(dir, readme string) (err error) {
 		if err != nil {
 			return err
 		}
-		content, err := os.ReadFile(original)
-		if err == nil {
-			err = files.Write(path, content)
-		}
-		if err != nil {
+		if err := copyFile(path, original); err != nil {
 			return err
 		}
 	}
@@ -176,6 +173,19 @@ func (e *export) write(dir, readme string) (err error) {
 		return err
 	}
 	return os.Rename(temporary, dir)
+}
+
+// copyFile copies a file of a tokenizer as it is.
+func copyFile(path, original string) error {
+	from, _, err := files.Open(original, files.Vocabulary)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return files.WriteFrom(path, func(to io.Writer) error {
+		_, err := io.Copy(to, from)
+		return err
+	})
 }
 
 // readme is the README.md of the export.
@@ -206,8 +216,8 @@ func (e *export) readme(format Format, t Trained, lost []string) string {
 // python fences code.
 func python(lines ...string) string { return "```python\n" + strings.Join(lines, "\n") + "\n```\n" }
 
-// quote writes a Python string: JSON's escapes are among Python's.
-func quote(s string) string {
+// pythonString writes a Python string: JSON's escapes are among Python's.
+func pythonString(s string) string {
 	quoted, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a string always has a JSON form

@@ -477,7 +477,7 @@ func (a *adaptersExport) addHead(dir string) {
 
 // snippet loads the export in Python.
 func (a *adaptersExport) snippet(parts int, fused bool) string {
-	model := quote(a.Info.Model)
+	model := pythonString(a.Info.Model)
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
@@ -504,7 +504,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
-	model := quote(a.Info.Model)
+	model := pythonString(a.Info.Model)
 	lines := []string{"import json", "import os", ""}
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,

@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/files"
+	"peftsearch/data/quote"
 	"peftsearch/data/tokenizer"
 )
 
@@ -89,18 +90,22 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 			updates[layerModule(i, targetModules[target])+".weight"] = func(weight []float32) { fold(weight, a, b, factor) }
 		}
 	}
-	tensors := t.sequenceHead()
+	backbone, shapes := map[string]checkpoint.Tensor{}, map[string][]int{}
 	for _, name := range c.Backbone() {
 		tensor, err := c.Tensor(name)
 		if err != nil {
 			return nil, err
 		}
-		if trained, ok := t.Backbone[name]; ok {
-			if !slices.Equal(trained.Shape, tensor.Shape) {
-				return nil, fmt.Errorf("backbone tensor %s has shape %v, the model's has %v", name, trained.Shape, tensor.Shape)
-			}
-			tensor = trained
+		backbone[name], shapes[name] = tensor, tensor.Shape
+	}
+	if t.Backbone != nil {
+		if err := checkTensors("backbone", t.Backbone, shapes); err != nil {
+			return nil, fmt.Errorf("the trained weights do not fit %s: %w", c.Dir, err)
 		}
+		backbone = t.Backbone
+	}
+	tensors := t.sequenceHead()
+	for name, tensor := range backbone {
 		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
 		if update := updates[name]; update != nil {
 			update(values)
@@ -130,7 +135,7 @@ func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
 
 // mergedConfig is the backbone's config.json with the head's keys.
 func (t Trained) mergedConfig(path string) (map[string]any, error) {
-	content, err := os.ReadFile(path)
+	content, err := files.Read(path, files.Document)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +143,7 @@ func (t Trained) mergedConfig(path string) (map[string]any, error) {
 	decoder.UseNumber() // keeps numbers as they are written
 	var config map[string]any
 	if err := decoder.Decode(&config); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, quote.Error(err))
 	}
 	delete(config, "torch_dtype") // the older name of dtype
 	delete(config, "_name_or_path")

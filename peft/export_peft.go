@@ -136,7 +136,7 @@ func (t Trained) peftPrefixTensors() map[string]checkpoint.Tensor {
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
-	model := quote(t.Info.Model)
+	model := pythonString(t.Info.Model)
 	base := fmt.Sprintf("model = AutoModelForSequenceClassification.from_pretrained(%s, num_labels=%d)", model, t.Info.Outputs())
 	if t.configOnly() {
 		return python(

@@ -271,7 +271,9 @@ func TestImpossibleExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := trainedPlan()
-	full.Backbone = map[string]checkpoint.Tensor{}
+	full.Backbone = map[string]checkpoint.Tensor{"x": checkpoint.NewTensor(make([]float32, 1000), 1000)}
+	short := trainedPlan()
+	short.Backbone = map[string]checkpoint.Tensor{"x": checkpoint.NewTensor(make([]float32, 999), 999)}
 	broken := trainedPlan()
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
@@ -290,6 +292,7 @@ func TestImpossibleExports(t *testing.T) {
 		"nothing for peft":     {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
 		"nothing to merge":     {peft.FormatMerged, configOnly(), "", "train the plan first"},
 		"trained backbone":     {peft.FormatAdapters, full, "", "merged"},
+		"missing backbone":     {peft.FormatMerged, short, "", "the backbone's tensors have 999 values, the model's have 1000"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
 		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
 		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
@@ -320,12 +323,7 @@ func TestPlansAreExportedWhole(t *testing.T) {
 	if diff := cmp.Diff(map[string]bool{"plan.json": true, "README.md": true}, list(t, dir)); diff != "" {
 		t.Error(diff)
 	}
-	f, err := os.Open(filepath.Join(dir, "plan.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	plan, err := peft.ReadPlan(f)
+	plan, err := peft.ReadPlan(filepath.Join(dir, "plan.json"))
 	if err != nil || plan.Key() != source.Plan.Key() {
 		t.Errorf("%v: %v", err, plan)
 	}
@@ -408,6 +406,21 @@ func TestMerged(t *testing.T) {
 	}
 	if _, err := tokenizer.Load(dir); err != nil {
 		t.Error(err)
+	}
+	backbone := map[string][]int{}
+	for _, name := range before.Backbone() {
+		tensor, _ := before.Tensor(name)
+		backbone[name] = tensor.Shape
+	}
+	full := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Info: source.Info, Head: source.Head, Backbone: tensors(backbone)}
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err != nil {
+		t.Fatal(err)
+	}
+	const bias = "encoder.layer.0.attention.self.query.bias"
+	full.Backbone["other.bias"] = full.Backbone[bias]
+	delete(full.Backbone, bias)
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), bias+" is missing") {
+		t.Errorf("another backbone tensor: the error is %v", err)
 	}
 	source.Info.Geometry.Heads = 1
 	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "Heads:1") {

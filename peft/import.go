@@ -4,20 +4,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
+
+	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 const (
 	maxConfigSize   = 1 << 20 // bytes; the libraries write a few thousand
 	maxImportedSize = 1 << 20 // far above any useful width or length
+	maxEntries      = 1000    // of a list or of a table of patterns; the libraries write one for each module at most
+	maxPattern      = 1000    // bytes of a regular expression
+	maxProgram      = 100_000 // steps of all compiled ones of a table, which repetitions multiply
 )
 
 // Import reads the configuration of a Hugging Face PEFT adapter (LoRA or prefix tuning) or of an adapter of
@@ -30,18 +36,13 @@ func Import(path string, g Geometry) (Plan, error) {
 		return Plan{}, err
 	} else if info.IsDir() {
 		file = filepath.Join(path, "adapter_config.json")
-		if !fileExists(file) && fileExists(filepath.Join(path, "adapter_setup.json")) {
+		if !files.Exists(file) && files.Exists(filepath.Join(path, "adapter_setup.json")) {
 			return Plan{}, fmt.Errorf("%s is a setup of several adapters: import the directory of one of them", path)
 		}
 	}
-	f, err := os.Open(file)
+	content, err := files.Read(file, files.Document)
 	if err != nil {
 		return Plan{}, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return Plan{}, fmt.Errorf("%s: %w", file, err)
 	}
 	if len(content) > maxConfigSize {
 		return Plan{}, fmt.Errorf("%s has more than %d bytes: it is no adapter's configuration", file, maxConfigSize)
@@ -51,7 +52,7 @@ func Import(path string, g Geometry) (Plan, error) {
 		err = p.Validate(g)
 	}
 	if err != nil {
-		return Plan{}, fmt.Errorf("%s: %w", file, err)
+		return Plan{}, quote.Error(fmt.Errorf("%s: %w", file, err))
 	}
 	return p, nil
 }
@@ -255,7 +256,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		if pattern == "all-linear" {
 			return func(int, Target) bool { return true }, nil
 		}
-		expression, err := compile(`^(?:` + pattern + `)$`)
+		expression, _, err := compile(`^(?:` + pattern + `)$`)
 		if err != nil {
 			return nil, fmt.Errorf("target_modules: %w", err)
 		}
@@ -274,6 +275,9 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 	if targets != nil {
 		if err := json.Unmarshal(targets, &names); err != nil {
 			return nil, fmt.Errorf("target_modules: must be a string or a list of strings")
+		}
+		if len(names) > maxEntries {
+			return nil, fmt.Errorf("target_modules has %d entries: at most %d", len(names), maxEntries)
 		}
 	}
 	only, err := layerIndices(layers, layerNames, g)
@@ -314,6 +318,9 @@ func layerIndices(layers, names json.RawMessage, g Geometry) ([]int, error) {
 		}
 		only = []int{one}
 	}
+	if len(only) > maxEntries {
+		return nil, fmt.Errorf("layers_to_transform has %d entries: at most %d", len(only), maxEntries)
+	}
 	for _, layer := range only {
 		if layer < 0 || layer >= g.Layers {
 			return nil, fmt.Errorf("layers_to_transform: the backbone has no layer %d", layer)
@@ -328,15 +335,21 @@ func layerIndices(layers, names json.RawMessage, g Geometry) ([]int, error) {
 // compilePatterns returns a look-up by the path of a module: the value of the pattern that matches, else
 // the default. The library takes the first of several matches; here they must agree.
 func compilePatterns[V comparable](key string, patterns map[string]V) (func(path string, otherwise V) (V, error), error) {
-	expressions := map[string]*regexp.Regexp{}
-	for pattern := range patterns {
-		expression, err := compile(`^(?:.*\.)?(?:` + pattern + `)$`)
+	if len(patterns) > maxEntries {
+		return nil, fmt.Errorf("%s has %d entries: at most %d", key, len(patterns), maxEntries)
+	}
+	expressions, total := map[string]*regexp.Regexp{}, 0
+	names := slices.Sorted(maps.Keys(patterns))
+	for _, pattern := range names {
+		expression, steps, err := compile(`^(?:.*\.)?(?:` + pattern + `)$`)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
+		if total += steps; total > maxProgram {
+			return nil, fmt.Errorf("%s: its regular expressions repeat too much", key)
+		}
 		expressions[pattern] = expression
 	}
-	names := slices.Sorted(maps.Keys(patterns))
 	return func(path string, otherwise V) (V, error) {
 		value, by := otherwise, ""
 		for _, name := range names {
@@ -352,13 +365,22 @@ func compilePatterns[V comparable](key string, patterns map[string]V) (func(path
 	}, nil
 }
 
-// compile takes the regular expressions that Go and Python have in common.
-func compile(expression string) (*regexp.Regexp, error) {
-	compiled, err := regexp.Compile(expression)
-	if err != nil {
-		return nil, fmt.Errorf("regular expression: %w: write it without lookarounds and backreferences", err)
+// compile takes the regular expressions that Go and Python have in common. steps is the length of the
+// program, which matching takes time for.
+func compile(expression string) (compiled *regexp.Regexp, steps int, err error) {
+	if len(expression) > maxPattern {
+		return nil, 0, fmt.Errorf("a regular expression has %d bytes: at most %d", len(expression), maxPattern)
 	}
-	return compiled, nil
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return nil, 0, fmt.Errorf("regular expression: %w: write it without lookarounds and backreferences", err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, 0, fmt.Errorf("regular expression: %w", err)
+	}
+	compiled, err = regexp.Compile(expression)
+	return compiled, len(program.Inst), err
 }
 
 // importAdapters reads a configuration of adapters into p.
@@ -395,6 +417,9 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 	var leaveOut []int
 	if err := s.take("leave_out", &leaveOut); err != nil {
 		return err
+	}
+	if len(leaveOut) > maxEntries {
+		return fmt.Errorf("leave_out has %d entries: at most %d", len(leaveOut), maxEntries)
 	}
 	for _, layer := range leaveOut {
 		if layer < 0 || layer >= g.Layers {

@@ -1,6 +1,7 @@
 package peft_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,11 +161,21 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		"a matrix too many":       {`{"config": {"architecture": "lora", "r": 4, "attn_matrices": ["q", "o"]}}`, `"o"`},
 		"layers left out":         {`{"config": {"architecture": "lora", "r": 4, "leave_out": [7]}}`, "no layer 7"},
 		"layers as text":          {`{"config": {"architecture": "lora", "r": 4, "leave_out": ["1"]}}`, "leave_out"},
+		"many patterns":           {`{"peft_type": "LORA", "rank_pattern": {` + many(`"a%d": 2`, 1001) + `}}`, "rank_pattern has 1001 entries"},
+		"slow patterns":           {`{"peft_type": "LORA", "rank_pattern": {` + many(`"((.{0,20}){0,20}){0,2}%d": 2`, 900) + `}}`, "repeat too much"},
+		"a long pattern":          {`{"peft_type": "LORA", "target_modules": "` + strings.Repeat("x", 5000) + `"}`, "has 5006 bytes"},
+		"many targets":            {`{"peft_type": "LORA", "target_modules": [` + many(`"query%d"`, 1001) + `]}`, "target_modules has 1001 entries"},
+		"many layers":             {`{"peft_type": "LORA", "layers_to_transform": [` + many(`%d`, 1001) + `]}`, "layers_to_transform has 1001 entries"},
+		"many left out":           {`{"config": {"architecture": "lora", "leave_out": [` + many(`%d`, 1001) + `]}}`, "leave_out has 1001 entries"},
+		"a long name":             {`{"peft_type": "` + strings.Repeat("x", 1<<19) + `"}`, "peft_type"},
+		"many unknown keys":       {`{"peft_type": "LORA", ` + many(`"key%d": 1`, 10000) + `}`, "bytes)"},
 		"a huge file":             {`{"peft_type": "LORA"` + strings.Repeat(" ", 1<<20) + `}`, "more than"},
 	} {
-		if _, err := importText(t, test.text); err == nil || !strings.Contains(err.Error(), test.words) {
+		_, err := importText(t, test.text)
+		if err == nil || !strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
+		bounded(t, err)
 	}
 	if _, err := peft.Import(filepath.Join(t.TempDir(), "absent"), small); err == nil {
 		t.Error("an absent directory was imported")
@@ -181,12 +192,22 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 	}
 }
 
+// many repeats a format for the numbers from 0, with commas between them.
+func many(format string, n int) string {
+	parts := make([]string, n)
+	for i := range parts {
+		parts[i] = fmt.Sprintf(format, i)
+	}
+	return strings.Join(parts, ",")
+}
+
 // FuzzImport checks that whatever is imported is a valid plan.
 func FuzzImport(f *testing.F) {
 	f.Add(`{"peft_type": "LORA", "r": 4, "rank_pattern": {"layer.1.*": 2}}`)
 	f.Add(`{"config": {"architecture": "union", "configs": [{"architecture": "lora"}, {"architecture": "prefix_tuning"}]}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := importText(t, text)
+		bounded(t, err)
 		if err == nil && p.Validate(small) != nil {
 			t.Errorf("%s became %s", text, p)
 		}

@@ -7,9 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
+
+	"peftsearch/data/files"
 )
 
 // PlanVersion is the version of the JSON form of a plan.
@@ -133,17 +134,11 @@ func (p *Plan) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ReadPlan reads one JSON plan, and nothing else, from r.
-func ReadPlan(r io.Reader) (Plan, error) {
-	data, err := io.ReadAll(io.LimitReader(r, 64<<20))
-	if err != nil {
-		return Plan{}, fmt.Errorf("plan: %w", err)
-	}
+// ReadPlan reads a file with one plan in JSON, and nothing else.
+func ReadPlan(path string) (Plan, error) {
 	var p Plan
-	if err := json.Unmarshal(data, &p); err != nil {
-		return Plan{}, err
-	}
-	return p, nil
+	err := files.ReadJSON(path, files.Document, &p)
+	return p, err
 }
 
 // String describes the plan in a line: each module with its size and the layers that share it, as in

@@ -1,7 +1,6 @@
 package peft
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 // TrainedVersion is the version of the trained directory.
@@ -155,7 +155,7 @@ const CheckpointFile = "checkpoint.safetensors"
 
 // Finished reports whether a directory holds a trained plan whose training is over.
 func Finished(dir string) bool {
-	return fileExists(filepath.Join(dir, planFile)) && !fileExists(filepath.Join(dir, CheckpointFile))
+	return files.Exists(filepath.Join(dir, planFile)) && !files.Exists(filepath.Join(dir, CheckpointFile))
 }
 
 // WriteMetrics replaces the metrics of a trained directory.
@@ -167,53 +167,88 @@ func WriteMetrics(dir string, metrics Metrics) error {
 // tensors must be exactly those of the plan, finite and of the right shapes.
 func ReadTrained(dir string) (Trained, error) {
 	var t Trained
-	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+	if !files.Exists(filepath.Join(dir, planFile)) {
 		return t, fmt.Errorf("%s is not a directory that training wrote: it has no %s", dir, planFile)
 	}
 	for _, file := range []struct {
 		name  string
 		value any
 	}{{planFile, &t.Plan}, {taskFile, &t.Info}, {metricsFile, &t.Metrics}} {
-		if err := readJSON(filepath.Join(dir, file.name), file.value); err != nil {
+		if err := files.ReadJSON(filepath.Join(dir, file.name), files.Document, file.value); err != nil {
 			return t, err
 		}
 	}
 	if t.Info.Version != TrainedVersion {
-		return t, fmt.Errorf("%s: version %d, this program reads version %d", filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
+		return t, fmt.Errorf("%s: version %d, this program reads version %d",
+			filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
+	}
+	if t.Info.Head != headLinear && t.Info.Head != headDense {
+		return t, fmt.Errorf("%s: head %s: must be %s or %s",
+			filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
 	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
-		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), err)
+		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), quote.Error(err))
 	}
 	var err error
 	if !t.Plan.Empty() {
-		if t.Modules, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, modulesFile), nil); err != nil {
+		if t.Modules, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, modulesFile), t.checkModules); err != nil {
 			return t, err
 		}
 	}
-	if t.Head, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, headFile), nil); err != nil {
+	if t.Head, _, err = checkpoint.ReadSafetensors(filepath.Join(dir, headFile), t.checkHead); err != nil {
 		return t, err
 	}
-	if path := filepath.Join(dir, backboneFile); fileExists(path) {
-		if t.Backbone, _, err = checkpoint.ReadSafetensors(path, nil); err != nil {
+	if path := filepath.Join(dir, backboneFile); files.Exists(path) {
+		if t.Backbone, _, err = checkpoint.ReadSafetensors(path, t.checkBackbone); err != nil {
 			return t, err
 		}
-	}
-	if err := t.check(); err != nil {
-		return t, fmt.Errorf("%s: %w", dir, err)
+	} else if t.Info.trainedBackbone() {
+		return t, fmt.Errorf("%s has no %s, although the backbone was trained too", dir, backboneFile)
 	}
 	return t, nil
 }
 
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// trainedBackbone reports whether the settings say that the backbone was trained too.
+func (i Info) trainedBackbone() bool {
+	var training struct {
+		Backbone bool `json:"backbone"`
+	}
+	return json.Unmarshal(i.Training, &training) == nil && training.Backbone
 }
 
 // check compares the tensors with the plan.
 func (t Trained) check() error {
-	return errors.Join(
-		checkTensors("module", t.Modules, t.Plan.TensorShapes(t.Info.Geometry)),
-		checkTensors("head", t.Head, HeadShapes(t.Info.Head, t.Info.Geometry, t.Info.Outputs())))
+	var backbone error
+	if t.Backbone != nil || t.Info.trainedBackbone() {
+		backbone = t.checkBackbone(t.Backbone)
+	}
+	return errors.Join(t.checkModules(t.Modules), t.checkHead(t.Head), backbone)
+}
+
+func (t Trained) checkModules(have map[string]checkpoint.Tensor) error {
+	return checkTensors("module", have, t.Plan.TensorShapes(t.Info.Geometry))
+}
+
+func (t Trained) checkHead(have map[string]checkpoint.Tensor) error {
+	return checkTensors("head", have, HeadShapes(t.Info.Head, t.Info.Geometry, t.Info.Outputs()))
+}
+
+// checkBackbone counts the values: names and shapes are those of the model, which the directory does not hold.
+func (t Trained) checkBackbone(have map[string]checkpoint.Tensor) error {
+	var values int64
+	for _, tensor := range have {
+		values += int64(tensor.Elements())
+	}
+	if values != t.Info.Geometry.BackboneParams {
+		return fmt.Errorf("the backbone's tensors have %d values, the model's have %d: tensors are missing or too many",
+			values, t.Info.Geometry.BackboneParams)
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if i := have[name].NotFinite(); i >= 0 {
+			return fmt.Errorf("element %d of backbone tensor %s is not a finite number", i, quote.Text(name))
+		}
+	}
+	return nil
 }
 
 // checkTensors reports tensors that are missing, too many, of a wrong shape or not finite.
@@ -225,26 +260,21 @@ func checkTensors(what string, have map[string]checkpoint.Tensor, want map[strin
 		case !ok:
 			errs = append(errs, fmt.Errorf("%s tensor %s is missing", what, name))
 		case !slices.Equal(tensor.Shape, want[name]):
-			errs = append(errs, fmt.Errorf("%s tensor %s has shape %v, the plan says %v", what, name, tensor.Shape, want[name]))
-		case !finite(tensor):
+			errs = append(errs, fmt.Errorf("%s tensor %s has shape %v, not %v", what, name, tensor.Shape, want[name]))
+		case tensor.NotFinite() >= 0:
 			errs = append(errs, fmt.Errorf("%s tensor %s has values that are not finite", what, name))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		if want[name] == nil {
-			errs = append(errs, fmt.Errorf("%s tensor %s belongs to nothing in the plan", what, name))
+			errs = append(errs, fmt.Errorf("%s tensor %s belongs to nothing in the plan", what, quote.Text(name)))
 		}
+	}
+	const shown = 5
+	if len(errs) > shown {
+		errs = append(errs[:shown], fmt.Errorf("and %d more", len(errs)-shown))
 	}
 	return errors.Join(errs...)
-}
-
-func finite(t checkpoint.Tensor) bool {
-	for _, v := range t.Float32() {
-		if v-v != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func writeJSON(path string, value any) error {
@@ -253,16 +283,4 @@ func writeJSON(path string, value any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return files.Write(path, append(content, '\n'))
-}
-
-func readJSON(path string, into any) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	if err := decoder.Decode(into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
 }

@@ -1,7 +1,10 @@
 package peft_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -9,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
@@ -70,7 +74,23 @@ func TestDamagedTrainedDirectoriesAreRefused(t *testing.T) {
 		"another plan":    {func(dir string) error { return replace(dir, "plan.json", `"width": 3`, `"width": 4`) }, "shape"},
 		"a missing layer": {func(dir string) error { return replace(dir, "plan.json", `"serial"`, `"prefix"`) }, "plan"},
 		"newer version":   {func(dir string) error { return replace(dir, "task.json", `"version": 1`, `"version": 99`) }, "version 99"},
-		"another head":    {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"linear"`) }, "head.dense.weight belongs to nothing"},
+		"another head":    {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"linear"`) }, `"head.dense.weight" belongs to nothing`},
+		"an unknown head": {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"moe"`) }, `head "moe": must be linear or dense`},
+		"no backbone": {func(dir string) error {
+			return replace(dir, "task.json", `"training": {}`, `"training": {"backbone": true}`)
+		}, "has no backbone.safetensors"},
+		"a short backbone": {func(dir string) error {
+			return checkpoint.WriteSafetensors(filepath.Join(dir, "backbone.safetensors"), map[string]checkpoint.Tensor{"x": checkpoint.NewTensor([]float32{1}, 1)}, nil)
+		}, "have 1 values, the model's have 1000"},
+		"something behind": {func(dir string) error { return replace(dir, "metrics.json", "{", "{}{") }, "is no JSON"},
+		"a list":           {func(dir string) error { return os.WriteFile(filepath.Join(dir, "task.json"), []byte(`[]`), 0o644) }, "is array, not an object"},
+		"a pipe": {func(dir string) error {
+			path := filepath.Join(dir, "head.safetensors")
+			return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600))
+		}, "is a pipe"},
+		"a pointer": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "modules.safetensors"), []byte("version https://git-lfs.github.com/spec/v1\n"), 0o644)
+		}, "git lfs pull"},
 	} {
 		dir := t.TempDir()
 		if err := peft.WriteTrained(dir, trainedPlan()); err != nil {
@@ -82,6 +102,26 @@ func TestDamagedTrainedDirectoriesAreRefused(t *testing.T) {
 		if _, err := peft.ReadTrained(dir); err == nil || !strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
+	}
+}
+
+// Weights as large as the disk are refused by their shapes, before they are read into memory.
+func TestHugeTrainedDirectoriesAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := peft.WriteTrained(dir, trainedPlan()); err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 30
+	header := fmt.Sprintf(`{"head.weight":{"dtype":"F32","shape":[2,%d],"data_offsets":[0,%d]}}`, size/8, size)
+	path := filepath.Join(dir, "head.safetensors")
+	if err := os.WriteFile(path, append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8+int64(len(header))+size); err != nil { // sparse: it takes no room
+		t.Skip(err)
+	}
+	if _, err := peft.ReadTrained(dir); err == nil || !strings.Contains(err.Error(), "head.weight has shape [2 8589934592], not [2 8]") {
+		t.Errorf("the error is %v", err)
 	}
 }
 
@@ -100,4 +140,43 @@ func TestValuesThatAreNotFiniteAreNotWritten(t *testing.T) {
 	if err := peft.WriteTrained(t.TempDir(), trained); err == nil || !strings.Contains(err.Error(), "head.bias") {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+// FuzzReadTrained puts other documents into a trained directory.
+func FuzzReadTrained(f *testing.F) {
+	dir := f.TempDir()
+	if err := peft.WriteTrained(dir, trainedPlan()); err != nil {
+		f.Fatal(err)
+	}
+	whole := map[string][]byte{}
+	for _, name := range []string{"plan.json", "task.json", "metrics.json", "head.safetensors", "modules.safetensors"} {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		whole[name] = content
+	}
+	f.Add(whole["plan.json"], whole["task.json"], whole["metrics.json"])
+	f.Add([]byte(`{"version":1,"layers":[]}`), []byte(`{"version":1,"head":"linear"}`), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, plan, task, metrics []byte) {
+		dir := t.TempDir()
+		for name, content := range whole {
+			switch name {
+			case "plan.json":
+				content = plan
+			case "task.json":
+				content = task
+			case "metrics.json":
+				content = metrics
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trained, err := peft.ReadTrained(dir)
+		bounded(t, err)
+		if err == nil && len(trained.Head["head.bias"].Float32()) != trained.Info.Outputs() {
+			t.Errorf("the head has %v outputs", trained.Head["head.bias"].Shape)
+		}
+	})
 }

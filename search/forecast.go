@@ -46,7 +46,7 @@ type forecaster struct {
 	score    level        // of the best scores up to the rung
 	final    level        // of the final scores
 	carry    float64      // how much of a surprise at the rung is left at the end
-	errors   []normal     // of the trials' final scores, each predicted from the others; the last is a prior that explains nothing
+	errors   []normal     // of the trials' final scores, each predicted from the others; the last explains nothing
 	variance float64      // of the process for these, on average
 }
 
@@ -92,7 +92,8 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 	l.kernel = regression.kernel(best.theta)
 	l.known = l.kernel.scaled(encoded)
 	var inverse mat.SymDense
-	if !l.factor.Factorize(symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)) || l.factor.InverseTo(&inverse) != nil {
+	covariance := symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)
+	if !l.factor.Factorize(covariance) || l.factor.InverseTo(&inverse) != nil {
 		return nil, false
 	}
 	l.final.scale, l.score.scale = scale, standardOf(scores)

@@ -142,6 +142,9 @@ func scattered(s *space.Space, n int) []search.Observation {
 }
 
 func TestSuggestionsAreThoseOfEarlierVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	got := map[string][]string{}
 	for name, s := range goldenSpaces(t) {
 		for _, sampler := range search.Samplers() {

@@ -117,7 +117,8 @@ func (h *History) Set(o Observation) error {
 	defer h.mu.Unlock()
 	at, known := slices.BinarySearchFunc(h.lists.all, &o, compareNumbers)
 	if known && !slices.Equal(h.lists.all[at].Point, o.Point) {
-		return fmt.Errorf("%w: trial %d: its point %v was %v before", ErrDamagedHistory, o.Number, o.Point, h.lists.all[at].Point)
+		before := h.lists.all[at].Point
+		return fmt.Errorf("%w: trial %d: its point %v was %v before", ErrDamagedHistory, o.Number, o.Point, before)
 	}
 	if h.lists.asks > 0 {
 		h.lists = h.lists.clone()

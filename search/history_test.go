@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -105,6 +106,57 @@ func TestHistoriesGrowToWhatTheyAre(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Trials come and end while asks look on (run with -race): an ask is answered as if nothing had changed.
+func TestHistoriesGrowWhileAsksLookOn(t *testing.T) {
+	s := mixedSpace(t)
+	trials := mixedTrials(t, 60)
+	smallest, largest := s.ParamRange()
+	var all sync.WaitGroup
+	for _, name := range []string{"random", "nsga2", "tpe", "gp"} {
+		all.Go(func() {
+			o, err := NewOptimizer(s, Options{Sampler: name, Initial: 1, Reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			h, err := NewHistory(s, trials[:30])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l, candidates := h.look() // an ask that lasts
+			defer h.done(l)
+			v := &view{lists: l, space: s, reference: o.options.Reference, rng: newRand(0, 99), history: h, candidates: candidates}
+			var growing sync.WaitGroup
+			growing.Go(func() {
+				for _, trial := range trials[30:] {
+					running := trial
+					running.State = Running
+					for _, o := range []Observation{running, trial} {
+						if err := h.Set(o); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+			got, err := samplers[name].propose(v)
+			if err != nil {
+				t.Error(err)
+			}
+			growing.Wait()
+			before, err := NewHistory(s, trials[:30])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if want, err := o.Ask(before, 99); err != nil || !slices.Equal(got.Point, want.Point) {
+				t.Errorf("%s: %v while the history grows, %v before", name, got.Point, want.Point)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // Whatever a database holds, an ask is answered or refused with the trial and the reason.

@@ -12,7 +12,7 @@ import (
 // Genetic Algorithm: NSGA-II"), one child at a time: the parents of each trial are the best of all
 // finished trials by non-domination and crowding distance, so that nothing but the history is needed to
 // go on, and no worker waits for a generation to end. With n trials and D dimensions it takes
-// O(n log n + D).
+// O(n + D).
 type nsga2Sampler struct{}
 
 const (

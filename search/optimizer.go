@@ -168,7 +168,8 @@ type relativeSampler struct {
 	suggestion Suggestion
 }
 
-func (r *relativeSampler) SampleRelative(study *goptuna.Study, _ goptuna.FrozenTrial, _ map[string]any) (params map[string]float64, err error) {
+func (r *relativeSampler) SampleRelative(study *goptuna.Study, _ goptuna.FrozenTrial, _ map[string]any) (
+	params map[string]float64, err error) {
 	o, v := r.optimizer, r.view
 	v.study = study
 	chosen := samplers[o.options.Sampler]

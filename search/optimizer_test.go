@@ -178,6 +178,9 @@ func TestFewFeasiblePlansOfAHugeSpaceAreAllFound(t *testing.T) {
 	} {
 		s := newSpace(t, space.Config{MaxParams: maxParams}, bertBase)
 		for _, sampler := range []string{"random", "tpe", "nsga2", "gp"} {
+			if sampler == "gp" && plans > 12 && testing.Short() {
+				continue
+			}
 			history := extend(t, s, options(s, sampler, 1), nil, plans)
 			o, _ := search.NewOptimizer(s, options(s, sampler, 1))
 			if _, err := ask(t, o, s, history, int64(plans)); !errors.Is(err, search.ErrExhausted) {
@@ -272,6 +275,9 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 // The guided samplers must find clearly more than the stratified random one on a layered surface. Evolution
 // takes longer than models to do so.
 func TestGuidedSamplersBeatRandom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
 	s := newSpace(t, space.Config{}, g)
 	const seeds = 3
@@ -299,6 +305,9 @@ func TestGuidedSamplersBeatRandom(t *testing.T) {
 // With one objective and a limit, goptuna's estimator must find better scores than the stratified random
 // draw.
 func TestUnivariateFindsTheBestScoreWithinALimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
 	s := newSpace(t, space.Config{MaxParams: 200_000}, g)
 	const seeds, trials = 5, 80
@@ -323,6 +332,9 @@ func TestUnivariateFindsTheBestScoreWithinALimit(t *testing.T) {
 
 // A study on a related task must save trials, and one on an unrelated task must do no more harm than chance.
 func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	g := peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 2e7}
 	s := newSpace(t, space.Config{}, g)
 	const seeds, trials = 4, 24

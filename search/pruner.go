@@ -134,11 +134,13 @@ func (l *frontOutlook) Decide(trial Observation) (evaluator.Verdict, Forecast) {
 	soFar, _ := bestAt(trial.Curve, share)
 	forecast, errors := l.forecasts.forecast(trial.Point, soFar)
 	ref := l.reference
-	incumbent, rival := ref.Chance, fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
+	incumbent := ref.Chance
+	rival := fmt.Sprintf("no trial of at most its %d parameters is complete", trial.Params)
 	if smaller, _ := slices.BinarySearch(l.sizes, trial.Params+1); smaller > 0 {
 		best := l.within[smaller-1]
 		incumbent = max(incumbent, best.Score)
-		rival = fmt.Sprintf("trial %d has %.4f with %d parameters of at most %d", best.Number, best.Score, best.Params, trial.Params)
+		rival = fmt.Sprintf("trial %d has %.4f with %d parameters of at most %d",
+			best.Number, best.Score, best.Params, trial.Params)
 	}
 	expected := 0.0
 	for _, e := range errors {
@@ -153,7 +155,8 @@ func (l *frontOutlook) Decide(trial Observation) (evaluator.Verdict, Forecast) {
 	return evaluator.Verdict{Stop: true, Reason: fmt.Sprintf(
 		"score %.4f after %.0f%% of the budget; by the plans and curves of %d trials it ends at %.4f ± %.4f, and %s: "+
 			"the hypervolume would grow by %.3g%%, less than the %.3g%% that is asked of the training left",
-		soFar, 100*share, len(l.forecasts.points), forecast.Score, forecast.SD, rival, math.Round(1e6*expected)/1e4, 100*asked)}, forecast
+		soFar, 100*share, len(l.forecasts.points), forecast.Score, forecast.SD, rival,
+		math.Round(1e6*expected)/1e4, 100*asked)}, forecast
 }
 
 // isCheck reports whether the trial goes on so that forecasts of its size are checked.

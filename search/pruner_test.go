@@ -81,6 +81,9 @@ func prune(pruner search.Pruner, all []search.Observation) (history []search.Obs
 func complete(o search.Observation) bool { return o.State == search.Complete }
 
 func TestPruningSavesTrainingAndKeepsTheFront(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	const seeds, trials = 20, 100
 	for _, c := range []struct{ growth, kept float64 }{{search.DefaultGrowth / 2, 0.99}, {search.DefaultGrowth, 0.98}} {
 		pruner := newPruner(t)
@@ -115,6 +118,9 @@ func (l late) Outlook(history []search.Observation, share float64) search.Outloo
 
 // Trials that were stopped later take part in the forecast: complete ones alone are those that did well.
 func TestStoppedTrialsCount(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	pruner := newPruner(t)
 	var with, without float64
 	for seed := range uint64(10) {
@@ -181,6 +187,9 @@ func TestLessIsAskedAsTheSearchGoesOn(t *testing.T) {
 }
 
 func TestForecastsAreHonest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow")
+	}
 	pruner := newPruner(t)
 	var inside, all float64
 	for seed := range uint64(20) {

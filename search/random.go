@@ -12,7 +12,7 @@ import (
 // Uniform draws of a per-layer space are nearly all large, since every layer and method is most likely
 // present. Each draw here first chooses how dense the plan is, and of many draws the one nearest to a
 // target cost is kept; the targets follow a van der Corput sequence, so that any number of them is
-// spread evenly on the logarithmic cost axis. O(draws × dimensions).
+// spread evenly on the logarithmic cost axis. O(draws × dimensions), whatever the history.
 type randomSampler struct{}
 
 func (randomSampler) propose(v *view) (Suggestion, error) {

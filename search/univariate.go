@@ -16,7 +16,7 @@ import (
 // Hyper-Parameter Optimization"): one objective, the score, and each dimension on its own. With
 // max_params it answers "the best score with at most so many parameters"; it does not look for smaller
 // plans. A draw that is taken or too large is changed coordinate by coordinate until it is free. With n
-// trials and D dimensions it takes O(n·D²), since goptuna reads the whole history for each dimension.
+// trials and D dimensions it takes O(n·D), in which goptuna's constant is large.
 type univariateSampler struct{}
 
 // globalRand guards the global source of math/rand, from which goptuna's estimator draws in part. It is

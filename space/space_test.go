@@ -306,31 +306,40 @@ func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
 
 // Whatever a study file says, it is refused with a key, or every point of the space stands for a plan that can be trained.
 func TestOddConfigsAreRefusedOrWork(t *testing.T) {
-	odd := []int{0, 1, 2, 3, 7, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}
-	size := rapid.OneOf(rapid.SampledFrom(odd), rapid.IntRange(0, 50))
-	list := func(t *rapid.T, name string) []int {
+	wild := rapid.OneOf(rapid.SampledFrom([]int{0, 1, 2, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}), rapid.IntRange(0, 50))
+	list := func(t *rapid.T, name string, odd bool) []int {
+		size := rapid.IntRange(0, 50)
+		if odd {
+			size = wild
+		}
 		sizes := rapid.SliceOfN(size, 0, 6).Draw(t, name)
-		if rapid.IntRange(0, 9).Draw(t, "ascending") > 0 {
+		if !odd || rapid.Bool().Draw(t, "ascending") {
 			slices.Sort(sizes)
 			sizes = slices.Compact(sizes)
 		}
 		return sizes
 	}
-	accepted := 0
 	rapid.Check(t, func(t *rapid.T) {
-		config := space.Config{Preset: rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "preset"), Groups: rapid.IntRange(-1, 8).Draw(t, "groups"),
-			Serial: list(t, "serial"), Parallel: list(t, "parallel"), Prefix: list(t, "prefix"),
-			LoRA:      space.LoRAConfig{Ranks: list(t, "ranks"), Scale: rapid.OneOf(rapid.Float64(), rapid.Float64Range(0.1, 10)).Draw(t, "scale")},
-			MaxParams: rapid.OneOf(rapid.Just[int64](0), rapid.Int64()).Draw(t, "max_params")}
+		odd := rapid.Bool().Draw(t, "odd")
+		config := space.Config{Preset: rapid.SampledFrom(space.Presets).Draw(t, "preset"), Groups: rapid.IntRange(1, 6).Draw(t, "groups"),
+			Serial: list(t, "serial", odd), Parallel: list(t, "parallel", odd), Prefix: list(t, "prefix", odd),
+			LoRA: space.LoRAConfig{Ranks: list(t, "ranks", odd), Scale: rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")}}
+		if odd {
+			config.Preset = rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "odd preset")
+			config.Groups = rapid.IntRange(-1, 8).Draw(t, "odd groups")
+			config.LoRA.Scale = rapid.Float64().Draw(t, "odd scale")
+			config.MaxParams = rapid.Int64().Draw(t, "max_params")
+		} else {
+			config.Serial = append(config.Serial, 60)
+		}
 		s, err := space.New(config, training, miniLM)
 		if err != nil {
 			var keyed *space.KeyError
-			if !errors.As(err, &keyed) {
-				t.Fatalf("an error without a key: %v", err)
+			if !odd || !errors.As(err, &keyed) {
+				t.Fatalf("not odd, or an error without a key: %v", err)
 			}
 			return
 		}
-		accepted++
 		smallest, largest := s.ParamRange()
 		if smallest < 1 || largest < smallest {
 			t.Fatalf("range %d to %d", smallest, largest)
@@ -347,9 +356,6 @@ func TestOddConfigsAreRefusedOrWork(t *testing.T) {
 			t.Fatalf("%d parameters, the plan has %d", got, want)
 		}
 	})
-	if accepted == 0 {
-		t.Error("no space was accepted")
-	}
 }
 
 func TestPointsOfOtherSpacesAreRefused(t *testing.T) {

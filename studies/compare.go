@@ -1,8 +1,7 @@
 package studies
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 
 	"peftsearch/search"
 	"peftsearch/studies/store"
@@ -31,9 +30,9 @@ type Checkpoint struct {
 // checkpoints is how often the shorter study's effort is divided.
 const checkpoints = 4
 
-// Compare compares two studies at quarters of the effort that both have spent. Trials count in the order
-// in which they finished.
-func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
+// Compare compares two studies at quarters of the effort that both have spent. The trials are those with an outcome, in
+// the order in which they ended. It takes O(n log n).
+func Compare(records [2]*store.Record, trials [2][]store.Outcome) Comparison {
 	a, b := records[0], records[1]
 	c := Comparison{Common: a.Metric == b.Metric && a.Geometry == b.Geometry, References: [2]search.Reference{a.Reference, b.Reference}}
 	if c.Common {
@@ -41,65 +40,44 @@ func Compare(records [2]*store.Record, trials [2][]store.Trial) Comparison {
 			MinParams: min(a.Reference.MinParams, b.Reference.MinParams), MaxParams: max(a.Reference.MaxParams, b.Reference.MaxParams)}
 		c.References = [2]search.Reference{common, common}
 	}
-	var finished [2][]store.Trial
+	var spent [2][]float64 // after so many trials
 	for i := range trials {
-		finished[i] = inOrder(trials[i])
-		c.Trials[i] = len(finished[i])
-		c.Seconds[i] = seconds(finished[i])
-	}
-	at := func(counts [2]int, seconds float64) Checkpoint {
-		point := Checkpoint{Seconds: seconds, Trials: counts}
-		for i, n := range counts {
-			point.Hypervolumes[i] = search.Hypervolume(outcomes(finished[i][:n]), c.References[i])
+		spent[i] = make([]float64, len(trials[i])+1)
+		for n, t := range trials[i] {
+			spent[i][n+1] = spent[i][n] + t.Seconds
 		}
-		return point
+		c.Trials[i], c.Seconds[i] = len(trials[i]), spent[i][len(trials[i])]
 	}
 	shorter, quicker := min(c.Trials[0], c.Trials[1]), min(c.Seconds[0], c.Seconds[1])
 	for quarter := 1; quarter <= checkpoints; quarter++ {
 		n := shorter * quarter / checkpoints
 		if n > 0 && n != shorter*(quarter-1)/checkpoints {
-			c.ByTrials = append(c.ByTrials, at([2]int{n, n}, 0))
+			c.ByTrials = append(c.ByTrials, Checkpoint{Trials: [2]int{n, n}})
 		}
 		if quicker > 0 {
-			limit := quicker * float64(quarter) / checkpoints
-			c.BySeconds = append(c.BySeconds, at([2]int{within(finished[0], limit), within(finished[1], limit)}, limit))
+			point := Checkpoint{Seconds: quicker * float64(quarter) / checkpoints}
+			for i := range spent { // the trials that end by then
+				point.Trials[i] = sort.Search(len(trials[i]), func(n int) bool { return spent[i][n+1] > point.Seconds })
+			}
+			c.BySeconds = append(c.BySeconds, point)
+		}
+	}
+	for i := range trials {
+		var front staircase
+		var volumes []float64 // after so many trials
+		for n := range len(trials[i]) + 1 {
+			volumes = append(volumes, 0)
+			if n > 0 && trials[i][n-1].Complete && front.add(trials[i][n-1].Outcome) {
+				volumes[n] = search.Hypervolume(front, c.References[i])
+			} else if n > 0 {
+				volumes[n] = volumes[n-1]
+			}
+		}
+		for _, points := range [][]Checkpoint{c.ByTrials, c.BySeconds} {
+			for at := range points {
+				points[at].Hypervolumes[i] = volumes[points[at].Trials[i]]
+			}
 		}
 	}
 	return c
-}
-
-// inOrder lists the trials with an outcome as they finished.
-func inOrder(trials []store.Trial) []store.Trial {
-	var finished []store.Trial
-	for _, t := range trials {
-		if t.State == store.Complete || t.State == store.Pruned || t.State == store.Failed {
-			finished = append(finished, t)
-		}
-	}
-	slices.SortFunc(finished, func(a, b store.Trial) int {
-		return cmp.Or(a.Finished.Compare(b.Finished), cmp.Compare(a.Number, b.Number))
-	})
-	return finished
-}
-
-// seconds sums what trials took; for failed ones only the time between start and end is known.
-func seconds(trials []store.Trial) float64 {
-	var sum float64
-	for _, t := range trials {
-		if t.State == store.Failed {
-			sum += t.Finished.Sub(t.Started).Seconds()
-		} else {
-			sum += t.Result.WallS
-		}
-	}
-	return sum
-}
-
-// within is how many of the trials, one after another, end within the seconds.
-func within(trials []store.Trial, limit float64) int {
-	n := 0
-	for n < len(trials) && seconds(trials[:n+1]) <= limit {
-		n++
-	}
-	return n
 }

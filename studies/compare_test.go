@@ -1,35 +1,30 @@
 package studies
 
 import (
+	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies/store"
 )
 
-// finishedTrial is a complete trial that was the end-th to finish.
-func finishedTrial(number int64, end int64, params int64, score, wall float64) store.Trial {
-	return store.Trial{Number: number, State: store.Complete, Params: params, Started: time.Unix(0, 0), Finished: time.Unix(end, 0),
-		Result: evaluator.Result{Score: score, WallS: wall}}
+// ended is a complete trial.
+func ended(number, params int64, score, seconds float64) store.Outcome {
+	return store.Outcome{Outcome: search.Outcome{Number: number, Params: params, Score: score}, Complete: true, Seconds: seconds}
 }
 
 func TestCompareAtEqualEffort(t *testing.T) {
 	a := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2}, Reference: search.Reference{Chance: 0.5, MinParams: 10, MaxParams: 1000}}
 	b := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2}, Reference: search.Reference{Chance: 0, MinParams: 1, MaxParams: 100}}
-	failed := store.Trial{Number: 3, State: store.Failed, Started: time.Unix(30, 0), Finished: time.Unix(33, 0)}
-	trials := [2][]store.Trial{
-		{ // 4 seconds each, the failed one 3; trial 1 finished first
-			finishedTrial(0, 20, 1, 1, 4), finishedTrial(1, 10, 1000, 0.5, 4), finishedTrial(2, 25, 1, 1, 4), failed,
-			{Number: 4, State: store.Running}, {Number: 5, State: store.Waiting},
+	trials := [2][]store.Outcome{
+		{ // in the order in which they ended
+			ended(1, 1000, 0.5, 4), ended(0, 1, 1, 4), ended(2, 1, 1, 4), {Seconds: 3},
 		},
-		{finishedTrial(0, 1, 10, 0.5, 1), finishedTrial(1, 2, 31, 0.2, 1), finishedTrial(2, 3, 1, 0.5, 1),
-			finishedTrial(3, 4, 1, 0.6, 1), finishedTrial(4, 5, 1, 0.7, 1), finishedTrial(5, 6, 1, 0.8, 1)},
+		{ended(0, 10, 0.5, 1), ended(1, 31, 0.2, 1), ended(2, 1, 0.5, 1), ended(3, 1, 0.6, 1), ended(4, 1, 0.7, 1), ended(5, 1, 0.8, 1)},
 	}
 	common := search.Reference{Chance: 0, MinParams: 1, MaxParams: 1000}
 	want := Comparison{
@@ -66,12 +61,24 @@ func TestCompareAtEqualEffort(t *testing.T) {
 
 func TestCompareWithLittleToCompare(t *testing.T) {
 	r := &store.Record{Reference: search.Reference{MinParams: 1, MaxParams: 10}}
-	two := []store.Trial{finishedTrial(0, 1, 1, 0.5, 0), finishedTrial(1, 2, 1, 0.6, 0)}
-	c := Compare([2]*store.Record{r, r}, [2][]store.Trial{two, two})
+	two := []store.Outcome{ended(0, 1, 0.5, 0), ended(1, 1, 0.6, 0)}
+	c := Compare([2]*store.Record{r, r}, [2][]store.Outcome{two, two})
 	if len(c.ByTrials) != 2 || c.ByTrials[1].Hypervolumes != [2]float64{0.6, 0.6} || c.BySeconds != nil {
 		t.Errorf("two trials without times: %+v", c)
 	}
-	if c := Compare([2]*store.Record{r, r}, [2][]store.Trial{two, nil}); c.ByTrials != nil {
+	if c := Compare([2]*store.Record{r, r}, [2][]store.Outcome{two, nil}); c.ByTrials != nil {
 		t.Errorf("nothing against two: %+v", c)
+	}
+}
+
+func BenchmarkCompare(b *testing.B) {
+	r := &store.Record{Reference: search.Reference{MinParams: 1, MaxParams: 100_000}}
+	rng := rand.New(rand.NewPCG(1, 2))
+	trials := make([]store.Outcome, 100_000)
+	for i := range trials {
+		trials[i] = ended(int64(i), 1+rng.Int64N(100_000), rng.Float64(), 1)
+	}
+	for b.Loop() {
+		Compare([2]*store.Record{r, r}, [2][]store.Outcome{trials, trials})
 	}
 }

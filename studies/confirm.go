@@ -11,6 +11,7 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
@@ -43,17 +44,63 @@ func (all Confirmations) Of(c evaluator.Candidate) *Confirmation {
 	return nil
 }
 
-// Confirmed reads the confirmations of a study.
+// Confirmed reads the confirmations of a study that can be compared with each other: those under the conditions of the
+// study file as it was last used or, if there are none, under those of the last full training.
 func Confirmed(ctx context.Context, db *store.Store, r *store.Record) (Confirmations, error) {
+	trainings, err := trainingsOf(ctx, db, r)
+	if err != nil || len(trainings) == 0 {
+		return nil, err
+	}
+	now := trainings[len(trainings)-1].Conditions
+	if file, err := StudyFile(r); err == nil {
+		c := conditions(file, evaluator.TrainingVersion)
+		if slices.ContainsFunc(trainings, func(t store.Training) bool { return t.Conditions == c }) {
+			now = c
+		}
+	}
+	return under(now, trainings, r), nil
+}
+
+// Confirmed reads the confirmations under the present conditions, which are those that Confirm counts.
+func (s *Study) Confirmed(ctx context.Context) (Confirmations, error) {
+	trainings, err := trainingsOf(ctx, s.db, s.record)
+	return under(conditions(s.config, evaluator.TrainingVersion), trainings, s.record), err
+}
+
+// conditions are what the result of a full training depends on beside its candidate, its seed, and what the whole study
+// has in common.
+func conditions(file *config.Config, version int) string {
+	full := file.Budget.Train
+	text := fmt.Sprintf("epochs %g, patience %d", full.Epochs, full.Patience)
+	if file.Builtin() {
+		text += fmt.Sprintf(", training %d", version)
+	}
+	return text
+}
+
+// trainingsOf reads full trainings. Those that do not say their conditions had the study file at the start.
+func trainingsOf(ctx context.Context, db *store.Store, r *store.Record) ([]store.Training, error) {
 	trainings, err := db.Trainings(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	var all Confirmations
-	for _, t := range trainings {
-		all.add(t, r)
+	first := ""
+	if file, err := config.Parse(r.Path, []byte(r.First)); err == nil {
+		first = conditions(file, 1)
 	}
-	return all, nil
+	for i := range trainings {
+		trainings[i].Conditions = cmp.Or(trainings[i].Conditions, first)
+	}
+	return trainings, nil
+}
+
+func under(conditions string, trainings []store.Training, r *store.Record) (all Confirmations) {
+	for _, t := range trainings {
+		if t.Conditions == conditions {
+			all.add(t, r)
+		}
+	}
+	return all
 }
 
 func (all *Confirmations) add(t store.Training, r *store.Record) {
@@ -85,12 +132,13 @@ func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
 
 // ConfirmEvent tells a listener of Confirm what happened.
 type ConfirmEvent struct {
-	Kind        EventKind // started, progress, finished or failed
+	Kind        EventKind // started, progress, finished, failed or delayed
 	Candidate   evaluator.Candidate
 	Seed        uint64
 	Progress    evaluator.Progress // of progress
 	Score       float64            // of finished: on test, in the study's metric
 	Failure     *evaluator.Failure // of failed
+	Err         error              // of delayed
 	Done, Total int                // trainings of this call and those that were there
 }
 
@@ -116,8 +164,8 @@ func (e *ConfirmError) Error() string {
 func (e *ConfirmError) Unwrap() error { return e.First }
 
 // Confirm trains every candidate with the full budget on so many seeds and scores it on the test split.
-// Trainings that are stored already are not repeated, so that a call that was interrupted, in whatever
-// way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
+// Trainings that are stored already, under the same conditions, are not repeated, so that a call that was
+// interrupted, in whatever way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
 // that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
@@ -125,7 +173,7 @@ func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (eva
 	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
-	stored, err := Confirmed(ctx, s.db, s.record)
+	stored, err := s.Confirmed(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +271,12 @@ func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job eva
 		return fmt.Errorf("the evaluator gave no finite test score in %s", c.record.Metric)
 	}
 	// A result is stored even if the call is being cancelled.
-	if err := c.db.AddTraining(context.WithoutCancel(ctx), c.record, store.Training{Candidate: job.Candidate, Seed: job.Seed, Result: result}); err != nil {
+	done := store.Training{Candidate: job.Candidate, Seed: job.Seed,
+		Conditions: conditions(c.config, evaluator.TrainingVersion), Result: result}
+	if err := repeat(context.WithoutCancel(ctx), func(ctx context.Context) error { return c.db.AddTraining(ctx, c.record, done) },
+		func(err error) {
+			c.emit(ConfirmEvent{Kind: EventDelayed, Candidate: job.Candidate, Seed: job.Seed, Err: err})
+		}); err != nil {
 		return err
 	}
 	event.Kind, event.Score = EventFinished, score

@@ -2,7 +2,6 @@ package studies
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"os"
@@ -10,9 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies/store"
 )
 
 // counting counts evaluations, and fails those that fails names.
@@ -217,85 +216,47 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 	}
 }
 
-func TestStatisticsAreThoseOfSciPy(t *testing.T) {
-	content, err := os.ReadFile("testdata/statistics.json")
+// Full trainings of different budgets are never taken together.
+func TestConfirmationsUnderOtherConditions(t *testing.T) {
+	path := writeStudy(t, t.TempDir(), 3)
+	study, _ := start(t, path)
+	candidates := []evaluator.Candidate{mustRun(t, study)[1].Candidate}
+	ctx := context.Background()
+	// As an earlier version has stored it, which always had the study file at the start.
+	old := store.Training{Candidate: candidates[0], Seed: 40, Result: evaluator.Result{Test: map[string]float64{"accuracy": 0.125}}}
+	if err := study.db.AddTraining(ctx, study.record, old); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := confirm(ctx, study, candidates, 2, nil, ConfirmOptions{}); err != nil || n != 1 {
+		t.Fatalf("%d trainings beside the old one, %v", n, err)
+	}
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var golden struct {
-		Samples []struct {
-			Scores              []float64
-			Mean, SD, Low, High float64
-		}
-		Welch []struct {
-			A, B int
-			P    float64
-		}
-	}
-	if err := json.Unmarshal(content, &golden); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "budget:", "budget:\n  train: {epochs: 2}", 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	near := cmpopts.EquateApprox(1e-9, 0)
-	var samples []Sample
-	for i, g := range golden.Samples {
-		s := NewSample(g.Scores)
-		low, high, ok := s.Interval()
-		if diff := cmp.Diff([]float64{g.Mean, g.SD, g.Low, g.High}, []float64{s.Mean, s.SD, low, high}, near); diff != "" || !ok || s.N != len(g.Scores) {
-			t.Errorf("sample %d:\n%s", i, diff)
+	changed, _ := start(t, path)
+	if shown := confirmations(t, changed); len(shown) != 1 || shown[0].Test.N != 2 {
+		t.Errorf("as long as there are no others: %+v", shown)
+	}
+	if n, err := confirm(ctx, changed, candidates, 1, func(job evaluator.Job) error {
+		if job.Budget.Epochs != 2 {
+			t.Errorf("budget %+v", job.Budget)
 		}
-		samples = append(samples, s)
+		return nil
+	}, ConfirmOptions{}); err != nil || n != 1 {
+		t.Fatalf("%d trainings with another budget, %v", n, err)
 	}
-	for _, g := range golden.Welch {
-		if p := welch(samples[g.A], samples[g.B]); !cmp.Equal(p, g.P, near) {
-			t.Errorf("samples %d and %d: p = %g, want %g", g.A, g.B, p, g.P)
-		}
+	if shown := confirmations(t, changed); len(shown) != 1 || shown[0].Test.N != 1 {
+		t.Errorf("with another budget: %+v", shown)
 	}
-}
-
-func TestSamplesWithoutSpread(t *testing.T) {
-	one, same, other := NewSample([]float64{0.7}), NewSample([]float64{0.8, 0.8, 0.8}), NewSample([]float64{0.7, 0.7})
-	if _, _, ok := one.Interval(); ok || !math.IsNaN(one.SD) || one.Mean != 0.7 {
-		t.Errorf("%+v has an interval", one)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	if p := welch(one, same); !math.IsNaN(p) {
-		t.Errorf("one score is tested: p = %g", p)
-	}
-	if p := welch(same, other); !math.IsNaN(p) {
-		t.Errorf("scores without spread are tested: p = %g", p)
-	}
-}
-
-func TestRankAdjustsForTheNumberOfPlans(t *testing.T) {
-	scores := [][]float64{
-		{0.80, 0.81, 0.79, 0.80, 0.80}, // p against the best alone 0.02…, but four are compared
-		{0.81, 0.83, 0.82, 0.84, 0.80}, // the best
-		{0.60, 0.61, 0.62, 0.60, 0.61},
-		{0.5},
-		{0.82, 0.81, 0.83, 0.80, 0.82},
-	}
-	var all []*Confirmation
-	for _, s := range scores {
-		all = append(all, &Confirmation{Test: NewSample(s)})
-	}
-	best := all[1].Test
-	raw := []float64{welch(best, all[0].Test), welch(best, all[2].Test), welch(best, all[4].Test)}
-	want := []float64{math.NaN(), raw[2], min(1, raw[0]*2), raw[1] * 3, math.NaN()}
-	ranked := Rank(all)
-	var got []float64
-	var noisy []bool
-	for _, r := range ranked {
-		got, noisy = append(got, r.PValue), append(noisy, r.LargerThanNoise())
-	}
-	if ranked[0].Confirmation != all[1] || ranked[0].Behind != 0 || ranked[4].Confirmation != all[3] {
-		t.Errorf("the order is %+v", ranked)
-	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-12, 0)); diff != "" {
-		t.Errorf("p-values:\n%s", diff)
-	}
-	if raw[0] > Significance || !cmp.Equal(noisy, []bool{false, false, false, true, false}) {
-		t.Errorf("p alone %v, larger than noise %v", raw, noisy)
-	}
-	if len(Rank(nil)) != 0 {
-		t.Error("nothing is ranked")
+	back, _ := start(t, path)
+	if n, err := confirm(ctx, back, candidates, 2, nil, ConfirmOptions{}); err != nil || n != 0 {
+		t.Errorf("back to the first: %d trainings, %v", n, err)
 	}
 }

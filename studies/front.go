@@ -2,6 +2,7 @@ package studies
 
 import (
 	"context"
+	"sort"
 
 	"peftsearch/search"
 	"peftsearch/studies/store"
@@ -33,10 +34,7 @@ func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (fron
 			return err
 		}
 		members, err := at.Select(ctx, record, stored.Members)
-		front = Front{Members: members, Hypervolume: stored.Hypervolume}
-		if knee, ok := search.Knee(outcomes(members), record.Reference); ok {
-			front.knee = knee.Number
-		}
+		front = FrontOf(members, record.Reference)
 		return err
 	})
 	return front, err
@@ -69,4 +67,21 @@ func FrontOf(trials []store.Trial, ref search.Reference) Front {
 		f.knee = knee.Number
 	}
 	return f
+}
+
+// staircase is a front that grows trial by trial.
+type staircase []search.Outcome
+
+// add adds a complete trial. It takes O(log n) for one that changes nothing, and then returns false.
+func (s *staircase) add(o search.Outcome) bool {
+	before := *s
+	larger := sort.Search(len(before), func(i int) bool { return before[i].Params > o.Params })
+	if larger > 0 {
+		best := before[larger-1] // of its size or less
+		if best.Score > o.Score || best.Score == o.Score && (best.Params < o.Params || best.Number < o.Number) {
+			return false
+		}
+	}
+	*s = search.Front(append(before, o))
+	return true
 }

@@ -26,7 +26,7 @@ type History struct {
 	states      []store.State   // by number
 	keys        map[string]int64
 	tally       store.Tally
-	front       []search.Outcome
+	front       staircase
 	hypervolume float64
 	seconds     []float64 // of the trainings, ascending
 }
@@ -110,8 +110,7 @@ func (h *History) count(e store.Entry) {
 		at, _ := slices.BinarySearch(h.seconds, e.Seconds)
 		h.seconds = slices.Insert(h.seconds, at, e.Seconds)
 	}
-	if e.State == store.Complete {
-		h.front = search.Front(append(h.front, search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}))
+	if e.State == store.Complete && h.front.add(search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}) {
 		h.hypervolume = search.Hypervolume(h.front, h.record.Reference)
 	}
 }

@@ -1,9 +1,11 @@
 package studies
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"peftsearch/data/quote"
@@ -23,6 +25,7 @@ const (
 	modelKey     = "model.path (contents)" // fingerprint
 	rowsKey      = "task (rows)"           // fingerprint of all splits
 	precisionKey = "evaluator.precision"   // the one that trials ran in; missing while it is not known
+	trainingKey  = "training (version)"    // evaluator.TrainingVersion of peftsearch-worker; missing is 1
 )
 
 // identity describes a study file with its inputs.
@@ -31,6 +34,9 @@ func identity(c *config.Config, in *config.Inputs) store.Identity {
 	out[versionKey], out[modelKey], out[rowsKey] = identityVersion, in.Fingerprint.Model, in.Fingerprint.Data
 	if p := c.Evaluator.Precision; p != config.AutoPrecision && !c.Evaluator.Analytic {
 		out[precisionKey] = p
+	}
+	if c.Builtin() {
+		out[trainingKey] = strconv.Itoa(evaluator.TrainingVersion)
 	}
 	return out
 }
@@ -61,8 +67,10 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 		Schedule                                                     evaluator.Schedule
 		BatchSize, PrefixMLP                                         int
 	}
-	for key, into := range map[string]any{"training": &training, "budget.epochs": &file.Budget.Epochs, "budget.train_rows": &file.Budget.TrainRows,
-		"budget.rungs": &file.Budget.Rungs, "budget.patience": &file.Budget.Patience, "task.max_length": &file.Task.MaxLength, "search.seed": &file.Search.Seed} {
+	b := &file.Budget
+	for key, into := range map[string]any{"training": &training, "budget.epochs": &b.Epochs,
+		"budget.train_rows": &b.TrainRows, "budget.rungs": &b.Rungs, "budget.patience": &b.Patience,
+		"task.max_length": &file.Task.MaxLength, "search.seed": &file.Search.Seed} {
 		if err := json.Unmarshal([]byte(r.Identity[key]), into); err != nil {
 			return nil, fmt.Errorf("the identity of study %s: %s: %w", quote.Text(r.Name), key, err)
 		}
@@ -80,6 +88,7 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 	if p := r.Identity[precisionKey]; p != "" {
 		out[precisionKey] = p
 	}
+	delete(out, trainingKey)
 	return out, nil
 }
 
@@ -108,7 +117,8 @@ func (e *IdentityError) Error() string {
 	if more := len(changes) - maxChanges; more > 0 {
 		changes = append(changes[:maxChanges:maxChanges], fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("study %s was started with other inputs, and goes on only with those:\n  %s", quote.Line(e.Study), strings.Join(changes, "\n  "))
+	return fmt.Sprintf("study %s was started with other inputs, and goes on only with those:\n  %s",
+		quote.Line(e.Study), strings.Join(changes, "\n  "))
 }
 
 // StudyFile reads the study file of a study as it was last used.
@@ -157,9 +167,16 @@ func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
 	return refused
 }
 
+// TrainedOtherwise reports whether the trials of a study were trained by a version of peftsearch-worker that gives
+// other scores than this one. Such a study goes on, since nobody can train as then, and its users are told.
+func TrainedOtherwise(r *store.Record, file *config.Config) bool {
+	return file.Builtin() && cmp.Or(r.Identity[trainingKey], "1") != strconv.Itoa(evaluator.TrainingVersion)
+}
+
 // comparable is an identity to be compared with another one: the precision counts if both know it.
 func comparable(one, other store.Identity) config.Values {
 	out := config.Values(maps.Clone(one))
+	delete(out, trainingKey)
 	if one[precisionKey] == "" || other[precisionKey] == "" {
 		delete(out, precisionKey)
 	}

@@ -45,7 +45,8 @@ func TestChangedInputsAreRefused(t *testing.T) {
 		{"evaluator: {analytic: true}", "evaluator: {}"}:             "evaluator.analytic: true → false",
 	} {
 		var refused *IdentityError
-		if err := again(change[0], change[1]); !errors.As(err, &refused) || !strings.HasSuffix(err.Error(), ":\n  "+words) || !refused.Related {
+		err := again(change[0], change[1])
+		if !errors.As(err, &refused) || !strings.HasSuffix(err.Error(), ":\n  "+words) || !refused.Related {
 			t.Errorf("%q: %v", change[1], err)
 		}
 	}
@@ -75,8 +76,8 @@ func storedStudy(t *testing.T, path string) (*store.Record, *config.Config, *con
 	if err := json.Unmarshal(content, &stored); err != nil {
 		t.Fatal(err)
 	}
-	record := &store.Record{Name: "old", Path: filepath.Join(t.TempDir(), "study.yaml"), Config: stored.Config, First: stored.Config,
-		Identity: stored.Identity, Geometry: stored.Geometry}
+	record := &store.Record{Name: "old", Path: filepath.Join(t.TempDir(), "study.yaml"),
+		Config: stored.Config, First: stored.Config, Identity: stored.Identity, Geometry: stored.Geometry}
 	file, err := StudyFile(record)
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +100,10 @@ func TestIdentitiesOfVersion1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"training.max_grad_norm": "1e+09", "training.dropout": "0.05", "training.warmup_ratio": "0.1",
-		"budget.epochs": "1e-05", "space.lora.ranks": "[0, 4]", "space.serial": "[0, 1, 2, 4, 8, 16, 32]", "search.seed": "18446744073709551615",
+	for key, want := range map[string]string{
+		"training.max_grad_norm": "1e+09", "training.dropout": "0.05", "training.warmup_ratio": "0.1",
+		"budget.epochs": "1e-05", "search.seed": "18446744073709551615", "task.split": "random",
+		"space.lora.ranks": "[0, 4]", "space.serial": "[0, 1, 2, 4, 8, 16, 32]",
 		"evaluator.analytic": "true", "model.head": "dense", versionKey: identityVersion} {
 		if old[key] != want {
 			t.Errorf("%s: %q, want %q", key, old[key], want)
@@ -145,12 +148,33 @@ func TestPrecisionIsAKey(t *testing.T) {
 	}
 }
 
+// Nobody can train as an older version did, so such studies go on, and it can be told.
+func TestTrainingOfAnotherVersionIsTold(t *testing.T) {
+	record, file, inputs := storedStudy(t, "testdata/identity-1.json")
+	if TrainedOtherwise(record, file) {
+		t.Error("the formula has no version")
+	}
+	file.Evaluator.Analytic = false
+	if !TrainedOtherwise(record, file) {
+		t.Error("version 1 is not told from the present one")
+	}
+	record.Identity = identity(file, inputs)
+	if TrainedOtherwise(record, file) {
+		t.Error("a new study was trained otherwise")
+	}
+	record.Identity[trainingKey] = "1"
+	if err := Check(record, file, inputs); err != nil || !TrainedOtherwise(record, file) {
+		t.Errorf("a study of version 1: %v", err)
+	}
+}
+
 func TestChangesAreShort(t *testing.T) {
 	var changes []string
 	for range 40 {
 		changes = append(changes, "space.serial: [] → [0]")
 	}
-	if text := (&IdentityError{Study: "\x1b[2J", Changes: changes}).Error(); len(text) > 1000 || !strings.HasSuffix(text, "\n  and 28 more") || strings.Contains(text, "\x1b") {
+	text := (&IdentityError{Study: "\x1b[2J", Changes: changes}).Error()
+	if len(text) > 1000 || !strings.HasSuffix(text, "\n  and 28 more") || strings.Contains(text, "\x1b") {
 		t.Errorf("%d bytes: %q", len(text), text)
 	}
 	long := "[" + strings.Repeat("1, ", 1000)

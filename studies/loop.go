@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +52,7 @@ func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluat
 	err := r.pool.run(ctx)
 	status, statusErr := r.sync(context.WithoutCancel(ctx))
 	if err != nil || statusErr != nil {
-		return status, errors.Join(err, statusErr)
+		return status, join(err, statusErr)
 	}
 	if ctx.Err() != nil {
 		return status, ctx.Err()
@@ -191,7 +190,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		return r.giveBack(ctx, trial, lease)
 	default:
 		if back := r.giveBack(ctx, trial, lease); back != nil {
-			return errors.Join(err, back)
+			return join(err, back)
 		}
 		return &brokenError{err}
 	}
@@ -229,23 +228,9 @@ func (r *runner) giveBack(ctx context.Context, trial store.Trial, lease store.Le
 	return nil
 }
 
-// repeat repeats a step until the database has decided it, or ctx ends. It says once that it has to wait.
+// repeat repeats a step until the database has decided it, and says once that it has to wait.
 func (r *runner) repeat(ctx context.Context, step func(context.Context) error) error {
-	const longest = 5 * time.Second
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, longest) {
-		err := step(ctx)
-		if !store.IsBusy(err) {
-			return err
-		}
-		if pause == 50*time.Millisecond {
-			r.emit(ctx, Event{Kind: EventDelayed, Err: err})
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		}
-	}
+	return repeat(ctx, step, func(err error) { r.emit(ctx, Event{Kind: EventDelayed, Err: err}) })
 }
 
 // judge asks the pruner about a trial that has just reached a rung, and started when so many outcomes were known.

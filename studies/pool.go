@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"peftsearch/evaluator"
+	"peftsearch/studies/store"
 )
 
 // pool does trainings on evaluators, one for each worker, until there is none left.
@@ -38,10 +40,11 @@ type brokenError struct{ err error }
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-const (
-	restarts     = 4                      // of an evaluator without a training in between
-	restartPause = 100 * time.Millisecond // before the first; it grows
-)
+// restarts of an evaluator without a training in between are tried.
+const restarts = 4
+
+// restartPause is the time before the first of them; it grows. Tests shorten it.
+var restartPause = 100 * time.Millisecond
 
 func (p *pool) draining() bool {
 	select {
@@ -81,7 +84,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 			if eval, err = p.open(ctx); err != nil {
 				eval, err = nil, &brokenError{err}
 				if back := t.giveBack(); back != nil {
-					return errors.Join(err, back)
+					return join(err, back)
 				}
 			}
 		}
@@ -95,7 +98,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 			continue
 		case ctx.Err() != nil && errors.As(err, &broken): // it was not to be opened any more
 			return nil
-		case !errors.As(err, &broken) || !p.opened.Load():
+		case !errors.As(err, &broken), !p.opened.Load() && !errors.Is(err, evaluator.ErrKilled):
 			return err
 		}
 		if failed++; failed > restarts {
@@ -119,4 +122,31 @@ func (p *pool) pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-p.drain:
 	}
+}
+
+// repeat repeats a step of the store until it is decided, or ctx ends. The first time that it is not it calls delayed.
+func repeat(ctx context.Context, step func(context.Context) error, delayed func(error)) error {
+	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		err := step(ctx)
+		if !store.IsBusy(err) {
+			return err
+		}
+		if pause == shortest {
+			delayed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + rand.N(pause/2)): // not in step with other processes
+		}
+	}
+}
+
+// join adds an error to another one that does not have it.
+func join(err, more error) error {
+	if more == nil || errors.Is(err, more) {
+		return err
+	}
+	return errors.Join(err, more)
 }

@@ -59,7 +59,8 @@ func TestPrecisionIsSettledOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *IdentityError
-	if _, err := Start(ctx, one.db, file, inputs); !errors.As(err, &refused) || refused.Changes[0] != "evaluator.precision: bfloat16 → float32" {
+	if _, err := Start(ctx, one.db, file, inputs); !errors.As(err, &refused) ||
+		refused.Changes[0] != "evaluator.precision: bfloat16 → float32" {
 		t.Errorf("another precision by name: %v", err)
 	}
 }

@@ -67,7 +67,7 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 	if err != nil {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 		defer cancel()
-		return trial, lease, errors.Join(err, r.repeat(limited, func(ctx context.Context) error { return r.db.Abandon(ctx, right) }))
+		return trial, lease, join(err, r.repeat(limited, func(ctx context.Context) error { return r.db.Abandon(ctx, right) }))
 	}
 	err = r.repeat(ctx, func(ctx context.Context) (err error) {
 		trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)

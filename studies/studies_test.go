@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,17 +18,6 @@ import (
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
-
-// crashEnv makes the test binary run a study and kill itself after so many commits.
-const crashEnv = "PEFTSEARCH_TEST_CRASH"
-
-func TestMain(m *testing.M) {
-	if spec := os.Getenv(crashEnv); spec != "" {
-		crashingRun(spec)
-		return
-	}
-	os.Exit(m.Run())
-}
 
 const studyFile = `study: trial-run
 model:
@@ -124,7 +110,7 @@ func trialsOf(t testing.TB, study *Study) []store.Trial {
 }
 
 // ignoreTimes compares trials by what they are, not by when or how often they ran.
-var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Created", "Started", "Finished", "Attempts"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
 
 func setTrials(t testing.TB, path string, trials int) {
 	t.Helper()
@@ -388,99 +374,6 @@ func TestDrainAndCancel(t *testing.T) {
 	}
 }
 
-func TestSeveralWorkersAndProcessesShareABudget(t *testing.T) {
-	path := writeStudy(t, t.TempDir(), 40)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 3}", 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	study, _ := start(t, path)
-	other := exec.Command(os.Args[0])
-	other.Env = append(os.Environ(), crashEnv+"="+path+" -1")
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	mustRun(t, study)
-	if err := other.Wait(); err != nil {
-		t.Error(err)
-	}
-	trials := trialsOf(t, study)
-	keys := map[string]bool{}
-	for i, trial := range trials {
-		keys[trial.Candidate.Plan.Key()] = true
-		if trial.Number != int64(i) || trial.State != store.Complete {
-			t.Errorf("trial %d is %s at place %d", trial.Number, trial.State, i)
-		}
-	}
-	if len(trials) != 40 || len(keys) != 40 {
-		t.Errorf("%d trials with %d plans", len(trials), len(keys))
-	}
-}
-
-// crashingRun runs the study of a file ("path commits") and kills its own process after so many
-// commits of a trial's outcome or start; -1 never.
-func crashingRun(spec string) {
-	path, count, _ := strings.Cut(spec, " ")
-	left, err := strconv.Atoi(count)
-	if err != nil {
-		panic(err)
-	}
-	file, err := config.Read(path)
-	if err != nil {
-		panic(err)
-	}
-	inputs, err := file.Open()
-	if err != nil {
-		panic(err)
-	}
-	db, err := store.Open(filepath.Join(filepath.Dir(path), "studies.db"))
-	if err != nil {
-		panic(err)
-	}
-	study, err := Start(context.Background(), db, file, inputs)
-	if err != nil {
-		panic(err)
-	}
-	_, err = study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
-		RunOptions{Events: func(e Event) {
-			if e.Kind == EventProgress && e.Progress.Step > 75 || e.Kind == EventStarted || e.Kind == EventFinished {
-				if left--; left == 0 {
-					syscall.Kill(os.Getpid(), syscall.SIGKILL)
-					select {}
-				}
-			}
-		}})
-	if err != nil {
-		panic(err)
-	}
-}
-
-func TestAKilledSearchLosesNothingThatWasFinished(t *testing.T) {
-	whole, _ := start(t, writeStudy(t, t.TempDir(), 8))
-	want := mustRun(t, whole)
-	for after := 1; after <= 8*5; after += 3 { // starts, rungs and outcomes
-		path := writeStudy(t, t.TempDir(), 8)
-		killed := exec.Command(os.Args[0])
-		killed.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crashEnv, path, after))
-		if err := killed.Run(); err == nil && after < 8*3 {
-			t.Fatalf("not killed after %d events", after)
-		}
-		study, _ := start(t, path)
-		before := 0
-		for _, trial := range trialsOf(t, study) {
-			if trial.State == store.Complete {
-				before++
-			}
-		}
-		if diff := cmp.Diff(want, mustRun(t, study), ignoreTimes); diff != "" {
-			t.Fatalf("killed after %d events with %d trials complete, the study ends differently:\n%s", after, before, diff)
-		}
-	}
-}
-
 func TestViewersReadWhileAWriterWrites(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 12)
 	study, _ := start(t, path)
@@ -523,5 +416,33 @@ func TestTheSpaceMayRunOut(t *testing.T) {
 	status, err := run(t, study, RunOptions{})
 	if !errors.Is(err, search.ErrExhausted) || status.Complete != 4 { // head only and three plans
 		t.Errorf("%v after %d trials", err, status.Complete)
+	}
+}
+
+// Where no plan can improve on the best constant there is nothing to search: nothing is stored.
+func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file, err := config.Read(writeStudy(t, dir, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := file.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range inputs.Dataset.Dev {
+		inputs.Dataset.Dev[i].Label = 1
+	}
+	db, err := store.Open(filepath.Join(dir, "studies.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var mistake *config.Error
+	if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &mistake) || !strings.Contains(err.Error(), "chance level is 1") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := db.Study(context.Background(), file.Study); !errors.Is(err, store.ErrNoStudy) {
+		t.Errorf("the study is stored: %v", err)
 	}
 }

@@ -96,11 +96,28 @@ func (s *Study) Expect() evaluator.Expect {
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
 
-// Status reads where the study stands.
-func (s *Study) Status(ctx context.Context) (Status, error) {
-	h := NewHistory(s.db, s.record)
-	err := h.Sync(ctx)
-	return s.status(h), err
+// Status reads where the study stands, without how long the rest will take.
+func (s *Study) Status(ctx context.Context) (status Status, err error) {
+	err = s.db.Snapshot(ctx, func(at *store.Store) error {
+		tally, err := at.Tally(ctx, s.record)
+		if err != nil {
+			return err
+		}
+		front, err := at.Front(ctx, s.record)
+		if err != nil {
+			return err
+		}
+		status = Status{Trials: max(s.config.Budget.Trials, tally.Total()), Tally: tally, Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
+		if n := len(front.Members); n > 0 {
+			best, err := at.Select(ctx, s.record, front.Members[n-1:])
+			if err != nil {
+				return err
+			}
+			status.Best = &outcomes(best)[0]
+		}
+		return nil
+	})
+	return status, err
 }
 
 func (s *Study) status(h *History) Status {

@@ -36,20 +36,22 @@ func (g *globals) compare(cmd *cobra.Command, names [2]string, asJSON bool) erro
 	}
 	defer db.Close()
 	var records [2]*store.Record
-	var trials [2][]store.Trial
+	var trials [2][]store.Outcome
 	var fronts [2]studies.Front
 	var confirmed [2]studies.Confirmations
 	for i, name := range names {
 		if records[i], err = db.Study(cmd.Context(), name); err != nil {
 			return err
 		}
-		if trials[i], err = db.Trials(cmd.Context(), records[i]); err != nil {
+		if trials[i], err = db.Outcomes(cmd.Context(), records[i]); err != nil {
 			return err
 		}
 		if confirmed[i], err = studies.Confirmed(cmd.Context(), db, records[i]); err != nil {
 			return err
 		}
-		fronts[i] = studies.FrontOf(trials[i], records[i].Reference)
+		if fronts[i], err = studies.ReadFront(cmd.Context(), db, records[i]); err != nil {
+			return err
+		}
 	}
 	comparison := report.NewComparison(records, fronts, confirmed, studies.Compare(records, trials))
 	w := cmd.OutOrStdout()

@@ -35,9 +35,9 @@ func newConfirm(g *globals) *cobra.Command {
 		Use:   "confirm STUDY",
 		Short: "Train plans in full on several seeds and compare their test scores",
 		Long: `Train plans with the study's full budget (budget.train) on several seeds, score them on the test split, and
-say which differences from the best are larger than noise: those with p < 0.05 in Welch's t-test, adjusted
-by Holm's method for the number of plans. Trainings are stored, front shows them, and none is done twice:
-after an interruption the same command does what is missing.`,
+say which differences from the best are larger than noise: those with p < 0.05 by the studentised range (Games
+and Howell), which allows for every pair of the plans and for unequal noise. Trainings are stored, front shows
+them, and none is done twice: after an interruption the same command does what is missing.`,
 		Example: `  peftsearch confirm my-study --front --seeds 5
   peftsearch confirm my-study --trial 17,23 --preset lora-r8,mam --full`,
 		Args:              cobra.ExactArgs(1),
@@ -136,10 +136,11 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 
 	stderr := cmd.ErrOrStderr()
-	stored, err := studies.Confirmed(cmd.Context(), db, study.Record())
+	stored, err := study.Confirmed(cmd.Context())
 	if err != nil {
 		return err
 	}
+	g.warnMixed(cmd, study)
 	if trained(stored, candidates, flags.seeds) < len(candidates)*flags.seeds {
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
@@ -156,7 +157,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 
 	again := repeat(cmd, name)
 	var failed *studies.ConfirmError
-	confirmed, readErr := studies.Confirmed(cmd.Context(), db, study.Record())
+	confirmed, readErr := study.Confirmed(cmd.Context())
 	switch {
 	case readErr != nil:
 		return errors.Join(err, readErr)
@@ -183,7 +184,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 	printConfirmed(cmd.OutOrStdout(), confirmation)
 	if !g.quiet && len(confirmation.Plans) > 1 {
-		fmt.Fprintln(stderr, "\nworse: p < 0.05 in Welch's t-test against the best, adjusted for the number of plans (Holm)")
+		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for unequal noise")
 	}
 	return err
 }

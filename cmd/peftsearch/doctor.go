@@ -27,7 +27,8 @@ type check struct {
 	name   string
 	detail string
 	err    error
-	try    string // what to do about err
+	try    string   // what to do about err
+	more   []string // lines below
 }
 
 func newDoctor(g *globals) *cobra.Command {
@@ -49,6 +50,9 @@ worker with them.`,
 			for _, c := range checks {
 				if c.err == nil {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, quote.Message(c.detail))
+					for _, line := range c.more {
+						fmt.Fprintf(cmd.OutOrStdout(), "            %s\n", quote.Line(line))
+					}
 					continue
 				}
 				failed++
@@ -170,6 +174,11 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 	}
 	s := inputs.Splits
 	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, s.Train.Rows, s.Dev.Rows, s.Test.Rows, inputs.Space.Size())
+	rows := inputs.Dataset.Report()
+	study.more = rows.Lines()
+	for _, note := range rows.Notes {
+		study.more = append(study.more, "Note: "+note)
+	}
 	if file.Evaluator.Analytic {
 		return []check{study, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
 	}

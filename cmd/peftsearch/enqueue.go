@@ -44,7 +44,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			}
 			for _, p := range plans { // all are checked before the first is stored
 				if err := p.plan.Validate(study.Record().Geometry); err != nil {
-					return usage("docs/reference/plan.md describes plans", "%s: %w", p.name, err)
+					return usage(planAdvice, "%s: %w", p.name, err)
 				}
 			}
 			return enqueue(cmd, study, plans)
@@ -70,7 +70,7 @@ func readPlans(files []string) ([]namedPlan, error) {
 	for _, path := range files {
 		plan, err := readPlan(path)
 		if err != nil {
-			return nil, usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", path, err)
+			return nil, err
 		}
 		plans = append(plans, namedPlan{name: filepath.Base(path), reason: "given as a file", plan: plan})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
+	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
@@ -55,6 +56,25 @@ func printError(w io.Writer, err error) int {
 	return f.code
 }
 
+// edge lists the errors that packages tell apart and that users may see, with exit code and advice. Of several
+// joined ones the first in this list counts.
+var edge = []struct {
+	err  error
+	code int
+	try  string
+}{
+	{evaluator.ErrWorker, exitEnvironment, "peftsearch doctor STUDY.yaml; -v shows the worker's log"},
+	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
+	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
+	{store.ErrPath, exitUsage, "name a file with --db"},
+	{search.ErrDamagedHistory, exitEnvironment,
+		"restore the database from a copy, or start a new study: give it another name under the key study"},
+	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
+	{studies.ErrTooManyFailures, exitFailures,
+		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},
+	{studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show STUDY lists the reasons"},
+}
+
 // explain finds the exit code and the advice for an error.
 func explain(err error) *failure {
 	var known *failure
@@ -62,6 +82,7 @@ func explain(err error) *failure {
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
 	var database *store.Error
+	var confirm *studies.ConfirmError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -74,25 +95,17 @@ func explain(err error) *failure {
 		}
 		return &failure{exitUsage, err, another}
 	case errors.As(err, &warmStart):
-		return &failure{exitUsage, err, "leave out --warm-start, or start a new study: give it another name under the key study"}
-	case errors.Is(err, evaluator.ErrWorker):
-		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
-	case errors.Is(err, store.ErrNoStudy):
-		return &failure{exitUsage, err, "peftsearch ls lists the studies; --db names another database"}
-	case errors.Is(err, store.ErrNoTrial):
-		return &failure{exitUsage, err, "peftsearch show STUDY lists the trials"}
-	case errors.Is(err, studies.ErrNoTestRows):
-		return &failure{exitUsage, err, "name a file under task.test, or set task.test_share above 0, in a new study"}
-	case errors.Is(err, studies.ErrTooManyFailures):
-		return &failure{exitFailures, err, "peftsearch show STUDY lists the reasons; running again goes on with new trials"}
+		return &failure{exitUsage, err,
+			"leave out --warm-start, or start a new study: give it another name under the key study"}
 	case errors.As(err, &database):
 		return &failure{exitEnvironment, err, database.Advice}
-	case errors.Is(err, store.ErrPath):
-		return &failure{exitUsage, err, "name a file with --db"}
-	case errors.Is(err, evaluator.ErrWorker):
-		return &failure{exitEnvironment, err, "peftsearch doctor STUDY.yaml; -v shows the worker's log"}
-	case errors.Is(err, studies.ErrNoUsableTrial):
-		return &failure{exitNoTrial, err, "peftsearch show STUDY lists the reasons"}
+	case errors.As(err, &confirm):
+		return &failure{exitNoTrial, err, "the same command tries them again; -v shows the worker's log"}
+	}
+	for _, e := range edge {
+		if errors.Is(err, e.err) {
+			return &failure{e.code, err, e.try}
+		}
 	}
 	return &failure{exitUnexpected, err, ""}
 }

@@ -98,7 +98,7 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		}
 		plan, err := readPlan(flags.plan)
 		if err != nil {
-			return peft.Trained{}, usage("docs/reference/plan.md describes plans", "%s: %w", flags.plan, err)
+			return peft.Trained{}, err
 		}
 		inputs, err := file.Open()
 		if err != nil {

@@ -21,6 +21,7 @@ var layers = []string{
 	"studies/report",
 	"studies/report",
 	"studies",
+	"studies/store/storetest",
 	"studies/store",
 	"studies/config",
 	"search",

@@ -172,6 +172,8 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 		}
 	case studies.EventFailed:
 		c.note(slog.LevelWarn, string(e.Kind), append(training, "reason", firstLine(e.Failure.Error()))...)
+	case studies.EventDelayed:
+		c.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventFinished:
 		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", score(e.Score), "done", e.Done, "of", e.Total)...)
 	case studies.EventStarted:

@@ -66,6 +66,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		return err
 	}
 	if status.Finished() < status.Trials {
+		g.warnMixed(cmd, study)
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
 		}
@@ -73,6 +74,15 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
+	}
+	if status.Finished() < status.Trials {
+		rows := inputs.Dataset.Report()
+		for _, line := range rows.Lines() {
+			progress.note(slog.LevelInfo, line)
+		}
+		for _, note := range rows.Notes {
+			progress.note(slog.LevelWarn, note)
+		}
 	}
 	progress.show("")
 	ctx, signals := watchInterrupts(cmd.Context(), func() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -11,15 +12,15 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"peftsearch/data/quote"
 	"peftsearch/peft"
+	"peftsearch/studies"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
 func newShow(g *globals) *cobra.Command {
 	var number int64
-	var asJSON bool
+	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:               "show STUDY",
 		Short:             "Show a study with its trials, or one trial in full",
@@ -45,13 +46,8 @@ func newShow(g *globals) *cobra.Command {
 				return nil
 			}
 			var document report.Study
-			if err := db.Snapshot(cmd.Context(), func(at *store.Store) error {
-				trials, err := at.Trials(cmd.Context(), record)
-				if err != nil {
-					return err
-				}
-				fronts, err := at.Fronts(cmd.Context(), record)
-				document = report.NewStudy(record, trials, fronts)
+			if err := db.Snapshot(cmd.Context(), func(at *store.Store) (err error) {
+				document, err = readStudy(cmd.Context(), at, record, all || asJSON, asJSON)
 				return err
 			}); err != nil {
 				return err
@@ -64,13 +60,42 @@ func newShow(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().Int64Var(&number, "trial", 0, "show this trial in full")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&all, "all", false, fmt.Sprintf("list all trials, not only the latest %d", latestTrials))
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with all trials")
 	return cmd
+}
+
+// latestTrials is how many trials show lists at most, unless it is told to list all.
+const latestTrials = 1000
+
+// readStudy reads a study with all or the latest of its trials.
+func readStudy(ctx context.Context, at *store.Store, record *store.Record, all, withFronts bool) (document report.Study, err error) {
+	tally, err := at.Tally(ctx, record)
+	if err != nil {
+		return document, err
+	}
+	front, err := studies.ReadFront(ctx, at, record)
+	if err != nil {
+		return document, err
+	}
+	first := int64(0)
+	if !all {
+		first = max(0, int64(tally.Total()-latestTrials))
+	}
+	trials, err := at.Range(ctx, record, first, -1)
+	if err != nil {
+		return document, err
+	}
+	var fronts []store.FrontPoint
+	if withFronts {
+		fronts, err = at.Fronts(ctx, record)
+	}
+	return report.NewStudy(record, front, trials, fronts), err
 }
 
 // field writes a line of a list of names and values.
 func field(w io.Writer, name, format string, args ...any) {
-	fmt.Fprintf(w, "%-12s %s\n", name, quote.Line(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(w, "%-12s %s\n", name, inLine(fmt.Sprintf(format, args...)))
 }
 
 func printStudy(w io.Writer, s report.Study) {
@@ -83,6 +108,9 @@ func printStudy(w io.Writer, s report.Study) {
 		field(w, "warm start", "with %d trials of study %s", s.WarmTrials, s.WarmStart)
 	}
 	field(w, "front", "%d plans, hypervolume %s", s.FrontSize, score(s.Hypervolume))
+	if s.Earlier > 0 {
+		field(w, "trials", "%s before these; --all lists them too", thousands(s.Earlier))
+	}
 	fmt.Fprintln(w)
 	t := newTable(w, "trial", "state", "from", "params", "% of model", s.Metric, "plan")
 	t.SetColumnConfigs(append(right(1, 4, 5, 6), planColumn(7, 72)))

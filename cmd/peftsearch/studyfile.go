@@ -25,7 +25,8 @@ type fileFlags struct {
 
 // add adds --config, and --trust to a verb that runs the study's worker.
 func (f *fileFlags) add(cmd *cobra.Command, runs bool) {
-	cmd.Flags().StringVar(&f.config, "config", "", "study file; of a stored study, if it has moved or changed since it was last used")
+	cmd.Flags().StringVar(&f.config, "config", "",
+		"study file; of a stored study, if it has moved or changed since it was last used")
 	cmd.MarkFlagFilename("config", "yaml", "yml")
 	if runs {
 		cmd.Flags().BoolVar(&f.trust, "trust", false, "run an evaluator.command that only the database asks for")
@@ -41,8 +42,8 @@ func (f fileFlags) open(record *store.Record, stderr io.Writer) (*config.Config,
 			return nil, nil, err
 		}
 		if file.Study != record.Name {
-			return nil, nil, usage("--config names the file of the study itself", "%s is the file of study %s, not of %s", f.config,
-				quote.Text(file.Study), quote.Text(record.Name))
+			return nil, nil, usage("--config names the file of the study itself",
+				"%s is the file of study %s, not of %s", f.config, quote.Text(file.Study), quote.Text(record.Name))
 		}
 		studies.Continue(record, file)
 		inputs, err := file.OpenLoaded(studies.Loaded(record, file))
@@ -54,7 +55,8 @@ func (f fileFlags) open(record *store.Record, stderr io.Writer) (*config.Config,
 		return nil, nil, &failure{exitUsage, fmt.Errorf("the study file in the database: %w", err), moved}
 	}
 	if now, err := files.Read(record.Path, files.Document); err == nil && string(now) != record.Config {
-		fmt.Fprintf(stderr, "%s has changed since the study last used it; --config takes it as it is now\n", quote.Line(record.Path))
+		fmt.Fprintf(stderr, "%s has changed since the study last used it; --config takes it as it is now\n",
+			quote.Line(record.Path))
 	}
 	inputs, err := file.OpenLoaded(studies.Loaded(record, file))
 	if err != nil {
@@ -94,8 +96,9 @@ func (f fileFlags) mayRun(record *store.Record, file *config.Config) error {
 			return nil
 		}
 	}
-	return &failure{exitUsage, fmt.Errorf("study %s runs a program that no study file of yours asks for: %s", quote.Text(record.Name),
-		quote.Message(commandLine(command...))), "--config FILE names your study file; look at the program, then --trust runs it all the same"}
+	return &failure{exitUsage, fmt.Errorf("study %s runs a program that no study file of yours asks for: %s",
+		quote.Text(record.Name), quote.Message(commandLine(command...))),
+		"--config FILE names your study file; look at the program, then --trust runs it all the same"}
 }
 
 // openStudy opens the database for writing and a study in it, with its study file. The caller closes the
@@ -115,7 +118,8 @@ func (g *globals) openStudy(cmd *cobra.Command, name string, flags fileFlags) (*
 	return db, study, nil
 }
 
-func (g *globals) continueStudy(cmd *cobra.Command, db *store.Store, name string, flags fileFlags) (*studies.Study, error) {
+func (g *globals) continueStudy(cmd *cobra.Command, db *store.Store, name string,
+	flags fileFlags) (*studies.Study, error) {
 	record, err := db.Study(cmd.Context(), name)
 	if err != nil {
 		return nil, err
@@ -125,6 +129,14 @@ func (g *globals) continueStudy(cmd *cobra.Command, db *store.Store, name string
 		return nil, err
 	}
 	return studies.Start(cmd.Context(), db, file, inputs)
+}
+
+// warnMixed says what is doubtful about comparing new scores of a study with those that it has.
+func (g *globals) warnMixed(cmd *cobra.Command, study *studies.Study) {
+	if study.Continued() && studies.TrainedOtherwise(study.Record(), study.Config()) {
+		fmt.Fprintf(g.notes(cmd), "Warning: an older peftsearch trained study %[1]s in another way: "+
+			"new scores do not quite compare with its own;\n         a new study with --warm-start %[1]s learns from it\n", commandLine(study.Record().Name))
+	}
 }
 
 // notes is where remarks go that --quiet turns off.

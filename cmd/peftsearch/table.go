@@ -28,13 +28,16 @@ type painted string
 func (s sheet) AppendRow(row table.Row) {
 	for i, cell := range row {
 		if text, ok := cell.(string); ok {
-			row[i] = quote.Line(text)
+			row[i] = inLine(text)
 		}
 	}
 	s.Writer.AppendRow(row)
 }
 
-func green(cell string) painted { return painted(text.FgGreen.Sprint(quote.Line(cell))) }
+func green(cell string) painted { return painted(text.FgGreen.Sprint(inLine(cell))) }
+
+// inLine is foreign text for one line: bounded, and without what could move the cursor.
+func inLine(s string) string { return quote.Line(quote.Message(s)) }
 
 func newTable(w io.Writer, header ...any) sheet {
 	t := table.NewWriter()
@@ -45,6 +48,9 @@ func newTable(w io.Writer, header ...any) sheet {
 	t.Style().Color.Header = text.Colors{text.Bold}
 	t.SuppressTrailingSpaces()
 	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
+	for i, title := range header { // a metric is foreign text too
+		header[i] = inLine(fmt.Sprint(title))
+	}
 	t.AppendHeader(header)
 	return sheet{t}
 }

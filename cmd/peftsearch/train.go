@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"path/filepath"
 
@@ -94,23 +93,24 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 		return err
 	}
 	plan, err := readPlan(flags.plan)
-	if err == nil {
-		err = plan.Validate(inputs.Geometry)
-	}
 	if err != nil {
-		return usage("docs/reference/plan.md describes plans; peftsearch export writes them", "%s: %w", flags.plan, err)
+		return err
+	}
+	if err := plan.Validate(inputs.Geometry); err != nil {
+		return usage(planAdvice, "%s: %w", flags.plan, err)
 	}
 	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
 	return g.train(cmd, file, inputs, job, flags, repeat(cmd))
 }
 
+const planAdvice = "docs/reference/plan.md describes plans; peftsearch export writes them"
+
 func readPlan(path string) (peft.Plan, error) {
-	file, err := os.Open(path)
+	plan, err := peft.ReadPlan(path)
 	if err != nil {
-		return peft.Plan{}, err
+		return plan, usage(planAdvice, "%w", err)
 	}
-	defer file.Close()
-	return peft.ReadPlan(file)
+	return plan, nil
 }
 
 // train runs the job with the full budget; again is the command that continues it.

@@ -61,7 +61,8 @@ type precisionFlag string
 
 func (p *precisionFlag) add(cmd *cobra.Command, standard string) {
 	cmd.Flags().Var(p, "precision", "float32 or bfloat16, instead of "+standard)
-	cmd.RegisterFlagCompletionFunc("precision", cobra.FixedCompletions([]string{"float32", "bfloat16"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("precision",
+		cobra.FixedCompletions([]string{"float32", "bfloat16"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (p *precisionFlag) String() string { return string(*p) }

@@ -140,12 +140,16 @@ func jsonError(content []byte, err error) error {
 	var mismatch *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &mismatch):
-		wanted := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false", reflect.Slice: "a list",
-			reflect.Float64: "a number", reflect.Int: "a whole number", reflect.Int32: "a whole number", reflect.Int64: "a whole number",
+		wanted := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false",
+			reflect.Slice:   "a list",
+			reflect.Float64: "a number", reflect.Int: "a whole number", reflect.Int32: "a whole number",
+			reflect.Int64:  "a whole number",
 			reflect.Uint64: "a whole number from 0"}[mismatch.Type.Kind()]
-		return quote.Error(fmt.Errorf("%s is %s, not %s", cmp.Or(mismatch.Field, "the document"), mismatch.Value, cmp.Or(wanted, "an object")))
+		return quote.Error(fmt.Errorf("%s is %s, not %s",
+			cmp.Or(mismatch.Field, "the document"), mismatch.Value, cmp.Or(wanted, "an object")))
 	case errors.As(err, &syntax):
-		return fmt.Errorf("line %d is no JSON: %w", 1+bytes.Count(content[:min(len(content), int(syntax.Offset))], []byte("\n")), quote.Error(err))
+		return fmt.Errorf("line %d is no JSON: %w",
+			1+bytes.Count(content[:min(len(content), int(syntax.Offset))], []byte("\n")), quote.Error(err))
 	}
 	return quote.Error(err)
 }

@@ -25,7 +25,8 @@ func recognise(path string, head []byte) error {
 	}
 	switch {
 	case has("version https://git-lfs.github.com/spec/"):
-		return is("a Git LFS pointer, not the file itself", `run "git lfs pull" in its repository, or download the file`)
+		return is("a Git LFS pointer, not the file itself",
+			`run "git lfs pull" in its repository, or download the file`)
 	case has("\x1f\x8b\x08"):
 		return unpack("compressed by gzip", "gunzip -c")
 	case has("BZh") && len(head) >= 10 && string(head[4:10]) == "1AY&SY":
@@ -36,7 +37,7 @@ func recognise(path string, head []byte) error {
 		return unpack("compressed by zstd", "zstd -dc")
 	case has("PK\x03\x04"):
 		switch entry := zipEntry(head); {
-		case strings.HasSuffix(entry, "data.pkl") || strings.HasSuffix(entry, "/version") || strings.HasSuffix(entry, ".format_version"):
+		case strings.HasSuffix(entry, "data.pkl"), strings.HasSuffix(entry, "/version"), strings.HasSuffix(entry, ".format_version"):
 			return is(pyTorch, toSafetensors)
 		case entry == "[Content_Types].xml" || strings.HasPrefix(entry, "_rels/") || strings.HasPrefix(entry, "xl/"):
 			return is("an Excel workbook", `save the sheet as "CSV UTF-8"`)
@@ -67,7 +68,8 @@ func recognise(path string, head []byte) error {
 	start := strings.ToLower(string(bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n")))
 	switch {
 	case strings.HasPrefix(start, "<!doctype html") || strings.HasPrefix(start, "<html"):
-		return is("a web page", "download the file itself; its address may need a login, or /resolve/ instead of /blob/")
+		return is("a web page",
+			"download the file itself; its address may need a login, or /resolve/ instead of /blob/")
 	case strings.HasPrefix(start, "<?xml"):
 		return is("an XML document", "download the file itself; servers send such a document for an error")
 	}
@@ -127,12 +129,13 @@ func notUTF8(path string, content []byte) error {
 	}
 	line := bytes.Count(content[:at], []byte("\n")) + 1
 	// These bytes are none of a text in Windows-1252. The others mean something in many encodings.
-	if slices.ContainsFunc([]byte("\x00\x81\x8d\x8f\x90\x9d"), func(b byte) bool { return bytes.IndexByte(content, b) >= 0 }) {
+	none := []byte("\x00\x81\x8d\x8f\x90\x9d")
+	if slices.ContainsFunc(none, func(b byte) bool { return bytes.IndexByte(content, b) >= 0 }) {
 		return fmt.Errorf("%s: line %d is not UTF-8 (byte 0x%02X): convert the file with iconv -f ENCODING -t UTF-8; "+
 			"ENCODING is the one that it was saved in", path, line, content[at])
 	}
-	return fmt.Errorf("%s: line %d is not UTF-8 (byte 0x%02X): it may be Windows-1252, in which Excel saves CSV in Western Europe; "+
-		"then convert it: %s", path, line, content[at], iconv("WINDOWS-1252", path))
+	return fmt.Errorf("%s: line %d is not UTF-8 (byte 0x%02X): "+
+		"it may be Windows-1252, in which Excel saves CSV in Western Europe; then convert it: %s", path, line, content[at], iconv("WINDOWS-1252", path))
 }
 
 func iconv(encoding, path string) string {
@@ -160,6 +163,6 @@ func besides(path, mark string) string {
 }
 
 func toLines(reader, path string) string {
-	return fmt.Sprintf("rows are read from .tsv, .csv or .jsonl, for example of pandas.%s(%q).to_json(\"rows.jsonl\", orient=\"records\", lines=True)",
-		reader, filepath.Base(path))
+	return fmt.Sprintf("rows are read from .tsv, .csv or .jsonl, for example of "+
+		`pandas.%s(%q).to_json("rows.jsonl", orient="records", lines=True)`, reader, filepath.Base(path))
 }

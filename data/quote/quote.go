@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// MessageLimit is the longest message in bytes.
-	MessageLimit = 2000
+	// MessageLimit is the longest message in bytes. It leaves room below 2 kB for what is printed around one.
+	MessageLimit = 1800
 
 	textLimit = 80 // characters of a quoted text
 	listLimit = 8  // texts of a list

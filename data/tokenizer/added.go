@@ -99,8 +99,12 @@ func (a *addedTokens) build(steps []normalizer) error {
 			into[content] = a.ids[t.Content]
 		}
 	}
-	a.raw, a.normalized = newTrie(raw), newTrie(normalized)
-	return nil
+	var err error
+	if a.raw, err = newTrie(raw); err != nil {
+		return err
+	}
+	a.normalized, err = newTrie(normalized)
+	return err
 }
 
 // split gives the parts of a text to yield: added tokens with their ids, and what is between them with -1.

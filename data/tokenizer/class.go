@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -138,7 +139,7 @@ func (s *settings) findClass() (*class, error) {
 	if c := classes[name]; c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("tokenizer_class %s is not supported", quote.Text(named.Class))
+	return nil, fmt.Errorf("tokenizer_class %s is not supported: %s are", quote.Text(named.Class), strings.Join(slices.Sorted(maps.Keys(classes)), ", "))
 }
 
 // overrideBERT lets do_lower_case, strip_accents and tokenize_chinese_chars count, and do_lower_case be true where no

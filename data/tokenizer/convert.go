@@ -155,10 +155,10 @@ func (p *pieceModel) fairseq(s *settings, pieces []scoredPiece) (*spec, error) {
 func (p *pieceModel) spec(s *settings, pieces []scoredPiece, unknown int) (*spec, error) {
 	f := &spec{Normalizer: &normalizerSpec{Type: "Sequence"}}
 	if len(p.charsmap) > 0 {
-		f.Normalizer.Normalizers = append(f.Normalizer.Normalizers, &normalizerSpec{Type: "Precompiled", Charsmap: p.charsmap})
+		f.Normalizer.Normalizers = append(f.Normalizer.Normalizers, normalizerSpec{Type: "Precompiled", Charsmap: p.charsmap})
 	}
-	f.Normalizer.Normalizers = append(f.Normalizer.Normalizers, &normalizerSpec{Type: "Strip", StripRight: true},
-		&normalizerSpec{Type: "Replace", Pattern: &patternSpec{Regex: " {2,}"}, Content: "▁"})
+	f.Normalizer.Normalizers = append(f.Normalizer.Normalizers, normalizerSpec{Type: "Strip", StripRight: true},
+		normalizerSpec{Type: "Replace", Pattern: &patternSpec{Regex: " {2,}"}, Content: "▁"})
 	scheme, err := s.prependScheme()
 	if err != nil {
 		return nil, err

@@ -11,17 +11,17 @@ import (
 
 // decoderSpec is a decoder of tokenizer.json.
 type decoderSpec struct {
-	Type           string         `json:"type"`
-	Decoders       []*decoderSpec `json:"decoders"`         // Sequence
-	Prefix         string         `json:"prefix"`           // WordPiece
-	Cleanup        bool           `json:"cleanup"`          // WordPiece
-	Replacement    string         `json:"replacement"`      // Metaspace
-	PrependScheme  string         `json:"prepend_scheme"`   // Metaspace
-	AddPrefixSpace *bool          `json:"add_prefix_space"` // older Metaspace
-	Pattern        *patternSpec   `json:"pattern"`          // Replace
-	Content        string         `json:"content"`          // Replace, Strip
-	Start          int            `json:"start"`            // Strip
-	Stop           int            `json:"stop"`             // Strip
+	Type           string        `json:"type"`
+	Decoders       []decoderSpec `json:"decoders"`         // Sequence
+	Prefix         string        `json:"prefix"`           // WordPiece
+	Cleanup        bool          `json:"cleanup"`          // WordPiece
+	Replacement    string        `json:"replacement"`      // Metaspace
+	PrependScheme  string        `json:"prepend_scheme"`   // Metaspace
+	AddPrefixSpace *bool         `json:"add_prefix_space"` // older Metaspace
+	Pattern        *patternSpec  `json:"pattern"`          // Replace
+	Content        string        `json:"content"`          // Replace, Strip
+	Start          int           `json:"start"`            // Strip
+	Stop           int           `json:"stop"`             // Strip
 }
 
 // decoder turns tokens into the parts of a text.

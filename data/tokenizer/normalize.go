@@ -30,18 +30,18 @@ func normalize(steps []normalizer, a aligned) aligned {
 
 // normalizerSpec is a normalizer of tokenizer.json.
 type normalizerSpec struct {
-	Type               string            `json:"type"`
-	Normalizers        []*normalizerSpec `json:"normalizers,omitempty"`          // Sequence
-	CleanText          bool              `json:"clean_text,omitempty"`           // BertNormalizer
-	HandleChineseChars bool              `json:"handle_chinese_chars,omitempty"` // BertNormalizer
-	StripAccents       *bool             `json:"strip_accents,omitempty"`        // BertNormalizer; null: if Lowercase
-	Lowercase          bool              `json:"lowercase,omitempty"`            // BertNormalizer
-	Charsmap           []byte            `json:"precompiled_charsmap,omitempty"` // Precompiled; base64
-	StripLeft          bool              `json:"strip_left,omitempty"`           // Strip
-	StripRight         bool              `json:"strip_right,omitempty"`          // Strip
-	Prepend            string            `json:"prepend,omitempty"`              // Prepend
-	Pattern            *patternSpec      `json:"pattern,omitempty"`              // Replace
-	Content            string            `json:"content,omitempty"`              // Replace
+	Type               string           `json:"type"`
+	Normalizers        []normalizerSpec `json:"normalizers,omitempty"`          // Sequence
+	CleanText          bool             `json:"clean_text,omitempty"`           // BertNormalizer
+	HandleChineseChars bool             `json:"handle_chinese_chars,omitempty"` // BertNormalizer
+	StripAccents       *bool            `json:"strip_accents,omitempty"`        // BertNormalizer; null: if Lowercase
+	Lowercase          bool             `json:"lowercase,omitempty"`            // BertNormalizer
+	Charsmap           []byte           `json:"precompiled_charsmap,omitempty"` // Precompiled; base64
+	StripLeft          bool             `json:"strip_left,omitempty"`           // Strip
+	StripRight         bool             `json:"strip_right,omitempty"`          // Strip
+	Prepend            string           `json:"prepend,omitempty"`              // Prepend
+	Pattern            *patternSpec     `json:"pattern,omitempty"`              // Replace
+	Content            string           `json:"content,omitempty"`              // Replace
 }
 
 type patternSpec struct {
@@ -166,8 +166,8 @@ func isChinese(r rune) bool {
 		r >= 0x2f800 && r <= 0x2fa1f)
 }
 
-// decompositions are of Unicode 12: younger characters stay as they are.
-var decompositions = rangetable.Assigned("12.0.0")
+// decompositions are of Unicode 9: younger characters stay as they are.
+var decompositions = rangetable.Assigned("9.0.0")
 
 // decompose is NFD or NFKD.
 func decompose(form norm.Form) normalizer {

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,32 +28,6 @@ type settings struct {
 	extra []namedToken
 	// added are the tokens that the files declare, in the order of their ids.
 	added []idToken
-}
-
-// namedToken is a token as transformers holds it: a plain string, or a token whose flags may be left open.
-type namedToken struct {
-	plain      bool // a string: its flags are those of any special token
-	content    string
-	singleWord bool
-	lstrip     bool
-	rstrip     bool
-	normalized *bool // nil: if not special
-	special    bool
-	object     bool // in tokenizer_config.json, where added_tokens.json takes it for another token
-}
-
-// idToken is a token with the id that a file gives it.
-type idToken struct {
-	id int
-	namedToken
-}
-
-func (n namedToken) token() addedToken {
-	return addedToken{n.content, n.singleWord, n.lstrip, n.rstrip, n.normalized == nil && !n.special || n.normalized != nil && *n.normalized, n.special}
-}
-
-func (t addedToken) named() namedToken {
-	return namedToken{content: t.Content, singleWord: t.SingleWord, lstrip: t.Lstrip, rstrip: t.Rstrip, normalized: &t.Normalized, special: t.Special}
 }
 
 // attributes are the names of special tokens, in the order in which missing ones are added.
@@ -115,6 +88,9 @@ func (s *settings) readTokens(declared []declaredToken) error {
 			if err != nil {
 				return fmt.Errorf("added_tokens_decoder: %s: %w", key, err)
 			}
+			if _, ok := known[token.content]; ok {
+				return fmt.Errorf("added_tokens_decoder: %s has two ids", quote.Text(token.content))
+			}
 			declare(id, token)
 		}
 	} else {
@@ -157,10 +133,15 @@ func (s *settings) readLegacy(byID map[int]namedToken) error {
 		if mapped, err = readTokenList(value, true); err != nil {
 			return fmt.Errorf("special_tokens_map.json: additional_special_tokens: %w", err)
 		}
+		known := map[listedToken]bool{}
+		for _, token := range s.additional {
+			known[token.listed()] = true
+		}
 		for _, token := range mapped {
-			if !slices.ContainsFunc(s.additional, token.equal) {
+			if !known[token.listed()] {
 				s.additional = append(s.additional, token)
 			}
+			known[token.listed()] = true
 		}
 	}
 	ids := map[string]int{}
@@ -169,22 +150,26 @@ func (s *settings) readLegacy(byID map[int]namedToken) error {
 	}
 	if len(ids) > 0 && len(mapped) > 0 { // transformers takes this token for the last added one
 		last := mapped[len(mapped)-1].content
-		for name, token := range s.special {
-			if token != nil && token.content == last {
+		for _, name := range attributes {
+			if token := s.special[name]; token != nil && token.content == last {
 				return fmt.Errorf("special_tokens_map.json has %s as %s and as an additional special token: with added_tokens.json beside it this is not supported", quote.Text(last), name)
 			}
 		}
 	}
-	for content, id := range ids {
-		same := func(n namedToken) bool { return n.content == content && !n.object }
-		special := slices.ContainsFunc(s.additional, same)
-		for _, token := range s.special {
-			special = special || token != nil && same(*token)
+	isSpecial := map[string]bool{}
+	for _, token := range s.additional {
+		isSpecial[token.content] = isSpecial[token.content] || !token.object
+	}
+	for _, token := range s.special {
+		if token != nil {
+			isSpecial[token.content] = isSpecial[token.content] || !token.object
 		}
+	}
+	for content, id := range ids {
 		if _, ok := byID[id]; ok {
 			return fmt.Errorf("added_tokens.json: two tokens have the id %d", id)
 		}
-		byID[id] = addedToken{Content: content, Normalized: !special, Special: special}.named()
+		byID[id] = addedToken{Content: content, Normalized: !isSpecial[content], Special: isSpecial[content]}.named()
 	}
 	return nil
 }
@@ -201,88 +186,6 @@ func (s *settings) set(name string, value json.RawMessage, mapped bool) error {
 	}
 	s.special[name] = &token
 	return nil
-}
-
-// readNamed reads a string or a token.
-func readNamed(value json.RawMessage, mapped bool) (namedToken, error) {
-	if bytes.HasPrefix(value, []byte(`"`)) {
-		token := namedToken{plain: true}
-		return token, json.Unmarshal(value, &token.content)
-	}
-	var marked struct {
-		Type string `json:"__type"`
-	}
-	if err := json.Unmarshal(value, &marked); err != nil || !mapped && marked.Type != "AddedToken" {
-		return namedToken{}, fmt.Errorf("%s is neither a string nor an AddedToken", quote.Text(string(value)))
-	}
-	token, err := readToken(value)
-	token.special, token.object = token.special || mapped, !mapped
-	return token, err
-}
-
-// readToken reads an object with the flags of a token.
-func readToken(value json.RawMessage) (namedToken, error) {
-	var flags struct {
-		Content    *string `json:"content"`
-		SingleWord bool    `json:"single_word"`
-		Lstrip     bool    `json:"lstrip"`
-		Rstrip     bool    `json:"rstrip"`
-		Normalized *bool   `json:"normalized"`
-		Special    bool    `json:"special"`
-	}
-	if err := json.Unmarshal(value, &flags); err != nil {
-		return namedToken{}, err
-	}
-	if flags.Content == nil {
-		return namedToken{}, fmt.Errorf("%s has no content", quote.Text(string(value)))
-	}
-	return namedToken{content: *flags.Content, singleWord: flags.SingleWord, lstrip: flags.Lstrip, rstrip: flags.Rstrip,
-		normalized: flags.Normalized, special: flags.Special}, nil
-}
-
-func readTokenList(value json.RawMessage, mapped bool) ([]namedToken, error) {
-	var values []json.RawMessage
-	if err := json.Unmarshal(value, &values); err != nil || values == nil {
-		return nil, err
-	}
-	tokens := make([]namedToken, len(values))
-	for i, value := range values {
-		var err error
-		if tokens[i], err = readNamed(value, mapped); err != nil {
-			return nil, err
-		}
-	}
-	return tokens, nil
-}
-
-// readExtra reads an object of attributes that only this model has.
-func readExtra(value json.RawMessage) ([]namedToken, error) {
-	if value == nil {
-		return nil, nil
-	}
-	named, d := []namedToken(nil), json.NewDecoder(bytes.NewReader(value))
-	if start, err := d.Token(); err != nil || start != json.Delim('{') {
-		return nil, fmt.Errorf("%s is no object", quote.Text(string(value)))
-	}
-	for d.More() {
-		if _, err := d.Token(); err != nil {
-			return nil, err
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, err
-		}
-		token, err := readNamed(value, false)
-		if err != nil {
-			return nil, err
-		}
-		named = append(named, token)
-	}
-	return named, nil
-}
-
-func (n namedToken) equal(other namedToken) bool {
-	return n.plain == other.plain && n.content == other.content && (n.plain || n.token() == other.token())
 }
 
 // boolean is a setting, or otherwise if no file has it.
@@ -341,17 +244,17 @@ func (s *settings) addTokens(backend *addedTokens, converted bool) error {
 		contents[t.Content] = true
 	}
 	var add []namedToken
+	declared := map[addedToken]bool{}
 	for _, token := range s.added {
 		add = append(add, token.namedToken)
-		contents[token.content] = true
+		contents[token.content], declared[token.token()] = true, true
 	}
-	declared := slices.Clone(add)
 	isSpecial := map[string]bool{}
 	offer := func(tokens ...namedToken) {
 		tokens = slices.DeleteFunc(slices.Clone(tokens), func(n namedToken) bool { return isSpecial[n.content] })
 		for _, token := range tokens {
 			isSpecial[token.content] = true
-			if token.plain && !contents[token.content] || !token.plain && !slices.ContainsFunc(declared, token.equal) {
+			if token.plain && !contents[token.content] || !token.plain && !declared[token.token()] {
 				add = append(add, token)
 			}
 		}

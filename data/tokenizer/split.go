@@ -15,14 +15,14 @@ type splitter func(a aligned, yield func(word aligned))
 
 // splitterSpec is a pre_tokenizer of tokenizer.json.
 type splitterSpec struct {
-	Type           string          `json:"type"`
-	Pretokenizers  []*splitterSpec `json:"pretokenizers,omitempty"`    // Sequence
-	AddPrefixSpace *bool           `json:"add_prefix_space,omitempty"` // ByteLevel; older Metaspace
-	TrimOffsets    bool            `json:"trim_offsets,omitempty"`     // ByteLevel; the post-processor's counts
-	UseRegex       *bool           `json:"use_regex,omitempty"`        // ByteLevel; null: true
-	Replacement    string          `json:"replacement,omitempty"`      // Metaspace
-	PrependScheme  string          `json:"prepend_scheme,omitempty"`   // Metaspace; none: always
-	Split          *bool           `json:"split,omitempty"`            // Metaspace; null: true
+	Type           string         `json:"type"`
+	Pretokenizers  []splitterSpec `json:"pretokenizers,omitempty"`    // Sequence
+	AddPrefixSpace *bool          `json:"add_prefix_space,omitempty"` // ByteLevel; older Metaspace
+	TrimOffsets    bool           `json:"trim_offsets,omitempty"`     // ByteLevel; the post-processor's counts
+	UseRegex       *bool          `json:"use_regex,omitempty"`        // ByteLevel; null: true
+	Replacement    string         `json:"replacement,omitempty"`      // Metaspace
+	PrependScheme  string         `json:"prepend_scheme,omitempty"`   // Metaspace; none: always
+	Split          *bool          `json:"split,omitempty"`            // Metaspace; null: true
 }
 
 // byteLevel is the ByteLevel pre-tokenizer of s, which must be its last, or nil.

@@ -11,7 +11,7 @@ import (
 // processorSpec is a post_processor of tokenizer.json.
 type processorSpec struct {
 	Type           string                 `json:"type"`
-	Processors     []*processorSpec       `json:"processors"`       // Sequence
+	Processors     []processorSpec        `json:"processors"`       // Sequence
 	Single         []templateItem         `json:"single"`           // TemplateProcessing
 	Pair           []templateItem         `json:"pair"`             // TemplateProcessing
 	SpecialTokens  map[string]specialSpec `json:"special_tokens"`   // TemplateProcessing
@@ -71,7 +71,13 @@ func (s *processorSpec) template(size int) (template, error) {
 			return t, errors.New("more than one template is not supported")
 		}
 	}
+	if n := max(added(t.single), added(t.pair)); n >= MinLength {
+		return t, fmt.Errorf("%d special tokens around a text are not supported: at most %d are", n, MinLength-1)
+	}
 	for _, p := range slices.Concat(t.single, t.pair) {
+		if p.typeID < 0 {
+			return t, fmt.Errorf("the type id %d is not possible", p.typeID)
+		}
 		for _, id := range p.special {
 			if id < 0 || int(id) >= size {
 				return t, fmt.Errorf("the id %d of a special token is not in the vocabulary", id)
@@ -82,11 +88,11 @@ func (s *processorSpec) template(size int) (template, error) {
 }
 
 // list is s or the members of a Sequence.
-func (s *processorSpec) list() []*processorSpec {
+func (s *processorSpec) list() []processorSpec {
 	if s.Type == "Sequence" {
 		return s.Processors
 	}
-	return []*processorSpec{s}
+	return []processorSpec{*s}
 }
 
 // parts are those for one text and for a pair.

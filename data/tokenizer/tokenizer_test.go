@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -153,18 +156,81 @@ func TestEncodeKeepsItsPromises(t *testing.T) {
 	}
 }
 
-// A word of a megabyte must not take quadratic time.
-func TestEncodeLongText(t *testing.T) {
-	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), fetched(t, "bert-tiny")} {
+// hostile are rows of size bytes that have taken quadratic time in one tokenizer or another.
+func hostile(size int) map[string]string {
+	repeat := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	random := rand.New(rand.NewPCG(1, 1))
+	letters := make([]byte, size)
+	for i := range letters {
+		letters[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[random.IntN(64)]
+	}
+	return map[string]string{
+		"syllables": repeat("na"), "short words": repeat("na "), "hyphens": repeat("a-"), "Chinese": repeat("漢字"), "punctuation": repeat("!?."), "base64": string(letters),
+		"blanks": repeat(" "), "line ends": repeat("\n \r\n"), "marks": "a" + repeat("\u0301\u0327"), "joined emoji": repeat("👩\u200d"), "Hangul": repeat("한"),
+		"decomposed Hangul": repeat("ᄒ"), "zero": repeat("\x00"), "not UTF-8": repeat("\xff"), "masks": repeat("<mask> "), "half masks": repeat("<mas"), "unknown": repeat("\U0010fffd"),
+		"digits": repeat("1"), "blocks": repeat("▁"), "apostrophes": repeat("'"), "format characters": repeat("\u200b"),
+	}
+}
+
+// TestHostileRows ends because no step takes quadratic time: BenchmarkHostileRow has the figures.
+func TestHostileRows(t *testing.T) {
+	for name, dir := range map[string]string{
+		"WordPiece": newDirectory(t, "wordpiece", "bert", nil), "byte-level BPE": filepath.Join("testdata", "bytepairs"), "Unigram": newDirectory(t, "t5", "t5", nil),
+		"BPE":        newDirectory(t, "fairseq-bpe", "xlm-roberta", nil),
+		"long words": newDirectory(t, "wordpiece", "bert", map[string]string{"tokenizer.json": strings.Replace(wordPieceJSON(t), `"max_input_chars_per_word":100`, `"max_input_chars_per_word":1000000000`, 1)}),
+	} {
+		tokenizer, err := Load(dir)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for kind, text := range hostile(1 << 18) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			e, spans := tokenizer.Align(512, text, text)
+			runtime.ReadMemStats(&after)
+			if allocated := after.TotalAlloc - before.TotalAlloc; len(e.IDs) > 512 || len(spans) != len(e.IDs) || allocated > 1<<29 {
+				t.Errorf("%s, %s: %d ids, %d spans, %d MB allocated", name, kind, len(e.IDs), len(spans), allocated>>20)
+			}
+		}
+	}
+}
+
+// wordPieceJSON is a tokenizer.json of the small vocabulary.
+func wordPieceJSON(t testing.TB) string {
+	t.Helper()
+	s, err := readSettings(newDirectory(t, "wordpiece", "bert", nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := convertBERT(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := json.Marshal(map[string]any{"normalizer": f.Normalizer, "pre_tokenizer": f.PreTokenizer, "model": map[string]any{
+		"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": f.Model.Vocab.ids}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// TestEarlyEnd: a row that is cut has the ids of the whole row up to there.
+func TestEarlyEnd(t *testing.T) {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), newDirectory(t, "wordpiece", "bert", nil), newDirectory(t, "t5", "t5", nil)} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{strings.Repeat("na", 1<<19), strings.Repeat("na ", 1<<18)} {
-			if e := tokenizer.Encode(512, text); len(e.IDs) > 512 {
-				t.Errorf("%s: %d ids", dir, len(e.IDs))
+		rapid.Check(t, func(t *rapid.T) {
+			text := rapid.StringOf(rapid.RuneFrom([]rune("ab <mask>'č漢\u0301.1"))).Draw(t, "text")
+			length := rapid.IntRange(MinLength, 40).Draw(t, "length")
+			sequence := tokenizer.keep(tokenizer.cut(nil, text, tokenizer.split, math.MaxInt), length-added(tokenizer.template.single))
+			want, _ := tokenizer.assemble(length, [][]token{sequence})
+			if diff := cmp.Diff(want, tokenizer.Encode(length, text)); diff != "" {
+				t.Fatal(diff)
 			}
-		}
+		})
 	}
 }
 

@@ -1,6 +1,11 @@
 package tokenizer
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+
+	"peftsearch/data/quote"
+)
 
 // trie finds which strings of a set a text begins with.
 type trie struct {
@@ -15,10 +20,16 @@ type trieNode struct {
 	label    byte
 }
 
-// newTrie makes a trie of strings with values of at least 0.
-func newTrie(values map[string]int32) *trie {
+// maxLength is more bytes than any token has. It bounds how often a search reads the same byte.
+const maxLength = 1 << 10
+
+// newTrie makes a trie of strings, which are not empty, with values of at least 0.
+func newTrie(values map[string]int32) (*trie, error) {
 	keys := make([]string, 0, len(values))
 	for key := range values {
+		if len(key) > maxLength {
+			return nil, fmt.Errorf("token %s is longer than %d bytes", quote.Text(key), maxLength)
+		}
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
@@ -47,7 +58,7 @@ func newTrie(values map[string]int32) *trie {
 			o.low = end
 		}
 	}
-	return t
+	return t, nil
 }
 
 // prefixes calls yield for every string that text begins with, shortest first: its length and its value.

@@ -37,11 +37,13 @@ func newUnigram(m *modelSpec) (*unigram, error) {
 	for _, score := range m.Vocab.scores {
 		lowest = min(lowest, score)
 	}
-	u.pieces, u.unknownScore = newTrie(pieces), lowest-unknownPenalty
+	u.unknownScore = lowest - unknownPenalty
 	if m.ByteFallback {
 		u.fallback = byteTokens(m.Vocab.ids)
 	}
-	return u, nil
+	var err error
+	u.pieces, err = newTrie(pieces)
+	return u, err
 }
 
 func (u *unigram) segment(text string, emit func(id int32, start, end int)) {

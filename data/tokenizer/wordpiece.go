@@ -34,7 +34,13 @@ func newWordPiece(m *modelSpec) (*wordPiece, error) {
 			continued[rest] = id
 		}
 	}
-	return &wordPiece{newTrie(begin), newTrie(continued), unknown, *m.MaxInputChars}, nil
+	w := &wordPiece{unknown: unknown, maxCharacters: *m.MaxInputChars}
+	var err error
+	if w.begin, err = newTrie(begin); err != nil {
+		return nil, err
+	}
+	w.continued, err = newTrie(continued)
+	return w, err
 }
 
 func (w *wordPiece) segment(word string, emit func(id int32, start, end int)) {

@@ -14,7 +14,8 @@ import (
 // Run checks the contract of an evaluator on a job that succeeds, has at least two rungs and takes a
 // few seconds at most. It opens two evaluators and leaves them closed.
 func Run(t *testing.T, open func(t *testing.T) evaluator.Evaluator, job evaluator.Job) {
-	eval := open(t)
+	reopen := func() evaluator.Evaluator { return open(t) } // it lives as long as t
+	eval := reopen()
 	defer func() { eval.Close() }()
 	ctx := context.Background()
 	goOn := func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }
@@ -108,7 +109,7 @@ func Run(t *testing.T, open func(t *testing.T) evaluator.Evaluator, job evaluato
 		if err := eval.Close(); err != nil {
 			t.Fatal(err)
 		}
-		eval = open(t)
+		eval = reopen()
 		third := succeed(t)
 		for _, other := range []evaluator.Result{second, third} {
 			if first.Score != other.Score || first.BestStep != other.BestStep {

@@ -419,11 +419,3 @@ char *native_attention(void **out, void **operands, int count, const int64_t *qu
     *out = new Tensor(Attention::apply(at::TensorList(list), starts, heads, scale, causal != 0));
   });
 }
-
-char *native_empty(void **out, void **memory, int dtype, const int64_t *shape, int dimensions) {
-  return guarded([&] {
-    const Tensor t = at::empty({shape, static_cast<size_t>(dimensions)}, at::TensorOptions(static_cast<at::ScalarType>(dtype)));
-    *memory = t.data_ptr();
-    *out = new Tensor(t);
-  });
-}

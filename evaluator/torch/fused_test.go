@@ -287,15 +287,3 @@ func TestKernelsOfOtherInstructions(t *testing.T) {
 		}
 	}
 }
-
-func TestBytes(t *testing.T) {
-	s := newScope(t)
-	joined := s.FromBytes(BFloat16, [][]byte{{0x80, 0x3f, 0x00, 0x40}, {}, {0x40, 0xc0}}, 3)
-	check(t, s, "bfloat16 of bytes", joined, []float32{1, 2, -3}, 3)
-	if got := s.Bytes(s.Narrow(joined, 0, 1, 2)); !slices.Equal(got, []byte{0x00, 0x40, 0x40, 0xc0}) {
-		t.Errorf("bytes % x", got)
-	}
-	if s.FromBytes(BFloat16, [][]byte{{0x80, 0x3f, 0x00}}, 1); s.Err() == nil {
-		t.Error("no error for bytes that are no bfloat16")
-	}
-}

@@ -34,9 +34,6 @@ int native_has_attention(int64_t width);
 char *native_attention(void **out, void **operands, int count, const int64_t *queries, int64_t queryStarts, const int64_t *keys,
                        int64_t keyStarts, int64_t heads, double scale, int causal);
 
-// A new tensor on the host into *out, and its memory, which has no values yet.
-char *native_empty(void **out, void **memory, int dtype, const int64_t *shape, int dimensions);
-
 #ifdef __cplusplus
 }
 #endif

@@ -23,63 +23,34 @@ func From[T float32 | int32 | int64](s *Scope, data []T, shape ...int) *Tensor {
 	case int64:
 		dtype = Int64
 	}
-	size := len(data) * int(unsafe.Sizeof(*new(T)))
-	return s.FromBytes(dtype, [][]byte{unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), size)}, shape...)
+	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(data))), len(data)*dtype.Size())
+	return FromBytes(s, bytes, dtype, shape...)
 }
 
-// FromBytes copies chunks, one after another, into a new tensor of the given shape. They are its elements as they
-// lie in memory, in row-major order.
-func (s *Scope) FromBytes(dtype DType, chunks [][]byte, shape ...int) *Tensor {
+// FromBytes copies elements, as [Scope.Bytes] gives them, into a new tensor of the given shape.
+func FromBytes(s *Scope, data []byte, dtype DType, shape ...int) *Tensor {
 	if !s.ready("from") {
 		return nil
 	}
-	size := 0
-	for _, chunk := range chunks {
-		size += len(chunk)
-	}
-	count := 1
+	count, size := 1, dtype.Size()
 	for _, n := range shape {
 		count *= n
 	}
-	if size == 0 || size != count*dtype.Size() {
-		s.Fail(fmt.Errorf("torch: from: %d bytes for %s of the shape %v", size, dtype, shape))
+	if count*size != len(data) || count == 0 {
+		s.Fail(fmt.Errorf("torch: from: %d %s values for the shape %v", len(data)/size, dtype, shape))
 		return nil
 	}
 	sizes := append(int64s(shape), 0) // one more, so that scalars have an address
-	var c, memory unsafe.Pointer
-	if message := C.native_empty(&c, &memory, C.int(dtype), (*C.int64_t)(&sizes[0]), C.int(len(shape))); message != nil {
-		s.failWith(unsafe.Pointer(message), "from")
+	c := libtch.AtTensorOfData(unsafe.Pointer(&data[0]), sizes, uint(len(shape)), uint(size), int(dtype))
+	if c == nil {
+		s.fail("from")
 		return nil
 	}
-	to := unsafe.Slice((*byte)(memory), size)
-	for _, chunk := range chunks {
-		to = to[copy(to, chunk):]
-	}
-	t := s.own(libtch.Ctensor(c))
+	t := s.own(c)
 	if s.device == CPU {
 		return t
 	}
 	return s.run("to", func(out *libtch.Ctensor) { libtch.AtgTo(out, t.c, int32(s.device)) }, t)
-}
-
-// Bytes copies a tensor's elements, in row-major order, to the host as they lie in memory.
-func (s *Scope) Bytes(t *Tensor) []byte {
-	if !s.ready("bytes", t) {
-		return nil
-	}
-	count, size := 1, t.DType().Size()
-	for _, n := range t.Shape() {
-		count *= n
-	}
-	if count == 0 {
-		return nil
-	}
-	data := make([]byte, count*size)
-	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
-	if s.failed("bytes", t) {
-		return nil
-	}
-	return data
 }
 
 // Float32s copies a tensor's elements, in row-major order, to the host.
@@ -103,6 +74,26 @@ func (s *Scope) Float32s(t *Tensor) []float32 {
 			data = values
 		}
 	})
+	return data
+}
+
+// Bytes copies a tensor's elements, in row-major order and their own type, to the host.
+func (s *Scope) Bytes(t *Tensor) []byte {
+	if !s.ready("bytes", t) {
+		return nil
+	}
+	count, size := 1, t.DType().Size()
+	for _, n := range t.Shape() {
+		count *= n
+	}
+	if count == 0 {
+		return nil
+	}
+	data := make([]byte, count*size)
+	libtch.AtCopyData(t.c, unsafe.Pointer(&data[0]), uint(count), uint(size))
+	if s.failed("bytes", t) {
+		return nil
+	}
 	return data
 }
 

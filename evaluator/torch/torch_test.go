@@ -62,7 +62,7 @@ func TestOperations(t *testing.T) {
 		[]float32{-1, 3}, 1, 2)
 	check(t, s, "bfloat16", s.To(From(s, []float32{1.00390625}, 1), BFloat16), []float32{1}, 1)
 	halves := s.To(From(s, []float32{1.5, -2}, 1, 2), BFloat16)
-	check(t, s, "bytes", s.FromBytes(BFloat16, [][]byte{s.Bytes(halves)}, 2, 1), []float32{1.5, -2}, 2, 1)
+	check(t, s, "bytes", FromBytes(s, s.Bytes(halves), BFloat16, 2, 1), []float32{1.5, -2}, 2, 1)
 	check(t, s, "select", s.Select(x, From(s, []int64{1, 0, 1}, 3)), []float32{4, 5, 6, 1, 2, 3, 4, 5, 6}, 3, 3)
 	if got := s.Item(s.CrossEntropy(From(s, make([]float32, 4), 2, 2), From(s, []int64{0, 1}, 2))); math.Abs(got-2*math.Ln2) > 1e-6 {
 		t.Errorf("cross entropy of two even guesses is %g", got)

@@ -195,12 +195,13 @@ func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) 
 
 // gather is the hidden states of some rows: [states, D].
 func (h *hiddenStates) gather(s *torch.Scope, examples []int) *torch.Tensor {
-	values, count := make([][]byte, len(examples)), 0
-	for i, example := range examples {
-		values[i] = h.values[h.offsets[example]:][:h.rowSize(example)]
+	var values []byte
+	count := 0
+	for _, example := range examples {
+		values = append(values, h.values[h.offsets[example]:][:h.rowSize(example)]...)
 		count += h.counts[example]
 	}
-	return s.FromBytes(h.dtype, values, count, h.width)
+	return torch.FromBytes(s, values, h.dtype, count, h.width)
 }
 
 // allocate fills h in memory that Go's collector neither scans nor counts.

@@ -104,8 +104,7 @@ func (s *Session) load() (err error) {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
 	}
 	low, high := s.hello.Task.Metric.Range()
-	chance := s.dataset.Chance()
-	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high, Chance: &chance}
+	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
 	s.standardise(s.train)
 	return nil
 }

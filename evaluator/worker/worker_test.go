@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,6 +76,52 @@ func TestWorkerConforms(t *testing.T) {
 		}
 		return p
 	}, job())
+}
+
+// The counts of truncated rows are those of transformers' tokenizer.
+func TestReadyDescribesTheTask(t *testing.T) {
+	p, err := open(t, hello(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := evaluator.Splits{Train: evaluator.Split{Rows: 5749, Truncated: 195}, Dev: evaluator.Split{Rows: 1500, Truncated: 43},
+		Test: evaluator.Split{Rows: 1379, Truncated: 47}}
+	if r := p.Ready(); r.Splits != want || !r.Waits() || *r.Metric != (evaluator.Metric{Name: metric.Spearman, Low: -1, High: 1}) {
+		t.Errorf("splits %+v, metric %+v", r.Splits, r.Metric)
+	}
+}
+
+// Rows go to the worker in several requests, and have the predictions that they have alone.
+func TestPredictions(t *testing.T) {
+	h := hello(t)
+	p, err := open(t, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trained := job()
+	trained.Output = filepath.Join(t.TempDir(), "trained")
+	trained.Budget.TrainRows = 160
+	if _, err := p.Evaluate(context.Background(), trained, func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := data.ReadRows(h.Task.Dev, h.Task.Columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows = rows[:600]
+	all, err := p.Predict(context.Background(), trained.Output, rows)
+	if err != nil || len(all) != len(rows) {
+		t.Fatalf("%d predictions: %v", len(all), err)
+	}
+	for _, i := range []int{0, 255, 256, 599} {
+		alone, err := p.Predict(context.Background(), trained.Output, rows[i:i+1])
+		if err != nil || math.Abs(alone[0].Logits[0]-all[i].Logits[0]) > 1e-4 {
+			t.Errorf("row %d alone: %+v (%v), among others %+v", i, alone, err, all[i])
+		}
+	}
+	if _, err := p.Predict(context.Background(), "no/such/directory", rows[:1]); err == nil || !strings.Contains(err.Error(), "no/such/directory") {
+		t.Errorf("a directory that is not there: %v", err)
+	}
 }
 
 func TestKilledWorkerLosesOneJob(t *testing.T) {

@@ -4,14 +4,18 @@
 Made with Python 3.11, transformers 4.57.6, tokenizers 0.22.2, sentencepiece 0.2.3. Run it in the repository root after
 `make models/all-MiniLM-L6-v2`.
 """
+import base64
 import gzip
 import io
 import json
 import pathlib
 import random
+import tempfile
 
 import sentencepiece
 import tokenizers
+import tokenizers.normalizers
+import tokenizers.pre_tokenizers
 import transformers
 
 OUT = pathlib.Path("data/tokenizer/testdata")
@@ -126,9 +130,33 @@ def pieces():
     corpus.unlink()
 
 
+def strings():
+    """Ids of hostile and random strings by the small vocabularies, without special tokens."""
+    texts = json.loads(gzip.decompress((OUT / "strings.json.gz").read_bytes()))
+    ids = {}
+    for name, base, kind in [("wordpiece", "wordpiece", "bert"), ("gpt2", "bytepairs", "gpt2"), ("t5", "t5", "t5"),
+                             ("xlm-roberta", "fairseq", "xlm-roberta"), ("camembert", "fairseq-bpe", "camembert")]:
+        with tempfile.TemporaryDirectory() as directory:
+            for file in (OUT / base).iterdir():
+                content = file.read_bytes()
+                if file.name != "tokenizer.json":
+                    (pathlib.Path(directory) / file.name.removesuffix(".gz")).write_bytes(gzip.decompress(content) if file.suffix == ".gz" else content)
+            (pathlib.Path(directory) / "config.json").write_text(json.dumps({"model_type": kind}))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        ids[name] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        if name == "t5":  # transformers 5 makes another tokenizer of the same file
+            charsmap = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["normalizers"][0]["precompiled_charsmap"]
+            tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Precompiled(base64.b64decode(charsmap))
+            tokenizer.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
+                tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always", split=True)])
+            ids["t5 of transformers 5"] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    (OUT / "strings_ids.json.gz").write_bytes(gzip.compress(json.dumps(ids, separators=(",", ":")).encode(), mtime=0))
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     wordpiece()
     byte_pairs()
     word_vocabulary()
     pieces()
+    strings()

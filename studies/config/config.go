@@ -24,12 +24,12 @@ import (
 type Config struct {
 	Study     string          `yaml:"study" doc:"name of the study, unique in its database" identity:"no"`
 	Model     ModelConfig     `yaml:"model" doc:"the pretrained model"`
-	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored"`
+	Task      TaskConfig      `yaml:"task" doc:"the labelled data and how it is scored; docs/reference/data.md says what files may look like"`
 	Space     space.Config    `yaml:"space" doc:"what the search may choose; see also training"`
 	Training  TrainingConfig  `yaml:"training" doc:"how every plan is trained"`
 	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
 	Search    SearchConfig    `yaml:"search" doc:"how plans are proposed"`
-	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run; does not change their meaning" identity:"no"`
+	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run" identity:"no"`
 	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first: head (only the head), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam" identity:"no"`
 
 	path string // of the file
@@ -109,7 +109,7 @@ type EvaluatorConfig struct {
 	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here"`
 	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
 	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
-	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast)"`
+	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast), which the first worker of a study decides for good"`
 	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute and cache_disk has no room for"`
 	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what frozen layers compute, in the user's cache directory, for all workers and studies together; 0 writes none"`
 	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker" identity:"yes"`
@@ -156,7 +156,8 @@ const (
 func Read(path string) (*Config, error) {
 	content, err := files.Read(path, files.Document)
 	if err != nil {
-		return nil, &Error{File: path, Message: fileProblem(path, err), Hint: "peftsearch init writes a study file to start from"}
+		return nil, &Error{File: path, Message: fileProblem(path, err),
+			Hint: "peftsearch init writes a study file to start from"}
 	}
 	return Parse(path, content)
 }
@@ -185,6 +186,9 @@ func fileProblem(path string, err error) string {
 // File is the absolute path of the study file.
 func (c *Config) File() string { return c.resolve(filepath.Base(c.path)) }
 
+// Builtin reports whether peftsearch-worker trains the study.
+func (c *Config) Builtin() bool { return !c.Evaluator.Analytic && len(c.Evaluator.Command) == 0 }
+
 // Text is the content of the study file.
 func (c *Config) Text() string { return c.text }
 
@@ -207,7 +211,8 @@ func (c *Config) task() data.Task {
 	if split == SplitRandom {
 		split = ""
 	}
-	return data.Task{Kind: t.Kind, Metric: t.Metric, Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
+	return data.Task{Kind: t.Kind, Metric: t.Metric,
+		Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
 		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
 		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
 }
@@ -215,7 +220,8 @@ func (c *Config) task() data.Task {
 func (c *Config) training() evaluator.Training {
 	t := c.Training
 	return evaluator.Training{LearningRate: t.LearningRate, Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
-		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm, PrefixMLP: t.PrefixMLP, Dropout: t.Dropout}
+		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm,
+		PrefixMLP: t.PrefixMLP, Dropout: t.Dropout}
 }
 
 // TrialBudget is the budget of a trial.

@@ -51,7 +51,8 @@ func byLine(path string, errs []error) []error {
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
 	if more := len(errs) - maxMistakes; more > 0 {
-		errs = append(errs[:maxMistakes:maxMistakes], &Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
+		errs = append(errs[:maxMistakes:maxMistakes],
+			&Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
 	}
 	return errs
 }

@@ -77,10 +77,14 @@ func TestStoredIdentitiesStayTheSame(t *testing.T) {
 // However a value is spelled, and whatever else stands in the file, it is the same study.
 func TestSpellingIsNoChange(t *testing.T) {
 	want := resolvedIdentity(t, parse(t, everyKey))
-	for _, change := range [][2]string{{"0.001", "1e-3"}, {"2e-3", "2.0e-3"}, {"0.060", "0.06"}, {"-0.0", "0"}, {"1e9", "1000000000"}, {"[query, ffn_in]", "[\"query\", 'ffn_in']"},
-		{"workers: 2", "workers: auto, threads: 3, device: cpu, cache_memory: 9"}, {"precision: float32", "precision: auto"}, {"trials: 7", "trials: 9"},
-		{"train: {epochs: 5}", "max_failures: 0.5"}, {"sampler: gp", "sampler: tpe, pruner: front, initial: 9"}, {"study: s", "study: t"},
-		{"path: m", "path: elsewhere/m"}, {"train: t.tsv", "train: elsewhere/t.tsv"}, {"columns: {text: a", "dev_share: 0.2\n  columns: {text: c"}} {
+	for _, change := range [][2]string{
+		{"0.001", "1e-3"}, {"2e-3", "2.0e-3"}, {"0.060", "0.06"}, {"-0.0", "0"}, {"1e9", "1000000000"},
+		{"[query, ffn_in]", "[\"query\", 'ffn_in']"}, {"trials: 7", "trials: 9"}, {"train: {epochs: 5}", "max_failures: 0.5"},
+		{"workers: 2", "workers: auto, threads: 3, device: cpu, cache_memory: 9"}, {"precision: float32", "precision: auto"},
+		{"sampler: gp", "sampler: tpe, pruner: front, initial: 9"}, {"study: s", "study: t"},
+		{"path: m", "path: elsewhere/m"}, {"train: t.tsv", "train: elsewhere/t.tsv"},
+		{"columns: {text: a", "dev_share: 0.2\n  columns: {text: c"},
+	} {
 		if !strings.Contains(everyKey, change[0]) {
 			t.Fatalf("no %q", change[0])
 		}
@@ -191,7 +195,8 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 		if changed {
 			tags += fmt.Sprintf(` was:"%s"`, was)
 		}
-		later := extend(reflect.TypeFor[Config](), "", section, reflect.StructField{Name: "Added", Type: kind, Tag: reflect.StructTag(tags)})
+		later := extend(reflect.TypeFor[Config](), "", section,
+			reflect.StructField{Name: "Added", Type: kind, Tag: reflect.StructTag(tags)})
 		identity := func(file reflect.Type, text string, started Values) Values {
 			into := reflect.New(file)
 			d, errs := decodeDocument("study.yaml", []byte(text), into.Interface())

@@ -15,8 +15,8 @@ import (
 	"peftsearch/space"
 )
 
-// TrialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be told.
-// A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each for every
+// TrialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be
+// told. A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each for every
 // weight and token.
 func (c *Config) TrialSeconds(in *Inputs) float64 {
 	const (
@@ -150,6 +150,7 @@ func (c *Config) Hello(cores int) evaluator.Hello {
 		threads = max(1, cores/max(1, int(e.Workers)))
 	}
 	gib := func(n float64) int64 { return int64(n * (1 << 30)) }
-	return evaluator.Hello{Model: c.resolve(c.Model.Path), Head: c.Model.Head, Task: c.task(), Settings: evaluator.Settings{
-		Device: e.Device, Precision: e.Precision, Threads: threads, CacheMemory: gib(e.CacheMemory), CacheDisk: gib(e.CacheDisk)}}
+	return evaluator.Hello{Model: c.resolve(c.Model.Path), Head: c.Model.Head, Task: c.task(),
+		Settings: evaluator.Settings{Device: e.Device, Precision: e.Precision, Threads: threads,
+			CacheMemory: gib(e.CacheMemory), CacheDisk: gib(e.CacheDisk)}}
 }

@@ -79,7 +79,8 @@ func (c *Config) validate() []error {
 	if e.Workers != AutoWorkers {
 		within("evaluator.workers", float64(e.Workers), 1, 1024)
 	} else if e.Device != "cpu" {
-		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s", quote.Text(e.Device))
+		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s",
+			quote.Text(e.Device))
 	}
 	if !device.MatchString(e.Device) {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))
@@ -94,7 +95,8 @@ func (c *Config) validate() []error {
 	}
 	for i, name := range c.Baselines {
 		if !slices.Contains(peft.Presets(), name) {
-			fail("baselines", nearest(name, peft.Presets()), "%s: must be one of %s", quote.Text(name), strings.Join(peft.Presets(), ", "))
+			fail("baselines", nearest(name, peft.Presets()), "%s: must be one of %s",
+				quote.Text(name), strings.Join(peft.Presets(), ", "))
 		} else if slices.Contains(c.Baselines[:i], name) {
 			fail("baselines", "", "%q stands twice", name)
 		}

@@ -116,7 +116,9 @@ func decodeScalar(text string, quoted bool, into reflect.Value) string {
 // notWhole adds how a whole number in another spelling is written.
 func notWhole(text, message string) string {
 	if v, err := strconv.ParseFloat(text, 64); err == nil && v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-		message += fmt.Sprintf(": write %.0f", v)
+		if whole := fmt.Sprintf("%.0f", v); whole != text {
+			message += ": write " + whole
+		}
 	}
 	return message
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -14,7 +15,7 @@ type dialect struct {
 	now     string                     // Unix milliseconds, by the database's clock
 	begin   string                     // a transaction that reads one moment, and that no writer waits for
 	schema  func(script string) string // a script of schema/ in the dialect's words
-	explain func(err error) (advice string, busy bool)
+	explain func(err error) *Error
 }
 
 // lite is SQLite.
@@ -22,23 +23,39 @@ var lite = dialect{
 	now:    "CAST(ROUND(UNIXEPOCH('subsec') * 1000) AS INTEGER)",
 	begin:  "BEGIN",
 	schema: func(script string) string { return script },
-	explain: func(err error) (advice string, busy bool) {
-		var e sqlite3.Error
-		if !errors.As(err, &e) {
-			return "", false
-		}
-		switch e.Code {
+	explain: func(err error) *Error {
+		switch code(err) {
 		case sqlite3.ErrCantOpen, sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrAuth:
-			return "make the file and its directory writable, or choose another with --db", false
+			return &Error{Err: err, Advice: "make the file and its directory writable, or choose another with --db"}
 		case sqlite3.ErrFull, sqlite3.ErrIoErr:
-			return "free space on the disk, or check it; what was stored before is intact", false
-		case sqlite3.ErrNotADB, sqlite3.ErrCorrupt:
-			return "choose another with --db, or put a copy in its place", false
+			return &Error{Err: err, Advice: "free space on the disk, or check it; what was stored before is intact"}
+		case sqlite3.ErrNotADB:
+			return notOurs("")
+		case sqlite3.ErrCorrupt:
+			return damaged(err)
 		case sqlite3.ErrBusy, sqlite3.ErrLocked:
-			return "another process holds it; try again", true
+			return &Error{Err: err, Advice: "another process holds it; try again", Busy: true}
 		}
-		return "", false
+		return &Error{Err: err}
 	},
+}
+
+// notOurs is the error of a file that is left as it is.
+func notOurs(what string) *Error {
+	return &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database" + what), Advice: "choose another with --db; it was left as it is"}
+}
+
+// damaged is the error of a file of ours that cannot be read whole.
+func damaged(err error) *Error {
+	return &Error{Doing: "opening", Err: fmt.Errorf("it is damaged: %w", err),
+		Advice: "put a copy in its place; if it is one, copy again, with the -wal file beside it or when no search runs"}
+}
+
+// code is SQLite's of an error, 0 if it has none.
+func code(err error) sqlite3.ErrNo {
+	var e sqlite3.Error
+	errors.As(err, &e)
+	return e.Code
 }
 
 // moment runs f in a transaction that reads one moment.

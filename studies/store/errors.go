@@ -45,11 +45,12 @@ func (s *Store) problem(doing string, err error) error {
 	if err == nil || known != nil {
 		return err
 	}
-	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed, ErrKnown, ErrMoved} {
+	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed, ErrKnown, ErrMoved, ErrPath} {
 		if errors.Is(err, sentinel) {
 			return err
 		}
 	}
-	advice, busy := s.dialect.explain(err)
-	return &Error{Doing: doing, Path: s.path, Err: err, Advice: advice, Busy: busy}
+	known = s.dialect.explain(err)
+	known.Doing, known.Path = doing, s.path
+	return known
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -21,20 +22,21 @@ var scripts embed.FS
 // schemaVersion is the number of scripts, and the user_version of a database with all of them. From markedSchema
 // on our files have our application id.
 const (
-	schemaVersion = 6
+	schemaVersion = 7
 	markedSchema  = 6
 )
 
-// migrate brings the schema up to date, in one transaction. It refuses while a process of an older version may work on
-// it, unless it is a copy that nobody works on.
+// migrate brings the schema up to date, in one transaction. It refuses while a process of an older version works on it,
+// unless it is a copy that nobody works on.
 func (s *Store) migrate(ctx context.Context, shared bool) error {
 	return s.transact(ctx, func(tx *sql.Tx) error {
 		version, err := versionOf(ctx, tx)
 		if err != nil || version == schemaVersion {
 			return err
 		}
-		if shared && version > 0 && version < markedSchema {
-			if err := leftRunning(ctx, tx); err != nil {
+		unmarked := version < markedSchema
+		if shared && version > 0 {
+			if err := s.idle(ctx, tx, unmarked); err != nil {
 				return err
 			}
 		}
@@ -47,44 +49,52 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 				return fmt.Errorf("migration %d: %w", version+1, err)
 			}
 		}
-		if err := setKeys(ctx, tx, "SELECT study, number, candidate FROM trials ORDER BY study, number"); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO instance (id, live) VALUES ($1, 0)", rand.Text()); err != nil {
-			return err
+		if unmarked {
+			if err := setKeys(ctx, tx, "SELECT study, number, candidate FROM trials ORDER BY study, number"); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, "INSERT INTO instance (id, live) VALUES ($1, 0)", rand.Text()); err != nil {
+				return err
+			}
 		}
 		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
 		return err
 	})
 }
 
-// leftRunning makes trials wait that a process of schema 5 or before has left running. It refuses while one may
-// still be at work: it could not store what it is training.
-func leftRunning(ctx context.Context, tx *sql.Tx) error {
+// idle refuses while a process of an older version may be at work: it could not store what it is training. Trials that
+// such a process has left running wait again. unmarked databases say in another way who runs them.
+func (s *Store) idle(ctx context.Context, tx *sql.Tx, unmarked bool) error {
 	me := ThisProcess()
 	var working error
-	err := each(ctx, tx, func(scan func(...any) error) error {
-		var host, process string
-		var heartbeat int64
-		if err := scan(&host, &process, &heartbeat); err != nil {
-			return err
-		}
-		name, boot, _ := strings.Cut(host, " ")
-		owner := Owner{Host: name, Boot: boot, Namespace: me.Namespace, Process: process}
-		pid, _, _ := strings.Cut(process, " ")
-		if silent := time.Since(time.Unix(heartbeat, 0)); owner.seen(me) == alive || owner.seen(me) == unseen && silent < leaseTime {
-			working = &Error{Doing: "opening", Err: fmt.Errorf("process %s on %s is running trials of it with an older peftsearch", pid, name),
+	check := func(o Owner, late bool) {
+		if life := o.seen(me); life == alive || life == unseen && !late {
+			pid, _, _ := strings.Cut(o.Process, " ")
+			working = &Error{Doing: "opening", Err: fmt.Errorf("process %s on %s is running trials of it with an older peftsearch", pid, o.Host),
 				Advice: "let it end, or stop it with Ctrl-C, and run again"}
 		}
-		return nil
-	}, "SELECT COALESCE(host, ''), COALESCE(process, ''), COALESCE(heartbeat, 0) FROM trials WHERE state = 'running'")
-	if err == nil {
-		err = working
 	}
-	if err != nil {
+	if !unmarked { // Pop makes trials wait whose processes have ended
+		err := each(ctx, tx, func(scan func(...any) error) error {
+			var o Owner
+			var late bool
+			err := scan(&o.Host, &o.Boot, &o.Namespace, &o.Process, &late)
+			check(o, late)
+			return err
+		}, "SELECT host, boot, namespace, process, until < "+s.dialect.now+" FROM leases")
+		return cmp.Or(err, working)
+	}
+	if err := each(ctx, tx, func(scan func(...any) error) error {
+		var host, process string
+		var heartbeat int64
+		err := scan(&host, &process, &heartbeat)
+		name, boot, _ := strings.Cut(host, " ")
+		check(Owner{Host: name, Boot: boot, Namespace: me.Namespace, Process: process}, time.Since(time.Unix(heartbeat, 0)) > leaseTime)
 		return err
+	}, "SELECT COALESCE(host, ''), COALESCE(process, ''), COALESCE(heartbeat, 0) FROM trials WHERE state = 'running'"); err != nil || working != nil {
+		return cmp.Or(err, working)
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE trials SET state = 'waiting', lease = NULL WHERE state = 'running'")
+	_, err := tx.ExecContext(ctx, "UPDATE trials SET state = 'waiting', lease = NULL WHERE state = 'running'")
 	return err
 }
 

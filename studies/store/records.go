@@ -143,14 +143,15 @@ func (s *Store) Trainings(ctx context.Context, r *Record) (all []Training, err e
 		return each(ctx, q, func(scan func(...any) error) error {
 			var candidate, result string
 			var seed int64
-			if err := scan(&candidate, &seed, &result); err != nil {
+			var t Training
+			if err := scan(&candidate, &seed, &t.Conditions, &result); err != nil {
 				return err
 			}
-			t := Training{Seed: uint64(seed)}
+			t.Seed = uint64(seed)
 			err := errors.Join(json.Unmarshal([]byte(candidate), &t.Candidate), json.Unmarshal([]byte(result), &t.Result))
 			all = append(all, t)
 			return err
-		}, "SELECT candidate, seed, result FROM confirmations WHERE study = $1 ORDER BY id", r.id)
+		}, "SELECT candidate, seed, conditions, result FROM trainings WHERE study = $1 ORDER BY id", r.id)
 	})
 	return all, err
 }
@@ -158,9 +159,9 @@ func (s *Store) Trainings(ctx context.Context, r *Record) (all []Training, err e
 // AddTraining stores a full training. One that is there already stays: the same training has the same result.
 func (s *Store) AddTraining(ctx context.Context, r *Record, t Training) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO confirmations (study, candidate, seed, result, finished)
-			VALUES ($1, $2, $3, $4, `+s.dialect.now+`) ON CONFLICT (study, candidate, seed) DO NOTHING`,
-			r.id, marshal(t.Candidate), int64(t.Seed), marshal(t.Result))
+		_, err := tx.ExecContext(ctx, `INSERT INTO trainings (study, candidate, seed, conditions, result, finished)
+			VALUES ($1, $2, $3, $4, $5, `+s.dialect.now+`) ON CONFLICT (study, candidate, seed, conditions) DO NOTHING`,
+			r.id, marshal(t.Candidate), int64(t.Seed), t.Conditions, marshal(t.Result))
 		return err
 	})
 }

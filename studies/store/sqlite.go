@@ -50,7 +50,7 @@ func Open(path string) (*Store, error) {
 	if s.warning, err = recognise(ctx, absolute); err != nil {
 		return nil, s.problem("opening", err)
 	}
-	if s.db, err = connect(absolute, fmt.Sprintf("mode=rwc&_busy_timeout=%d&_foreign_keys=1&_synchronous=FULL&_txlock=immediate", busyTime.Milliseconds())); err != nil {
+	if s.db, err = connect(absolute, fmt.Sprintf("mode=rwc&_stmt_cache_size=64&_busy_timeout=%d&_foreign_keys=1&_synchronous=FULL&_txlock=immediate", busyTime.Milliseconds())); err != nil {
 		return nil, s.problem("opening", err)
 	}
 	s.db.SetMaxOpenConns(1)
@@ -74,66 +74,42 @@ func recognise(ctx context.Context, path string) (warning string, err error) {
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
-		return "", &Error{Doing: "opening", Err: errors.New("it is no regular file"), Advice: "choose another with --db"}
+		return "", errIrregular()
 	}
 	if err := localDisk(path); err != nil || info.Size() == 0 {
 		return "", err
 	}
-	wal, err := stampOf(path + "-wal")
-	if err != nil {
-		return "", err
-	}
-	err = settled(path, func() error {
-		return immutable(ctx, path, func(q querier) error {
-			version, err := versionOf(ctx, q)
-			if err != nil || version < markedSchema || wal.size > 0 {
-				return err
-			}
-			if warning, err = incomplete(ctx, q); warning == "" || err != nil {
-				return err
-			}
-			var found string
-			if err := q.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil || found == "ok" {
-				return err
-			}
-			return &Error{Doing: "opening", Err: fmt.Errorf("%s, and it is damaged: %s", warning, found),
-				Advice: "copy it again, with its -wal file or when no search runs"}
-		})
+	v := &viewer{path: path, asItIs: true}
+	err = v.read(ctx, func(q querier) error {
+		version, err := versionOf(ctx, q)
+		if err != nil || version < markedSchema {
+			return err
+		}
+		if warning, err = incomplete(ctx, q, path); warning == "" || err != nil {
+			return err
+		}
+		var found string
+		if err := q.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil || found == "ok" {
+			return err
+		}
+		return damaged(errors.New(found))
 	})
-	return warning, err
+	return warning, errors.Join(err, v.close())
 }
 
-// incomplete says that what was stored last is missing in a file that has no -wal file, "" if nothing is.
-func incomplete(ctx context.Context, q querier) (string, error) {
+// smallest is the size of SQLite's smallest file; it takes a shorter one for empty.
+const smallest = 512
+
+// incomplete says that what was stored last is missing in a file without a -wal file, "" if nothing is.
+func incomplete(ctx context.Context, q querier, path string) (string, error) {
 	var live bool
 	if err := q.QueryRowContext(ctx, "SELECT live FROM instance").Scan(&live); err != nil || !live {
 		return "", err
 	}
+	if wal, err := stampOf(path + "-wal"); err != nil || wal.size > 0 {
+		return "", err
+	}
 	return "it was copied without its -wal file while a search wrote it, or that file was deleted: what was stored last may be missing", nil
-}
-
-// settled repeats a look at a file past its -wal file, for as long as a process that copies from one to the other may
-// take: until that has reached the end, the file is shorter than its beginning says.
-func settled(path string, look func() error) error {
-	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		err := look()
-		var known *Error
-		if err == nil || errors.As(err, &known) || time.Since(start) > busyTime {
-			return err
-		}
-		if wal, statErr := stampOf(path + "-wal"); statErr != nil || wal.size == 0 {
-			return err
-		}
-	}
-}
-
-// immutable reads a file as it lies there: without its -wal file, without locks, and without leaving anything.
-func immutable(ctx context.Context, path string, f func(q querier) error) error {
-	db, err := connect(path, "mode=ro&immutable=1")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(db), db.Close())
 }
 
 // versionOf is the schema of one of our databases, 0 for an empty one. Of others the error says what they are.
@@ -142,10 +118,6 @@ func versionOf(ctx context.Context, q querier) (int, error) {
 	if err := q.QueryRowContext(ctx, "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "+
 		"COUNT(*), COALESCE(SUM(name IN ('studies', 'trials', 'curves', 'fronts')), 0) FROM sqlite_schema").
 		Scan(&application, &version, &tables, &ours); err != nil {
-		var e sqlite3.Error
-		if errors.As(err, &e) && e.Code == sqlite3.ErrNotADB {
-			err = &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database"), Advice: "choose another with --db; it was left as it is"}
-		}
 		return 0, err
 	}
 	switch {
@@ -158,18 +130,17 @@ func versionOf(ctx context.Context, q querier) (int, error) {
 	case application == 0 && version >= 1 && version < markedSchema && ours == 4:
 		return version, nil
 	}
-	return 0, &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database, but another application's"), Advice: "choose another with --db; it was left as it is"}
+	return 0, notOurs(", but another application's")
 }
 
 // prepare makes the connection one for writing, and the schema the latest.
 func (s *Store) prepare(ctx context.Context, path string) error {
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		_, err := s.db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
-		var e sqlite3.Error
 		if err == nil {
 			break
 		}
-		if !errors.As(err, &e) || e.Code != sqlite3.ErrBusy || time.Since(start) > patience { // SQLite does not wait here
+		if code(err) != sqlite3.ErrBusy || time.Since(start) > patience { // SQLite does not wait here
 			return err
 		}
 	}
@@ -189,17 +160,28 @@ func (s *Store) checkpoint(ctx context.Context) {
 	s.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done)
 }
 
-// Close releases the database.
+// Close releases the database. It reports that the file was lost, if no write has.
 func (s *Store) Close() error {
 	if s.viewer != nil {
 		return s.viewer.close()
 	}
-	err := s.file.present(context.Background())
-	if s.file.foreign { // SQLite would copy what is in our -wal file over what was put in our place
-		return errors.Join(os.Remove(s.file.path+"-wal"), os.Remove(s.file.path+"-shm"))
-	}
+	told := s.file.isLost()
+	err := s.problem("writing", s.file.present(context.Background()))
 	if err == nil {
 		s.db.Exec("UPDATE instance SET live = 0") // if it cannot be written, the -wal file stays as well
+		// Pages in the -wal file would hide damage. Who cannot empty it leaves the check to the last to close.
+		s.db.Exec("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
+		err = s.problem("writing", s.file.damaged(context.Background()))
 	}
-	return s.problem("closing", s.db.Close())
+	switch { // closing copies what is in our -wal file to the file
+	case s.file.foreign: // and whoever opens it next would do so
+		os.Remove(s.file.path + "-wal")
+		os.Remove(s.file.path + "-shm")
+	case !s.file.destroyed:
+		err = errors.Join(err, s.problem("closing", s.db.Close()))
+	}
+	if told { // by the write that ended the search
+		return nil
+	}
+	return err
 }

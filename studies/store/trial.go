@@ -74,9 +74,16 @@ type Entry struct {
 	Params   int64
 	Score    float64         // of complete and pruned trials
 	Forecast search.Forecast // of pruned trials
-	Seconds  float64         // of training, of complete and pruned trials; of failed ones from start to end
+	Seconds  float64         // of training; of failed trials from start to end
 	Finished time.Time       // zero before
 	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
+}
+
+// Outcome is what a comparison of studies needs of a trial with an outcome.
+type Outcome struct {
+	search.Outcome
+	Complete bool    // not pruned or failed
+	Seconds  float64 // of training; of failed trials from start to end
 }
 
 // Tally counts a study's trials by state.
@@ -139,9 +146,10 @@ type WarmTrial struct {
 
 // Training is one full training of a candidate. It is no trial: the search never sees it.
 type Training struct {
-	Candidate evaluator.Candidate
-	Seed      uint64
-	Result    evaluator.Result // with test scores
+	Candidate  evaluator.Candidate
+	Seed       uint64
+	Conditions string           // what the result depends on beside the candidate and the seed; "" of old ones
+	Result     evaluator.Result // with test scores
 }
 
 // Record is a study as it is stored.

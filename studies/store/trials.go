@@ -62,7 +62,8 @@ func queryTrial(ctx context.Context, q querier, study, number int64) (Trial, err
 	return t, err
 }
 
-// Trials lists a study's trials by number, without their curves. Of a long study Entries takes a fraction of the time.
+// Trials lists a study's trials by number, without their curves. Of a long study Range reads some of them, and
+// Changes and Outcomes of all what a history needs.
 func (s *Store) Trials(ctx context.Context, r *Record) ([]Trial, error) {
 	return s.Range(ctx, r, 0, -1)
 }
@@ -222,30 +223,40 @@ func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool
 	return changed, version, err
 }
 
-// Entries lists all trials of a study by number.
-func (s *Store) Entries(ctx context.Context, r *Record) ([]Entry, error) {
-	entries, _, err := s.Changes(ctx, r, 0, false)
-	return entries, err
+// Outcomes lists the trials with an outcome in the order in which they ended.
+func (s *Store) Outcomes(ctx context.Context, r *Record) (outcomes []Outcome, err error) {
+	err = s.read(ctx, func(q querier) error {
+		outcomes = nil
+		return each(ctx, q, func(scan func(...any) error) error {
+			var o Outcome
+			err := scan(&o.Number, &o.Params, &o.Score, &o.Complete, &o.Seconds)
+			outcomes = append(outcomes, o)
+			return err
+		}, "SELECT number, params, COALESCE(score, 0), state = 'complete', "+secondsColumn+` FROM trials
+			WHERE study = $1 AND state IN ('complete', 'pruned', 'failed') ORDER BY finished, version, number`, r.id)
+	})
+	return outcomes, err
 }
 
-const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, wall_s, started, finished, point"
+// secondsColumn is what a trial took: of a failed one only start and end are known.
+const secondsColumn = "COALESCE(wall_s, (finished - started) / 1000.0, 0)"
+
+const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, " + secondsColumn + ", finished, point"
 
 func scanEntry(scan func(...any) error) (e Entry, err error) {
 	var key sql.NullString
-	var score, forecast, forecastSD, wall sql.NullFloat64
-	var started, finished sql.NullInt64
+	var score, forecast, forecastSD sql.NullFloat64
+	var finished sql.NullInt64
 	var point sql.RawBytes
-	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &wall, &started, &finished, &point); err != nil {
+	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &e.Seconds, &finished, &point); err != nil {
 		return e, err
 	}
-	e.Key, e.Score, e.Seconds, e.Finished = key.String, score.Float64, wall.Float64, timeOf(finished)
+	e.Key, e.Score, e.Finished = key.String, score.Float64, timeOf(finished)
 	e.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
-	if e.State == Failed {
-		e.Seconds = e.Finished.Sub(timeOf(started)).Seconds()
-	}
 	if point != nil {
 		if err := json.Unmarshal(point, &e.Point); err != nil {
-			return e, fmt.Errorf("trial %d: its point: %w", e.Number, err)
+			return e, &Error{Doing: "reading", Err: fmt.Errorf("trial %d: its point is damaged", e.Number),
+				Advice: "put a copy of the file in its place"}
 		}
 	}
 	return e, nil

@@ -26,20 +26,18 @@ func View(path string) (*Store, error) {
 	s.viewer = &viewer{path: absolute}
 	ctx := context.Background()
 	if err := s.viewer.read(ctx, func(q querier) (err error) {
-		s.warning, err = incomplete(ctx, q)
+		s.warning, err = incomplete(ctx, q, absolute)
 		return err
 	}); err != nil {
 		return nil, errors.Join(s.problem("opening", err), s.viewer.close())
-	}
-	if wal, err := stampOf(absolute + "-wal"); err != nil || wal.size > 0 {
-		s.warning = ""
 	}
 	return s, nil
 }
 
 // viewer reads a SQLite file in the way that leaves no trace: each time as the file stands then.
 type viewer struct {
-	path string
+	path   string
+	asItIs bool // whatever it is, and of any version
 
 	mu   sync.Mutex
 	copy string // a directory with a copy of the file and what was beside it
@@ -69,7 +67,15 @@ func stampOf(path string) (stamp, error) {
 	return stamp{dev, ino, info.Size(), info.ModTime(), info.Sys().(*syscall.Stat_t).Uid}, nil
 }
 
+// errIrregular is the error of a directory, a pipe, a device.
+func errIrregular() error {
+	return &Error{Doing: "opening", Err: errors.New("it is no regular file"), Advice: "choose another with --db"}
+}
+
 func sidesOf(path string) (s sides, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return s, errIrregular()
+	}
 	var errs [4]error
 	s.main, errs[0] = stampOf(path)
 	s.wal, errs[1] = stampOf(path + "-wal")
@@ -80,6 +86,9 @@ func sidesOf(path string) (s sides, err error) {
 	}
 	if s.main.ino == 0 {
 		return s, &Error{Doing: "opening", Path: path, Err: errors.New("there is none"), Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
+	}
+	if s.main.size > 0 && s.main.size < smallest {
+		return s, notOurs("")
 	}
 	return s, nil
 }
@@ -123,8 +132,7 @@ func (v *viewer) once(ctx context.Context, now sides, f func(q querier) error) (
 	default: // SQLite would have to write beside the file to read it
 		err = errOld
 	}
-	var e sqlite3.Error
-	shared := errors.As(err, &e) && (e.Code == sqlite3.ErrReadonly || e.Code == sqlite3.ErrCantOpen) // by another user
+	shared := code(err) == sqlite3.ErrReadonly || code(err) == sqlite3.ErrCantOpen // memory, by another user
 	if errors.Is(err, errOld) || shared {
 		var path string
 		if path, err = v.copied(ctx, now); err == nil {
@@ -141,6 +149,9 @@ func (v *viewer) connected(ctx context.Context, path, options string, f func(q q
 		return err
 	}
 	err = lite.moment(ctx, db, func(q querier) error {
+		if v.asItIs {
+			return f(q)
+		}
 		version, err := versionOf(ctx, q)
 		switch {
 		case err != nil:
@@ -204,7 +215,12 @@ func (v *viewer) copied(ctx context.Context, now sides) (string, error) {
 		return "", err
 	}
 	s.db.SetMaxOpenConns(1)
-	return path, errors.Join(s.migrate(ctx, false), s.db.Close())
+	if v.asItIs {
+		s.checkpoint(ctx)
+	} else {
+		err = s.migrate(ctx, false)
+	}
+	return path, errors.Join(err, s.db.Close())
 }
 
 func copyFile(to, from string) error {

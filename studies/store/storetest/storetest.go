@@ -423,7 +423,7 @@ func changes(t *testing.T, open func() *store.Store) {
 	if known[1].State != store.Failed || known[2].State != store.Waiting || known[0].Finished.IsZero() || !known[2].Finished.IsZero() {
 		t.Errorf("%+v", known)
 	}
-	all, err := viewer.Entries(ctx, r)
+	all, _, err := viewer.Changes(ctx, r, 0, false)
 	must(t, err)
 	for _, e := range all {
 		now := known[e.Number]
@@ -489,6 +489,20 @@ func fronts(t *testing.T, open func() *store.Store) {
 	if err != nil || len(all) != 7 || all[4].Trial != 5 {
 		t.Errorf("%+v, %v", all, err)
 	}
+	_, early := add(t, s, r, 80, me)
+	late, lease := add(t, s, r, 90, me)
+	must(t, s.Finish(ctx, r, lease, finished(late, store.Complete, 0.9)))
+	must(t, s.Fail(ctx, early, &evaluator.Failure{Kind: evaluator.FailureInternal}))
+	ended, err := s.Outcomes(ctx, r)
+	if err != nil || len(ended) != 10 {
+		t.Fatalf("%+v, %v", ended, err)
+	}
+	if o := ended[4]; o.Number != 4 || o.Complete || o.Seconds != 1.5 || o.Params != 10 || o.Score != 0.7 {
+		t.Errorf("the pruned trial is %+v", o)
+	}
+	if ended[8].Number != late.Number || !ended[8].Complete || ended[9].Number != early.Trial() || ended[9].Complete || ended[9].Seconds < 0 {
+		t.Errorf("the last to end are %+v", ended[8:])
+	}
 }
 
 func trainings(t *testing.T, open func() *store.Store) {
@@ -501,9 +515,12 @@ func trainings(t *testing.T, open func() *store.Store) {
 	other := training
 	other.Seed = 41
 	must(t, s.AddTraining(ctx, r, other))
+	longer := training
+	longer.Conditions = "20 epochs"
+	must(t, s.AddTraining(ctx, r, longer))
 	all, err := open().Trainings(ctx, r)
 	must(t, err)
-	if diff := cmp.Diff([]store.Training{training, other}, all); diff != "" {
+	if diff := cmp.Diff([]store.Training{training, other, longer}, all); diff != "" {
 		t.Error(diff)
 	}
 	if tally, err := s.Tally(ctx, r); err != nil || tally.Total() != 0 {
