@@ -114,11 +114,13 @@ benchmarks/.venv: benchmarks/requirements.txt | prerequisites
 bench-studies: bin/peftsearch models/all-MiniLM-L6-v2 ## measure the loop and the commands on studies of 10,000 and 100,000 trials (1 minute)
 	go run ./benchmarks/studies -bin bin/peftsearch -out benchmarks/results/studies.json
 
-.PHONY: bench-step bench-trial
+.PHONY: bench-step bench-trial bench-batches
 bench-step: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a training step with the Python libraries (1 hour)
 	benchmarks/.venv/bin/python benchmarks/step.py
 bench-trial: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a whole trial with the Python libraries (hours)
 	benchmarks/.venv/bin/python benchmarks/trial.py
+bench-batches: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare scores over 8 seeds with a plain PyTorch loop; goes on where it stopped (an hour)
+	benchmarks/.venv/bin/python benchmarks/batches.py
 
 .PHONY: bin/bench-search bin/peftbench
 bin/bench-search:

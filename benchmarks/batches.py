@@ -42,9 +42,9 @@ def ours(args, task, modules, seed):
                  "train": str(DATA / task / "train.tsv"), "dev": str(DATA / task / "dev.tsv"), "max_length": plan.MAX_LENGTH},
         "settings": {"device": "cpu", "precision": args.precision, "threads": args.threads, "cache_memory": 0},
     }, {
-        "seed": seed, "candidate": {"plan": {"version": 1, "layers": [modules] * compare.layer_count(args.model)}, "training": TRAINING},
+        "seed": seed, "candidate": {"plan": {"version": 1, "layers": [modules] * compare.config(args.model)["num_hidden_layers"]}, "training": TRAINING},
         "budget": {"epochs": EPOCHS, "rungs": [1]},
-    }, {"way": "ours", "warm_up": 0, "steps": 0})["score"]
+    }, {"way": "ours"})["score"]
 
 
 def loop(args, task, modules, seed):

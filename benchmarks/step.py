@@ -1,26 +1,113 @@
-"""Compare one training step of ours with the adapters library's: throughput and peak memory.
+"""Compare one training step of ours with the adapters library's: tokens per second, peak memory, share of the matrix rate.
 
     make bench-step
     benchmarks/.venv/bin/python benchmarks/step.py --train FILE --dev FILE --text COL --text-pair COL --label COL --outputs 2
 
-Prints a table and writes benchmarks/results/step-DATE.json.
+Each repetition draws its batches at random, once, and every way trains them (sorted ways in another order). Prints a
+table and writes benchmarks/results/step-DATE.json.
 """
-import compare
+import csv
+import json
+import pathlib
+import random
+import tempfile
+import time
 
-PEERS = ["autopeft", "dynamic", "dynamic+autocast", "bucketed"]
+import compare
+import plan
+
+PEERS = ["autopeft", "dynamic", "dynamic autocast", "sorted", "sorted autocast", "sorted bfloat16", "sorted bfloat16 compiled"]
+UPPER = ["sorted", "sorted autocast", "sorted bfloat16", "sorted bfloat16 compiled"]
+
+
+def matrix_rate(args, dtype):
+    """The best rate in FLOP/s of the products of this model, with a batch of 1,600 tokens."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    c = compare.config(args.model)
+    best = 0.0
+    for columns, rows in ((c["hidden_size"], c["hidden_size"]), (c["hidden_size"], c["intermediate_size"]), (c["intermediate_size"], c["hidden_size"])):
+        x, w = torch.randn(1600, columns).to(dtype), torch.randn(rows, columns).to(dtype)
+        for _ in range(5):
+            torch.nn.functional.linear(x, w)
+        for _ in range(5):
+            start = time.perf_counter()
+            for _ in range(20):
+                torch.nn.functional.linear(x, w)
+            best = max(best, 20 * 2 * 1600 * columns * rows / (time.perf_counter() - start))
+    return best
+
+
+def flop_per_token(args, lowest, cached, length):
+    """FLOP of the products of a step for a token of a row of so many tokens, as ours has to make them.
+
+    Frozen matrices are used forward, and in the layers with modules backward too; what lies below is not computed if
+    it is cached. The last layer's queries, attention output and feed-forward part are for one token.
+    """
+    c = compare.config(args.model)
+    d, f, layers = c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"]
+    total = 0
+    for i in range(layers):
+        reads = 1 / length if i == layers - 1 else 1  # of a token
+        frozen = 2 * (2 * d * d + reads * (2 * d * d + 2 * d * f)) + 4 * reads * d * (length + plan.PREFIX_LENGTH * (i >= lowest))
+        modules = 2 * (2 * plan.LORA_RANK * 2 * d * (1 + reads) / 2 + reads * 2 * d * plan.SERIAL_WIDTH)
+        attention = 4 * reads * d * (length + plan.PREFIX_LENGTH)
+        if i < lowest:
+            total += 0 if cached else frozen
+            continue
+        backward = frozen + attention  # of which the attention has four products for two
+        if i == lowest:
+            backward -= 2 * (2 + reads) * d * d  # nothing below queries, keys and values
+        total += frozen + backward + 3 * modules
+    return total
 
 
 def main():
     options = compare.parser(__doc__.partition("\n")[0])
     options.add_argument("--steps", type=int, default=60, help="steps to time")
+    options.add_argument("--warm-up", type=int, default=5, help="steps before the clock starts")
     args = options.parse_args()
-    upper = compare.upper_third(args)
-    compare.compare("step", args, [
-        compare.ours(args, "ours", steps=args.steps),
-        compare.ours(args, "ours, upper third", lowest=upper, steps=args.steps),
-        compare.ours(args, "ours, upper third cached", lowest=upper, cache=compare.CACHE, steps=args.steps),
-        *(compare.peer(args, "step_peer.py", way, "--warm-up", args.warm_up, "--steps", args.steps) for way in PEERS),
-    ], PEERS, "samples_per_s", higher_is_better=True)
+    upper = compare.upper_third(args.model)
+    with open(args.train, encoding="utf-8-sig", newline="") as f:
+        rows = sum(1 for _ in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
+    with tempfile.TemporaryDirectory() as folder:
+        def batches(seed):
+            """The file of a repetition's batches, and the batches."""
+            path, rng = pathlib.Path(folder) / f"batches-{seed}.json", random.Random(seed)
+            order = [row for _ in range(1 + (args.steps + args.warm_up) * args.batch // rows) for row in rng.sample(range(rows), rows)]
+            drawn = [order[i * args.batch:(i + 1) * args.batch] for i in range(args.steps + args.warm_up)]
+            path.write_text(json.dumps(drawn))
+            return path, drawn
+
+        def measure(seed):
+            return {"warm_up": args.warm_up, "batches": batches(seed)[1]}
+
+        def given(seed):
+            return {"warm_up": args.warm_up, "batches": batches(seed)[0]}
+
+        ours = {"ours": (0, 0), "ours, upper third": (upper, 0), "ours, upper third, cached": (upper, compare.CACHE)}
+
+        def shares(medians):
+            """Of each of our ways, its FLOP/s as a share of the machine's matrix rate."""
+            import torch
+
+            rates = {str(dtype).removeprefix("torch."): matrix_rate(args, dtype) for dtype in (torch.float32, torch.bfloat16)}
+            rate = max(rates.values()) if any(compare.machine()["flags"][flag] for flag in compare.BFLOAT16_FLAGS) else rates["float32"]
+            found = {}
+            for name, (lowest, cache) in ours.items():
+                if name in medians:
+                    tokens = medians[name]["ms_per_step"] / 1000 * medians[name]["tokens_per_s"]
+                    work = flop_per_token(args, lowest, cache > 0, tokens / args.batch) * medians[name]["tokens_per_s"]
+                    found[name] = {"flop_per_s": work, "share": work / rate}
+                    print(f"{name}: {work / 1e9:.0f} GFLOP/s, {100 * work / rate:.0f} % of the matrix rate")
+            return {"matrix_rates": rates, "matrix_shares": found}
+
+        compare.compare("step", args, [
+            *(compare.ours(args, name, lowest, cache, measure) for name, (lowest, cache) in ours.items()),
+            *(compare.peer(args, "step", way, options=given) for way in PEERS),
+            *(compare.peer(args, "step", way + ", upper third", upper, given) for way in UPPER),
+        ], "tokens_per_s", higher_is_better=True, derive=shares)
 
 
 if __name__ == "__main__":

@@ -150,6 +150,14 @@ func WriteTrained(dir string, t Trained) error {
 	return nil
 }
 
+// CheckpointFile is in a trained directory while training is not over: it holds where the training stands.
+const CheckpointFile = "checkpoint.safetensors"
+
+// Finished reports whether a directory holds a trained plan whose training is over.
+func Finished(dir string) bool {
+	return files.Exists(filepath.Join(dir, planFile)) && !files.Exists(filepath.Join(dir, CheckpointFile))
+}
+
 // WriteMetrics replaces the metrics of a trained directory.
 func WriteMetrics(dir string, metrics Metrics) error {
 	return writeJSON(filepath.Join(dir, metricsFile), metrics)

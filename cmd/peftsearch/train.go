@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"path/filepath"
 
@@ -120,7 +119,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	if file.Evaluator.Analytic {
 		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
 	}
-	if _, err := os.Stat(filepath.Join(flags.out, "plan.json")); err == nil {
+	if peft.Finished(flags.out) {
 		return usage("choose another --out, or remove the directory first", "%s holds a trained plan already", flags.out)
 	}
 	output, err := filepath.Abs(flags.out)

@@ -43,8 +43,8 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	t := spec.Training
 	if !(t.Dropout >= 0 && t.Dropout < 1) || t.PrefixMLP < 0 {
-		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, prefix_mlp at least 0",
-			t.Dropout, t.PrefixMLP)
+		return nil, fmt.Errorf("model: dropout %g and prefix_mlp %d: dropout is at least 0 and below 1, "+
+			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
 	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)

@@ -162,7 +162,8 @@ func (h *hiddenStates) mapFile(file *os.File, head []byte) error {
 func fileSize(h *hiddenStates) int64 { return int64(stateHeader) + h.size + crc32.Size }
 
 // create writes the values that fill gives into part and renames it to path.
-func (f *stateFiles) create(h *hiddenStates, part *os.File, path string, head []byte, fill func(io.Writer) error) error {
+func (f *stateFiles) create(h *hiddenStates, part *os.File, path string, head []byte,
+	fill func(io.Writer) error) error {
 	if err := f.reserve(part, fileSize(h)); err != nil {
 		return &filesError{err}
 	}

@@ -20,9 +20,6 @@ import (
 	"peftsearch/peft"
 )
 
-// checkpointFile holds a run that is not finished; its metadata say where the run stands.
-const checkpointFile = "checkpoint.safetensors"
-
 // trainingVersion is raised with every change of what the same job computes, rounding apart.
 const trainingVersion = 2
 
@@ -84,14 +81,14 @@ func (r *run) save() error {
 	if r.best != nil {
 		tensors[tensorBest] = vector(r.best)
 	}
-	return checkpoint.WriteSafetensors(filepath.Join(r.job.Output, checkpointFile), tensors, map[string]string{
+	return checkpoint.WriteSafetensors(filepath.Join(r.job.Output, peft.CheckpointFile), tensors, map[string]string{
 		metadataJob: r.identity(), metadataPrecision: r.ready.Precision, metadataProgress: string(encoded),
 		metadataOptimizer: strconv.Itoa(state.Optimizer.Step)})
 }
 
 // restore continues from a checkpoint of the same job, if the output directory has one.
 func (r *run) restore() error {
-	path := filepath.Join(r.job.Output, checkpointFile)
+	path := filepath.Join(r.job.Output, peft.CheckpointFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -195,7 +192,7 @@ func (r *run) complete(test map[string]float64) error {
 			return err
 		}
 	}
-	return remove(filepath.Join(r.job.Output, checkpointFile))
+	return remove(filepath.Join(r.job.Output, peft.CheckpointFile))
 }
 
 func (r *run) metrics(test map[string]float64) peft.Metrics {

@@ -73,7 +73,8 @@ func (s *Session) load() (err error) {
 	if s.ready.Fingerprint.Model, err = s.checkpoint.Fingerprint(); err != nil {
 		return err
 	}
-	s.cache = &hiddenCache{backbone: s.backbone, lanes: s.lanes, memory: s.hello.Settings.CacheMemory, files: s.stateFiles()}
+	s.cache = &hiddenCache{backbone: s.backbone, lanes: s.lanes, memory: s.hello.Settings.CacheMemory,
+		files: s.stateFiles()}
 	if s.hello.Task.Train == "" {
 		return nil
 	}
@@ -88,7 +89,11 @@ func (s *Session) load() (err error) {
 		examples []data.Example
 		into     **split
 		count    *evaluator.Split
-	}{{s.dataset.Train, &s.train, &s.ready.Splits.Train}, {s.dataset.Dev, &s.dev, &s.ready.Splits.Dev}, {s.dataset.Test, &s.test, &s.ready.Splits.Test}} {
+	}{
+		{s.dataset.Train, &s.train, &s.ready.Splits.Train},
+		{s.dataset.Dev, &s.dev, &s.ready.Splits.Dev},
+		{s.dataset.Test, &s.test, &s.ready.Splits.Test},
+	} {
 		sp, err := s.tokenise(load.examples)
 		if err != nil {
 			return err
@@ -243,7 +248,8 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 
 // logits computes the head's outputs for every row of a split, row by row, checking stop between
 // batches; stopped says that it ended early.
-func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
+func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (
+	rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
 	for batches := range slices.Chunk(evalBatches(sp.lengths, s.backbone.BatchTokens()/s.lanes.count()), s.lanes.count()) {
 		if stop() {

@@ -9,52 +9,70 @@ import (
 
 // Timing is what some training steps took.
 type Timing struct {
-	Steps    int
 	Examples int
-	Tokens   int // of the examples, without padding
+	Tokens   int // of the examples
 	Seconds  float64
 }
 
-// Time does the first warmUp+steps steps of a job and times the last steps of them: padding, forward and
-// backward pass, optimiser. Making the model and filling the cache comes before; nothing is evaluated
-// or written. Errors are *evaluator.Failure.
-func (s *Session) Time(job evaluator.Job, warmUp, steps int) (Timing, error) {
-	timing, err := s.timeSteps(job, warmUp, steps)
+// Time does one step of a job for each of the batches of training rows, and times all but the first warmUp:
+// gathering a batch, forward and backward pass, optimiser. Making the model and filling the cache comes
+// before; nothing is evaluated or written. Errors are *evaluator.Failure.
+func (s *Session) Time(job evaluator.Job, warmUp int, batches [][]int) (Timing, error) {
+	timing, err := s.timeSteps(job, warmUp, batches)
 	return timing, asFailure(err)
 }
 
-func (s *Session) timeSteps(job evaluator.Job, warmUp, steps int) (Timing, error) {
+func (s *Session) timeSteps(job evaluator.Job, warmUp int, batches [][]int) (Timing, error) {
 	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
 	if err != nil {
 		return Timing{}, err
 	}
 	defer r.model.Close()
-	if warmUp < 0 || steps < 0 || warmUp+steps > r.steps {
-		return Timing{}, fmt.Errorf("%d and %d steps of a job that has %d: raise its epochs", warmUp, steps, r.steps)
+	if warmUp < 0 || warmUp >= len(batches) || len(batches) > r.steps {
+		return Timing{}, fmt.Errorf("%d batches, %d of them to warm up, of a job of %d steps", len(batches), warmUp, r.steps)
+	}
+	for _, batch := range batches {
+		for _, example := range batch {
+			if example < 0 || example >= len(r.rows.lengths) {
+				return Timing{}, fmt.Errorf("row %d of %d", example, len(r.rows.lengths))
+			}
+		}
+		if len(batch) == 0 || len(batch) > job.Candidate.Training.BatchSize {
+			return Timing{}, fmt.Errorf("a batch of %d rows: 1 to the job's %d", len(batch), job.Candidate.Training.BatchSize)
+		}
 	}
 	if err := r.prepare(); err != nil {
 		return Timing{}, err
 	}
-	timing := Timing{Steps: steps}
+	var timing Timing
 	var start time.Time
-	for r.Step < warmUp+steps {
-		if r.Step == warmUp {
+	for i, batch := range batches {
+		if i == warmUp {
 			start = time.Now()
 		}
-		timed := r.Step >= warmUp
-		examples := r.next()
-		if err := r.update(examples); err != nil {
+		if err := r.update(batch); err != nil {
 			return Timing{}, err
 		}
-		if timed {
-			timing.Examples += len(examples)
-			for _, example := range examples {
+		if i >= warmUp {
+			timing.Examples += len(batch)
+			for _, example := range batch {
 				timing.Tokens += r.rows.lengths[example]
 			}
 		}
 	}
-	if steps > 0 {
-		timing.Seconds = time.Since(start).Seconds()
-	}
+	timing.Seconds = time.Since(start).Seconds()
 	return timing, nil
+}
+
+// Fill computes the hidden states that a job reads, unless they are there, and returns how many seconds that
+// took. Errors are *evaluator.Failure.
+func (s *Session) Fill(job evaluator.Job) (seconds float64, err error) {
+	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
+	if err != nil {
+		return 0, asFailure(err)
+	}
+	defer r.model.Close()
+	start := time.Now()
+	err = r.prepare()
+	return time.Since(start).Seconds(), asFailure(err)
 }

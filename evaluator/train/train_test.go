@@ -103,6 +103,20 @@ func TestCachedAndUncachedTrainingAgree(t *testing.T) {
 	}
 }
 
+// With dropout in the backbone training has nothing to cache, but evaluation has.
+func TestEvaluationIsCachedWithDropout(t *testing.T) {
+	cached, uncached := openSmall(t, 1<<30), openSmall(t, 0)
+	job := smallJob()
+	job.Candidate.Training.Dropout = 0.1
+	with, without := score(t, cached, job), score(t, uncached, job)
+	if math.Abs(with-without) > 1e-4 {
+		t.Errorf("%g with cache, %g without", with, without)
+	}
+	if len(cached.cache.entries) != 1 || cached.cache.entries[0].split != cached.dev {
+		t.Errorf("%d cache entries, want that of the dev split", len(cached.cache.entries))
+	}
+}
+
 func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	s := openTiny(t, 0)
 	job := upperLayer()
@@ -143,7 +157,7 @@ func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("the trained tensors differ")
 	}
-	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(job.Output, peft.CheckpointFile)); err == nil {
 		t.Error("a finished job leaves its checkpoint")
 	}
 }
@@ -180,7 +194,7 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 	job := upperLayer()
 	job.Output = t.TempDir()
 	interrupted(t, s, job)
-	path := filepath.Join(job.Output, checkpointFile)
+	path := filepath.Join(job.Output, peft.CheckpointFile)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +297,7 @@ func TestWeightsAreWrittenBeforeTheTest(t *testing.T) {
 	if diff := cmp.Diff(second.Test, trained.Metrics.Test); diff != "" || len(trained.Metrics.Dev) == 0 {
 		t.Errorf("metrics %v", trained.Metrics)
 	}
-	if _, err := os.Stat(filepath.Join(job.Output, checkpointFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(job.Output, peft.CheckpointFile)); err == nil {
 		t.Error("a finished job leaves its checkpoint")
 	}
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -14,9 +13,9 @@ import (
 
 // benchRequest says what to measure.
 type benchRequest struct {
-	Way    string `json:"way"`     // repeated in the answer
-	WarmUp int    `json:"warm_up"` // steps of the job before the clock starts
-	Steps  int    `json:"steps"`   // steps to time; 0 times the whole job, as a trial in a warm worker
+	Way     string  `json:"way"`     // repeated in the answer
+	WarmUp  int     `json:"warm_up"` // batches before the clock starts
+	Batches [][]int `json:"batches"` // training rows of each step; null times the whole job, as a trial in a warm worker
 }
 
 type benchAnswer struct {
@@ -30,12 +29,13 @@ type benchAnswer struct {
 }
 
 type stepFigures struct {
-	SamplesPerS     float64 `json:"samples_per_s"`
-	MsPerStep       float64 `json:"ms_per_step"`
-	TokensPerSample float64 `json:"tokens_per_sample"` // without padding
+	TokensPerS float64 `json:"tokens_per_s"`
+	MsPerStep  float64 `json:"ms_per_step"`
+	Tokens     int     `json:"tokens"` // of the batches that were timed
 }
 
 type trialFigures struct {
+	FillS float64 `json:"fill_s"` // of the hidden states that the first trial of its kind computes
 	WallS float64 `json:"wall_s"` // from the request to the score
 	Steps int     `json:"steps"`
 	Score float64 `json:"score"`
@@ -55,26 +55,27 @@ func Bench(in io.Reader, out io.Writer) error {
 			return fmt.Errorf("reading hello, evaluate and what to measure: %w", err)
 		}
 	}
-	if request.WarmUp < 0 || request.Steps < 0 {
-		return errors.New("warm_up and steps must be at least 0")
-	}
 	session, err := train.Open(hello)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
 	answer := benchAnswer{Way: request.Way, Precision: session.Ready().Precision, Threads: hello.Settings.Threads, Libtorch: torch.Version()}
-	timing, err := session.Time(evaluate.Job, request.WarmUp, request.Steps)
-	if err != nil {
-		return err
-	}
-	if request.Steps > 0 {
+	if request.Batches != nil {
+		timing, err := session.Time(evaluate.Job, request.WarmUp, request.Batches)
+		if err != nil {
+			return err
+		}
 		answer.stepFigures = &stepFigures{
-			SamplesPerS:     float64(timing.Examples) / timing.Seconds,
-			MsPerStep:       1000 * timing.Seconds / float64(timing.Steps),
-			TokensPerSample: float64(timing.Tokens) / float64(timing.Examples),
+			TokensPerS: float64(timing.Tokens) / timing.Seconds,
+			MsPerStep:  1000 * timing.Seconds / float64(len(request.Batches)-request.WarmUp),
+			Tokens:     timing.Tokens,
 		}
 	} else {
+		fill, err := session.Fill(evaluate.Job)
+		if err != nil {
+			return err
+		}
 		result, err := session.Train(evaluate.Job, train.Control{
 			Stop:   func() (string, bool) { return "", false },
 			Report: func(evaluator.Progress) {},
@@ -82,7 +83,7 @@ func Bench(in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		answer.trialFigures = &trialFigures{WallS: result.WallS, Steps: result.Steps, Score: result.Score}
+		answer.trialFigures = &trialFigures{FillS: fill, WallS: result.WallS, Steps: result.Steps, Score: result.Score}
 	}
 	answer.PeakB = torch.PeakRSS()
 	return json.NewEncoder(out).Encode(answer)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -33,16 +34,13 @@ func bench(t *testing.T, job evaluator.Job, measure string) (map[string]any, err
 }
 
 func TestBenchTimesSteps(t *testing.T) {
-	figures, err := bench(t, job(), `{"way":"ours","warm_up":1,"steps":4}`)
+	figures, err := bench(t, job(), `{"way":"ours","warm_up":1,"batches":[[0,1],[2,3,4],[5,6,7,8]]}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	perSecond, perStep := figures["samples_per_s"].(float64), figures["ms_per_step"].(float64)
-	if examples := perSecond * perStep / 1000; examples < 15.99 || examples > 16.01 {
-		t.Errorf("%g samples/s at %g ms a step are %g examples a step, want 16", perSecond, perStep, examples)
-	}
-	if tokens := figures["tokens_per_sample"].(float64); tokens < 5 || tokens > 64 {
-		t.Errorf("%g tokens a row", tokens)
+	perSecond, perStep, tokens := figures["tokens_per_s"].(float64), figures["ms_per_step"].(float64), figures["tokens"].(float64)
+	if seconds := perStep * 2 / 1000; math.Abs(perSecond*seconds-tokens) > 1e-6*tokens || tokens < 7*5 || tokens > 7*64 {
+		t.Errorf("%g tokens/s at %g ms a step are not the %g tokens of two steps", perSecond, perStep, tokens)
 	}
 	if _, trial := figures["wall_s"]; trial || figures["way"] != "ours" || figures["precision"] != "float32" ||
 		figures["threads"] != 1.0 || figures["libtorch"] == "" || figures["peak_bytes"].(float64) < 1<<20 {
@@ -59,7 +57,7 @@ func TestBenchOfATrialGivesItsScore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	figures, err := bench(t, job(), `{"way":"ours","warm_up":3,"steps":0}`)
+	figures, err := bench(t, job(), `{"way":"ours"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,9 +68,11 @@ func TestBenchOfATrialGivesItsScore(t *testing.T) {
 
 func TestBenchRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ measure, words string }{
-		"more steps than the job has": {`{"warm_up":30,"steps":31}`, "60"},
-		"negative steps":              {`{"warm_up":-1,"steps":3}`, "at least 0"},
-		"nothing to measure":          {`""`, "measure"},
+		"a row that is not there":   {`{"warm_up":0,"batches":[[0,960]]}`, "960"},
+		"a batch that is too large": {`{"warm_up":0,"batches":[[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]]}`, "16"},
+		"an empty batch":            {`{"warm_up":0,"batches":[[]]}`, "0 rows"},
+		"nothing to time":           {`{"warm_up":1,"batches":[[0]]}`, "1 of them to warm up"},
+		"nothing to measure":        {`""`, "measure"},
 	} {
 		if _, err := bench(t, job(), test.measure); err == nil || !strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)

@@ -110,8 +110,8 @@ type EvaluatorConfig struct {
 	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
 	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast), which the first worker of a study decides for good"`
-	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute, so that it is computed once"`
-	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what does not fit in cache_memory, in the user's cache directory, for all studies together; 0 writes none"`
+	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute and cache_disk has no room for"`
+	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what frozen layers compute, in the user's cache directory, for all workers and studies together; 0 writes none"`
 	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker" identity:"yes"`
 	Stall       float64  `yaml:"stall" default:"30" doc:"minutes in which a worker must give a sign of life while it loads or trains; a silent one is ended and its trial has failed; 0 waits for ever"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands" identity:"yes"`
