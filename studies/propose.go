@@ -72,22 +72,24 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 	if err == nil && (r.draining() || ctx.Err() != nil) {
 		err = errStopped
 	}
-	if err != nil {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
-		defer cancel()
-		abandon := func(ctx context.Context) error { return r.db.Abandon(ctx, right) }
-		return trial, lease, join(err, r.repeat(limited, abandon))
+	if err == nil {
+		err = r.repeat(ctx, func(ctx context.Context) (err error) {
+			trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
+			return err
+		})
 	}
-	err = r.repeat(ctx, func(ctx context.Context) (err error) {
-		trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
-		return err
-	})
-	return trial, right, err
+	if err == nil {
+		return trial, right, nil
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+	defer cancel()
+	abandon := func(ctx context.Context) error { return r.db.Abandon(ctx, right) }
+	return trial, lease, join(err, r.repeat(limited, abandon))
 }
 
 // proposal makes the trial of a number: a baseline first, then what the optimiser suggests.
 func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, error) {
-	if err := r.history.Sync(ctx); err != nil {
+	if err := r.repeat(ctx, r.history.Sync); err != nil {
 		return store.Proposal{}, err
 	}
 	for _, name := range r.config.Baselines {

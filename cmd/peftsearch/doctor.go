@@ -100,7 +100,35 @@ func availableMemory() (int64, error) {
 }
 
 // checkDatabase changes nothing.
-func checkDatabase(path string) check {
+func checkDatabase(name string) check {
+	if store.IsServer(name) {
+		return checkServer(name)
+	}
+	return checkFile(name)
+}
+
+func checkServer(name string) check {
+	c := check{name: "database", try: "see that the server runs and can be reached from here"}
+	db, err := store.View(name)
+	var known *store.Error
+	switch {
+	case errors.Is(err, store.ErrEmpty):
+		c.detail = name + ", new"
+		return c
+	case errors.As(err, &known):
+		c.err, c.try = err, known.Advice
+		return c
+	case err != nil:
+		c.err = err
+		return c
+	}
+	records, err := db.Studies(context.Background())
+	c.err = errors.Join(err, db.Close())
+	c.detail = fmt.Sprintf("%s, %d studies", name, len(records))
+	return c
+}
+
+func checkFile(path string) check {
 	c := check{name: "database", try: "make the file and its directory writable, or choose another with --db"}
 	switch _, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -11,6 +11,7 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
 	"peftsearch/studies/store"
 )
 
@@ -67,8 +68,11 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
+	{store.ErrDiverged, exitUsage, "copy it to another file"},
 	{search.ErrDamagedHistory, exitEnvironment,
 		"restore the database from a copy, or start a new study: give it another name under the key study"},
+	{server.ErrNotInstalled, exitEnvironment,
+		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
 	{studies.ErrTooManyFailures, exitFailures,
 		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},

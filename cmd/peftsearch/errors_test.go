@@ -15,6 +15,7 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
 	"peftsearch/studies/store"
 )
 
@@ -29,6 +30,7 @@ var atEdge = map[string]struct {
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
+	"store.ErrDiverged":          {store.ErrDiverged, exitUsage, "another file"},
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
 	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
@@ -36,6 +38,7 @@ var atEdge = map[string]struct {
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
+	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},
 	"studies.ErrNoUsableTrial":   {studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show"},
 }
 
@@ -52,6 +55,7 @@ var inside = map[string]string{
 	"store.ErrProposed":    "the loop: it waits",
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
+	"store.ErrEmpty":       "in a *store.Error that says what to do",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
 }
 

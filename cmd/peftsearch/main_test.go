@@ -24,7 +24,9 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/server"
 	"peftsearch/studies/store"
+	"peftsearch/studies/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -56,6 +58,17 @@ func TestScripts(t *testing.T) {
 			"waitfor": waitFor,
 			"code":    code,
 			"replace": replace,
+			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], storetest.Postgres(t))
+				ts.Setenv("PGPASSWORD", os.Getenv("PGPASSWORD"))
+			},
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "postgres" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			_, err := server.Binaries()
+			return err == nil, nil
 		},
 	})
 }

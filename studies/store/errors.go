@@ -16,7 +16,9 @@ var (
 	ErrProposed = errors.New("another process makes the next proposal")
 	ErrKnown    = errors.New("the study has the candidate already")
 	ErrMoved    = errors.New("another trial has the number now")
-	ErrPath     = errors.New("a database is a file")
+	ErrPath     = errors.New("a database is a file, or has an address on a server")
+	ErrEmpty    = errors.New("it is empty")
+	ErrDiverged = errors.New("it has a study of that name that is not an earlier state of this one")
 )
 
 // Error is a database that cannot do what it was asked to.
@@ -47,7 +49,7 @@ func (s *Store) problem(doing string, err error) error {
 		return err
 	}
 	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
-		ErrKnown, ErrMoved, ErrPath, context.Canceled, context.DeadlineExceeded} {
+		ErrKnown, ErrMoved, ErrPath, ErrDiverged, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}
