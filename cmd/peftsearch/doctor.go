@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,21 +80,6 @@ func checkMemory() check {
 		c.detail = fmt.Sprintf("%d cores, %.1f GiB of memory free", cores(), float64(available)/(1<<30))
 	}
 	return c
-}
-
-// availableMemory reads how many bytes programs can still get.
-func availableMemory() (int64, error) {
-	content, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
-		var kib int64
-		if _, err := fmt.Sscanf(lines.Text(), "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
-	}
-	return 0, errors.New("/proc/meminfo has no MemAvailable")
 }
 
 // checkDatabase changes nothing.

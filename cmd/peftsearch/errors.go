@@ -12,6 +12,7 @@ import (
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -71,6 +72,8 @@ var edge = []struct {
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
 	{search.ErrDamagedHistory, exitEnvironment,
 		"restore the database from a copy, or start a new study: give it another name under the key study"},
+	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},
+	{server.ErrRunning, exitUsage, "peftsearch db status DIR; peftsearch db stop DIR"},
 	{server.ErrNotInstalled, exitEnvironment,
 		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},

@@ -16,6 +16,7 @@ import (
 	"peftsearch/studies"
 	"peftsearch/studies/config"
 	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -38,6 +39,8 @@ var atEdge = map[string]struct {
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
+	"server.ErrRunning":          {server.ErrRunning, exitUsage, "db status"},
+	"slurm.ErrNoSlurm":           {slurm.ErrNoSlurm, exitEnvironment, "--dry-run"},
 	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},
 	"studies.ErrNoUsableTrial":   {studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show"},
 }
@@ -55,6 +58,7 @@ var inside = map[string]string{
 	"store.ErrProposed":    "the loop: it waits",
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
+	"store.ErrNoFile":      "in a *store.Error that says what to do",
 	"store.ErrEmpty":       "in a *store.Error that says what to do",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
 }

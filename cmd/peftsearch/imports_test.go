@@ -23,6 +23,7 @@ var layers = []string{
 	"studies",
 	"studies/store/storetest",
 	"studies/server",
+	"studies/slurm",
 	"studies/store",
 	"studies/config",
 	"search",

@@ -4,38 +4,49 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 )
 
-// interrupts counts Ctrl-C, SIGTERM and the end of the terminal: the first closes drain, the second cancels the context, and the
-// third ends the program as usual.
+// interrupts waits for signals that ask the program to end. The first one closes drain, the second one cancels the
+// context, and the third ends the program as usual. Two are a scheduler's: SIGUSR1 says that the time is nearly over,
+// and only drains; SIGTERM in a job comes once, some seconds before the end, and cancels at once.
 type interrupts struct {
-	drain chan struct{}
-	stop  func()
+	drain   chan struct{}
+	planned atomic.Bool // all signals so far were SIGUSR1
+	stop    func()
 }
 
 // watchInterrupts calls first on the first signal. The caller calls stop at the end.
 func watchInterrupts(ctx context.Context, first func()) (context.Context, *interrupts) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, endings()...)
+	signal.Notify(signals, append(endings(), syscall.SIGUSR1)...)
 	i := &interrupts{drain: make(chan struct{}), stop: func() {
 		signal.Stop(signals)
 		cancel()
 	}}
+	i.planned.Store(true)
 	go func() {
-		select {
-		case <-signals:
-			close(i.drain)
-			first()
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-signals:
-			signal.Stop(signals)
-			cancel()
-		case <-ctx.Done():
+		asked := 0
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGUSR1 {
+					asked++
+					i.planned.Store(false)
+				}
+				if !i.interrupted() {
+					close(i.drain)
+					first()
+				}
+				if asked > 1 || s == syscall.SIGTERM && inJob() {
+					signal.Stop(signals)
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	return ctx, i

@@ -126,7 +126,8 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // fakeWorker speaks the worker protocol without training. FAKE_FAIL makes every trial fail; FAKE_BLOCK names a
-// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
+// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped. FAKE_SECONDS is what
+// a trial takes.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
 		fmt.Println("peftsearch-worker protocol 2, for tests")
@@ -226,6 +227,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 				_, err := os.Stat("go")
 				released = err == nil
 			}
+		}
+	}
+	if seconds, err := time.ParseDuration(os.Getenv("FAKE_SECONDS") + "s"); err == nil {
+		select {
+		case <-lines: // a stop
+			return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
+				Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}}, nil
+		case <-time.After(seconds):
 		}
 	}
 	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,

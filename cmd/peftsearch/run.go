@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
@@ -25,6 +28,9 @@ func newRun(g *globals) *cobra.Command {
 Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them, and they run again with the
 same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
 budget.trials in the study file.
+
+Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
+lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
 With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
@@ -51,16 +57,12 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := g.open()
+	stderr := cmd.ErrOrStderr()
+	db, study, err := g.start(cmd.Context(), file, inputs, warmStart, stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
-	if err != nil {
-		return err
-	}
-	stderr := cmd.ErrOrStderr()
 	status, err := study.Status(cmd.Context())
 	if err != nil {
 		return err
@@ -94,6 +96,9 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 
 	again := g.command(cmd, "run", path)
 	switch {
+	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
+		fmt.Fprintf(stderr, "drained; %d of %d trials are stored\nResume: %s\n", status.Finished(), status.Trials, again)
+		return nil
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
@@ -103,6 +108,37 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	}
 	return g.conclude(cmd, db, study.Record(), again)
 }
+
+// start opens the database and the study in it. In a job it waits for a database that is away.
+func (g *globals) start(ctx context.Context, file *config.Config, inputs *config.Inputs, warmStart string,
+	stderr io.Writer) (*store.Store, *studies.Study, error) {
+	told := false
+	for began := time.Now(); ; {
+		db, err := g.open()
+		if err == nil {
+			var study *studies.Study
+			if study, err = studies.StartFrom(ctx, db, file, inputs, warmStart); err == nil {
+				return db, study, nil
+			}
+			err = errors.Join(err, db.Close())
+		}
+		if !store.IsBusy(err) || time.Since(began) >= databasePatience() {
+			return nil, nil, err
+		}
+		if !told {
+			told = true
+			fmt.Fprintf(stderr, "waiting for the database: %v\n", firstLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// startPause is how often a run looks for a database that is away at its start.
+const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {

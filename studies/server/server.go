@@ -34,6 +34,8 @@ type Options struct {
 	Listen   string   // addresses of this machine, as PostgreSQL's listen_addresses
 	Settings []string // more settings of PostgreSQL, as name=value
 	Log      *os.File // what the server says
+	// Prepare is called, with a name for store.Open, before anybody else can find the server. Nil does nothing.
+	Prepare func(ctx context.Context, name string) error
 }
 
 // Server is a running PostgreSQL server. It ends with this process, whatever becomes of that.
@@ -62,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	for _, dir := range []string{o.Dir, o.Data} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, err
 		}
 	}
@@ -79,8 +81,12 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	machine, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{dir: o.Dir, ended: make(chan struct{}), Server: store.Server{Host: o.Host, Port: port, User: userName,
-		Password: password, Database: database, PID: os.Getpid(), Job: os.Getenv("SLURM_JOB_ID")}}
+		Password: password, Database: database, Machine: machine, PID: os.Getpid(), Job: os.Getenv("SLURM_JOB_ID")}}
 	arguments := []string{"-D", o.Data, "-c", "listen_addresses=" + o.Listen, "-c", fmt.Sprintf("port=%d", port),
 		"-c", "unix_socket_directories=", "-c", "max_connections=500"}
 	for _, setting := range o.Settings {
@@ -102,11 +108,29 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.describe(), s.answers(ctx)); err != nil {
+	if err := s.publish(ctx, o.Prepare); err != nil {
 		s.Kill()
-		return nil, errors.Join(err, s.forget())
+		return nil, err
 	}
 	return s, nil
+}
+
+// publish waits until the server answers and is prepared, and then tells others where it is.
+func (s *Server) publish(ctx context.Context, prepare func(ctx context.Context, name string) error) (err error) {
+	private, err := os.MkdirTemp(s.dir, ".starting-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(private)) }()
+	if err := errors.Join(s.describe(private), s.answers(ctx, private)); err != nil {
+		return err
+	}
+	if prepare != nil {
+		if err := prepare(ctx, private); err != nil {
+			return err
+		}
+	}
+	return s.describe(s.dir)
 }
 
 // initialise makes the database's own files if there are none. It returns the user's password, which stands in a
@@ -218,11 +242,11 @@ func freePort() (int, error) {
 const answerTime = 2 * time.Minute
 
 // answers waits until the server does.
-func (s *Server) answers(ctx context.Context) error {
+func (s *Server) answers(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	for {
-		db, err := store.View(s.dir)
+		db, err := store.View(name)
 		if err == nil {
 			return db.Close()
 		}
@@ -239,18 +263,18 @@ func (s *Server) answers(ctx context.Context) error {
 	}
 }
 
-// describe writes the description of the server, which others read whole or not at all.
-func (s *Server) describe() error {
+// describe writes the description of the server into a directory, where others read it whole or not at all.
+func (s *Server) describe(dir string) error {
 	content, err := json.MarshalIndent(s.Server, "", "  ")
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, "."+store.ServerFile+"-*") // which only the owner may read
+	f, err := os.CreateTemp(dir, "."+store.ServerFile+"-*") // which only the owner may read
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(append(content, '\n'))
-	return errors.Join(err, f.Sync(), f.Close(), os.Rename(f.Name(), filepath.Join(s.dir, store.ServerFile)))
+	return errors.Join(err, f.Sync(), f.Close(), os.Rename(f.Name(), filepath.Join(dir, store.ServerFile)))
 }
 
 // Ended is closed when the server has ended.

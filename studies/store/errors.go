@@ -18,6 +18,7 @@ var (
 	ErrMoved    = errors.New("another trial has the number now")
 	ErrPath     = errors.New("a database is a file, or has an address on a server")
 	ErrEmpty    = errors.New("it is empty")
+	ErrNoFile   = errors.New("there is none")
 	ErrDiverged = errors.New("it has a study of that name that is not an earlier state of this one")
 )
 

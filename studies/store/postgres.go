@@ -125,6 +125,7 @@ type Server struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
 	Database string `json:"database"`
+	Machine  string `json:"machine"`       // by its own name
 	PID      int    `json:"pid"`           // of the peftsearch that runs it, on its host
 	Job      string `json:"job,omitempty"` // of Slurm that it runs in
 }

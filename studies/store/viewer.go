@@ -92,7 +92,7 @@ func sidesOf(path string) (s sides, err error) {
 		return s, err
 	}
 	if s.main.ino == 0 {
-		return s, &Error{Doing: "opening", Err: errors.New("there is none"),
+		return s, &Error{Doing: "opening", Err: ErrNoFile,
 			Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
 	}
 	if s.main.size > 0 && s.main.size < smallest {
