@@ -26,12 +26,10 @@ type peftConfig struct {
 	NumVirtualTokens int                `json:"num_virtual_tokens,omitempty"`
 }
 
-// peftPart keeps all LoRA, or a prefix of one length in every layer if there is no LoRA and the backbone is
-// not a RoBERTa: with a prefix, PEFT's forward pass gives RoBERTa's head the cache instead of the hidden
-// states.
+// peftPart keeps all LoRA, or a prefix of one length in every layer if there is no LoRA and PEFT can run it.
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	hasLoRA := slices.ContainsFunc(p.Layers, func(l Layer) bool { return l.LoRA != nil })
-	uniform := g.Architecture != checkpoint.RoBERTa && p.Layers[0].Prefix != nil && !slices.ContainsFunc(p.Layers, func(l Layer) bool {
+	uniform := families[g.Architecture].peftPrefix && p.Layers[0].Prefix != nil && !slices.ContainsFunc(p.Layers, func(l Layer) bool {
 		return l.Prefix == nil || l.Prefix.Length != p.Layers[0].Prefix.Length
 	})
 	var l losses
