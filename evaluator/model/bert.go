@@ -116,11 +116,9 @@ func (b *bert) step(p *pass, at int, x *torch.Tensor, rows Rows) *torch.Tensor {
 // attend computes a [wanted, D] of layer i from x [tokens, D].
 func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor {
 	w := b.layers[i]
-	wanted := p.take(x, rows)                            // [wanted, D]
-	q := p.project(i, peft.TargetQuery, w.query, wanted) // [wanted, D]
-	k := p.project(i, peft.TargetKey, w.key, x)          // [tokens, D]
-	v := p.project(i, peft.TargetValue, w.value, x)      // [tokens, D]
-	a := p.attention(q, p.keysValues(i, k, v), rows)     // [wanted, D]
+	wanted := p.take(x, rows)                                         // [wanted, D]
+	q, k, v := p.queryKeyValue(i, wanted, x, w.query, w.key, w.value) // [wanted, D], [tokens, D], [tokens, D]
+	a := p.attention(q, p.keysValues(i, k, v), rows)                  // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
 	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
