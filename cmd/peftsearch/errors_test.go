@@ -53,6 +53,7 @@ var inside = map[string]string{
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
+	"torch.ErrDevice":      "the worker: it ends after the failure of its trial",
 }
 
 // exportedErrors lists the errors that packages export, as package.Name.

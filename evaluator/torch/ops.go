@@ -248,6 +248,11 @@ func (s *Scope) Tanh(t *Tensor) *Tensor {
 	return s.run("tanh", func(out *libtch.Ctensor) { libtch.AtgTanh(out, t.c) }, t)
 }
 
+// SiLU is x·sigmoid(x) elementwise.
+func (s *Scope) SiLU(t *Tensor) *Tensor {
+	return s.run("silu", func(out *libtch.Ctensor) { libtch.AtgSilu(out, t.c) }, t)
+}
+
 // Embedding is the rows of table [rows, width] at the int32 or int64 indices [...]: [..., width].
 func (s *Scope) Embedding(table, indices *Tensor) *Tensor {
 	return s.run("embedding", func(out *libtch.Ctensor) {
