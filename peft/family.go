@@ -16,6 +16,8 @@ type family struct {
 	dense, logits string // the two linear layers of that class's head
 	between       between
 	saved         []string // the attributes with the head's layers
+	output        string   // where adapters puts bottlenecks in a layer
+	prefix        string   // what adapters calls the place of a prefix
 	peftPrefix    bool     // PEFT can run a prefix
 }
 
@@ -32,18 +34,51 @@ const (
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
 	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "BertForSequenceClassification",
-		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, true},
+		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true},
 	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "RobertaForSequenceClassification",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
 	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRobertaForSequenceClassification",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
 	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "CamembertForSequenceClassification",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
 	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "ElectraForSequenceClassification",
-		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, false},
+		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false},
+	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBertForSequenceClassification",
+		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false},
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
+
+// targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
+var targetModules = map[Target]string{
+	TargetQuery:           "attention.self.query",
+	TargetKey:             "attention.self.key",
+	TargetValue:           "attention.self.value",
+	TargetAttentionOutput: "attention.output.dense",
+	TargetFFNIn:           "intermediate.dense",
+	TargetFFNOut:          "output.dense",
+}
+
+// layerModule is the canonical name of a matrix of a layer.
+func layerModule(layer int, target Target) string {
+	return fmt.Sprintf("encoder.layer.%d.%s", layer, targetModules[target])
+}
+
+// path is what transformers' bare model calls a matrix of a layer.
+func (g Geometry) path(layer int, target Target) string {
+	return checkpoint.NameInFile(g.Architecture, layerModule(layer, target))
+}
+
+// path is what transformers' models with a head call a matrix of a layer.
+func (t Trained) path(layer int, target Target) string {
+	return t.family().backbone + "." + t.Info.Geometry.path(layer, target)
+}
+
+// outputPath is where adapters puts the bottlenecks of a layer.
+func (t Trained) outputPath(layer int) string {
+	f := t.family()
+	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+}
 
 // refuse says why a format cannot hold any plan with a head of a kind.
 func (f family) refuse(format Format, head string) error {

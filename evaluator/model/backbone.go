@@ -108,7 +108,7 @@ func (b *Backbone) Scope() *torch.Scope { return torch.NewScope(b.scope.Device()
 
 // ForwardVersion is raised with every change of what hidden states are computed to, rounding included: it is
 // part of the key of those that are kept.
-const ForwardVersion = 2
+const ForwardVersion = 3
 
 // Frontier is a point of a pass: the hidden states before a step, of the tokens that are still computed
 // there. A layer is one or more steps, as its family says; step 0 is the first after the embeddings.

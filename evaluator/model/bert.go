@@ -79,7 +79,7 @@ func (b *bert) embed(p *pass) *torch.Tensor {
 	}
 	x = p.drop(b.embeddingNorm.apply(p.Scope, x))
 	if b.embeddingProjection != nil {
-		x = b.embeddingProjection.apply(p.Scope, x) // [tokens, D]
+		x = p.Linear(x, b.embeddingProjection.weight, b.embeddingProjection.bias) // [tokens, D]
 	}
 	return x
 }
@@ -116,11 +116,9 @@ func (b *bert) step(p *pass, at int, x *torch.Tensor, rows Rows) *torch.Tensor {
 // attend computes a [wanted, D] of layer i from x [tokens, D].
 func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor {
 	w := b.layers[i]
-	wanted := p.take(x, rows)                            // [wanted, D]
-	q := p.project(i, peft.TargetQuery, w.query, wanted) // [wanted, D]
-	k := p.project(i, peft.TargetKey, w.key, x)          // [tokens, D]
-	v := p.project(i, peft.TargetValue, w.value, x)      // [tokens, D]
-	a := p.attention(q, p.keysValues(i, k, v), rows)     // [wanted, D]
+	wanted := p.take(x, rows)                                         // [wanted, D]
+	q, k, v := p.queryKeyValue(i, wanted, x, w.query, w.key, w.value) // [wanted, D], [tokens, D], [tokens, D]
+	a := p.attention(q, p.keysValues(i, k, v), rows)                  // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
 	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
@@ -141,15 +139,8 @@ func (b *bert) frontier(plan peft.Plan) int {
 	if lowest == len(b.layers) {
 		return b.steps()
 	}
-	layer := plan.Layers[lowest]
-	attention := layer.Prefix != nil
-	if layer.LoRA != nil {
-		for _, target := range layer.LoRA.Targets {
-			attention = attention || target != peft.TargetFFNIn && target != peft.TargetFFNOut
-		}
+	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
+		return 2*lowest + 1
 	}
-	if attention {
-		return 2 * lowest
-	}
-	return 2*lowest + 1
+	return 2 * lowest
 }

@@ -46,10 +46,6 @@ var activations = map[checkpoint.Activation]func(s *torch.Scope, x *torch.Tensor
 // dense is x·Wᵀ + c: weight [out, in], bias [out].
 type dense struct{ weight, bias *torch.Tensor }
 
-func (d dense) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
-	return s.Linear(x, d.weight, d.bias)
-}
-
 // norm is a LayerNorm: weight and bias [D].
 type norm struct {
 	weight, bias *torch.Tensor

@@ -207,13 +207,9 @@ func (s *Scope) CopyTo(a, b *Tensor) *Tensor {
 	return a
 }
 
-// Linear is x·Wᵀ + bias over the last dimension: x [..., in], weight [out, in], bias [out] or nil for
-// none.
+// Linear is x·Wᵀ + bias: [tokens, out] of x [tokens, in], weight [out, in], bias [out] or nil for none.
 func (s *Scope) Linear(x, weight, bias *Tensor) *Tensor {
-	if bias == nil {
-		return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, nil) }, x, weight)
-	}
-	return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, bias.c) }, x, weight, bias)
+	return s.project("linear", x, Projection{Weight: weight, Bias: bias})[0]
 }
 
 // AddMatmulTo adds a·b to t, in place: t [i, k], a [i, j], b [j, k]. AddTo says when that is safe.
