@@ -79,7 +79,7 @@ func (b *bert) embed(p *pass) *torch.Tensor {
 	}
 	x = p.drop(b.embeddingNorm.apply(p.Scope, x))
 	if b.embeddingProjection != nil {
-		x = b.embeddingProjection.apply(p.Scope, x) // [tokens, D]
+		x = p.Linear(x, b.embeddingProjection.weight, b.embeddingProjection.bias) // [tokens, D]
 	}
 	return x
 }
