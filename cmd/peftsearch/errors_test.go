@@ -26,6 +26,7 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
