@@ -15,19 +15,18 @@ import (
 // ignore the signal would make every worker ignore it too.)
 func surviveClosedPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// output is stdout. It keeps the first error of a write, so that one place looks at it.
+// output is stdout. It keeps the first error of a write, so that one place looks at it; for who writes, what follows
+// is written.
 type output struct {
 	w   io.Writer
 	err error
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	if o.err != nil {
-		return 0, o.err
+	if o.err == nil {
+		_, o.err = o.w.Write(b)
 	}
-	n, err := o.w.Write(b)
-	o.err = err
-	return n, err
+	return len(b), nil
 }
 
 // failure is what the user must know of; a reader that had enough is no error.
