@@ -58,9 +58,9 @@ func choices(s *space.Space, layers int) (effects []Effect, groups [][]int) {
 	}
 	for pass := range 3 { // methods, then layers, then both
 		for i, d := range s.Dimensions() {
-			method, some := d.Method(), len(d.Layers()) < layers
+			method, some := d.Method(), d.Layers() != nil && len(d.Layers()) < layers
 			switch {
-			case d.Layers() == nil || method != "" && !d.Optional():
+			case method == "" && !some || method != "" && !d.Optional():
 			case pass == 0 && method != "":
 				add(method, nil, i)
 			case pass == 1 && some:

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -16,23 +17,32 @@ import (
 // WriteCSV prints the trials of studies as a table with a header: the numbers of a trial, a column for the size of every
 // module that a trial of the studies has ("layers.3.lora", 0 for none), and the plan in words. What has no value is empty.
 func WriteCSV(w io.Writer, overviews []*studies.Overview) error {
-	type place struct{ layer, method int }
+	type place struct {
+		layer  int
+		method peft.Method
+	}
 	var places []place
 	for _, o := range overviews {
 		for _, t := range o.Trials {
-			for m := range slices.Chunk(modules(t.Candidate.Plan), 3) {
-				if p := (place{m[1], m[0]}); !slices.Contains(places, p) {
+			for layer, module := range modules(t.Candidate.Plan) {
+				if p := (place{layer, module.Method()}); !slices.Contains(places, p) {
 					places = append(places, p)
 				}
 			}
 		}
 	}
-	slices.SortFunc(places, func(a, b place) int { return (a.layer-b.layer)*len(peft.Methods) + a.method - b.method })
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(slices.Index(peft.Methods, a.method), slices.Index(peft.Methods, b.method)))
+	})
 	out := csv.NewWriter(w)
 	header := []string{"study", "trial", "state", "origin", "params", "params_percent", "metric", "score", "forecast", "front",
 		"test_mean", "test_sd", "test_seeds", "seconds", "started", "finished", "host", "learning_rate", "schedule", "seed"}
 	for _, p := range places {
-		header = append(header, fmt.Sprintf("layers.%d.%s", p.layer, peft.Methods[p.method]))
+		if p.layer < 0 {
+			header = append(header, "input."+string(p.method))
+		} else {
+			header = append(header, fmt.Sprintf("layers.%d.%s", p.layer, p.method))
+		}
 	}
 	if err := out.Write(append(header, "plan", "failure")); err != nil {
 		return err
@@ -48,8 +58,8 @@ func WriteCSV(w io.Writer, overviews []*studies.Overview) error {
 		for _, t := range o.Trials {
 			row := trialRow(o.Record, t, front[t.Number], confirmed)
 			sizes := map[place]int{}
-			for m := range slices.Chunk(modules(t.Candidate.Plan), 3) {
-				sizes[place{m[1], m[0]}] = m[2]
+			for layer, module := range modules(t.Candidate.Plan) {
+				sizes[place{layer, module.Method()}] = module.Size()
 			}
 			for _, p := range places {
 				row = append(row, strconv.Itoa(sizes[p]))

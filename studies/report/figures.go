@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -14,6 +15,7 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"peftsearch/peft"
 	"peftsearch/studies/store"
 )
 
@@ -240,8 +242,8 @@ func (s shades) Colors() (out []color.Color) { // from white to the palette's bl
 func modulesFigure(s View) (p *plot.Plot, rows int, err error) {
 	var grid shades
 	var names []plot.Tick
-	for layer := s.Geometry.Layers - 1; layer >= 0; layer-- { // rows go up
-		for method := len(s.Methods) - 1; method >= 0; method-- {
+	for layer := s.Geometry.Layers - 1; layer >= -1; layer-- { // rows go up
+		for _, method := range slices.Backward(s.Methods) {
 			row, largest := make([]float64, len(s.Front)), 0.0
 			for column, number := range s.Front {
 				row[column] = s.size(number, layer, method)
@@ -253,7 +255,7 @@ func modulesFigure(s View) (p *plot.Plot, rows int, err error) {
 			for column, size := range row {
 				row[column] = math.Log1p(size) / math.Log1p(s.largest(method))
 			}
-			names = append(names, plot.Tick{Value: float64(len(grid.cells)), Label: fmt.Sprintf("L%d %s", layer, s.Methods[method])})
+			names = append(names, plot.Tick{Value: float64(len(grid.cells)), Label: fmt.Sprintf("%s %s", placeName(layer), method)})
 			grid.cells = append(grid.cells, row)
 		}
 	}
@@ -276,23 +278,31 @@ func modulesFigure(s View) (p *plot.Plot, rows int, err error) {
 	return p, len(grid.cells), nil
 }
 
+func placeName(layer int) string {
+	if layer < 0 {
+		return "input"
+	}
+	return fmt.Sprintf("L%d", layer)
+}
+
 // size is that of a module of a trial, 0 for none.
-func (s View) size(number int64, layer, method int) float64 {
-	m := s.Trials.Modules[number]
-	for i := 0; i < len(m); i += 3 {
-		if m[i] == method && m[i+1] == layer {
-			return float64(m[i+2])
+func (s View) size(number int64, layer int, method peft.Method) float64 {
+	for m := range slices.Chunk(s.Trials.Modules[number], 2) {
+		if kind := s.Modules[m[0]]; kind.Method == method && m[1] == layer {
+			return float64(kind.Size)
 		}
 	}
 	return 0
 }
 
 // largest is the largest size of a method on the front, at least 1.
-func (s View) largest(method int) float64 {
+func (s View) largest(method peft.Method) float64 {
 	largest := 1.0
 	for _, number := range s.Front {
-		for layer := range s.Geometry.Layers {
-			largest = max(largest, s.size(number, layer, method))
+		for m := range slices.Chunk(s.Trials.Modules[number], 2) {
+			if kind := s.Modules[m[0]]; kind.Method == method {
+				largest = max(largest, float64(kind.Size))
+			}
 		}
 	}
 	return largest

@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -44,7 +45,8 @@ type View struct {
 	Confirmed   []Confirmed      `json:"confirmed"` // by ascending parameters
 	Effects     []Effect         `json:"effects"`   // null while nothing can be said
 	Running     []Running        `json:"running"`
-	Methods     []peft.Method    `json:"methods"` // that modules refer to
+	Methods     []peft.Method    `json:"methods"` // in the order in which everything shows them
+	Modules     []Module         `json:"modules"` // the kinds of module that trials have; only further ones are added
 	Trials      Trials           `json:"trials"`
 }
 
@@ -71,9 +73,16 @@ type Trials struct {
 	Lane     []string         `json:"lane"` // host and process; "" where it is not known
 	Rate     []float64        `json:"learning_rate"`
 	Schedule []string         `json:"schedule"`
-	Modules  [][]int          `json:"modules"` // method, layer, size; method, layer, size; …
+	Modules  [][]int          `json:"modules"` // kind, layer; kind, layer; …; layer −1 is the input
 	Curve    [][]float64      `json:"curve"`   // share, score; share, score; …
 	Failure  map[int64]string `json:"failure"` // by number, of failed trials
+}
+
+// Module is a kind of module: all that are alike but for their place.
+type Module struct {
+	Method peft.Method `json:"method"`
+	Size   int         `json:"size"`
+	Name   string      `json:"name"` // such as "serial 24"
 }
 
 // Growth is the hypervolume where it changed.
@@ -140,8 +149,9 @@ func NewView(o *studies.Overview, effects []studies.Effect, numbers []int64) Vie
 	r := o.Record
 	v := View{Study: r.Name, Created: r.Created.UTC(), Metric: r.Metric, Geometry: r.Geometry, Reference: r.Reference,
 		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{},
-		Growth: newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods,
-		Trials: newTrials(o, numbers)}
+		Growth: newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
+	kinds := newKinds(o.Trials)
+	v.Modules, v.Trials = kinds.list, newTrials(o, numbers, kinds)
 	for _, m := range o.Front.Members {
 		v.Front = append(v.Front, m.Number)
 	}
@@ -197,7 +207,7 @@ func newConfirmed(o *studies.Overview) (all []Confirmed) {
 	return all
 }
 
-func newTrials(o *studies.Overview, numbers []int64) Trials {
+func newTrials(o *studies.Overview, numbers []int64, kinds *kinds) Trials {
 	n := len(numbers)
 	c := Trials{Number: numbers, State: make([]store.State, n), Origin: make([]string, n), Params: make([]int64, n),
 		Score: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
@@ -226,7 +236,10 @@ func newTrials(o *studies.Overview, numbers []int64) Trials {
 		if t.Failure != nil {
 			c.Failure[number] = t.Failure.Error()
 		}
-		c.Modules[i] = modules(t.Candidate.Plan)
+		c.Modules[i] = []int{}
+		for layer, module := range modules(t.Candidate.Plan) {
+			c.Modules[i] = append(c.Modules[i], kinds.index[kindOf(module)], layer)
+		}
 		c.Curve[i] = make([]float64, 0, 2*len(t.Curve))
 		for _, p := range t.Curve {
 			c.Curve[i] = append(c.Curve[i], round(float64(p.Step)/float64(p.Steps)), round(p.Score))
@@ -241,38 +254,42 @@ func lane(host, process string) string {
 	return strings.TrimSpace(host + " " + pid)
 }
 
-// modules lists the modules of a plan: the index of the method, layer, size, for each.
-func modules(p peft.Plan) []int {
-	out := []int{}
-	for layer, l := range p.Layers {
-		for method, size := range []int{0: width(l.Serial), 1: width(l.Parallel), 2: length(l.Prefix), 3: rank(l.LoRA)} {
-			if size > 0 {
-				out = append(out, method, layer, size)
+// modules goes through the modules of a plan, by method and then by layer; −1 is the input.
+func modules(p peft.Plan) iter.Seq2[int, peft.Module] {
+	return func(yield func(int, peft.Module) bool) {
+		for _, m := range peft.Methods {
+			if module := p.Input.Module(m); module != nil && !yield(-1, module) {
+				return
+			}
+			for layer, l := range p.Layers {
+				if module := l.Module(m); module != nil && !yield(layer, module) {
+					return
+				}
 			}
 		}
 	}
-	return out
 }
 
-func width(a *peft.Adapter) int {
-	if a == nil {
-		return 0
-	}
-	return a.Width
+func kindOf(m peft.Module) Module { return Module{m.Method(), m.Size(), m.String()} }
+
+// kinds numbers the kinds of module in the order in which trials first had them.
+type kinds struct {
+	list  []Module
+	index map[Module]int
 }
 
-func length(p *peft.Prefix) int {
-	if p == nil {
-		return 0
+func newKinds(trials []store.Trial) *kinds {
+	k := &kinds{list: []Module{}, index: map[Module]int{}}
+	for _, t := range trials {
+		for _, module := range modules(t.Candidate.Plan) {
+			kind := kindOf(module)
+			if _, known := k.index[kind]; !known {
+				k.index[kind] = len(k.list)
+				k.list = append(k.list, kind)
+			}
+		}
 	}
-	return p.Length
-}
-
-func rank(l *peft.LoRA) int {
-	if l == nil {
-		return 0
-	}
-	return l.Rank
+	return k
 }
 
 // round keeps six decimals, which is more than scores mean.

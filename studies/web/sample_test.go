@@ -70,13 +70,13 @@ func plan(rng *rand.Rand, layers int) peft.Plan {
 	for i := range p.Layers {
 		l := &p.Layers[i]
 		if rng.Float64() < density {
-			l.LoRA = &peft.LoRA{Rank: 1 << rng.IntN(6), Alpha: 1, Targets: []peft.Target{peft.TargetQuery}}
+			*l = l.With(peft.LoRA{Rank: 1 << rng.IntN(6), Alpha: 1, Targets: []peft.Target{peft.TargetQuery}})
 		}
 		if rng.Float64() < density/2 {
-			l.Serial = &peft.Adapter{Width: 3 << rng.IntN(5)}
+			*l = l.With(peft.Serial{Width: 3 << rng.IntN(5)})
 		}
 		if rng.Float64() < density/3 {
-			l.Prefix = &peft.Prefix{Length: 1 + rng.IntN(20)}
+			*l = l.With(peft.Prefix{Length: 1 + rng.IntN(20)})
 		}
 	}
 	return p

@@ -69,26 +69,17 @@ function drawGrowth(studies, growths, by, width) {
   return {height: 320, parts, targets, summary: `Hypervolume of ${growths.map((g, k) => `${studies[k].study}: ${score(g.hypervolume.at(-1) ?? 0)}`).join(', ')}`}
 }
 
-// rowsOf lists the modules that any of the trials has, by layer and method.
-function rowsOf(s, trials) {
-  const rows = []
-  for (let layer = 0; layer < s.layers; layer++) {
-    s.methods.forEach((name, method) => { if (trials.some(i => s.size(i, method, layer))) rows.push({layer, method, name}) })
-  }
-  return rows
-}
-
 function drawMap(s, width) {
-  const front = s.front, rows = rowsOf(s, front), h = 18, height = 60 + h * rows.length
+  const front = s.front, rows = s.places(front), h = 18, height = 60 + h * rows.length
   const left = 96, w = (width - left - 12) / Math.max(front.length, 1), parts = [], targets = []
   const top = new Map()
   for (const r of rows) for (const i of front) top.set(r.method, Math.max(top.get(r.method) ?? 1, s.size(i, r.method, r.layer)))
   rows.forEach((r, k) => {
     const y = 20 + h * k
-    parts.push(svg('text', {x: left - 8, y: y + 13, 'text-anchor': 'end', class: 'label'}, `L${r.layer} ${r.name}`))
+    parts.push(svg('text', {x: left - 8, y: y + 13, 'text-anchor': 'end', class: 'label'}, r.name))
     front.forEach((i, c) => {
       const size = s.size(i, r.method, r.layer), x = left + w * c
-      targets.push({x, y, w, h, trial: i, text: `layer ${r.layer}, ${r.name} ${size || 'none'}\n${s.describe(i)}`, stop: k === 0})
+      targets.push({x, y, w, h, trial: i, text: `${r.name} ${size || 'none'}\n${s.describe(i)}`, stop: k === 0})
       if (!size) return
       const share = Math.log(1 + size) / Math.log(1 + top.get(r.method))
       parts.push(svg('rect', {x: x + 0.5, y: y + 0.5, width: Math.max(w - 1, 0.5), height: h - 1, class: 'fill complete', 'fill-opacity': (0.12 + 0.88 * share).toFixed(2)}))
@@ -145,12 +136,12 @@ function drawEffects(s, width) {
 function drawParallel(s, state, width) {
   const t = s.trials, box = {left: 40, right: width - 40, top: 40, bottom: 290}
   const best = s.scored(state.shown).sort((a, b) => t.score[b] - t.score[a]).slice(0, 300)
-  const total = (i, method) => { let sum = 0; const m = t.modules[i]; for (let k = 0; k < m.length; k += 3) if (m[k] === method) sum += m[k + 2]; return sum }
-  const used = i => { const layers = new Set(), m = t.modules[i]; for (let k = 0; k < m.length; k += 3) layers.add(m[k + 1]); return layers.size }
+  const total = (i, method) => { let sum = 0; const m = t.modules[i]; for (let k = 0; k < m.length; k += 2) if (s.modules[m[k]].method === method) sum += s.modules[m[k]].size; return sum }
+  const used = i => new Set(t.modules[i].filter((_, k) => k % 2)).size
   const schedules = [...new Set(best.map(i => t.schedule[i]))]
   const wanted = [
     {name: 'parameters', of: i => t.params[i], log: true}, {name: 'layers with modules', of: used},
-    ...s.methods.map((name, m) => ({name: `Σ ${name}`, of: i => total(i, m)})),
+    ...s.methods.map(m => ({name: `Σ ${m}`, of: i => total(i, m)})),
     {name: 'learning rate', of: i => t.learning_rate[i], log: true, exact: true}, {name: 'schedule', of: i => schedules.indexOf(t.schedule[i]), names: schedules},
     {name: s.metric, of: i => t.score[i]}]
   const shown = wanted.map(axis => ({...axis, values: best.map(axis.of)})).filter(axis => new Set(axis.values).size > 1)

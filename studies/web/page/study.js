@@ -16,7 +16,6 @@ class Study {
     this.count = this.trials.number?.length ?? 0
     this.onFront = new Set(this.front)
     this.test = new Map(this.confirmed.filter(c => c.trial !== null).map(c => [c.trial, c]))
-    this.layers = this.geometry.layers
   }
 
   numbers(condition = () => true) {
@@ -31,22 +30,28 @@ class Study {
   // size is that of one module, 0 for none.
   size(i, method, layer) {
     const m = this.trials.modules[i]
-    for (let k = 0; k < m.length; k += 3) if (m[k] === method && m[k + 1] === layer) return m[k + 2]
+    for (let k = 0; k < m.length; k += 2) if (m[k + 1] === layer && this.modules[m[k]].method === method) return this.modules[m[k]].size
     return 0
+  }
+
+  // places lists where any of the trials has modules, by layer (−1 is the input) and method.
+  places(trials) {
+    const used = new Set(trials.flatMap(i => this.trials.modules[i].flatMap((kind, k, m) => k % 2 ? [] : [`${m[k + 1]} ${this.modules[kind].method}`])))
+    const places = []
+    for (let layer = -1; layer < this.geometry.layers; layer++) {
+      for (const method of this.methods) if (used.has(`${layer} ${method}`)) places.push({layer, method, name: `${layer < 0 ? 'input' : `L${layer}`} ${method}`})
+    }
+    return places
   }
 
   // plan describes a plan in a line, as the command line does.
   plan(i) {
-    const modules = this.trials.modules[i], where = new Map()
-    for (let method = 0; method < this.methods.length; method++) {
-      for (let k = 0; k < modules.length; k += 3) {
-        if (modules[k] !== method) continue
-        const name = this.methods[method], label = `${name} ${name === 'lora' ? 'r' : ''}${modules[k + 2]}`
-        if (!where.has(label)) where.set(label, [])
-        where.get(label).push(modules[k + 1])
-      }
+    const m = this.trials.modules[i], where = new Map()
+    for (let k = 0; k < m.length; k += 2) {
+      if (!where.has(m[k])) where.set(m[k], [])
+      if (m[k + 1] >= 0) where.get(m[k]).push(m[k + 1])
     }
-    return [...where].map(([label, layers]) => `${label} L${ranges(layers)}`).join(' · ') || 'head only'
+    return [...where].map(([kind, layers]) => this.modules[kind].name + (layers.length ? ` L${ranges(layers)}` : '')).join(' · ') || 'head only'
   }
 
   percent(params) { return 100 * params / this.geometry.backbone_params }

@@ -64,9 +64,7 @@ function differences(s, a, b) {
   row('time', t.seconds[a] === null ? none : duration(t.seconds[a]), t.seconds[b] === null ? none : duration(t.seconds[b]))
   row('learning rate', String(t.learning_rate[a]), String(t.learning_rate[b]))
   row('schedule', t.schedule[a], t.schedule[b])
-  for (let layer = 0; layer < s.layers; layer++) {
-    s.methods.forEach((name, method) => row(`layer ${layer} ${name}`, String(s.size(a, method, layer) || none), String(s.size(b, method, layer) || none)))
-  }
+  for (const {layer, method, name} of s.places([a, b])) row(name, String(s.size(a, method, layer) || none), String(s.size(b, method, layer) || none))
   return {rows, equal}
 }
 
