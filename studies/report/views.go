@@ -124,18 +124,28 @@ type Running struct {
 // NewViews describes studies. effects are by study, nil where nothing can be said.
 func NewViews(overviews []*studies.Overview, effects [][]studies.Effect, made time.Time) Views {
 	v := Views{SchemaVersion: SchemaVersion, Made: made.UTC(), Studies: []View{}}
-	var records []*store.Record
 	for i, o := range overviews {
 		v.Studies = append(v.Studies, NewView(o, effects[i], nil))
+	}
+	v.Scale = NewScale(overviews)
+	return v
+}
+
+// NewScale sets studies side by side; nil for one, and for those that cannot be compared.
+func NewScale(overviews []*studies.Overview) *Scale {
+	var records []*store.Record
+	for _, o := range overviews {
 		records = append(records, o.Record)
 	}
-	if scale, ok := studies.OneScale(records); ok && len(overviews) > 1 {
-		v.Scale = &Scale{Reference: scale}
-		for _, o := range overviews {
-			v.Scale.Growth = append(v.Scale.Growth, newGrowth(o.Growth(scale)))
-		}
+	reference, ok := studies.OneScale(records)
+	if !ok || len(overviews) < 2 {
+		return nil
 	}
-	return v
+	scale := &Scale{Reference: reference}
+	for _, o := range overviews {
+		scale.Growth = append(scale.Growth, newGrowth(o.Growth(reference)))
+	}
+	return scale
 }
 
 // NewView describes a study, with the trials of the numbers; nil is all.

@@ -57,7 +57,7 @@ func browse(t *testing.T) *browser {
 		case *log.EventEntryAdded:
 			b.errors = append(b.errors, e.Entry.Text)
 		case *cdp.EventExceptionThrown:
-			b.errors = append(b.errors, e.ExceptionDetails.Text)
+			b.errors = append(b.errors, e.ExceptionDetails.Text+" "+e.ExceptionDetails.Exception.Description)
 		case *cdp.EventConsoleAPICalled:
 			b.errors = append(b.errors, string(e.Type))
 		}

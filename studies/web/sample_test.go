@@ -43,9 +43,9 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 			t.State, t.Forecast = store.Pruned, search.Forecast{Score: score - 0.02, SD: 0.01}
 			fallthrough
 		default:
-			t.Result = evaluator.Result{Score: score, WallS: 0.9, Steps: 300}
+			t.Result = evaluator.Result{Score: score, BestStep: 300, Steps: 300, Dev: map[string]float64{"accuracy": score}, Head: 129, WallS: 0.9}
 			for rung := 1; rung <= 4; rung++ {
-				t.Curve = append(t.Curve, store.CurvePoint{Step: 75 * rung, Steps: 300, Score: score * (1 - 0.3/float64(rung))})
+				t.Curve = append(t.Curve, store.CurvePoint{Step: 75 * rung, Steps: 300, Score: score * (1 - 0.1*float64(4-rung))})
 			}
 		}
 		o.Trials = append(o.Trials, t)

@@ -84,16 +84,22 @@ class Figure {
     this.plot.addEventListener('click', e => { this.hover(e); this.choose() })
     this.plot.addEventListener('keydown', e => this.key(e))
     this.plot.addEventListener('blur', () => this.point(-1))
+    this.plot.style.minHeight = `${this.height}px`
     new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.draw() }).observe(this.plot)
+    new IntersectionObserver(entries => { this.seen = entries.at(-1).isIntersecting; if (this.late) this.draw() }, {rootMargin: '50%'}).observe(this.plot)
+    addEventListener('beforeprint', () => this.draw(true))
   }
 
   // content is a function that is given the width and returns {height, parts, targets, summary, label}: a target is a
   // place that answers to the pointer, {x, y, text, trial?, w?, h?}; those with stop are reached by the arrow keys.
   show(content) { this.content = content; this.draw() }
 
-  draw() {
+  // draw draws, or leaves it for the moment when the figure comes on the screen.
+  draw(now = this.seen) {
     this.width = this.plot.clientWidth
-    if (!this.content || !this.width) return
+    this.late = !now
+    if (!this.content || !this.width || !now) return
+    this.plot.style.minHeight = ''
     const {height = this.height, parts, targets = [], summary = ''} = this.content(this.width)
     this.targets = targets
     this.stops = targets.flatMap((t, i) => t.stop ? [i] : [])

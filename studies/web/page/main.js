@@ -58,9 +58,9 @@ function draw() {
   show('growth', s.growth.trials.length > 0, width => drawGrowth([s], [s.growth], state.by, width))
   show('map', s.front.length > 0, width => drawMap(s, width))
   show('effects', s.effects !== null, width => drawEffects(s, width))
-  show('curves', s.trials.curve?.some(c => c.length > 0), width => drawCurves(s, state, width))
+  show('curves', s.trials.curve.some(c => c.length > 0), width => drawCurves(s, state, width))
   show('parallel', s.scored(state.shown).length > 1, width => drawParallel(s, state, width))
-  show('timeline', s.trials.lane?.some(l => l !== ''), width => drawTimeline(s, width))
+  show('timeline', s.trials.lane.some(l => l !== ''), width => drawTimeline(s, width))
   comparison.show(s)
   table.show(s)
 }
@@ -101,7 +101,8 @@ function follow() {
   live = 'connecting'
   const source = new EventSource('events')
   source.onmessage = e => { live = true; take(JSON.parse(e.data)) }
-  source.onopen = () => { studies = []; live = true } // the first message has everything
+  source.onopen = () => { studies = [] } // the first message has everything
+  source.addEventListener('trouble', e => { live = JSON.parse(e.data); draw() })
   source.onerror = () => { live = 'the connection is broken; trying again'; draw() }
 }
 

@@ -9,11 +9,13 @@ class Study {
   merge(view) {
     const {trials, ...rest} = view
     Object.assign(this, rest)
-    trials.number.forEach((number, i) => {
-      for (const [name, column] of Object.entries(trials)) if (Array.isArray(column)) (this.trials[name] ??= [])[number] = column[i]
-    })
+    for (const [name, column] of Object.entries(trials)) {
+      if (!Array.isArray(column)) continue
+      const all = this.trials[name] ??= []
+      trials.number.forEach((number, i) => { all[number] = column[i] })
+    }
     this.failures = {...this.failures, ...trials.failure}
-    this.count = this.trials.number?.length ?? 0
+    this.count = this.trials.number.length
     this.onFront = new Set(this.front)
     this.test = new Map(this.confirmed.filter(c => c.trial !== null).map(c => [c.trial, c]))
   }
