@@ -70,17 +70,19 @@ var edge = []struct {
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
-	{search.ErrDamagedHistory, exitEnvironment,
-		"restore the database from a copy, or start a new study: give it another name under the key study"},
 	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},
 	{server.ErrRunning, exitUsage, "peftsearch db status DIR; peftsearch db stop DIR"},
 	{server.ErrNotInstalled, exitEnvironment,
 		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
+	{search.ErrDamagedHistory, exitEnvironment, restore},
+	{store.ErrDamaged, exitEnvironment, restore},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
 	{studies.ErrTooManyFailures, exitFailures,
 		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},
 	{studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show STUDY lists the reasons"},
 }
+
+const restore = "restore the database from a copy, or start a new study: give it another name under the key study"
 
 // explain finds the exit code and the advice for an error.
 func explain(err error) *failure {

@@ -28,6 +28,7 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
@@ -61,6 +62,7 @@ var inside = map[string]string{
 	"store.ErrNoFile":      "in a *store.Error that says what to do",
 	"store.ErrEmpty":       "in a *store.Error that says what to do",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
+	"torch.ErrDevice":      "the worker: it ends after the failure of its trial",
 }
 
 // exportedErrors lists the errors that packages export, as package.Name.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -20,6 +21,7 @@ var (
 	ErrEmpty    = errors.New("it is empty")
 	ErrNoFile   = errors.New("there is none")
 	ErrDiverged = errors.New("it has a study of that name that is not an earlier state of this one")
+	ErrDamaged  = errors.New("the study is damaged")
 )
 
 // Error is a database that cannot do what it was asked to.
@@ -50,10 +52,13 @@ func (s *Store) problem(doing string, err error) error {
 		return err
 	}
 	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
-		ErrKnown, ErrMoved, ErrPath, ErrDiverged, context.Canceled, context.DeadlineExceeded} {
+		ErrKnown, ErrMoved, ErrPath, ErrDiverged, ErrDamaged, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("database %s: %w: a row is missing that others need", s.path, ErrDamaged)
 	}
 	known = s.dialect.explain(err)
 	known.Doing, known.Path = doing, s.path
