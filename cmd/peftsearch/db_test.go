@@ -31,7 +31,10 @@ func serverDir(t *testing.T) string {
 // A server of one's own is started, used, stopped, moved to another disk, and always has the same studies.
 func TestAServerOfOnesOwn(t *testing.T) {
 	dir, path := serverDir(t), writeFakeStudy(t, 6)
-	front := func(db string) string { t.Helper(); return outputOf(t, "peftsearch", "front", "small", "--json", "--db", db) }
+	front := func(db string) string {
+		t.Helper()
+		return outputOf(t, "peftsearch", "front", "small", "--json", "--db", db)
+	}
 	stop := func() { t.Helper(); outputOf(t, "peftsearch", "db", "stop", dir) }
 	outputOf(t, "peftsearch", "db", "start", dir)
 	t.Cleanup(func() { exec.Command("peftsearch", "db", "stop", dir).Run() })

@@ -70,6 +70,8 @@ var edge = []struct {
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
+	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +
+		"session.json in the mirror says which it is"},
 	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},
 	{server.ErrRunning, exitUsage, "peftsearch db status DIR; peftsearch db stop DIR"},
 	{server.ErrNotInstalled, exitEnvironment,

@@ -40,6 +40,7 @@ var atEdge = map[string]struct {
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
+	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},
 	"server.ErrRunning":          {server.ErrRunning, exitUsage, "db status"},
 	"slurm.ErrNoSlurm":           {slurm.ErrNoSlurm, exitEnvironment, "--dry-run"},
 	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},

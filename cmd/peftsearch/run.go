@@ -19,7 +19,7 @@ import (
 )
 
 func newRun(g *globals) *cobra.Command {
-	var warmStart string
+	var warmStart, mirror string
 	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
@@ -29,6 +29,9 @@ Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them,
 same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
 budget.trials in the study file.
 
+With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
+the database is copied there, whole, and a run begins with the newer of the two. One session at a time keeps a mirror.
+
 Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
 lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
@@ -36,14 +39,38 @@ With --warm-start a new study learns from the finished trials of another one, of
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart, mirror) },
 	}
 	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	cmd.Flags().StringVar(&mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.MarkFlagDirname("mirror")
 	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
+// run runs a study, and keeps the mirror of its database if there is one.
+func (g *globals) run(cmd *cobra.Command, path, warmStart, mirror string) error {
+	if mirror == "" {
+		return g.search(cmd, path, warmStart, func() {})
+	}
+	if store.IsServer(g.db) {
+		return usage("--mirror is for a database in a file", "%s is on a server", g.db)
+	}
+	m, err := store.OpenMirror(cmd.Context(), g.db, mirror, func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: the mirror is behind:", err)
+	})
+	if err != nil {
+		return err
+	}
+	err = g.search(cmd, path, warmStart, m.Changed)
+	if closeErr := m.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// search runs a study, and calls stored after each outcome.
+func (g *globals) search(cmd *cobra.Command, path, warmStart string, stored func()) (err error) {
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
@@ -91,7 +118,13 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	})
 	defer signals.stop()
-	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
+		Events: func(e studies.Event) {
+			progress.event(e)
+			if e.Kind == studies.EventFinished || e.Kind == studies.EventFailed {
+				stored()
+			}
+		}})
 	progress.close()
 
 	again := g.command(cmd, "run", path)

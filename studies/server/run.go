@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -122,7 +121,7 @@ func dump(ctx context.Context, dir string) (err error) {
 	if err := dumpTo(ctx, path, dir); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, DumpFile), path)
+	return store.ReplaceFile(filepath.Join(dir, DumpFile), path)
 }
 
 func dumpTo(ctx context.Context, path, dir string) error {
@@ -135,22 +134,4 @@ func dumpTo(ctx context.Context, path, dir string) error {
 		return errors.Join(err, from.Close())
 	}
 	return errors.Join(copyAll(ctx, to, from), to.Close(), from.Close())
-}
-
-// replaceFile replaces a file by another one's content, whole or not at all.
-func replaceFile(path, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return errors.Join(err, os.Remove(out.Name()))
-	}
-	return os.Rename(out.Name(), path)
 }
