@@ -55,10 +55,7 @@ network disk. Two servers on one shared database would destroy it, and on such d
 		Example: "  peftsearch db start ~/peft-db --data /scratch/$USER/peft-db\n" +
 			"  peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if before := cmd.ArgsLenAtDash(); before >= 0 {
-				args = args[:before]
-			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return cobra.ExactArgs(1)(cmd, args[:own(cmd, args)])
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])

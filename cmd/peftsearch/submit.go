@@ -51,10 +51,7 @@ The study's database is on a PostgreSQL server: --db names it, peftsearch db sta
 sbatch as it is. The script and the logs are in the directory STUDY.slurm beside the study file.`,
 		Example: "  peftsearch submit study.yaml --db postgres://me@server/peft --workers 8 --time 4:00:00 -- --partition=gpu --gres=gpu:1",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if before := cmd.ArgsLenAtDash(); before >= 0 {
-				args = args[:before]
-			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return cobra.ExactArgs(1)(cmd, args[:own(cmd, args)])
 		},
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
