@@ -79,7 +79,7 @@ func (b *bert) embed(p *pass) *torch.Tensor {
 	}
 	x = p.drop(b.embeddingNorm.apply(p.Scope, x))
 	if b.embeddingProjection != nil {
-		x = b.embeddingProjection.apply(p.Scope, x) // [tokens, D]
+		x = p.Linear(x, b.embeddingProjection.weight, b.embeddingProjection.bias) // [tokens, D]
 	}
 	return x
 }
@@ -139,15 +139,8 @@ func (b *bert) frontier(plan peft.Plan) int {
 	if lowest == len(b.layers) {
 		return b.steps()
 	}
-	layer := plan.Layers[lowest]
-	attention := layer.Prefix != nil
-	if layer.LoRA != nil {
-		for _, target := range layer.LoRA.Targets {
-			attention = attention || target != peft.TargetFFNIn && target != peft.TargetFFNOut
-		}
+	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
+		return 2*lowest + 1
 	}
-	if attention {
-		return 2 * lowest
-	}
-	return 2*lowest + 1
+	return 2 * lowest
 }

@@ -75,9 +75,11 @@ func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
 
 var onCPU = evaluator.Settings{Device: "cpu", Precision: PrecisionFloat32, Threads: 1}
 
-// loadBackbone loads a checkpoint of testdata, or of the repository's models/, for one test.
+// loadBackbone loads a checkpoint of testdata, or of the repository's models/, for one test. PEFTSEARCH_TEST_DEVICE
+// names another device for it, such as cuda.
 func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backbone {
 	t.Helper()
+	settings.Device = cmp.Or(os.Getenv("PEFTSEARCH_TEST_DEVICE"), settings.Device)
 	dir := filepath.Join("testdata", name)
 	if strings.HasPrefix(name, "models/") {
 		dir = filepath.Join("..", "..", name)

@@ -10,7 +10,7 @@ type lowRank struct {
 
 // declareLoRA initialises A with kaiming_uniform(a=√5) and B with 0, as PEFT and adapters do, so that a
 // fresh LoRA changes nothing.
-func declareLoRA(ps *parameters, name string, l *peft.LoRA, g peft.Geometry) map[peft.Target]*lowRank {
+func declareLoRA(ps *parameters, name string, l peft.LoRA, g peft.Geometry) map[peft.Target]*lowRank {
 	updates := map[peft.Target]*lowRank{}
 	for _, target := range l.Targets {
 		in, out := g.TargetShape(target)

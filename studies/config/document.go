@@ -104,10 +104,12 @@ func (d *document) decode(node ast.Node, into reflect.Value, prefix string) []er
 	}
 	for _, k := range known {
 		value, given := values[k.name]
-		field := into.Field(k.index)
+		if isSection(k.fieldType) {
+			errs = append(errs, d.decode(value, into.Field(k.index), k.path+".")...)
+			continue
+		}
+		field := k.value(into)
 		switch {
-		case isSection(field.Type()):
-			errs = append(errs, d.decode(value, field, k.path+".")...)
 		case given:
 			if err := decodeValue(value, field); err != nil {
 				d.bad[k.path] = true
@@ -117,8 +119,9 @@ func (d *document) decode(node ast.Node, into reflect.Value, prefix string) []er
 			d.bad[k.path] = true
 			errs = append(errs, d.errorAt(k.path, k.doc, "%s is missing", k.path))
 		default:
-			k.setDefault(field)
+			parseDefault(k.standard, field) // one in words leaves the field empty
 		}
+		k.set(into, field)
 	}
 	return errs
 }

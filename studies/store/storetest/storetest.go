@@ -60,7 +60,7 @@ func study(t *testing.T, s *store.Store) *store.Record {
 
 // Proposal makes a candidate of its own for each size.
 func Proposal(size int) store.Proposal {
-	plan := peft.Plan{Layers: []peft.Layer{{Prefix: &peft.Prefix{Length: size}}}}
+	plan := peft.Plan{Layers: []peft.Layer{{peft.Prefix{Length: size}}}}
 	return store.Proposal{Origin: "test", Reason: fmt.Sprint("size ", size), Point: space.Point{size},
 		Candidate: evaluator.Candidate{Plan: plan}, Params: int64(size)}
 }
