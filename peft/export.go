@@ -33,12 +33,12 @@ var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
 
 // Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
 // it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
-// Geometry, Head and Labels.
+// Geometry, Head, Labels and the kind of Task, but for a plan the Geometry alone.
 //
 // lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
 // with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
 func Export(format Format, source Trained, dir string, lossy bool) (lost []string, err error) {
-	if err := source.exportable(); err != nil {
+	if err := source.exportable(format); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -77,8 +77,8 @@ var exporters = map[Format]struct {
 	FormatMerged:   {mergedPart, exportMerged},
 }
 
-// exportable checks what every format relies on.
-func (t Trained) exportable() error {
+// exportable checks what the format relies on.
+func (t Trained) exportable(format Format) error {
 	if g := t.Info.Geometry; g.Layers < 1 || g.Hidden < 1 || g.FFN < 1 {
 		return fmt.Errorf("the backbone has %d layers of width %d and %d: at least 1 each", g.Layers, g.Hidden, g.FFN)
 	}
@@ -88,8 +88,8 @@ func (t Trained) exportable() error {
 	if _, known := families[t.Info.Geometry.Architecture]; !known {
 		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture, slices.Sorted(maps.Keys(families)))
 	}
-	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return fmt.Errorf("head %q: must be %s or %s", t.Info.Head, headLinear, headDense)
+	if err := t.Info.checkHead(); err != nil && format != FormatPlan {
+		return err
 	}
 	if t.configOnly() {
 		return nil

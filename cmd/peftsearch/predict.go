@@ -62,7 +62,7 @@ func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, mod
 	}
 	info := trained.Info
 	document.Labels = info.Labels
-	rows, err := data.ReadRows(input, info.Task.Columns)
+	rows, err := info.Task.ReadRows(input)
 	if err != nil {
 		return document, usage("give the file the columns of the training data", "%w", err)
 	}
