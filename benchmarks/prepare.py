@@ -1,12 +1,13 @@
 """Write the rows of a benchmark's tasks, drawn with fixed seeds; splits that are not drawn are whole.
 
     python3 benchmarks/prepare.py confirm SST2_DIR         for docs/results.md
-    python3 benchmarks/prepare.py peftbench SCITLDR_DIR    for docs/explain/benchmarks.md
+    python3 benchmarks/prepare.py peftbench DATASETS_DIR   for docs/explain/benchmarks.md
     python3 benchmarks/prepare.py batches STSB_DIR         for docs/explain/performance.md
 
 They go to data/ in the benchmark's folder. STS-B is the repository's own copy. SST2_DIR holds stsa.binary.train,
-stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows; SCITLDR_DIR holds train.jsonl
-and dev.jsonl of SciTLDR-A; STSB_DIR holds train.tsv and dev.tsv of STS-B with all their columns.
+stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows; STSB_DIR holds train.tsv and
+dev.tsv of STS-B with all their columns; DATASETS_DIR holds sst2/ and stsb/ with these files, and scitldr_a/ with
+train.jsonl and dev.jsonl of SciTLDR-A.
 """
 import json
 import pathlib
@@ -33,7 +34,7 @@ def sst2(folder, split):
 
 def titles(folder, split):
     """Each paper's title with its own summary, and with that of another paper."""
-    papers = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    papers = [json.loads(line) for line in (folder / f"scitldr_a/{split}.jsonl").read_text(encoding="utf-8").splitlines()]
     papers = [(" ".join(p["title"].split()), " ".join(p["target"][0].split())) for p in papers if p["title"]]
     rng, rows = random.Random(split), ["label\ttitle\tsummary"]
     for i, (title, summary) in enumerate(papers):
@@ -59,7 +60,10 @@ TASKS = {
                 "sst2": (sst2, {"train": 1500, "dev": 500, "test": None})},
     "peftbench": {"stsb": (stsb, {"train": 3000, "dev": 1000}),
                   "captions": (captions, {"train": 800, "dev": 200}),
-                  "titles": (titles, {"train": None, "dev": 600})},
+                  "titles": (titles, {"train": None, "dev": 600}),
+                  "short-titles": (titles, {"train": 800, "dev": 400}),
+                  "sources": (lambda folder, split: sources(folder / "stsb", split), {"train": 960, "dev": 400}),
+                  "sentiment": (lambda folder, split: sst2(folder / "sst2", split), {"train": 800, "dev": 400})},
     "batches": {"stsb": (stsb, {"train": 1000, "dev": 500}),
                 "sources": (sources, {"train": 1000, "dev": 500})},
 }

@@ -273,7 +273,10 @@ func layerModule(layer int, module string) string {
 	return fmt.Sprintf("encoder.layer.%d.%s", layer, module)
 }
 
-func moduleTensor(layer int, name string) string { return fmt.Sprintf("layers.%d.%s", layer, name) }
+// tensor is a trained tensor of a layer's module.
+func (t Trained) tensor(layer int, m Method, name string) checkpoint.Tensor {
+	return t.Modules[fmt.Sprintf("layers.%d.%s.%s", layer, m, name)]
+}
 
 // linearScale is ε of [Trained.sequenceHead]; as a power of two it rounds nothing.
 const linearScale = 1.0 / (1 << 12)
@@ -323,8 +326,40 @@ func (i Info) labelMaps() (id2label map[string]string, label2id map[string]int) 
 	return id2label, label2id
 }
 
+// split keeps what a format can hold of each module, by a function that gives nil for a module that it cannot hold, and
+// says in words what is lost, "" for nothing.
+func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, lost []string) {
+	var l losses
+	part := func(from Layer, add func(what string)) (to Layer) {
+		for _, module := range from.sorted() {
+			k, what := hold(module)
+			if k != nil {
+				to = append(to, k)
+			}
+			if what != "" {
+				add(what)
+			}
+		}
+		return to
+	}
+	kept.Input = part(p.Input, func(what string) { l.input = append(l.input, what) })
+	for i, layer := range p.Layers {
+		kept.Layers = append(kept.Layers, part(layer, func(what string) { l.add(what, i) }))
+	}
+	return kept, l.list()
+}
+
+// holds is for [split]: the modules that implement T, whole.
+func holds[T any](m Module) (kept Module, lost string) {
+	if _, ok := m.(T); ok {
+		return m, ""
+	}
+	return nil, m.String()
+}
+
 // losses describes the modules of a plan that a format drops, and in which layers.
 type losses struct {
+	input []string
 	order []string
 	where map[string][]int
 }
@@ -340,27 +375,9 @@ func (l *losses) add(what string, layer int) {
 }
 
 func (l *losses) list() []string {
-	var list []string
+	list := l.input
 	for _, what := range l.order {
 		list = append(list, fmt.Sprintf("%s (layers %s)", what, ranges(l.where[what])))
 	}
 	return list
-}
-
-// dropAdapters removes the serial and parallel adapters of a layer.
-func (l *losses) dropAdapters(layer *Layer, i int) {
-	if layer.Serial != nil {
-		l.add(fmt.Sprintf("serial adapters of width %d", layer.Serial.Width), i)
-	}
-	if layer.Parallel != nil {
-		l.add(fmt.Sprintf("parallel adapters of width %d", layer.Parallel.Width), i)
-	}
-	layer.Serial, layer.Parallel = nil, nil
-}
-
-func (l *losses) dropPrefix(layer *Layer, i int) {
-	if layer.Prefix != nil {
-		l.add(fmt.Sprintf("prefixes of length %d", layer.Prefix.Length), i)
-	}
-	layer.Prefix = nil
 }

@@ -36,6 +36,7 @@ type Table struct {
 	Reference   search.Reference      `json:"reference"`
 	Fingerprint evaluator.Fingerprint `json:"fingerprint"` // of model and rows
 	Training    evaluator.Training    `json:"training"`
+	Version     int                   `json:"training_version"` // evaluator.TrainingVersion, 0 in records of version 1
 	Budget      evaluator.Budget      `json:"budget"`
 }
 
@@ -113,7 +114,8 @@ func newRecorder(path, suffix string) (*recorder, error) {
 	r := &recorder{config: file, inputs: inputs, table: Table{Study: file.Study, Metric: string(file.Task.Metric),
 		Sampler: file.Search.Sampler, Seed: file.Search.Seed, Geometry: inputs.Geometry,
 		Reference:   search.Reference{Chance: inputs.Dataset.Chance(), MinParams: smallest, MaxParams: largest},
-		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Budget: file.TrialBudget()}}
+		Fingerprint: inputs.Fingerprint, Training: inputs.Training, Version: evaluator.TrainingVersion,
+		Budget: file.TrialBudget()}}
 	for _, d := range inputs.Space.Dimensions() {
 		r.table.Dimensions = append(r.table.Dimensions, Dimension{d.Name, d.Levels})
 	}

@@ -65,6 +65,12 @@ var metrics = map[Name]struct {
 	EntityF1Strict:   {0, 1, func(a Answers) float64 { return a.entities(strict).sum().f1() }},
 }
 
+// Known reports whether there is such a metric.
+func (n Name) Known() bool {
+	_, ok := metrics[n]
+	return ok
+}
+
 // Range is the least and the greatest value that a score in the metric can have.
 func (n Name) Range() (low, high float64) { return metrics[n].low, metrics[n].high }
 
@@ -95,8 +101,7 @@ func (a Answers) flat() (predicted, actual []float64) {
 // that is undefined, as a correlation with a constant or anything of no rows is, the score is 0. A NaN among the
 // predictions makes it NaN.
 func Score(name Name, a Answers) float64 {
-	m, ok := metrics[name]
-	if !ok {
+	if !name.Known() {
 		panic(fmt.Sprintf("metric: unknown metric %q", name))
 	}
 	predicted, actual := a.flat()
@@ -109,7 +114,7 @@ func Score(name Name, a Answers) float64 {
 	if slices.ContainsFunc(predicted, math.IsNaN) {
 		return math.NaN()
 	}
-	return m.score(a)
+	return metrics[name].score(a)
 }
 
 // Chance is the best score of predictions that do not look at the row.

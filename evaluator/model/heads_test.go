@@ -136,7 +136,7 @@ func TestHeadsFromHiddenStates(t *testing.T) {
 	for _, c := range readHeads(t) {
 		b := loadBackbone(t, "bert", onCPU)
 		layers := make([]peft.Layer, b.Geometry().Layers)
-		layers[len(layers)-1].Serial = &peft.Adapter{Width: 4}
+		layers[len(layers)-1] = peft.Layer{peft.Serial{Width: 4}}
 		m := newModel(t, b, Spec{Plan: peft.Plan{Layers: layers}, Task: c.Task, Head: c.Head, Outputs: c.Outputs, Seed: 3})
 		s := newScope(t, b)
 		batch := c.batch()

@@ -26,6 +26,9 @@ const (
 // Finished reports whether a trial of the state has an outcome, which never changes.
 func (s State) Finished() bool { return s == Complete || s == Pruned || s == Failed }
 
+// scored reports whether a trial of the state has a score.
+func (s State) scored() bool { return s == Complete || s == Pruned }
+
 // Trial is one trial as it is stored.
 type Trial struct {
 	Number    int64

@@ -22,7 +22,7 @@ func ensure(t *testing.T, open func() *store.Store) {
 	s := open()
 	want := &store.Record{Name: "new", Path: "/a.yaml", Config: "a", Metric: "mcc",
 		Identity: store.Identity{"k": "v"}, Seed: 1<<64 - 1,
-		Geometry: peft.Geometry{Layers: 2, Hidden: 8}, Reference: search.Reference{Chance: 0.25, MinParams: 2,
+		Geometry: peft.Geometry{Layers: 2, Hidden: 8, FFN: 8}, Reference: search.Reference{Chance: 0.25, MinParams: 2,
 			MaxParams: 9},
 		WarmStart: &store.WarmStart{Study: "old", Trials: []store.WarmTrial{{Point: space.Point{1, 2}, Params: 3,
 			Score: 0.5, SD: 0.1}}}}
