@@ -28,7 +28,8 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 	var t table
 	var bad problems
 	var open *record
-	line, orphans, firstOrphan, last := 0, 0, 0, ""
+	line, last := 0, ""
+	var orphans, empty sighting
 	for raw := range bytes.Lines(content) {
 		line++
 		text := strings.TrimRight(string(raw), "\r\n")
@@ -54,12 +55,13 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 		for i, index := range indices {
 			open.values[i] = append(open.values[i], strings.TrimSpace(fields[index]))
 		}
+		if open.values[0][len(open.values[0])-1] == "" {
+			empty.at(line)
+		}
 		if len(columns) > 1 {
 			tag := open.values[len(columns)-1][len(open.values[0])-1]
 			if prefix, kind, _ := strings.Cut(tag, "-"); prefix == "I" && kind != last {
-				if orphans++; orphans == 1 {
-					firstOrphan = line
-				}
+				orphans.at(line)
 			}
 			_, last, _ = strings.Cut(tag, "-")
 		}
@@ -70,9 +72,21 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 	if len(t.records) == 0 {
 		return t, errors.New("the file has no sentences")
 	}
-	if orphans > 0 {
+	if orphans.count > 0 {
 		t.notes = append(t.notes, fmt.Sprintf("%d tags I- follow no tag of their type, the first in line %d: an entity begins there, "+
-			"but not for entity_f1_strict", orphans, firstOrphan))
+			"but not for entity_f1_strict", orphans.count, orphans.first))
+	}
+	if empty.count > 0 {
+		t.notes = append(t.notes, fmt.Sprintf("%d words are empty, the first in line %d: nothing can be learnt of them", empty.count, empty.first))
 	}
 	return t, nil
+}
+
+// sighting counts what is no error and says where it was seen first.
+type sighting struct{ count, first int }
+
+func (s *sighting) at(line int) {
+	if s.count++; s.count == 1 {
+		s.first = line
+	}
 }

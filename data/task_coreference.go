@@ -85,7 +85,7 @@ func coreferenceRow(l layout, r record, words bool, bad *problems) Row {
 }
 
 // spanAt is where a span stands whose offset counts characters, or words between blanks. Case, blanks, and
-// punctuation at its ends may differ.
+// punctuation at its ends may differ; the last word may go on behind an apostrophe.
 func spanAt(text, span string, offset int, words bool) (Span, bool) {
 	wanted := len(strings.Fields(span))
 	if wanted == 0 {
@@ -107,7 +107,11 @@ func spanAt(text, span string, offset int, words bool) (Span, bool) {
 		s = strings.TrimFunc(s, func(r rune) bool { return unicode.IsPunct(r) || unicode.IsSpace(r) })
 		return strings.Join(strings.Fields(s), " ")
 	}
-	return Span{start, end}, strings.EqualFold(plain(string(runes[start:end])), plain(span))
+	have, want := []rune(plain(string(runes[start:end]))), []rune(plain(span))
+	if words && len(have) > len(want) && !unicode.IsLetter(have[len(want)]) { // "Emma" of "Emma's"
+		have = have[:len(want)]
+	}
+	return Span{start, end}, strings.EqualFold(string(have), string(want))
 }
 
 // wordSpans are the words between blanks.

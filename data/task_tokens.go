@@ -86,11 +86,6 @@ func (tokenClassification) rows(l layout, records []record, bad *problems) []Row
 		if len(rows[i].Words) == 0 {
 			bad.add(r.line, "%s is missing or empty", l.names("text"))
 		}
-		for j, word := range rows[i].Words {
-			if strings.TrimSpace(word) == "" {
-				bad.add(r.lineOf(j), "word %d is empty", j+1)
-			}
-		}
 	}
 	return rows
 }
@@ -174,8 +169,8 @@ func (tokenClassification) answer(in Input, outputs []float64, classes []string)
 }
 
 func (tokenClassification) check(_ Task, row Row) error {
-	if len(row.Words) == 0 || slices.Contains(row.Words, "") {
-		return errors.New("it has no words, or an empty one")
+	if len(row.Words) == 0 {
+		return errors.New("it has no words")
 	}
 	return nil
 }

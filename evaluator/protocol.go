@@ -160,6 +160,14 @@ type Prediction struct {
 	Parts []string `json:"predictions,omitempty"`
 }
 
+// Said is the answer: its parts, or the one that it is.
+func (p Prediction) Said() []string {
+	if p.Parts != nil || p.Label == "" { // a row without labels has no part
+		return p.Parts
+	}
+	return []string{p.Label}
+}
+
 // PredictionsReport answers a PredictRequest, in the order of its rows; long answers are several of them.
 type PredictionsReport struct {
 	Type        string       `json:"type"`
