@@ -194,7 +194,9 @@ var digits = regexp.MustCompile(`[0-9]`)
 
 // texts decides between classification and regression of one or two texts.
 func (g *guesser) texts() error {
-	label := g.label(func(f *field) bool { return !f.list && f.complete() && f.words() <= 4 })
+	label := g.label(func(f *field) bool {
+		return !f.list && f.words() <= 4 && (f.complete() || known[f.last()] == "label") // Load names the rows without one
+	})
 	if label == nil {
 		return errors.New("no column looks like a label: a short value in every row; peftsearch init writes a study file to fill in")
 	}
