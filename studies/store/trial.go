@@ -44,6 +44,8 @@ type Trial struct {
 	Created   time.Time
 	Started   time.Time // zero before
 	Finished  time.Time // zero before
+	Host      string    // of the process that ran it last; "" before, and of trials of older versions
+	Process   string    // its process id and start time
 
 	Result  evaluator.Result   // of complete and pruned trials
 	Failure *evaluator.Failure // of failed trials
