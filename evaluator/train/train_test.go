@@ -395,9 +395,9 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		rows, labels := make([]data.Row, len(s.dataset.Test)), make([]float64, len(s.dataset.Test))
+		rows := make([]data.Row, len(s.dataset.Test))
 		for i, e := range s.dataset.Test {
-			rows[i], labels[i] = e.Row, e.Label
+			rows[i] = e.Row
 		}
 		predictor, err := s.Predictor(job.Output)
 		if err != nil {
@@ -408,12 +408,12 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		predictor.Close()
-		values, mean := make([]float64, len(rows)), 0.0
+		values, mean := make([][]float64, len(rows)), 0.0
 		for i, p := range predictions {
-			values[i] = p.Logits[0]
-			mean += values[i] / float64(len(rows))
+			values[i] = p.Logits
+			mean += p.Logits[0] / float64(len(rows))
 		}
-		if got := metric.Score(metric.Spearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+		if got := s.dataset.Scores(values, s.dataset.Test)["spearman"]; math.Abs(got-result.Test["spearman"]) > 1e-4 {
 			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
 		}
 		if mean < 1 || mean > 4 { // labels are 0 to 5
