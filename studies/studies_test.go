@@ -436,7 +436,7 @@ func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range inputs.Dataset.Dev {
-		inputs.Dataset.Dev[i].Label = 1
+		inputs.Dataset.Dev[i].Target = []float64{1}
 	}
 	db, err := store.Open(database(t, file.File()))
 	if err != nil {

@@ -261,10 +261,10 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 			return tensors
 		}
 		plan := job.Candidate.Plan
-		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Modules: zeros(plan.TensorShapes(geometry)),
-			Head: zeros(peft.HeadShapes("linear", geometry, 2)), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test},
-			Info: peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
-				Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}})
+		info := peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
+			Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}
+		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Info: info, Modules: zeros(plan.TensorShapes(geometry)),
+			Head: zeros(info.HeadShapes()), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test}})
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"peftsearch/data"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -41,8 +40,8 @@ func (c *Config) validate() []error {
 	}
 	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
-	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
-		c.Task.Metric = data.Metrics[c.Task.Kind][0]
+	if metrics := c.Task.Kind.Metrics(); c.Task.Metric == "" && metrics != nil {
+		c.Task.Metric = metrics[0]
 	}
 	if !c.file.failed("task") {
 		if err := c.task().Validate(); err != nil {
