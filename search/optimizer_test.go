@@ -162,7 +162,7 @@ func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
 
 // What is excluded is not proposed, as if there were a trial; samplers learn nothing from it.
 func TestExcludedCandidatesAreNotProposed(t *testing.T) {
-	s := newSpace(t, space.Config{Serial: []int{0, 4}, Parallel: []int{}, Prefix: []int{0, 1, 2}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{}, "prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
 		o, err := search.NewOptimizer(s, options(s, sampler, 1))
 		if err != nil {
