@@ -109,8 +109,8 @@ func trialsOf(t testing.TB, study *Study) []store.Trial {
 	return trials
 }
 
-// ignoreTimes compares trials by what they are, not by when, where or how often they ran.
-var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Created", "Started", "Finished", "Attempts", "Crashes", "Host", "Process"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+// ignoreTimes compares trials by what they are, not by when or how often they ran.
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Process", "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
 
 func setTrials(t testing.TB, path string, trials int) {
 	t.Helper()
