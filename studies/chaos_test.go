@@ -80,7 +80,8 @@ func TestChaosOnAServer(t *testing.T) {
 		}
 		go func() {
 			err := cmd.Wait()
-			ends <- end{err, err != nil && cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL, log.String()}
+			status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			ends <- end{err, status.Signaled() && status.Signal() == syscall.SIGKILL, log.String()}
 		}()
 	}
 	for range supervisors {

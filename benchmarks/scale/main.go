@@ -24,8 +24,8 @@ import (
 	"peftsearch/studies/store"
 )
 
-const usage = `usage: scale throughput [-supervisors 1,8,32] [-samplers tpe,gp] [-each 20]   trials of a second, on a server of its own
-       scale proposals [-samplers tpe,gp] [-trials 100,300,1000]             seconds of a proposal`
+const usage = `usage: scale throughput [-supervisors 1,8,32] [-samplers tpe,gp] [-each 20]  trials of a second
+       scale proposals [-samplers tpe,gp] [-trials 100,300,1000]            seconds of a proposal`
 
 func main() {
 	if err := command(os.Args[1:]); err != nil {
@@ -261,7 +261,8 @@ func (b bench) proposals(counts []int) error {
 	smallest, largest := inputs.Space.ParamRange()
 	reference := search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}
 	for _, n := range counts {
-		random, err := search.NewOptimizer(inputs.Space, search.Options{Seed: 1, Sampler: "random", Initial: n, Reference: reference})
+		random, err := search.NewOptimizer(inputs.Space, search.Options{Seed: 1, Sampler: "random", Initial: n,
+			Reference: reference})
 		if err != nil {
 			return err
 		}
@@ -283,7 +284,8 @@ func (b bench) proposals(counts []int) error {
 			}
 		}
 		for _, sampler := range b.samplers {
-			optimizer, err := search.NewOptimizer(inputs.Space, search.Options{Seed: 1, Sampler: sampler, Initial: 1, Reference: reference})
+			optimizer, err := search.NewOptimizer(inputs.Space, search.Options{Seed: 1, Sampler: sampler, Initial: 1,
+				Reference: reference})
 			if err != nil {
 				return err
 			}

@@ -46,8 +46,8 @@ func runCrowd(problem, sampler string, workers, trials, seed int) (crowdRun, err
 	if err != nil {
 		return crowdRun{}, err
 	}
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler, Reference: e.reference,
-		TrialSeconds: trialSeconds})
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler,
+		Reference: e.reference, TrialSeconds: trialSeconds})
 	if err != nil {
 		return crowdRun{}, err
 	}
@@ -99,11 +99,12 @@ func runCrowd(problem, sampler string, workers, trials, seed int) (crowdRun, err
 		proposer = begin + took
 		waited += proposer - free[0]
 		r.Asked += took
-		seconds := trialSeconds * math.Exp(trialSpread*keyed(seed, fmt.Sprint("time ", number)).NormFloat64()-trialSpread*trialSpread/2)
+		spread := trialSpread * keyed(seed, fmt.Sprint("time ", number)).NormFloat64()
+		seconds := trialSeconds * math.Exp(spread-trialSpread*trialSpread/2)
 		free[0] = proposer + seconds
 		running = append(running, trial{number, suggestion.Point, free[0]})
-		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point, Params: e.space.Params(suggestion.Point),
-			State: search.Running}); err != nil {
+		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point,
+			Params: e.space.Params(suggestion.Point), State: search.Running}); err != nil {
 			return r, err
 		}
 	}

@@ -18,8 +18,8 @@ import (
 // bigSkew is a difference of clocks that makes times in tables and logs hard to follow.
 const bigSkew = 2 * time.Second
 
-// checkServer looks at a database on a server, and how far its clock is from this machine's. Leases end by the server's
-// clock alone.
+// checkServer looks at a database on a server, and how far its clock is from this machine's. Leases end by the
+// server's clock alone.
 func checkServer(ctx context.Context, name string) check {
 	c := check{name: "database", try: "see that the server runs and can be reached from here"}
 	db, err := store.View(name)
@@ -44,8 +44,8 @@ func checkServer(ctx context.Context, name string) check {
 	}
 	c.detail = fmt.Sprintf("%s, %d studies, answers in %s", name, len(records), took.Round(100*time.Microsecond))
 	if skew := clock.Sub(before.Add(took / 2)); skew.Abs() > bigSkew {
-		c.more = append(c.more, fmt.Sprintf("Note: the server's clock is %s from this machine's; searches go by the server's",
-			skew.Round(time.Second)))
+		c.more = append(c.more, fmt.Sprintf("Note: the server's clock is %s from this machine's; "+
+			"searches go by the server's", skew.Round(time.Second)))
 	}
 	return c
 }
@@ -77,7 +77,8 @@ func checkDisks(model string) check {
 		if kind == "" {
 			kind = "a disk of this machine"
 		} else if d.path == cache {
-			c.more = append(c.more, "Note: XDG_CACHE_HOME moves hidden states to a disk of this machine; submit does so by itself")
+			c.more = append(c.more, "Note: XDG_CACHE_HOME moves hidden states to a disk of this machine; "+
+				"submit does so by itself")
 		}
 		places = append(places, fmt.Sprintf("%s on %s", d.what, kind))
 	}

@@ -60,7 +60,8 @@ func TestAStudyOnACluster(t *testing.T) {
 	if said := c.command("peftsearch", "doctor", path, "--db", db, "--slurm"); strings.Count(said, "✓ database") != 2 {
 		t.Errorf("not checked from here and from a node: %s", said)
 	}
-	said := c.command("peftsearch", "submit", path, "--db", db, "--workers", "4", "--time", "10:00", "--", "--cpus-per-task=1")
+	said := c.command("peftsearch", "submit", path, "--db", db, "--workers", "4", "--time", "10:00", "--",
+		"--cpus-per-task=1")
 	found := regexp.MustCompile(`(?m)^job +(\d+)$`).FindStringSubmatch(said)
 	if found == nil {
 		t.Fatal(said)
