@@ -112,7 +112,7 @@ func bottleneckTensors(t Trained, layer int, m Method) map[string]checkpoint.Ten
 }
 
 func addBottleneck(t Trained, into map[string]checkpoint.Tensor, name string, layer int, from map[string]checkpoint.Tensor) {
-	module := t.family().backbone + "." + layerModule(layer, "output.adapters."+name)
+	module := t.outputPath(layer) + ".adapters." + name
 	into[module+".adapter_down.0.weight"] = from["down.weight"]
 	into[module+".adapter_down.0.bias"] = from["down.bias"]
 	into[module+".adapter_up.weight"] = from["up.weight"]

@@ -328,7 +328,7 @@ func (a *adaptersExport) addFusion() {
 			}
 			addBottleneck(a.Trained, f.into, f.name, i, tensors)
 		}
-		query := a.family().backbone + "." + layerModule(i, "output.adapter_fusion_layer."+fusionName+".query")
+		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
 		// Half precision keeps the zeros small.
 		fusion[query+".weight"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
 		fusion[query+".bias"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}

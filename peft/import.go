@@ -224,7 +224,7 @@ func (s settings) importPEFTLoRA(p Plan, g Geometry) error {
 			if !selected(i, target) {
 				continue
 			}
-			path := families[g.Architecture].backbone + "." + layerModule(i, targetModules[target])
+			path := families[g.Architecture].backbone + "." + g.path(i, target)
 			r, err := rankOf(path, rank)
 			if err != nil {
 				return err
@@ -265,7 +265,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 			return nil, fmt.Errorf("target_modules: %w", err)
 		}
 		selected = func(layer int, t Target) bool {
-			path := layerModule(layer, targetModules[t])
+			path := g.path(layer, t)
 			return expression.MatchString(path) || expression.MatchString(prefix+path)
 		}
 		for i := range g.Layers {
@@ -275,7 +275,10 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		}
 		return nil, fmt.Errorf("target_modules %.80q matches no layer of the backbone", pattern)
 	}
-	names := []string{"query", "value"} // the library's default for BERT and RoBERTa
+	names := []string{g.path(0, TargetQuery), g.path(0, TargetValue)} // the library's default, in every layer
+	for i, path := range names {
+		names[i] = path[strings.LastIndex(path, ".")+1:]
+	}
 	if targets != nil {
 		if err := json.Unmarshal(targets, &names); err != nil {
 			return nil, fmt.Errorf("target_modules: must be a string or a list of strings")
@@ -289,7 +292,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		return nil, err
 	}
 	matches := func(name string, layer int, t Target) bool {
-		path := layerModule(layer, targetModules[t])
+		path := g.path(layer, t)
 		if name == path || name == prefix+path {
 			return true
 		}

@@ -148,7 +148,7 @@ func (LoRA) peftConfig(t Trained, c *peftConfig) {
 			c.R, c.Alpha = lora.Rank, lora.Alpha
 		}
 		for _, target := range sortedTargets(lora.Targets) {
-			module := t.peftPath(i, target)
+			module := t.path(i, target)
 			c.TargetModules = append(c.TargetModules, module)
 			// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong.
 			c.RankPattern["^"+module], c.AlphaPattern["^"+module] = lora.Rank, lora.Alpha
@@ -160,7 +160,7 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		lora, _ := Find[LoRA](layer)
 		for _, target := range lora.Targets {
-			module := "base_model.model." + t.peftPath(i, target)
+			module := "base_model.model." + t.path(i, target)
 			into[module+".lora_A.weight"] = t.tensor(i, MethodLoRA, string(target)+".a")
 			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
 		}
@@ -174,7 +174,7 @@ func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range l.Targets {
 		a, b := t.tensor(layer, MethodLoRA, string(target)+".a"), t.tensor(layer, MethodLoRA, string(target)+".b")
-		updates[layerModule(layer, targetModules[target])+".weight"] = func(weight []float32) {
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, a, b, l.Alpha/float64(l.Rank))
 		}
 	}
@@ -233,7 +233,7 @@ func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]chec
 	for i, layer := range p.Layers {
 		lora, _ := Find[LoRA](layer)
 		for _, target := range lora.Targets {
-			module := t.family().backbone + "." + layerModule(i, targetModules[target]) + ".loras." + name
+			module := t.path(i, target) + ".loras." + name
 			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
 			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
 		}
