@@ -5,39 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
+type runFlags struct {
+	warmStart string
+	plain     bool
+	format    string
+}
+
 func newRun(g *globals) *cobra.Command {
-	var warmStart string
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
 		Long: `Start the study of a study file, or continue it where it stopped.
 
 Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them, and they run again with the
-same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
+same seeds when the study continues. A finished trial is never lost. On a terminal the search is shown as by peftsearch
+watch. To go on after the last trial, raise
 budget.trials in the study file.
 
 With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
 	}
-	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
+	cmd.Flags().StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
+	cmd.Flags().StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
+	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
+func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) (err error) {
+	format := logFormat(flags.format)
+	if format != logText && format != logJSON {
+		return usage("peftsearch run --help", "--log-format %s: must be text or json", quote.Text(flags.format))
+	}
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
@@ -56,7 +72,7 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
+	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, flags.warmStart)
 	if err != nil {
 		return err
 	}
@@ -71,7 +87,15 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 			return err
 		}
 	}
-	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
+	display := &display{}
+	if !flags.plain && !g.quiet && format == logText && isTerminal(os.Stderr) && isTerminal(os.Stdin) {
+		if display.view, err = g.newRunView(cmd.Context(), db, study.Record()); err != nil {
+			return err
+		}
+	} else {
+		display = g.newDisplay(stderr, format)
+	}
+	progress := &searchProgress{display: display, status: status}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
 	}

@@ -37,7 +37,10 @@ func (s screen) String() string {
 		return cut(fmt.Sprintf("%d×%d is too small: at least %d×%d", s.width, s.height, minWidth, minHeight), s.width)
 	}
 	head := []string{lipgloss.NewStyle().Bold(true).Render(cut(s.title(), s.width)), cut(s.status(), s.width)}
-	foot := slices.Concat(s.growth(), s.running(), s.messages)
+	foot := append(s.growth(), s.running()...)
+	for _, m := range s.messages {
+		foot = append(foot, cut(m, s.width))
+	}
 	foot = append(foot[:min(len(foot), s.height/2-3)], shadeStyles[shadeFaint].Render(cut(s.keys, s.width)))
 	rows := s.height - len(head) - len(foot)
 	left := s.width * 58 / 100

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"regexp"
@@ -12,7 +13,7 @@ import (
 
 // tmux runs a command of the terminal of a script.
 func tmux(ts *testscript.TestScript, args ...string) string {
-	cmd := exec.Command("tmux", append([]string{"-u", "-f", os.DevNull, "-S", ts.MkAbs("terminal")}, args...)...)
+	cmd := exec.Command("tmux", append([]string{"-u", "-f", os.DevNull, "-S", ts.Getenv("TERMINAL")}, args...)...)
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "NO_COLOR="+ts.Getenv("NO_COLOR"), "FAKE_BLOCK="+ts.Getenv("FAKE_BLOCK"))
 	cmd.Dir = ts.MkAbs(".")
 	out, err := cmd.CombinedOutput()
@@ -22,10 +23,16 @@ func tmux(ts *testscript.TestScript, args ...string) string {
 	return string(out)
 }
 
-// terminal runs a shell command in a terminal of a size, which stays when the command has ended: terminal COLUMNS ROWS COMMAND.
+// terminal runs a shell command in a terminal of a size, which stays when the command has ended, in place of the one
+// before: terminal COLUMNS ROWS COMMAND.
 func terminal(ts *testscript.TestScript, _ bool, args []string) {
+	if ts.Getenv("TERMINAL") != "" {
+		tmux(ts, "kill-server")
+	}
+	socket := ts.MkAbs("terminal") + rand.Text()[:6]
+	ts.Setenv("TERMINAL", socket)
 	tmux(ts, "new-session", "-d", "-x", args[0], "-y", args[1], args[2]+"; echo ended with $?; cat")
-	ts.Defer(func() { exec.Command("tmux", "-S", ts.MkAbs("terminal"), "kill-server").Run() })
+	ts.Defer(func() { exec.Command("tmux", "-S", socket, "kill-server").Run() })
 }
 
 // sees waits until the terminal shows a text, or no longer shows it: [!] sees REGEXP. It keeps what is shown in the file screen.

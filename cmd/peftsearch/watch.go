@@ -52,8 +52,8 @@ under the cursor, the running trials with their curves. It only reads the databa
 }
 
 // newProgram makes a view of the whole terminal.
-func (g *globals) newProgram(ctx context.Context, model tea.Model) *tea.Program {
-	options := []tea.ProgramOption{tea.WithContext(ctx)}
+func (g *globals) newProgram(ctx context.Context, model tea.Model, options ...tea.ProgramOption) *tea.Program {
+	options = append(options, tea.WithContext(ctx))
 	if g.noColor || os.Getenv("NO_COLOR") != "" {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
@@ -71,6 +71,8 @@ type watchModel struct {
 	width, height int
 	cursor        int
 	keys          string
+	messages      []string
+	interrupt     func() // what Ctrl-C does; nil ends the view, as q does
 }
 
 // looked is what a look at the study found.
@@ -97,11 +99,19 @@ func (m *watchModel) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 			m.take(message.overview)
 		}
 		return m, m.again()
+	case note:
+		m.messages = append(m.messages, string(message))
+		m.messages = m.messages[max(0, len(m.messages)-3):]
 	case tea.KeyPressMsg:
 		last := len(m.overview.Front.Members) - 1
-		switch message.String() {
+		switch key := message.String(); key {
 		case "q", "esc", "ctrl+c":
-			return m, tea.Quit
+			if m.interrupt == nil {
+				return m, tea.Quit
+			}
+			if key == "ctrl+c" {
+				m.interrupt()
+			}
 		case "left", "h":
 			m.cursor = max(m.cursor-1, 0)
 		case "right", "l":
@@ -134,7 +144,7 @@ func (m *watchModel) View() tea.View {
 	view := tea.NewView("")
 	view.AltScreen = true
 	if m.width > 0 {
-		view.SetContent(screen{Overview: m.overview, width: m.width, height: m.height, cursor: m.cursor, trouble: m.trouble, keys: m.keys}.String())
+		view.SetContent(screen{Overview: m.overview, width: m.width, height: m.height, cursor: m.cursor, trouble: m.trouble, messages: m.messages, keys: m.keys}.String())
 	}
 	return view
 }
