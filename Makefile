@@ -111,6 +111,10 @@ test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its 
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
 
+.PHONY: check-optuna
+check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)
+	benchmarks/.venv/bin/python scripts/check_optuna.py bin/peftsearch models/all-MiniLM-L6-v2
+
 .PHONY: check-worker
 check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)
 	PEFTSEARCH_PYTHON=$(CURDIR)/benchmarks/.venv/bin/python go test -v ./examples/worker-python

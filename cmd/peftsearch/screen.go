@@ -170,7 +170,7 @@ func (s screen) chart(width, height int) []string {
 	for _, m := range members {
 		c.mark(x(m.Params), y(m.Result.Score), '•', shadeFront)
 	}
-	if m, ok := s.chosen(); ok {
+	if m, ok := s.chosen(); ok && s.cursor >= 0 {
 		c.mark(x(m.Params), y(m.Result.Score), '◆', shadeChosen)
 	}
 	for i, row := range c.lines() {
@@ -267,7 +267,7 @@ func planMap(p peft.Plan, width int) []string {
 			}
 			row.WriteString(strings.Repeat(string(cell), column))
 		}
-		lines = append(lines, fmt.Sprintf("%-*s%s", gutter, m, shadeStyles[shadeComplete].Render(row.String())))
+		lines = append(lines, fmt.Sprintf("%-*s%s", gutter, m, row.String()))
 	}
 	if len(lines) > 0 {
 		lines = append(lines, cut(fmt.Sprintf("%-*slayers 0 to %d", gutter, "", len(p.Layers)-1), width))
