@@ -107,6 +107,12 @@ $(AXE):
 test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its accessibility too
 	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
 
+.PHONY: pictures
+pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (half an hour)
+	bin/peftsearch run scripts/pictures/stsb.yaml --db pictures.db --plain
+	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
+	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py

@@ -304,7 +304,9 @@ func (s screen) running() []string {
 		}
 		t := s.Trials[a.Trial]
 		parts := []string{fmt.Sprintf("#%-4d", a.Trial)}
-		if a.Progress.Steps > 0 {
+		if a.Progress.Steps == 0 {
+			parts = append(parts, "begins")
+		} else {
 			share := float64(a.Progress.Step) / float64(a.Progress.Steps)
 			done := int(10 * share)
 			parts = append(parts, strings.Repeat("█", done)+strings.Repeat("░", 10-done), fmt.Sprintf("%d/%d", a.Progress.Step, a.Progress.Steps))
