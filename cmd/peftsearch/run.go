@@ -4,21 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
 type runFlags struct {
 	warmStart string
+	mirror    string
 	plain     bool
 	format    string
 }
@@ -35,6 +39,12 @@ same seeds when the study continues. A finished trial is never lost. On a termin
 watch. To go on after the last trial, raise
 budget.trials in the study file.
 
+With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
+the database is copied there, whole, and a run begins with the newer of the two. One session at a time keeps a mirror.
+
+Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
+lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
+
 With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
@@ -43,13 +53,37 @@ tasks turn out to be related, it finds good plans sooner. What is learned is kep
 	}
 	cmd.Flags().StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	cmd.Flags().StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.MarkFlagDirname("mirror")
 	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
 	cmd.Flags().StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
 	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) (err error) {
+// run runs a study, and keeps the mirror of its database if there is one.
+func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) error {
+	if flags.mirror == "" {
+		return g.search(cmd, path, flags, func() {})
+	}
+	if store.IsServer(g.db) {
+		return usage("--mirror is for a database in a file", "%s is on a server", g.db)
+	}
+	m, err := store.OpenMirror(cmd.Context(), g.db, flags.mirror, func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: the mirror is behind:", err)
+	})
+	if err != nil {
+		return err
+	}
+	err = g.search(cmd, path, flags, m.Changed)
+	if closeErr := m.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// search runs a study, and calls stored after each outcome.
+func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored func()) (err error) {
 	format := logFormat(flags.format)
 	if format != logText && format != logJSON {
 		return usage("peftsearch run --help", "--log-format %s: must be text or json", quote.Text(flags.format))
@@ -67,16 +101,12 @@ func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) (err erro
 	if err != nil {
 		return err
 	}
-	db, err := g.open()
+	stderr := cmd.ErrOrStderr()
+	db, study, err := g.start(cmd.Context(), file, inputs, flags.warmStart, stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, flags.warmStart)
-	if err != nil {
-		return err
-	}
-	stderr := cmd.ErrOrStderr()
 	status, err := study.Status(cmd.Context())
 	if err != nil {
 		return err
@@ -113,11 +143,20 @@ func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) (err erro
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	})
 	defer signals.stop()
-	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
+		Events: func(e studies.Event) {
+			progress.event(e)
+			if e.Kind == studies.EventFinished || e.Kind == studies.EventFailed {
+				stored()
+			}
+		}})
 	progress.close()
 
 	again := g.command(cmd, "run", path)
 	switch {
+	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
+		fmt.Fprintf(stderr, "drained; %d of %d trials are stored\nResume: %s\n", status.Finished(), status.Trials, again)
+		return nil
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
@@ -127,6 +166,37 @@ func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) (err erro
 	}
 	return g.conclude(cmd, db, study.Record(), again)
 }
+
+// start opens the database and the study in it. In a job it waits for a database that is away.
+func (g *globals) start(ctx context.Context, file *config.Config, inputs *config.Inputs, warmStart string,
+	stderr io.Writer) (*store.Store, *studies.Study, error) {
+	told := false
+	for began := time.Now(); ; {
+		db, err := g.open()
+		if err == nil {
+			var study *studies.Study
+			if study, err = studies.StartFrom(ctx, db, file, inputs, warmStart); err == nil {
+				return db, study, nil
+			}
+			err = errors.Join(err, db.Close())
+		}
+		if !store.IsBusy(err) || time.Since(began) >= databasePatience() {
+			return nil, nil, err
+		}
+		if !told {
+			told = true
+			fmt.Fprintf(stderr, "waiting for the database: %v\n", firstLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// startPause is how often a run looks for a database that is away at its start.
+const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
