@@ -109,7 +109,7 @@ test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its 
 	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
 
 .PHONY: pictures
-pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (half an hour)
+pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (2 hours)
 	bin/peftsearch run scripts/pictures/stsb.yaml --db pictures.db --plain
 	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
 	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
