@@ -53,6 +53,8 @@ var owners = []struct{ library, place string }{
 	{"github.com/vbauerster/mpb", "cmd/"},
 	{"golang.org/x/term", "cmd/"},
 	{"gonum.org/v1/plot", "studies/report/"},
+	{"charm.land", "cmd/"},
+	{"github.com/charmbracelet", "cmd/"},
 	{"google.golang.org/protobuf", "data/tokenizer/"},
 	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }
