@@ -269,6 +269,9 @@ var targetModules = map[Target]string{
 	TargetFFNOut:          "output.dense",
 }
 
+// CheckpointName is the name of a target's layer in the checkpoint, without ".weight" or ".bias".
+func CheckpointName(layer int, t Target) string { return layerModule(layer, targetModules[t]) }
+
 func layerModule(layer int, module string) string {
 	return fmt.Sprintf("encoder.layer.%d.%s", layer, module)
 }
