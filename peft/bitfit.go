@@ -2,6 +2,7 @@ package peft
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -59,10 +60,10 @@ func (BitFit) CheckpointName(layer int, tensor string) string {
 	name, kind, _ := strings.Cut(tensor, ".")
 	for _, norm := range bitFitNorms {
 		if norm[0] == name {
-			return layerModule(layer, norm[1]) + "." + kind
+			return fmt.Sprintf("encoder.layer.%d.%s.%s", layer, norm[1], kind)
 		}
 	}
-	return layerModule(layer, targetModules[Target(name)]) + "." + kind
+	return layerModule(layer, Target(name)) + "." + kind
 }
 
 func (b BitFit) merge(t Trained, layer int) map[string]func(weight []float32) {

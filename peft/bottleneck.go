@@ -262,12 +262,12 @@ func addBottlenecks(t Trained, name string, p Plan, kind bottleneck, into map[st
 			continue
 		}
 		for _, tensor := range module.Tensors(t.Info.Geometry) {
-			at, ours := "output.adapters.", tensor.Name
+			at, ours := t.outputPath(i), tensor.Name
 			if rest, ok := strings.CutPrefix(ours, "attention."); ok {
-				at, ours = "attention.output.adapters.", rest
+				at, ours = t.attentionPath(i), rest
 			}
 			theirs := bottleneckNames[strings.TrimPrefix(ours, "ffn.")]
-			into[t.family().backbone+"."+layerModule(i, at+name)+"."+theirs] = t.tensor(i, kind.Method(), tensor.Name)
+			into[at+".adapters."+name+"."+theirs] = t.tensor(i, kind.Method(), tensor.Name)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (d DoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	for _, target := range d.Targets {
 		a, b := t.tensor(layer, MethodDoRA, string(target)+".a"), t.tensor(layer, MethodDoRA, string(target)+".b")
 		magnitude := t.tensor(layer, MethodDoRA, string(target)+".magnitude").Float32()
-		updates[layerModule(layer, targetModules[target])+".weight"] = func(weight []float32) {
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, a, b, d.Alpha/float64(d.Rank))
 			in := a.Shape[1]
 			for i, m := range magnitude {
@@ -86,7 +86,7 @@ func (DoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		dora, _ := Find[DoRA](layer)
 		for _, target := range dora.Targets {
-			module := "base_model.model." + t.peftPath(i, target)
+			module := "base_model.model." + t.path(i, target)
 			into[module+".lora_A.weight"] = t.tensor(i, MethodDoRA, string(target)+".a")
 			into[module+".lora_B.weight"] = t.tensor(i, MethodDoRA, string(target)+".b")
 			into[module+".lora_magnitude_vector"] = t.tensor(i, MethodDoRA, string(target)+".magnitude")

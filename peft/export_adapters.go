@@ -377,7 +377,7 @@ func (a *adaptersExport) addFusion() {
 		if len(layer) == 0 {
 			continue
 		}
-		query := a.family().backbone + "." + layerModule(i, "output.adapter_fusion_layer."+fusionName+".query")
+		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
 		// Half precision keeps the zeros small.
 		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d), zeroTensor(checkpoint.Float16, d)
 	}

@@ -102,7 +102,7 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 		if update := updates[name]; update != nil {
 			update(values)
 		}
-		tensors[t.family().backbone+"."+name] = checkpoint.NewTensor(values, tensor.Shape...)
+		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values, tensor.Shape...)
 	}
 	return tensors, nil
 }

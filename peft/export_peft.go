@@ -91,11 +91,6 @@ func exportPEFT(t Trained) (*export, error) {
 	return e, nil
 }
 
-// peftPath is the path of a module in the model for sequence classification.
-func (t Trained) peftPath(layer int, target Target) string {
-	return t.family().backbone + "." + layerModule(layer, targetModules[target])
-}
-
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
 	model := pythonString(t.Info.Model)

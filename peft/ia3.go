@@ -53,7 +53,7 @@ func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	for _, target := range x.Targets {
 		vector := t.tensor(layer, MethodIA3, string(target)).Float32()
 		in, _ := t.Info.Geometry.TargetShape(target)
-		name := layerModule(layer, targetModules[target])
+		name := layerModule(layer, target)
 		if target.ScalesInput() {
 			updates[name+".weight"] = func(weight []float32) {
 				for i := range weight {
@@ -75,9 +75,9 @@ func (IA3) peftConfig(t Trained, c *peftConfig) {
 	for i, layer := range t.Plan.Layers {
 		ia3, _ := Find[IA3](layer)
 		for _, target := range sortedTargets(ia3.Targets) {
-			c.TargetModules = append(c.TargetModules, t.peftPath(i, target))
+			c.TargetModules = append(c.TargetModules, t.path(i, target))
 			if target.ScalesInput() {
-				c.FeedforwardModules = append(c.FeedforwardModules, t.peftPath(i, target))
+				c.FeedforwardModules = append(c.FeedforwardModules, t.path(i, target))
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (IA3) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 			if target.ScalesInput() {
 				shape = []int{1, len(vector)}
 			}
-			into[fmt.Sprintf("base_model.model.%s.ia3_l", t.peftPath(i, target))] = checkpoint.NewTensor(vector, shape...)
+			into[fmt.Sprintf("base_model.model.%s.ia3_l", t.path(i, target))] = checkpoint.NewTensor(vector, shape...)
 		}
 	}
 	t.peftHead(into)

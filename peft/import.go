@@ -220,7 +220,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 			return nil, fmt.Errorf("target_modules: %w", err)
 		}
 		selected = func(layer int, t Target) bool {
-			path := layerModule(layer, targetModules[t])
+			path := g.path(layer, t)
 			return expression.MatchString(path) || expression.MatchString(prefix+path)
 		}
 		for i := range g.Layers {
@@ -230,7 +230,10 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		}
 		return nil, fmt.Errorf("target_modules %.80q matches no layer of the backbone", pattern)
 	}
-	names := []string{"query", "value"} // the library's default for BERT and RoBERTa
+	names := []string{g.path(0, TargetQuery), g.path(0, TargetValue)} // the library's default, in every layer
+	for i, path := range names {
+		names[i] = path[strings.LastIndex(path, ".")+1:]
+	}
 	if targets != nil {
 		if err := json.Unmarshal(targets, &names); err != nil {
 			return nil, fmt.Errorf("target_modules: must be a string or a list of strings")
@@ -244,7 +247,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		return nil, err
 	}
 	matches := func(name string, layer int, t Target) bool {
-		path := layerModule(layer, targetModules[t])
+		path := g.path(layer, t)
 		if name == path || name == prefix+path {
 			return true
 		}

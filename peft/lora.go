@@ -3,6 +3,7 @@ package peft
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"peftsearch/data/checkpoint"
 )
@@ -189,10 +190,10 @@ func (t Trained) peftLowRank(c *peftConfig, layer, rank int, alpha float64, targ
 		c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
 	}
 	for _, target := range sortedTargets(targets) {
-		c.TargetModules = append(c.TargetModules, t.peftPath(layer, target))
+		c.TargetModules = append(c.TargetModules, t.path(layer, target))
 		// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong. A key is searched
 		// for behind any dot of a path, and before 0.15 nowhere else: no ^ stands before it.
-		key := layerModule(layer, targetModules[target])
+		_, key, _ := strings.Cut(t.path(layer, target), ".")
 		c.RankPattern[key], c.AlphaPattern[key] = rank, alpha
 	}
 }
@@ -201,7 +202,7 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		lora, _ := Find[LoRA](layer)
 		for _, target := range lora.Targets {
-			module := "base_model.model." + t.peftPath(i, target)
+			module := "base_model.model." + t.path(i, target)
 			into[module+".lora_A.weight"] = t.tensor(i, MethodLoRA, string(target)+".a")
 			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
 		}
@@ -221,7 +222,7 @@ func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range l.Targets {
 		a, b := t.tensor(layer, MethodLoRA, string(target)+".a"), t.tensor(layer, MethodLoRA, string(target)+".b")
-		updates[layerModule(layer, targetModules[target])+".weight"] = func(weight []float32) {
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, a, b, l.Alpha/float64(l.Rank))
 		}
 	}
@@ -280,7 +281,7 @@ func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]chec
 	for i, layer := range p.Layers {
 		lora, _ := Find[LoRA](layer)
 		for _, target := range lora.Targets {
-			module := t.family().backbone + "." + layerModule(i, targetModules[target]) + ".loras." + name
+			module := t.path(i, target) + ".loras." + name
 			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
 			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
 			if lora.Gate {

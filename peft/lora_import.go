@@ -43,7 +43,7 @@ func (LoRA) importPEFT(s settings, p Plan, g Geometry) error {
 			if !selected(i, target) {
 				continue
 			}
-			path := families[g.Architecture].backbone + "." + layerModule(i, targetModules[target])
+			path := families[g.Architecture].backbone + "." + g.path(i, target)
 			r, err := rankOf(path, rank)
 			if err != nil {
 				return err

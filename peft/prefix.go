@@ -59,7 +59,7 @@ func (p Prefix) Tensors(g Geometry) []Tensor {
 // peftHolds wants one length in every layer, and no RoBERTa: with a prefix, PEFT's forward pass gives RoBERTa's head the
 // cache instead of the hidden states.
 func (p Prefix) peftHolds(plan Plan, g Geometry) bool {
-	return !p.Gate && len(plan.Input) == 0 && g.Architecture != checkpoint.RoBERTa && !slices.ContainsFunc(plan.Layers, func(l Layer) bool {
+	return !p.Gate && len(plan.Input) == 0 && families[g.Architecture].peftPrefix && !slices.ContainsFunc(plan.Layers, func(l Layer) bool {
 		other, _ := Find[Prefix](l)
 		return other != p
 	})
@@ -101,7 +101,7 @@ func (p Prefix) adaptersConfig(_ Geometry, plan Plan) any {
 // adaptersTensors is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
 func (p Prefix) adaptersTensors(t Trained, name string, plan Plan, into map[string]checkpoint.Tensor) {
 	values := interleave(prefixPairs(t, plan), p.Length, t.Info.Geometry.Hidden)
-	into[t.family().backbone+".prefix_tuning.prefix_tunings."+name+".self_prefix.control_trans"] = checkpoint.NewTensor(values, len(values))
+	into[t.family().backbone+".prefix_tuning.prefix_tunings."+name+"."+t.family().prefix+".control_trans"] = checkpoint.NewTensor(values, len(values))
 }
 
 // interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].

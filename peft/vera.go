@@ -76,7 +76,7 @@ func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 		in, out := t.Info.Geometry.TargetShape(target)
 		scaleRows(b, v.Rank, t.tensor(layer, MethodVeRA, string(target)+".b").Float32())
 		scaleRows(a, in, t.tensor(layer, MethodVeRA, string(target)+".d").Float32())
-		updates[layerModule(layer, targetModules[target])+".weight"] = func(weight []float32) {
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, checkpoint.NewTensor(a, v.Rank, in), checkpoint.NewTensor(b, out, v.Rank), 1)
 		}
 	}
@@ -104,7 +104,7 @@ func (v VeRA) peftConfig(t Trained, c *peftConfig) {
 	for i, layer := range t.Plan.Layers {
 		vera, _ := Find[VeRA](layer)
 		for _, target := range sortedTargets(vera.Targets) {
-			c.TargetModules = append(c.TargetModules, t.peftPath(i, target))
+			c.TargetModules = append(c.TargetModules, t.path(i, target))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		vera, _ := Find[VeRA](layer)
 		for _, target := range vera.Targets {
-			module := "base_model.model." + t.peftPath(i, target)
+			module := "base_model.model." + t.path(i, target)
 			into[module+".vera_lambda_b"] = t.tensor(i, MethodVeRA, string(target)+".b")
 			into[module+".vera_lambda_d"] = t.tensor(i, MethodVeRA, string(target)+".d")
 			columns, rows := g.TargetShape(target)

@@ -29,7 +29,10 @@ type memory struct {
 func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	heads := p.net.config.Heads
 	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
-	if p.groups != nil {
+	switch {
+	case p.onDevice != nil:
+		return p.onDevice.attention(p, queries, m, rows, scale)
+	case p.groups != nil:
 		return p.padded(queries, m, rows, scale)
 	}
 	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch)}
@@ -43,7 +46,7 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 }
 
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
-// products: where there is no kernel for flat tokens, and with dropout.
+// products: on CPUs, with dropout and where heads have no kernel for flat tokens.
 type groups struct {
 	rows     [][]int // of each group
 	lengths  [][]int // of each group's rows, falling
@@ -66,9 +69,6 @@ func (p *pass) group() *groups {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.batch.Lengths[b], p.batch.Lengths[a]) })
 	size := max(groupRows, (len(order)+maxGroups-1)/maxGroups)
-	if p.Device() != torch.CPU { // where a launch costs more than padding
-		size = len(order)
-	}
 	var rows [][]int
 	width := 0
 	for chunk := range slices.Chunk(order, size) {
@@ -103,11 +103,11 @@ func roundWidth(tokens int) int { return (tokens + widthUnit - 1) / widthUnit * 
 
 // pad lays out the tokens that are read of the rows of each group.
 func (p *pass) pad(groups [][]int, read Rows, tokens int) padding {
-	return p.padRows(groups, read.starts(p.batch), tokens)
+	return p.padFlat(groups, read.starts(p.batch), tokens)
 }
 
-// padRows lays out the rows of each group, which begin and end at starts among flat positions.
-func (p *pass) padRows(groups [][]int, starts []int64, positions int) padding {
+// padFlat lays out the rows of each group, which begin and end at starts among flat positions.
+func (p *pass) padFlat(groups [][]int, starts []int64, positions int) padding {
 	to := padding{tokens: positions}
 	for _, group := range groups {
 		width := 0
@@ -170,7 +170,7 @@ func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64)
 	}
 	prefix, from := m.prefix.length(), g.from
 	if m.starts != nil { // the prefix is among the keys
-		from = p.padRows(g.rows, m.starts, m.keys.Size(0))
+		from = p.padFlat(g.rows, m.starts, m.keys.Size(0))
 		prefix = int(m.starts[1]) - p.batch.Lengths[0]
 	}
 	widths, masks := g.keyWidths(prefix), g.masks[prefix]

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -103,7 +104,7 @@ func TestParamsCountsTheTensorsOfEveryMethod(t *testing.T) {
 	g := b.Geometry()
 	rapid.Check(t, func(rt *rapid.T) {
 		plan := drawPlan(rt, g)
-		m, err := New(b, Spec{Plan: plan, Head: evaluator.HeadLinear, Outputs: 2,
+		m, err := New(b, Spec{Plan: plan, Task: data.KindClassification, Head: evaluator.HeadLinear, Outputs: 2,
 			Training: evaluator.Training{PrefixMLP: rapid.IntRange(0, 3).Draw(rt, "mlp")}})
 		if err != nil {
 			rt.Fatalf("%v: %v", plan, err)
@@ -138,7 +139,7 @@ func TestParamsCountsTheTensorsOfEveryMethod(t *testing.T) {
 func TestRowsOfEveryMethodAreIndependent(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	rapid.Check(t, func(rt *rapid.T) {
-		m, err := New(b, Spec{Plan: drawPlan(rt, b.Geometry()), Head: evaluator.HeadLinear, Outputs: 2, Seed: 3})
+		m, err := New(b, Spec{Plan: drawPlan(rt, b.Geometry()), Task: data.KindClassification, Head: evaluator.HeadLinear, Outputs: 2, Seed: 3})
 		if err != nil {
 			rt.Fatal(err)
 		}
