@@ -3,7 +3,6 @@ package peft
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"peftsearch/data/checkpoint"
 )
@@ -13,17 +12,21 @@ import (
 // peftConfig is adapter_config.json. Patterns are regular expressions on the path of a module, which
 // override r and lora_alpha.
 type peftConfig struct {
-	PEFTType         string             `json:"peft_type"`
-	TaskType         string             `json:"task_type"` // "SEQ_CLS"
-	BaseModel        string             `json:"base_model_name_or_path"`
-	InferenceMode    bool               `json:"inference_mode"`
-	R                int                `json:"r,omitempty"`
-	Alpha            float64            `json:"lora_alpha,omitempty"`
-	TargetModules    []string           `json:"target_modules,omitempty"`
-	RankPattern      map[string]int     `json:"rank_pattern,omitempty"`
-	AlphaPattern     map[string]float64 `json:"alpha_pattern,omitempty"`
-	ModulesToSave    []string           `json:"modules_to_save,omitempty"`
-	NumVirtualTokens int                `json:"num_virtual_tokens,omitempty"`
+	PEFTType           string             `json:"peft_type"`
+	TaskType           string             `json:"task_type"` // "SEQ_CLS"
+	BaseModel          string             `json:"base_model_name_or_path"`
+	InferenceMode      bool               `json:"inference_mode"`
+	R                  int                `json:"r,omitempty"`
+	Alpha              float64            `json:"lora_alpha,omitempty"`
+	TargetModules      []string           `json:"target_modules,omitempty"`
+	RankPattern        map[string]int     `json:"rank_pattern,omitempty"`
+	AlphaPattern       map[string]float64 `json:"alpha_pattern,omitempty"`
+	ModulesToSave      []string           `json:"modules_to_save,omitempty"`
+	UseDoRA            bool               `json:"use_dora,omitempty"`
+	NumVirtualTokens   int                `json:"num_virtual_tokens,omitempty"`
+	SaveProjection     bool               `json:"save_projection,omitempty"`
+	DInitial           float64            `json:"d_initial,omitempty"`
+	FeedforwardModules []string           `json:"feedforward_modules,omitempty"`
 }
 
 // peftModule is a module of a method that PEFT has.
@@ -37,15 +40,16 @@ type peftModule interface {
 	peftTensors(t Trained, into map[string]checkpoint.Tensor)
 }
 
-// peftMethod is a module of the method that an adapter for the plan has: the last in the table's order, which of the
-// first ones has the widest choice.
-func peftMethod(p Plan, g Geometry) peftModule {
-	for _, m := range slices.Backward(Methods) {
-		if module, ok := p.any(m).(peftModule); ok && module.peftHolds(p, g) {
-			return module
+// peftMethod is a module of the method that an adapter for the plan has, since it has only one: the one with the most
+// parameters.
+func peftMethod(p Plan, g Geometry) (chosen peftModule) {
+	counts, most := p.Params(g).Methods, int64(0)
+	for _, m := range Methods {
+		if module, ok := p.any(m).(peftModule); ok && module.peftHolds(p, g) && counts[m].Total() > most {
+			chosen, most = module, counts[m].Total()
 		}
 	}
-	return nil
+	return chosen
 }
 
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
@@ -62,12 +66,12 @@ func exportPEFT(t Trained) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and the format does not hold it: export as merged")
 	}
-	if t.Plan.Empty() {
+	module := peftMethod(t.Plan, t.Info.Geometry)
+	if module == nil {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
 	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
-	module := peftMethod(t.Plan, t.Info.Geometry)
 	module.peftConfig(t, &config)
 	if config.NumVirtualTokens > 0 {
 		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+

@@ -247,8 +247,8 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
-		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 2}}, {peft.Prefix{Length: 2}}},
-			[]string{"prefix 2 (layers 0-1)"}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
+			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
 		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)

@@ -3,6 +3,7 @@ package peft
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"peftsearch/data/checkpoint"
 )
@@ -59,6 +60,9 @@ var targetModules = map[Target]string{
 	TargetFFNOut:          "output.dense",
 }
 
+// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias".
+func CheckpointName(layer int, t Target) string { return layerModule(layer, t) }
+
 // layerModule is the canonical name of a matrix of a layer.
 func layerModule(layer int, target Target) string {
 	return fmt.Sprintf("encoder.layer.%d.%s", layer, targetModules[target])
@@ -78,6 +82,15 @@ func (t Trained) path(layer int, target Target) string {
 func (t Trained) outputPath(layer int) string {
 	f := t.family()
 	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+}
+
+// attentionPath is where adapters puts those after the attention.
+func (t Trained) attentionPath(layer int) string {
+	place := "attention.output"
+	if t.family().output != "output" {
+		place = "attention_adapters"
+	}
+	return strings.TrimSuffix(t.outputPath(layer), t.family().output) + place
 }
 
 // refuse says why a format cannot hold any plan with a head of a kind.

@@ -158,16 +158,16 @@ def head_of(model):
 
 def peft_lora():
     """Two ranks and alphas, every target."""
-    names = {f"^bert.encoder.layer.{i}.{MODULES[t]}": i for i, targets in ((0, MODULES), (1, ["query"])) for t in targets}
+    names = {f"encoder.layer.{i}.{MODULES[t]}": i for i, targets in ((0, MODULES), (1, ["query"])) for t in targets}
     config = peft.LoraConfig(
-        task_type="SEQ_CLS", r=2, lora_alpha=4.0, target_modules=[n[1:] for n in names],
+        task_type="SEQ_CLS", r=2, lora_alpha=4.0, target_modules=["bert." + n for n in names],
         rank_pattern={n: (2, 1)[i] for n, i in names.items()}, alpha_pattern={n: (4, 3)[i] for n, i in names.items()},
         modules_to_save=["classifier", "pooler"])
     model = peft.get_peft_model(classifier(), config)
     fill(p for p in model.parameters() if p.requires_grad)
     ours = head_of(model)
     for n, i in names.items():
-        module = model.base_model.model.get_submodule(n[1:])
+        module = model.base_model.model.get_submodule("bert." + n)
         target = next(t for t in MODULES if n.endswith(f"layer.{i}.{MODULES[t]}"))
         ours |= {f"layers.{i}.lora.{target}.a": module.lora_A["default"].weight, f"layers.{i}.lora.{target}.b": module.lora_B["default"].weight}
     tensors, written = saved(model)
