@@ -165,7 +165,7 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
 		}
 	}
-	for name, tensor := range t.sequenceHead() {
+	for name, tensor := range t.classHead() {
 		into["base_model.model."+name] = tensor
 	}
 }
