@@ -212,7 +212,7 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 
 // peftHead adds the head, as a model whose modules are wrapped has it.
 func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
-	for name, tensor := range t.sequenceHead() {
+	for name, tensor := range t.classHead() {
 		into["base_model.model."+name] = tensor
 	}
 }
