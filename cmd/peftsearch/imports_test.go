@@ -34,6 +34,7 @@ var layers = []string{
 	"peft",
 	"data",
 	"data/checkpoint",
+	"data/hub",
 	"data/tokenizer",
 	"data/metric",
 	"data/files",
