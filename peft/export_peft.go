@@ -65,7 +65,7 @@ func exportPEFT(t Trained) (*export, error) {
 	if t.Plan.Empty() {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
-	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
+	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	module := peftMethod(t.Plan, t.Info.Geometry)
 	module.peftConfig(t, &config)
@@ -89,7 +89,7 @@ func exportPEFT(t Trained) (*export, error) {
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
-	model := pythonString(t.Info.Model)
+	model := pythonString(t.modelName())
 	base := fmt.Sprintf("model = AutoModelForSequenceClassification.from_pretrained(%s, num_labels=%d)", model, t.Info.Outputs())
 	if t.configOnly() {
 		return python(

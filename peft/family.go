@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -48,6 +49,9 @@ var families = map[string]family{
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
+
+// modelName is what the libraries load the backbone by.
+func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{

@@ -121,3 +121,18 @@ func Directory(path, name string) (string, error) {
 	}
 	return dir, nil
 }
+
+// NameOf is the name of the model whose directory in a cache this is, if the cache's main is the same state of it;
+// otherwise the directory.
+func NameOf(dir string) string {
+	commit, snapshots := filepath.Base(dir), filepath.Dir(dir)
+	r := filepath.Dir(snapshots)
+	name, found := strings.CutPrefix(filepath.Base(r), "models--")
+	if !found || filepath.Base(snapshots) != "snapshots" {
+		return dir
+	}
+	if content, err := os.ReadFile(repository(r).ref(mainRevision)); err != nil || strings.TrimSpace(string(content)) != commit {
+		return dir
+	}
+	return strings.Replace(name, "--", "/", 1)
+}

@@ -426,6 +426,9 @@ func TestDirectory(t *testing.T) {
 		os.WriteFile(filepath.Join(dir, "models--org--tiny", "refs", "main"), []byte(commit+"\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	if NameOf(snapshot) != "org/tiny" || NameOf(dir) != dir {
+		t.Errorf("%s and %s", NameOf(snapshot), NameOf(dir))
+	}
 	for _, test := range []struct{ path, name, want, err string }{
 		{dir, "org/tiny", dir, ""},
 		{dir + "/absent", "org/tiny", snapshot, ""},
