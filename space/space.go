@@ -43,6 +43,12 @@ func (d *Dimension) cost(level int) int64 {
 // Optional reports whether level 0 means that there is no module.
 func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
 
+// Method is that of a size, "" of other dimensions.
+func (d Dimension) Method() peft.Method { return d.method }
+
+// Layers are the layers of a size or of a bit, nil of other dimensions; the caller must not change them.
+func (d Dimension) Layers() []int { return d.layers }
+
 type role int
 
 const (

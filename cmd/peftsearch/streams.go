@@ -15,7 +15,8 @@ import (
 // ignore the signal would make every worker ignore it too.)
 func surviveClosedPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// output is stdout. It keeps the first error of a write, so that one place looks at it.
+// output is stdout. It keeps the first error of a write, so that one place looks at it; for who writes, what follows
+// is written.
 type output struct {
 	w    io.Writer
 	err  error
@@ -23,12 +24,10 @@ type output struct {
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	if o.used = true; o.err != nil {
-		return 0, o.err
+	if o.used = true; o.err == nil {
+		_, o.err = o.w.Write(b)
 	}
-	n, err := o.w.Write(b)
-	o.err = err
-	return n, err
+	return len(b), nil
 }
 
 // newOutput is stdout, all of whose writes fail if there is none.

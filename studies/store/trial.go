@@ -44,6 +44,8 @@ type Trial struct {
 	Created   time.Time
 	Started   time.Time // zero before
 	Finished  time.Time // zero before
+	Host      string    // of the process that ran it last; "" before, and of trials of older versions
+	Process   string    // its process id and start time
 
 	Result  evaluator.Result   // of complete and pruned trials
 	Failure *evaluator.Failure // of failed trials
@@ -64,7 +66,7 @@ type CurvePoint struct {
 type Progress struct {
 	Step  int
 	Steps int     // of the whole budget; 0 before the first report
-	Loss  float64 // since the report before
+	Loss  float64 // since the last rung
 }
 
 // Entry is what a history keeps of a trial: a fraction of it, so that all trials of a long study are read in

@@ -14,25 +14,26 @@ import (
 )
 
 const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step,
-	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, reason, point,
-		candidate`
+	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, host, process,
+	reason, point, candidate`
 
 func scanTrial(scan func(...any) error) (Trial, error) {
 	var t Trial
 	var seed, created int64
 	var candidate string
-	var point, dev, stopped, failureKind, failure sql.NullString
+	var point, dev, stopped, failureKind, failure, host, process sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
 	var score, wall, forecast, forecastSD sql.NullFloat64
 	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished,
 		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast,
-		&forecastSD, &t.Reason, &point, &candidate)
+		&forecastSD, &host, &process, &t.Reason, &point, &candidate)
 	if err != nil {
 		return t, err
 	}
 	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.UnixMilli(created), timeOf(started), timeOf(finished)
 	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
 		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
+	t.Host, t.Process = host.String, process.String
 	t.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if failureKind.Valid {
 		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}

@@ -83,7 +83,7 @@ func life(t *testing.T, open func() *store.Store) {
 	p := Proposal(3)
 	want := store.Trial{Number: 0, State: store.Running, Origin: p.Origin, Reason: p.Reason, Point: p.Point,
 		Candidate: p.Candidate, Params: 3,
-		Seed: store.TrialSeed(7, 0), Attempts: 1}
+		Seed: store.TrialSeed(7, 0), Attempts: 1, Host: me.Host, Process: me.Process}
 	if diff := cmp.Diff(want, trial, times); diff != "" {
 		t.Errorf("started:\n%s", diff)
 	}
