@@ -93,7 +93,7 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.Info.Model, t.family().adapterModel, t.Info.Geometry.Hidden, config}
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel, t.Info.Geometry.Hidden, config}
 }
 
 type headConfig struct {
@@ -436,7 +436,7 @@ func (h headType) add(name string) string {
 
 // snippet loads the export in Python.
 func (a *adaptersExport) snippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
@@ -463,7 +463,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	lines := []string{"import json", "import os", ""}
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,

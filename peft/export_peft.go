@@ -71,7 +71,7 @@ func exportPEFT(t Trained) (*export, error) {
 	if module == nil {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
-	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType, BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
+	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType, BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	module.peftConfig(t, &config)
 	if config.NumVirtualTokens > 0 && config.TaskType == "" {
@@ -97,7 +97,7 @@ func exportPEFT(t Trained) (*export, error) {
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
-	model := pythonString(t.Info.Model)
+	model := pythonString(t.modelName())
 	class := t.head().autoClass()
 	base := fmt.Sprintf("model = %s.from_pretrained(%s, num_labels=%d)", class, model, t.Info.Outputs())
 	if t.Info.Task.Kind == data.KindMultipleChoice { // the class has one output whatever is asked for

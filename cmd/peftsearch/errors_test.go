@@ -49,7 +49,6 @@ var atEdge = map[string]struct {
 
 // inside names the errors that are handled before the edge, with the place that does.
 var inside = map[string]string{
-	"search.ErrFewTrials":  "the views leave the figure out",
 	"evaluator.Failure":    "an outcome of a trial; train and confirm say what to do",
 	"evaluator.ErrKilled":  "the loop: it starts the worker again",
 	"search.ErrFewTrials":  "the overview: it leaves out what mattered",
