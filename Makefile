@@ -108,9 +108,19 @@ $(AXE):
 test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its accessibility too
 	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
 
+.PHONY: pictures
+pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (2 hours)
+	bin/peftsearch run scripts/pictures/stsb.yaml --db pictures.db --plain
+	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
+	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
+
+.PHONY: check-optuna
+check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)
+	benchmarks/.venv/bin/python scripts/check_optuna.py bin/peftsearch models/all-MiniLM-L6-v2
 
 .PHONY: check-worker
 check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)
