@@ -104,6 +104,14 @@ func decodeResult(text []byte, s scale) (Result, error) {
 	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
 		return Result{}, slipIn(text, "", "a number below 0")
 	}
+	if n := len(r.Resampled); n != 0 && n != Resamples {
+		return Result{}, slipIn(text, "", "%d resampled scores, it takes %d", n, Resamples)
+	}
+	for i := range r.Resampled {
+		if err := checkScore(text, &r.Resampled[i], s); err != nil {
+			return Result{}, err
+		}
+	}
 	if score, ok := r.Test[string(s.metric)]; ok {
 		if err := checkScore(text, &score, s); err != nil {
 			return Result{}, err

@@ -13,7 +13,7 @@ import (
 )
 
 // SchemaVersion is that of every document; docs/reference/json.md describes them.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // WriteJSON prints a document.
 func WriteJSON(w io.Writer, document any) error {
