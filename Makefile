@@ -97,6 +97,16 @@ fuzz: ## search for bytes that the readers of files do not survive, FUZZTIME=2m 
 		go test ./$$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
 	done
 
+AXE := $(PEFTSEARCH_CACHE)/axe-core-4.14.1/axe.min.js
+$(AXE):
+	@mkdir -p $(@D) && cd $(@D) && npm pack --silent axe-core@4.14.1 >/dev/null && \
+	echo "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745  axe-core-4.14.1.tgz" | sha256sum --check --quiet && \
+	tar -xzf axe-core-4.14.1.tgz --touch --strip-components 1 package/axe.min.js
+
+.PHONY: test-page
+test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its accessibility too
+	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py

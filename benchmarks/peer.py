@@ -58,8 +58,7 @@ class Peer:
             SeqBnConfig(reduction_factor=hidden / (plan.SERIAL_WIDTH + 0.5), leave_out=skip),  # rounded down to the width
             PrefixTuningConfig(flat=True, prefix_length=plan.PREFIX_LENGTH, leave_out=skip)))
         self.model.train_adapter("task")
-        if self.way.get("bfloat16"):
-            self.model.to(self.torch.bfloat16)
+        self.model.to(self.args.device, self.torch.bfloat16 if self.way.get("bfloat16") else None)
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.torch.optim.AdamW(self.trained, lr=plan.LEARNING_RATE, weight_decay=plan.WEIGHT_DECAY)
@@ -85,11 +84,12 @@ class Peer:
     def collate(self, encoded, labels, batch):
         padding = {"padding": "max_length", "max_length": self.way["pad"]} if "pad" in self.way else {"padding": True}
         inputs = self.tokenizer.pad({k: [encoded[i][k] for i in batch] for k in encoded[0]}, return_tensors="pt", **padding)
-        target = self.torch.tensor([labels[i] for i in batch])
+        inputs = inputs.to(self.args.device)
+        target = self.torch.tensor([labels[i] for i in batch], device=self.args.device)
         return inputs, target if self.args.outputs == 1 else target.long()
 
     def logits(self, inputs):
-        autocast = self.torch.autocast("cpu", self.torch.bfloat16) if self.way.get("autocast") else contextlib.nullcontext()
+        autocast = self.torch.autocast(self.args.device, self.torch.bfloat16) if self.way.get("autocast") else contextlib.nullcontext()
         with autocast:
             logits = self.forward(**inputs).logits
         return logits.float()
@@ -104,6 +104,12 @@ class Peer:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
+    def clock(self):
+        """Seconds, when all that was asked of a GPU is done."""
+        if self.args.device != "cpu":
+            self.torch.cuda.synchronize()
+        return time.perf_counter()
+
     def score(self, encoded, labels):
         """Pearson's correlation for regression, else accuracy."""
         torch, batch = self.torch, self.args.batch
@@ -114,7 +120,7 @@ class Peer:
         outputs = torch.empty(len(encoded), self.args.outputs)
         with torch.no_grad():
             for rows in batches:
-                outputs[rows] = self.logits(self.collate(encoded, labels, rows)[0])
+                outputs[rows] = self.logits(self.collate(encoded, labels, rows)[0]).cpu()
         self.model.train()
         truth = torch.tensor(labels)
         if self.args.outputs == 1:
@@ -136,10 +142,10 @@ def time_steps(peer):
             peer.step(*peer.collate(encoded, labels, batch))
     rows = [row for batch in timed for row in batch]
     prepared = [peer.collate(encoded, labels, batch) for batch in peer.deal(encoded, rows)]
-    start = time.perf_counter()
+    start = peer.clock()
     for inputs, target in prepared:
         peer.step(inputs, target)
-    seconds = time.perf_counter() - start
+    seconds = peer.clock() - start
     tokens = sum(len(encoded[i]["input_ids"]) for i in rows)
     return {"tokens_per_s": tokens / seconds, "ms_per_step": 1000 * seconds / len(prepared), "tokens": tokens}
 
@@ -164,8 +170,11 @@ def time_trial(peer):
         for batch in peer.deal(train[0], rows):
             peer.step(*peer.collate(*train, batch))
             rate.step()
+        begin = time.perf_counter()
         scores.append(peer.score(*dev))
-    return {"wall_s": time.perf_counter() - start, "steps": steps, "score": max(scores)}
+    end = time.perf_counter()
+    tokens = sum(len(row["input_ids"]) for row in dev[0])
+    return {"wall_s": end - start, "steps": steps, "score": max(scores), "eval_tokens_per_s": tokens / (end - begin)}
 
 
 def main():
@@ -176,6 +185,7 @@ def main():
         parser.add_argument("--" + name, required=True)
     for name in ("outputs", "threads", "batch", "seed", "lowest", "warm-up", "epochs"):
         parser.add_argument("--" + name, type=int)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--batches")
     parser.add_argument("--dev")
     args = parser.parse_args()

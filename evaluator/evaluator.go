@@ -7,8 +7,11 @@ package evaluator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 )
 
@@ -114,6 +117,51 @@ type Result struct {
 	Stopped string `json:"stopped,omitempty"`
 }
 
+// Bounds of what a result can say: no training takes 30 years, and sums of counts stay numbers.
+const (
+	maxSeconds = 1e9
+	maxCount   = 1e15
+	rounding   = 1e-6 // how far beside its range a score may be
+)
+
+// Check reports what no training that is scored in the metric can have as its result.
+func (r Result) Check(m metric.Name) error {
+	low, high := m.Range()
+	switch {
+	case !(r.Score >= low-rounding && r.Score <= high+rounding):
+		return fmt.Errorf("the score %g is no %s: that is between %g and %g", r.Score, m, low, high)
+	case r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps || r.Steps > maxCount:
+		return fmt.Errorf("best_step %d of %d steps", r.BestStep, r.Steps)
+	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
+		return errors.New("a number below 0")
+	case !(r.WallS <= maxSeconds):
+		return fmt.Errorf("wall_s %g: more than %g", r.WallS, float64(maxSeconds))
+	case r.PeakB > maxCount || r.Head > maxCount:
+		return fmt.Errorf("peak_bytes %d, head_params %d: more than %g", r.PeakB, r.Head, float64(maxCount))
+	}
+	return nil
+}
+
+// Rungs are a job's dev scores by step.
+type Rungs map[int]float64
+
+// Check reports that a result is not the best of the rungs.
+func (rungs Rungs) Check(r Result) error {
+	best, ok := rungs[r.BestStep]
+	switch {
+	case !ok:
+		return fmt.Errorf("best_step %d is no rung", r.BestStep)
+	case math.Abs(best-r.Score) > rounding:
+		return fmt.Errorf("the score %g, and %g at the rung of best_step %d", r.Score, best, r.BestStep)
+	}
+	for step, score := range rungs {
+		if score > best+rounding {
+			return fmt.Errorf("best_step %d with the score %g, and %g at step %d", r.BestStep, best, score, step)
+		}
+	}
+	return nil
+}
+
 // FailureKind says how a trial failed.
 type FailureKind string
 
@@ -140,9 +188,10 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Messag
 // Evaluate blocks until the job ends. It calls report from the calling goroutine only, with every rung in the
 // order of steps and with other progress in between. At a rung the job waits for report's verdict (but that of
 // a worker which does not wait, see [RungsFree]), so report decides in the time of the training. The first
-// verdict that stops counts: report is not called again, and the job ends at the next step; at the last rung,
-// when the job has ended, a stop changes nothing. Result.Stopped is not empty exactly if a verdict ended the
-// job.
+// verdict that stops counts: the job ends at the next step, and report is not called again but for rungs that a
+// worker passes because it does not wait; at the last rung, when the job has ended, a stop changes nothing.
+// Result.Stopped is not empty exactly if a verdict ended the job. Result.Score is the best of the rungs, which all
+// were reported unless the job has an Output and so went on from a checkpoint.
 //
 // Three kinds of errors: a *[Failure] concerns this job alone, and the next one can succeed. When ctx is
 // cancelled, Evaluate ends the job at the next step and returns ctx.Err(), unless the job is at its end; report

@@ -26,23 +26,36 @@ type peftConfig struct {
 	NumVirtualTokens int                `json:"num_virtual_tokens,omitempty"`
 }
 
-// peftPart keeps all LoRA, or a prefix of one length in every layer if there is no LoRA and the backbone is
-// not a RoBERTa: with a prefix, PEFT's forward pass gives RoBERTa's head the cache instead of the hidden
-// states.
-func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
-	hasLoRA := slices.ContainsFunc(p.Layers, func(l Layer) bool { return l.LoRA != nil })
-	uniform := g.Architecture != checkpoint.RoBERTa && p.Layers[0].Prefix != nil && !slices.ContainsFunc(p.Layers, func(l Layer) bool {
-		return l.Prefix == nil || l.Prefix.Length != p.Layers[0].Prefix.Length
-	})
-	var l losses
-	kept.Layers = slices.Clone(p.Layers)
-	for i := range kept.Layers {
-		l.dropAdapters(&kept.Layers[i], i)
-		if hasLoRA || !uniform {
-			l.dropPrefix(&kept.Layers[i], i)
+// peftModule is a module of a method that PEFT has.
+type peftModule interface {
+	Module
+	// peftHolds reports whether one adapter can hold a plan's modules of the method.
+	peftHolds(p Plan, g Geometry) bool
+	// peftConfig fills in the configuration.
+	peftConfig(t Trained, c *peftConfig)
+	// peftTensors adds the tensors of the plan's modules, by the names in the file.
+	peftTensors(t Trained, into map[string]checkpoint.Tensor)
+}
+
+// peftMethod is a module of the method that an adapter for the plan has: the last in the table's order, which of the
+// first ones has the widest choice.
+func peftMethod(p Plan, g Geometry) peftModule {
+	for _, m := range slices.Backward(Methods) {
+		if module, ok := p.any(m).(peftModule); ok && module.peftHolds(p, g) {
+			return module
 		}
 	}
-	return kept, l.list()
+	return nil
+}
+
+func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
+	chosen := peftMethod(p, g)
+	return split(p, func(m Module) (Module, string) {
+		if chosen == nil || m.Method() != chosen.Method() {
+			return nil, m.String()
+		}
+		return m, ""
+	})
 }
 
 func exportPEFT(t Trained) (*export, error) {
@@ -54,19 +67,17 @@ func exportPEFT(t Trained) (*export, error) {
 	}
 	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
-	if prefix := t.Plan.Layers[0].Prefix; prefix != nil {
-		config.PEFTType, config.NumVirtualTokens = "PREFIX_TUNING", prefix.Length
+	module := peftMethod(t.Plan, t.Info.Geometry)
+	module.peftConfig(t, &config)
+	if config.NumVirtualTokens > 0 {
 		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
-			"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.", prefix.Length))
-	} else {
-		t.peftLoRAConfig(&config)
+			"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.",
+			config.NumVirtualTokens))
 	}
 	if !t.configOnly() {
-		if config.NumVirtualTokens > 0 {
-			e.tensors["adapter_model.safetensors"] = t.peftPrefixTensors()
-		} else {
-			e.tensors["adapter_model.safetensors"] = t.peftLoRATensors()
-		}
+		tensors := map[string]checkpoint.Tensor{}
+		module.peftTensors(t, tensors)
+		e.tensors["adapter_model.safetensors"] = tensors
 		if t.Info.Head == headLinear {
 			e.notes = append(e.notes, linearHeadNote)
 		}
@@ -74,64 +85,6 @@ func exportPEFT(t Trained) (*export, error) {
 	e.documents = map[string]any{"adapter_config.json": config}
 	e.loading = t.peftSnippet(config)
 	return e, nil
-}
-
-// peftModule is the path of a module in the model for sequence classification.
-func (t Trained) peftModule(layer int, target Target) string {
-	return t.family().backbone + "." + layerModule(layer, targetModules[target])
-}
-
-func (t Trained) peftLoRAConfig(c *peftConfig) {
-	c.PEFTType = "LORA"
-	c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
-	for i, layer := range t.Plan.Layers {
-		if layer.LoRA == nil {
-			continue
-		}
-		if c.R == 0 {
-			c.R, c.Alpha = layer.LoRA.Rank, layer.LoRA.Alpha
-		}
-		for _, target := range layer.LoRA.canonical().Targets {
-			module := t.peftModule(i, target)
-			c.TargetModules = append(c.TargetModules, module)
-			// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong.
-			c.RankPattern["^"+module], c.AlphaPattern["^"+module] = layer.LoRA.Rank, layer.LoRA.Alpha
-		}
-	}
-}
-
-func (t Trained) peftLoRATensors() map[string]checkpoint.Tensor {
-	tensors := map[string]checkpoint.Tensor{}
-	for i, layer := range t.Plan.Layers {
-		if layer.LoRA == nil {
-			continue
-		}
-		for _, target := range layer.LoRA.Targets {
-			module := "base_model.model." + t.peftModule(i, target)
-			tensors[module+".lora_A.weight"] = t.Modules[moduleTensor(i, "lora."+string(target)+".a")]
-			tensors[module+".lora_B.weight"] = t.Modules[moduleTensor(i, "lora."+string(target)+".b")]
-		}
-	}
-	for name, tensor := range t.sequenceHead() {
-		tensors["base_model.model."+name] = tensor
-	}
-	return tensors
-}
-
-// peftPrefixTensors has the prefix as prompt_embeddings [p, layers·2·D], keys before values. The names of
-// the head lack "model.": prompt learning does not wrap the model.
-func (t Trained) peftPrefixTensors() map[string]checkpoint.Tensor {
-	tensors := map[string]checkpoint.Tensor{}
-	var pairs [][]float32
-	length, d := t.Plan.Layers[0].Prefix.Length, t.Info.Geometry.Hidden
-	for i := range t.Plan.Layers {
-		pairs = append(pairs, t.Modules[moduleTensor(i, "prefix.keys")].Float32(), t.Modules[moduleTensor(i, "prefix.values")].Float32())
-	}
-	tensors["prompt_embeddings"] = checkpoint.NewTensor(interleave(pairs, length, d), length, len(pairs)*d)
-	for name, tensor := range t.sequenceHead() {
-		tensors["base_model."+name] = tensor
-	}
-	return tensors
 }
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.

@@ -181,7 +181,7 @@ func list(t *testing.T, dir string) map[string]bool {
 
 func TestScalingsAreWrittenAsFloats(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
-	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{Parallel: &peft.Adapter{Width: 2}}), dir, false); err != nil {
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir, false); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
@@ -196,7 +196,7 @@ func TestWidths(t *testing.T) {
 		g := peft.Geometry{Architecture: "bert", Layers: hidden, Hidden: hidden, FFN: 4 * hidden, Heads: 2}
 		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear"}}
 		for i := range source.Plan.Layers {
-			source.Plan.Layers[i].Serial = &peft.Adapter{Width: i + 1}
+			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
 		dir := filepath.Join(t.TempDir(), "export")
 		if _, err := peft.Export(peft.FormatAdapters, source, dir, false); err != nil {
@@ -226,18 +226,18 @@ func configOnly(layers ...peft.Layer) peft.Trained {
 }
 
 func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
-	lora := &peft.LoRA{Rank: 2, Alpha: 4, Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}
+	lora := peft.LoRA{Rank: 2, Alpha: 4, Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}
 	for name, test := range map[string]struct {
 		format peft.Format
 		layers []peft.Layer
 		lost   []string
 	}{
-		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{LoRA: lora}, {LoRA: lora}},
-			[]string{"LoRA of rank 2 on attention_output (layers 0-1)"}},
-		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Serial: &peft.Adapter{Width: 3}}, {Parallel: &peft.Adapter{Width: 4}}},
-			[]string{"serial adapters of width 3 (layers 0)", "parallel adapters of width 4 (layers 1)"}},
-		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Prefix: &peft.Prefix{Length: 2}}, {Prefix: &peft.Prefix{Length: 2}}},
-			[]string{"prefixes of length 2 (layers 0-1)"}},
+		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
+			[]string{"lora r2 on attention_output (layers 0-1)"}},
+		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
+			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 2}}, {peft.Prefix{Length: 2}}},
+			[]string{"prefix 2 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
 		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)
@@ -279,7 +279,7 @@ func TestImpossibleExports(t *testing.T) {
 	other := configOnly()
 	other.Info.Geometry.Architecture = "gpt2"
 	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear"}}
-	uneven := []peft.Layer{{Prefix: &peft.Prefix{Length: 2}}}
+	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
 	for name, test := range map[string]struct {
 		format peft.Format
 		source peft.Trained
@@ -346,7 +346,7 @@ func TestMerged(t *testing.T) {
 	}
 	g := peft.GeometryOf(before)
 	source := peft.Trained{
-		Plan: peft.Plan{Layers: []peft.Layer{{}, {LoRA: &peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
+		Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
 			Labels: []string{"no", "yes", "maybe"}},
 	}

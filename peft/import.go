@@ -48,6 +48,9 @@ func Import(path string, g Geometry) (Plan, error) {
 		return Plan{}, fmt.Errorf("%s has more than %d bytes: it is no adapter's configuration", file, maxConfigSize)
 	}
 	p, err := importConfig(content, g)
+	for i := range p.Layers {
+		p.Layers[i] = p.Layers[i].sorted()
+	}
 	if err == nil {
 		err = p.Validate(g)
 	}
@@ -177,7 +180,7 @@ func (s settings) importPEFT(p Plan, g Geometry) error {
 			return fmt.Errorf("num_virtual_tokens %d: must be from 1 to %d", length, maxImportedSize)
 		}
 		for i := range p.Layers {
-			p.Layers[i].Prefix = &Prefix{Length: length}
+			p.Layers[i] = append(p.Layers[i], Prefix{Length: length})
 		}
 		return s.rest(append(peftRecords, "encoder_hidden_size", "num_attention_heads", "num_transformer_submodules",
 			"prefix_projection", "init_weights")...)
@@ -221,7 +224,7 @@ func (s settings) importPEFTLoRA(p Plan, g Geometry) error {
 			if !selected(i, target) {
 				continue
 			}
-			path := families[g.Architecture].backbone + "." + layerModule(i, targetModules[target])
+			path := families[g.Architecture].backbone + "." + g.path(i, target)
 			r, err := rankOf(path, rank)
 			if err != nil {
 				return err
@@ -233,15 +236,16 @@ func (s settings) importPEFTLoRA(p Plan, g Geometry) error {
 			if rankStabilised { // the scale is alpha/√rank
 				a *= math.Sqrt(float64(r))
 			}
-			layer := &p.Layers[i]
-			if layer.LoRA == nil {
-				layer.LoRA = &LoRA{Rank: r, Alpha: a}
+			lora, ok := Find[LoRA](p.Layers[i])
+			if !ok {
+				lora = LoRA{Rank: r, Alpha: a}
 			}
-			if layer.LoRA.Rank != r || layer.LoRA.Alpha != a {
+			if lora.Rank != r || lora.Alpha != a {
 				return fmt.Errorf("layer %d has LoRA of rank %d, alpha %g and of rank %d, alpha %g: a plan has one rank and alpha in a layer",
-					i, layer.LoRA.Rank, layer.LoRA.Alpha, r, a)
+					i, lora.Rank, lora.Alpha, r, a)
 			}
-			layer.LoRA.Targets = append(layer.LoRA.Targets, target)
+			lora.Targets = append(lora.Targets, target)
+			p.Layers[i] = p.Layers[i].With(lora)
 		}
 	}
 	return nil
@@ -261,7 +265,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 			return nil, fmt.Errorf("target_modules: %w", err)
 		}
 		selected = func(layer int, t Target) bool {
-			path := layerModule(layer, targetModules[t])
+			path := g.path(layer, t)
 			return expression.MatchString(path) || expression.MatchString(prefix+path)
 		}
 		for i := range g.Layers {
@@ -271,7 +275,10 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		}
 		return nil, fmt.Errorf("target_modules %.80q matches no layer of the backbone", pattern)
 	}
-	names := []string{"query", "value"} // the library's default for BERT and RoBERTa
+	names := []string{g.path(0, TargetQuery), g.path(0, TargetValue)} // the library's default, in every layer
+	for i, path := range names {
+		names[i] = path[strings.LastIndex(path, ".")+1:]
+	}
 	if targets != nil {
 		if err := json.Unmarshal(targets, &names); err != nil {
 			return nil, fmt.Errorf("target_modules: must be a string or a list of strings")
@@ -285,7 +292,7 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 		return nil, err
 	}
 	matches := func(name string, layer int, t Target) bool {
-		path := layerModule(layer, targetModules[t])
+		path := g.path(layer, t)
 		if name == path || name == prefix+path {
 			return true
 		}
@@ -426,7 +433,7 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 			return fmt.Errorf("leave_out: the backbone has no layer %d", layer)
 		}
 	}
-	var module func(layer int) (Layer, error)
+	var module func(layer int) (Module, error)
 	var err error
 	switch architecture {
 	case "":
@@ -449,24 +456,16 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 		if err != nil {
 			return fmt.Errorf("layer %d: %w", i, err)
 		}
-		switch layer := &p.Layers[i]; {
-		case m.Serial != nil && layer.Serial == nil:
-			layer.Serial = m.Serial
-		case m.Parallel != nil && layer.Parallel == nil:
-			layer.Parallel = m.Parallel
-		case m.Prefix != nil && layer.Prefix == nil:
-			layer.Prefix = m.Prefix
-		case m.LoRA != nil && layer.LoRA == nil:
-			layer.LoRA = m.LoRA
-		default:
+		if p.Layers[i].Module(m.Method()) != nil {
 			return fmt.Errorf("layer %d has two modules of the same kind", i)
 		}
+		p.Layers[i] = append(p.Layers[i], m)
 	}
 	return nil
 }
 
 // importBottleneck takes the configurations that compute what [Adapter] says.
-func (s settings) importBottleneck(g Geometry) (func(int) (Layer, error), error) {
+func (s settings) importBottleneck(g Geometry) (func(int) (Module, error), error) {
 	var attention, output, parallel, before bool
 	after, residual, scaling, activation := true, true, 1.0, ""
 	var factor json.RawMessage
@@ -502,25 +501,24 @@ func (s settings) importBottleneck(g Geometry) (func(int) (Layer, error), error)
 		}
 		factors = map[string]float64{"default": one}
 	}
-	return func(layer int) (Layer, error) {
+	return func(layer int) (Module, error) {
 		factor, ok := factors[strconv.Itoa(layer)]
 		if !ok {
 			if factor, ok = factors["default"]; !ok {
-				return Layer{}, errors.New("reduction_factor has neither this layer nor a default")
+				return nil, errors.New("reduction_factor has neither this layer nor a default")
 			}
 		}
 		if !(factor > 0) {
-			return Layer{}, fmt.Errorf("reduction_factor %g: must be above 0", factor)
+			return nil, fmt.Errorf("reduction_factor %g: must be above 0", factor)
 		}
 		width := floorDivide(float64(g.Hidden), factor)
 		if width < 1 || width > maxImportedSize {
-			return Layer{}, fmt.Errorf("reduction_factor %g makes an adapter of width %g", factor, width)
+			return nil, fmt.Errorf("reduction_factor %g makes an adapter of width %g", factor, width)
 		}
-		a := &Adapter{Width: int(width)}
 		if parallel {
-			return Layer{Parallel: a}, nil
+			return Parallel{Width: int(width)}, nil
 		}
-		return Layer{Serial: a}, nil
+		return Serial{Width: int(width)}, nil
 	}, nil
 }
 
@@ -530,7 +528,7 @@ func floorDivide(a, b float64) float64 {
 	return math.Round(quotient)
 }
 
-func (s settings) importPrefix() (func(int) (Layer, error), error) {
+func (s settings) importPrefix() (func(int) (Module, error), error) {
 	length, encoder := 30, true
 	if err := s.takeAll(map[string]any{"prefix_length": &length, "encoder_prefix": &encoder}); err != nil {
 		return nil, err
@@ -544,10 +542,10 @@ func (s settings) importPrefix() (func(int) (Layer, error), error) {
 	if err := s.rest("bottleneck_size", "cross_prefix", "dropout", "flat", "init_weights_seed", "non_linearity", "shared_gating"); err != nil {
 		return nil, err
 	}
-	return func(int) (Layer, error) { return Layer{Prefix: &Prefix{Length: length}}, nil }, nil
+	return func(int) (Module, error) { return Prefix{Length: length}, nil }, nil
 }
 
-func (s settings) importLoRA() (func(int) (Layer, error), error) {
+func (s settings) importLoRA() (func(int) (Module, error), error) {
 	rank, alpha, mode, matrices := 8, 8.0, "add", []string{"q", "v"}
 	attention, in, out := true, false, false
 	if err := s.takeAll(map[string]any{"r": &rank, "alpha": &alpha, "composition_mode": &mode, "attn_matrices": &matrices,
@@ -579,7 +577,7 @@ func (s settings) importLoRA() (func(int) (Layer, error), error) {
 	if out {
 		targets = append(targets, TargetFFNOut)
 	}
-	return func(int) (Layer, error) {
-		return Layer{LoRA: &LoRA{Rank: rank, Alpha: alpha, Targets: slices.Clone(targets)}}, nil
+	return func(int) (Module, error) {
+		return LoRA{Rank: rank, Alpha: alpha, Targets: slices.Clone(targets)}, nil
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"peftsearch/peft"
@@ -22,30 +23,34 @@ func TestExportsAreImported(t *testing.T) {
 		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear"}}
 		// What one directory of the format holds: a LoRA in some layer for peft; for adapters one length, one
 		// LoRA and one bottleneck in a layer.
-		var prefix *peft.Prefix
-		var lora *peft.LoRA
+		var prefix, lora peft.Module
 		for i := range source.Plan.Layers {
 			layer := &source.Plan.Layers[i]
 			if format == peft.FormatPEFT {
-				*layer = peft.Layer{LoRA: layer.LoRA}
+				own, ok := peft.Find[peft.LoRA](*layer)
+				if *layer = nil; ok {
+					*layer = peft.Layer{own}
+				}
 				continue
 			}
-			if layer.Serial != nil {
-				layer.Parallel = nil
+			if layer.Module(peft.MethodSerial) != nil {
+				*layer = layer.Without(peft.MethodParallel)
 			}
-			if prefix == nil {
-				prefix = layer.Prefix
-			} else if layer.Prefix != nil {
-				layer.Prefix = prefix
+			if own, ok := peft.Find[peft.Prefix](*layer); ok {
+				if prefix == nil {
+					prefix = own
+				}
+				*layer = layer.With(prefix)
 			}
-			if layer.LoRA == nil {
-				continue
+			if own, ok := peft.Find[peft.LoRA](*layer); ok {
+				own.Targets = slices.DeleteFunc(own.Targets, func(t peft.Target) bool { return t == peft.TargetAttentionOutput })
+				if lora == nil && len(own.Targets) > 0 {
+					lora = own
+				}
+				if *layer = layer.Without(peft.MethodLoRA); lora != nil {
+					*layer = append(*layer, lora)
+				}
 			}
-			layer.LoRA.Targets = slices.DeleteFunc(layer.LoRA.Targets, func(t peft.Target) bool { return t == peft.TargetAttentionOutput })
-			if lora == nil && len(layer.LoRA.Targets) > 0 {
-				lora = layer.LoRA
-			}
-			layer.LoRA = lora
 		}
 		if source.Plan.Empty() {
 			t.Skip("no module")
@@ -77,7 +82,7 @@ func importText(t *testing.T, text string) (peft.Plan, error) {
 
 func TestImport(t *testing.T) {
 	lora := func(rank int, alpha float64, targets ...peft.Target) peft.Layer {
-		return peft.Layer{LoRA: &peft.LoRA{Rank: rank, Alpha: alpha, Targets: targets}}
+		return peft.Layer{peft.LoRA{Rank: rank, Alpha: alpha, Targets: targets}}
 	}
 	qv := lora(4, 8, peft.TargetQuery, peft.TargetValue)
 	for name, test := range map[string]struct {
@@ -99,20 +104,20 @@ func TestImport(t *testing.T) {
 			"alpha_pattern": {"bert.encoder.layer.1.*": 3.5}}`, []peft.Layer{qv, lora(2, 3.5, peft.TargetQuery, peft.TargetValue)}},
 		"peft, rank-stabilised": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_rslora": true}`, []peft.Layer{qv, qv}},
 		"peft, prefix": {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 8, "num_layers": 2, "encoder_hidden_size": 8}`,
-			[]peft.Layer{{Prefix: &peft.Prefix{Length: 5}}, {Prefix: &peft.Prefix{Length: 5}}}},
+			[]peft.Layer{{peft.Prefix{Length: 5}}, {peft.Prefix{Length: 5}}}},
 		"adapters, a bare configuration": {`{"architecture": "lora", "r": 4, "alpha": 8, "attn_matrices": ["v", "q"]}`, []peft.Layer{qv, qv}},
 		"adapters, widths by layer": {`{"version": "adapters.1.2.0", "config": {"mh_adapter": false, "output_adapter": true, "non_linearity": "relu",
 			"original_ln_before": true, "reduction_factor": {"1": 8, "default": 3.9}, "phm_dim": 4, "leave_out": []}}`,
-			[]peft.Layer{{Serial: &peft.Adapter{Width: 2}}, {Serial: &peft.Adapter{Width: 1}}}},
+			[]peft.Layer{{peft.Serial{Width: 2}}, {peft.Serial{Width: 1}}}},
 		"adapters, mix and match": {`{"config": {"architecture": "union", "configs": [
 			{"architecture": "prefix_tuning", "bottleneck_size": 512, "dropout": 0.1, "leave_out": [1]},
 			{"mh_adapter": false, "output_adapter": true, "is_parallel": true, "non_linearity": "relu", "scaling": 4.0, "reduction_factor": 2}]}}`,
-			[]peft.Layer{{Prefix: &peft.Prefix{Length: 30}, Parallel: &peft.Adapter{Width: 4}}, {Parallel: &peft.Adapter{Width: 4}}}},
+			[]peft.Layer{{peft.Parallel{Width: 4}, peft.Prefix{Length: 30}}, {peft.Parallel{Width: 4}}}},
 	} {
 		got, err := importText(t, test.text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if diff := cmp.Diff(test.want, got.Layers); diff != "" {
+		} else if diff := cmp.Diff(test.want, got.Layers, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
 	}
@@ -181,7 +186,7 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		t.Error("an absent directory was imported")
 	}
 	setup := filepath.Join(t.TempDir(), "setup")
-	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{Serial: &peft.Adapter{Width: 2}, Parallel: &peft.Adapter{Width: 2}}), setup, false); err != nil {
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}), setup, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := peft.Import(setup, small); err == nil || !strings.Contains(err.Error(), "setup of several adapters") {

@@ -3,7 +3,12 @@ package peft
 import (
 	"fmt"
 	"slices"
+
+	"peftsearch/data/checkpoint"
 )
+
+// MethodLoRA is low-rank adaptation.
+const MethodLoRA Method = "lora"
 
 // Target is a weight matrix that LoRA can change.
 type Target string
@@ -35,26 +40,34 @@ const (
 	MaxScale = 1e6
 )
 
-func (l *LoRA) validate(g Geometry) error {
-	if l == nil {
-		return nil
+func (LoRA) Method() Method   { return MethodLoRA }
+func (l LoRA) Size() int      { return l.Rank }
+func (l LoRA) Part() Part     { return firstPart(l.Targets) }
+func (l LoRA) String() string { return fmt.Sprintf("lora r%d", l.Rank) }
+func (LoRA) version() int     { return 1 }
+
+// Tensors are A [r, in] and B [out, r] of each target.
+func (l LoRA) Tensors(g Geometry) []Tensor {
+	var list []Tensor
+	for _, target := range l.Targets {
+		in, out := g.TargetShape(target)
+		list = append(list, Tensor{string(target) + ".a", []int{l.Rank, in}, false},
+			Tensor{string(target) + ".b", []int{out, l.Rank}, false})
 	}
+	return list
+}
+
+func (l LoRA) validate(g Geometry, _ Stack) error {
 	if l.Rank < 1 {
 		return fmt.Errorf("lora rank %d: at least 1, leave the key out for none", l.Rank)
 	}
 	if rank := float64(l.Rank); !(l.Alpha >= MinScale*rank && l.Alpha <= MaxScale*rank) {
 		return fmt.Errorf("lora alpha %g at rank %d: alpha/rank must be between %g and %g", l.Alpha, l.Rank, MinScale, MaxScale)
 	}
-	if len(l.Targets) == 0 {
-		return fmt.Errorf("lora has no targets: name at least one of %v", Targets)
+	if err := validateTargets("lora", l.Targets); err != nil {
+		return err
 	}
-	for i, target := range l.Targets {
-		if !slices.Contains(Targets, target) {
-			return fmt.Errorf("lora target %q: must be one of %v", target, Targets)
-		}
-		if slices.Contains(l.Targets[:i], target) {
-			return fmt.Errorf("lora target %q stands twice", target)
-		}
+	for _, target := range l.Targets {
 		if in, out := g.TargetShape(target); l.Rank > min(in, out) {
 			return fmt.Errorf("lora rank %d is above %d, the full rank of %s", l.Rank, min(in, out), target)
 		}
@@ -62,12 +75,50 @@ func (l *LoRA) validate(g Geometry) error {
 	return nil
 }
 
-// canonical returns the LoRA with its targets in canonical order.
-func (l *LoRA) canonical() LoRA {
-	c := *l
-	c.Targets = slices.Clone(l.Targets)
-	slices.SortFunc(c.Targets, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
-	return c
+// canonical has its targets in canonical order.
+func (l LoRA) canonical() Module {
+	l.Targets = sortedTargets(l.Targets)
+	return l
+}
+
+// validateTargets checks the targets of a method.
+func validateTargets(method Method, targets []Target) error {
+	if len(targets) == 0 {
+		return fmt.Errorf("%s has no targets: name at least one of %v", method, Targets)
+	}
+	for i, target := range targets {
+		if !slices.Contains(Targets, target) {
+			return fmt.Errorf("%s target %q: must be one of %v", method, target, Targets)
+		}
+		if slices.Contains(targets[:i], target) {
+			return fmt.Errorf("%s target %q stands twice", method, target)
+		}
+	}
+	return nil
+}
+
+// sortedTargets is targets in canonical order.
+func sortedTargets(targets []Target) []Target {
+	sorted := slices.Clone(targets)
+	slices.SortFunc(sorted, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
+	return sorted
+}
+
+// firstPart is the first part of a layer that has one of the targets.
+func firstPart(targets []Target) Part {
+	part := PartFFN
+	for _, target := range targets {
+		part = min(part, target.Part())
+	}
+	return part
+}
+
+// Part is the part of a layer that the matrix belongs to.
+func (t Target) Part() Part {
+	if t == TargetFFNIn || t == TargetFFNOut {
+		return PartFFN
+	}
+	return PartAttention
 }
 
 // TargetShape is the input and output width of a target matrix.
@@ -82,14 +133,109 @@ func (g Geometry) TargetShape(t Target) (in, out int) {
 	}
 }
 
-// params: A [r,in] and B [out,r] for each target.
-func (l *LoRA) params(g Geometry) MethodCount {
-	var c MethodCount
-	if l != nil {
-		for _, target := range l.Targets {
-			in, out := g.TargetShape(target)
-			c.Weights += int64(l.Rank) * int64(in+out)
+// peftHolds: ranks, alphas and targets by layer are PEFT's own.
+func (LoRA) peftHolds(Plan, Geometry) bool { return true }
+
+func (LoRA) peftConfig(t Trained, c *peftConfig) {
+	c.PEFTType = "LORA"
+	c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
+	for i, layer := range t.Plan.Layers {
+		lora, ok := Find[LoRA](layer)
+		if !ok {
+			continue
+		}
+		if c.R == 0 {
+			c.R, c.Alpha = lora.Rank, lora.Alpha
+		}
+		for _, target := range sortedTargets(lora.Targets) {
+			module := t.path(i, target)
+			c.TargetModules = append(c.TargetModules, module)
+			// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong.
+			c.RankPattern["^"+module], c.AlphaPattern["^"+module] = lora.Rank, lora.Alpha
+		}
+	}
+}
+
+func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
+	for i, layer := range t.Plan.Layers {
+		lora, _ := Find[LoRA](layer)
+		for _, target := range lora.Targets {
+			module := "base_model.model." + t.path(i, target)
+			into[module+".lora_A.weight"] = t.tensor(i, MethodLoRA, string(target)+".a")
+			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
+		}
+	}
+	for name, tensor := range t.sequenceHead() {
+		into["base_model.model."+name] = tensor
+	}
+}
+
+func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
+	updates := map[string]func(weight []float32){}
+	for _, target := range l.Targets {
+		a, b := t.tensor(layer, MethodLoRA, string(target)+".a"), t.tensor(layer, MethodLoRA, string(target)+".b")
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+			fold(weight, a, b, l.Alpha/float64(l.Rank))
+		}
+	}
+	return updates
+}
+
+// fold adds factor·B·A to a weight [out, in]; A is [r, in], B is [out, r].
+func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
+	rank, in, left, right := a.Shape[0], a.Shape[1], b.Float32(), a.Float32()
+	sum := make([]float64, in)
+	for row := range b.Shape[0] {
+		clear(sum)
+		for k := range rank {
+			scale := factor * float64(left[row*rank+k])
+			for j, v := range right[k*in : (k+1)*in] {
+				sum[j] += scale * float64(v)
+			}
+		}
+		for j, v := range sum {
+			weight[row*in+j] += float32(v)
+		}
+	}
+}
+
+// adaptersPart drops the attention's output: for BERT and RoBERTa, the library has LoRA nowhere there.
+func (l LoRA) adaptersPart() (kept Module, lost string) {
+	if !slices.Contains(l.Targets, TargetAttentionOutput) {
+		return l, ""
+	}
+	lost = fmt.Sprintf("%s on %s", l, TargetAttentionOutput)
+	l.Targets = slices.DeleteFunc(slices.Clone(l.Targets), func(t Target) bool { return t == TargetAttentionOutput })
+	if len(l.Targets) == 0 {
+		return nil, lost
+	}
+	return l, lost
+}
+
+func (l LoRA) adaptersKind() string { return fmt.Sprint(l.canonical()) }
+
+func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
+	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, LeaveOut: leaveOut(p, MethodLoRA)}
+	for _, target := range sortedTargets(l.Targets) {
+		switch target {
+		case TargetFFNIn:
+			c.IntermediateLoRA = true
+		case TargetFFNOut:
+			c.OutputLoRA = true
+		default:
+			c.SelfattnLoRA, c.AttnMatrices = true, append(c.AttnMatrices, string(target)[:1])
 		}
 	}
 	return c
+}
+
+func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
+	for i, layer := range p.Layers {
+		lora, _ := Find[LoRA](layer)
+		for _, target := range lora.Targets {
+			module := t.path(i, target) + ".loras." + name
+			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
+			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
+		}
+	}
 }

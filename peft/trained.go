@@ -37,9 +37,8 @@ const (
 // Trained is a plan with its trained tensors and everything needed to use them: what a trained
 // directory holds.
 //
-// Modules are named layers.{i}.serial.down.weight [b,D], .down.bias [b], .up.weight [D,b], .up.bias [D],
-// likewise for parallel; layers.{i}.prefix.keys and .values [p,D], D ordered by head;
-// layers.{i}.lora.{target}.a [r,in] and .b [out,r]. The head is head.weight [n,D] and head.bias [n], and
+// Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor};
+// [Module] lists the tensors. The head is head.weight [n,D] and head.bias [n], and
 // for a dense head head.dense.weight [D,D] and head.dense.bias [D] too. All are float32.
 type Trained struct {
 	Plan    Plan
@@ -79,27 +78,10 @@ type Metrics struct {
 // TensorShapes lists the tensors of a plan's modules by name.
 func (p Plan) TensorShapes(g Geometry) map[string][]int {
 	shapes := map[string][]int{}
-	for i, layer := range p.Layers {
-		prefix := fmt.Sprintf("layers.%d.", i)
-		adapter := func(name string, a *Adapter) {
-			if a != nil {
-				shapes[prefix+name+".down.weight"] = []int{a.Width, g.Hidden}
-				shapes[prefix+name+".down.bias"] = []int{a.Width}
-				shapes[prefix+name+".up.weight"] = []int{g.Hidden, a.Width}
-				shapes[prefix+name+".up.bias"] = []int{g.Hidden}
-			}
-		}
-		adapter("serial", layer.Serial)
-		adapter("parallel", layer.Parallel)
-		if layer.Prefix != nil {
-			shapes[prefix+"prefix.keys"] = []int{layer.Prefix.Length, g.Hidden}
-			shapes[prefix+"prefix.values"] = []int{layer.Prefix.Length, g.Hidden}
-		}
-		if layer.LoRA != nil {
-			for _, target := range layer.LoRA.Targets {
-				in, out := g.TargetShape(target)
-				shapes[prefix+"lora."+string(target)+".a"] = []int{layer.LoRA.Rank, in}
-				shapes[prefix+"lora."+string(target)+".b"] = []int{out, layer.LoRA.Rank}
+	for _, at := range p.places() {
+		for _, module := range at.Layer {
+			for _, tensor := range module.Tensors(g) {
+				shapes[at.name+string(module.Method())+"."+tensor.Name] = tensor.Shape
 			}
 		}
 	}

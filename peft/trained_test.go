@@ -23,8 +23,8 @@ var small = peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 8, FFN: 16, H
 // trainedPlan has every method, and tensors that count up.
 func trainedPlan() peft.Trained {
 	t := peft.Trained{
-		Plan: peft.Plan{Layers: []peft.Layer{{Serial: &peft.Adapter{Width: 3}, Parallel: &peft.Adapter{Width: 2}},
-			{Prefix: &peft.Prefix{Length: 2}, LoRA: &peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}}},
+		Plan: peft.Plan{Layers: []peft.Layer{{peft.Serial{Width: 3}, peft.Parallel{Width: 2}},
+			{peft.Prefix{Length: 2}, peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: "dense",
 			Labels: []string{"no", "yes"}, Training: json.RawMessage(`{}`), Seed: 7},
 		Metrics: peft.Metrics{BestStep: 3, Dev: map[string]float64{"accuracy": 0.75}},

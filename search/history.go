@@ -173,6 +173,18 @@ func (h *History) done(l *lists) {
 	l.asks--
 }
 
+// Exclude makes a candidate one that no sampler proposes, though no trial says so. The error wraps ErrDamagedHistory.
+func (h *History) Exclude(p space.Point) error {
+	o := &Observation{Point: p}
+	if err := check(h.space, o); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.take(o)
+	return nil
+}
+
 // take makes the trial's candidate one that is taken.
 func (h *History) take(o *Observation) {
 	if o.Point == nil {

@@ -35,18 +35,8 @@ func surface(s *space.Space, p space.Point) float64 {
 	score := 0.5
 	for i, layer := range c.Plan.Layers {
 		best := 0.0
-		gain := func(size, half, weight float64) { best = max(best, weight*size/(size+half)) }
-		if layer.Serial != nil {
-			gain(float64(layer.Serial.Width), 8, 1)
-		}
-		if layer.Parallel != nil {
-			gain(float64(layer.Parallel.Width), 16, 0.9)
-		}
-		if layer.Prefix != nil {
-			gain(float64(layer.Prefix.Length), 4, 0.5)
-		}
-		if layer.LoRA != nil {
-			gain(float64(layer.LoRA.Rank), 2, 0.8)
+		for _, module := range layer {
+			best = max(best, module.Method().Gain(module.Size()))
 		}
 		depth := float64(i+1) / float64(len(c.Plan.Layers))
 		score += 0.4 * best * 2 * depth / float64(len(c.Plan.Layers)+1)
@@ -152,7 +142,7 @@ func TestEveryLevelIsReached(t *testing.T) {
 }
 
 func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
-	s := newSpace(t, space.Config{Serial: []int{0, 4}, Parallel: []int{}, Prefix: []int{0, 1, 2}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{}, "prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
 	const plans = 2*3*2*3 - 1
 	eachSampler(t, func(t *testing.T, sampler string) {
 		history := extend(t, s, options(s, sampler, 1), nil, plans)
@@ -191,7 +181,7 @@ func TestFewFeasiblePlansOfAHugeSpaceAreAllFound(t *testing.T) {
 }
 
 func TestMaxParamsThatLeavesOnePlan(t *testing.T) {
-	s := newSpace(t, space.Config{Serial: []int{0, 4, 8}, Parallel: []int{}, Prefix: []int{0, 1}, LoRA: space.LoRAConfig{Ranks: []int{}},
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4, 8}, "parallel": []int{}, "prefix": []int{0, 1}}, LoRA: space.LoRAConfig{Ranks: []int{}},
 		Preset: space.PresetGroups, Groups: 1, MaxParams: 2 * 2 * 128}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
 		history := extend(t, s, options(s, sampler, 1), nil, 1)

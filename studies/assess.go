@@ -49,14 +49,6 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 	}
 	highest := a.Members[len(a.Members)-1].Number
 	a.Recommended = &search.Recommendation{Trial: highest, Best: highest, AsGood: 1}
-	file, err := StudyFile(record)
-	if err != nil {
-		return nil
-	}
-	space, err := file.SpaceOn(record.Geometry)
-	if err != nil {
-		return nil
-	}
 	var observations []search.Observation
 	for _, e := range changed {
 		if e.State == store.Complete || e.State == store.Pruned {
@@ -64,7 +56,7 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 			observations = append(observations, observation(e))
 		}
 	}
-	if a.posterior, err = search.NewPosterior(space, record.Reference, observations); err != nil {
+	if a.posterior = posterior(record, observations); a.posterior == nil {
 		return nil
 	}
 	*a.Recommended = a.posterior.Recommend()
@@ -83,6 +75,35 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 		return cmp.Or(cmp.Compare(x.Params, y.Params), cmp.Compare(x.Result.Score, y.Result.Score))
 	})
 	return nil
+}
+
+// posterior is what the scores of a study say together; nil where they say nothing, or where this version cannot read the
+// study's space.
+func posterior(record *store.Record, trials []search.Observation) *search.Posterior {
+	file, err := StudyFile(record)
+	if err != nil {
+		return nil
+	}
+	space, err := file.SpaceOn(record.Geometry)
+	if err != nil {
+		return nil
+	}
+	p, err := search.NewPosterior(space, record.Reference, trials)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// Recommend is the trial that ReadAssessed recommends; false before the first complete one.
+func (o *Overview) Recommend() (trial int64, ok bool) {
+	if p := posterior(o.Record, o.observations()); p != nil {
+		return p.Recommend().Trial, true
+	}
+	if n := len(o.Front.Members); n > 0 {
+		return o.Front.Members[n-1].Number, true
+	}
+	return 0, false
 }
 
 // OnFront reports whether no other score beats that of a member.

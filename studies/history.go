@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/space"
 	"peftsearch/studies/store"
@@ -36,7 +37,8 @@ func NewHistory(db *store.Store, record *store.Record) *History {
 	return &History{db: db, record: record, keys: map[string]int64{}}
 }
 
-// Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space.
+// Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space,
+// and store.ErrDamaged if it cannot be one of any study.
 func (h *History) Sync(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,11 +46,18 @@ func (h *History) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	next := int64(len(h.states))
+	for _, e := range changed {
+		if e.Number > next {
+			return fmt.Errorf("study %s: %w: trial %d is missing", quote.Text(h.record.Name), store.ErrDamaged, next)
+		}
+		next = max(next, e.Number+1)
+	}
 	if err := h.resample(ctx, changed); err != nil {
 		return err
 	}
 	if err := h.remember(changed); err != nil {
-		return fmt.Errorf("study %s: %w", h.record.Name, err)
+		return fmt.Errorf("study %s: %w", quote.Text(h.record.Name), err)
 	}
 	for _, e := range changed {
 		h.count(e)
@@ -153,6 +162,9 @@ func (h *History) Outcomes() int {
 	return h.tally.Finished()
 }
 
+// maxRemaining is the longest time that is told.
+const maxRemaining = 100 * 365 * 24 * time.Hour
+
 // Status is where the study stands, with a budget of so many trials and so many running at a time.
 func (h *History) Status(budget, workers int) Status {
 	h.mu.Lock()
@@ -165,7 +177,7 @@ func (h *History) Status(budget, workers int) Status {
 	}
 	if n := len(h.seconds); n > 0 {
 		left := h.seconds[n/2] * float64(s.Trials-s.Finished()) / float64(max(1, workers))
-		s.Remaining = time.Duration(left * float64(time.Second))
+		s.Remaining = time.Duration(min(left, maxRemaining.Seconds()) * float64(time.Second))
 	}
 	return s
 }

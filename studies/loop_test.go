@@ -33,7 +33,7 @@ func runElsewhere(t *testing.T, study *Study, db *store.Store) (store.Trial, sto
 }
 
 func complete(trial store.Trial) store.Trial {
-	trial.State, trial.Result = store.Complete, evaluator.Result{Score: 0.75, Steps: 1, WallS: 1}
+	trial.State, trial.Result = store.Complete, evaluator.Result{Score: 0.75, BestStep: 1, Steps: 1, WallS: 1}
 	return trial
 }
 

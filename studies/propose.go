@@ -72,17 +72,19 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 	if err == nil && (r.draining() || ctx.Err() != nil) {
 		err = errStopped
 	}
-	if err != nil {
+	if err == nil {
+		err = r.repeat(ctx, func(ctx context.Context) (err error) {
+			trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
+			return err
+		})
+	}
+	if err != nil { // also when Add was cancelled: the right would be kept for as long as the process lives
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 		defer cancel()
 		abandon := func(ctx context.Context) error { return r.db.Abandon(ctx, right) }
-		return trial, lease, join(err, r.repeat(limited, abandon))
+		return trial, right, join(err, r.repeat(limited, abandon))
 	}
-	err = r.repeat(ctx, func(ctx context.Context) (err error) {
-		trial, err = r.db.Add(ctx, r.record, right, proposal, r.me)
-		return err
-	})
-	return trial, right, err
+	return trial, right, nil
 }
 
 // proposal makes the trial of a number: a baseline first, then what the optimiser suggests.
@@ -108,14 +110,12 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 		if err != nil {
 			return store.Proposal{}, err
 		}
-		known, found := r.history.Find(store.KeyOf(candidate))
-		if !found {
+		if _, known := r.history.Find(store.KeyOf(candidate)); !known {
 			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point,
 				Candidate: candidate, Params: r.inputs.Space.Params(suggestion.Point)}, nil
 		}
-		// That trial has a plan of the space, and was stored without its point: the point is not to be proposed.
-		taken := search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}
-		if err := r.history.past.Set(taken); err != nil {
+		// A trial has this plan of the space, and was stored without its point.
+		if err := r.history.past.Exclude(suggestion.Point); err != nil {
 			return store.Proposal{}, err
 		}
 	}

@@ -67,13 +67,15 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
-	{search.ErrDamagedHistory, exitEnvironment,
-		"restore the database from a copy, or start a new study: give it another name under the key study"},
+	{search.ErrDamagedHistory, exitEnvironment, restore},
+	{store.ErrDamaged, exitEnvironment, restore},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
 	{studies.ErrTooManyFailures, exitFailures,
 		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},
 	{studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show STUDY lists the reasons"},
 }
+
+const restore = "restore the database from a copy, or start a new study: give it another name under the key study"
 
 // explain finds the exit code and the advice for an error.
 func explain(err error) *failure {

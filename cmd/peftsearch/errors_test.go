@@ -26,6 +26,7 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
@@ -53,6 +54,7 @@ var inside = map[string]string{
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
+	"torch.ErrDevice":      "the worker: it ends after the failure of its trial",
 }
 
 // exportedErrors lists the errors that packages export, as package.Name.

@@ -19,7 +19,6 @@ var layers = []string{
 	"cmd/*",
 	"studies/web",
 	"studies/report",
-	"studies/report",
 	"studies",
 	"studies/store/storetest",
 	"studies/store",
@@ -50,6 +49,7 @@ var owners = []struct{ library, place string }{
 	{"github.com/jedib0t/go-pretty", "cmd/"},
 	{"github.com/vbauerster/mpb", "cmd/"},
 	{"golang.org/x/term", "cmd/"},
+	{"gonum.org/v1/plot", "studies/report/"},
 	{"google.golang.org/protobuf", "data/tokenizer/"},
 	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
-// interrupts counts Ctrl-C, SIGTERM and the end of the terminal: the first closes drain, the second cancels the context, and the
-// third ends the program as usual.
+// interrupts counts Ctrl-C, Ctrl-\, SIGTERM and the end of the terminal: the first closes drain, the second cancels the
+// context, and the third ends the program where it stands.
 type interrupts struct {
 	drain chan struct{}
 	stop  func()
@@ -19,23 +20,30 @@ func watchInterrupts(ctx context.Context, first func()) (context.Context, *inter
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, endings()...)
-	i := &interrupts{drain: make(chan struct{}), stop: func() {
+	stopped := make(chan struct{})
+	i := &interrupts{drain: make(chan struct{}), stop: sync.OnceFunc(func() {
 		signal.Stop(signals)
+		close(stopped)
 		cancel()
-	}}
+	})}
 	go func() {
 		select {
 		case <-signals:
 			close(i.drain)
 			first()
-		case <-ctx.Done():
+		case <-stopped:
 			return
 		}
 		select {
 		case <-signals:
-			signal.Stop(signals)
 			cancel()
-		case <-ctx.Done():
+		case <-stopped:
+			return
+		}
+		select {
+		case <-signals:
+			os.Exit(exitInterrupted)
+		case <-stopped:
 		}
 	}()
 	return ctx, i
@@ -43,7 +51,7 @@ func watchInterrupts(ctx context.Context, first func()) (context.Context, *inter
 
 // endings are the signals that ask the program to end. Under nohup the end of the terminal is none of them.
 func endings() []os.Signal {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	signals := []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signals = append(signals, syscall.SIGHUP)
 	}

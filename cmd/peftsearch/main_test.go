@@ -166,7 +166,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 			}
 			answer = predictions
 		case evaluator.TypeEvaluate:
-			if answer, err = fakeTrial(request.Job, hello, geometry, lines); err != nil {
+			if answer, err = fakeTrial(request.Job, hello, geometry, lines, out); err != nil {
 				return err
 			}
 		}
@@ -195,7 +195,8 @@ func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
 	return ready, err
 }
 
-func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {
+func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte,
+	out *json.Encoder) (any, error) {
 	if os.Getenv("FAKE_FAIL") != "" {
 		return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
 			Failure: evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is not finite"}}, nil
@@ -217,6 +218,11 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 	}
 	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,
 		Dev: map[string]float64{"accuracy": 0.6}}
+	rung := evaluator.Progress{Step: 10, Steps: 10, Loss: 0.5, Score: &result.Score}
+	if err := out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial, Progress: rung}); err != nil {
+		return nil, err
+	}
+	<-lines // go or stop
 	if job.Test {
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}

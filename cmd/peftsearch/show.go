@@ -139,13 +139,9 @@ func printTrial(w io.Writer, t report.Trial) {
 	field(w, "plan", "%s", t.Plan)
 	field(w, "from", "%s: %s", t.Origin, cmp.Or(t.Reason, "no reason is stored"))
 	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.ParamsPercent), t.AutoPEFTPercent)
-	for _, m := range []struct {
-		method peft.Method
-		count  peft.MethodCount
-	}{{peft.MethodSerial, t.Methods.Serial}, {peft.MethodParallel, t.Methods.Parallel},
-		{peft.MethodPrefix, t.Methods.Prefix}, {peft.MethodLoRA, t.Methods.LoRA}} {
-		if m.count.Total() > 0 {
-			field(w, "  "+string(m.method), "%s", thousands(m.count.Total()))
+	for _, m := range peft.Methods {
+		if count := t.Methods[m].Total(); count > 0 {
+			field(w, "  "+string(m), "%s", thousands(count))
 		}
 	}
 	field(w, "training", "learning rate %g, %s, batch size %d, seed %d", training.LearningRate, training.Schedule, training.BatchSize, t.Seed)

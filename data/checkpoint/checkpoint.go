@@ -21,15 +21,15 @@ import (
 )
 
 // Checkpoint is an open Hugging Face model directory. Its tensors have canonical names: those of
-// transformers' BertModel and RobertaModel ("embeddings.word_embeddings.weight",
-// "encoder.layer.0.attention.self.query.weight"), without the prefix of whatever model it was part of and
-// with LayerNorm's parameters called weight and bias.
+// transformers' BertModel ("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"),
+// whatever the architecture calls them, without the prefix of whatever model it was part of and with
+// LayerNorm's parameters called weight and bias.
 type Checkpoint struct {
 	Dir    string
 	Config Config
 
 	weights []*safetensorsFile
-	places  map[string]place
+	places  map[string]place // by what transformers' bare model calls a tensor
 }
 
 // place says where a tensor lies.
@@ -71,12 +71,12 @@ func (c *Checkpoint) open(paths []string) error {
 	}
 	for _, f := range c.weights {
 		for name := range f.infos {
-			canonical := canonicalName(name, prefix)
-			if other, twice := c.places[canonical]; twice {
+			bare := bareName(name, prefix)
+			if other, twice := c.places[bare]; twice {
 				return fmt.Errorf("%s: tensors %s and %s are the same weight",
 					f.path, quote.Text(min(name, other.name)), quote.Text(max(name, other.name)))
 			}
-			c.places[canonical] = place{f, name}
+			c.places[bare] = place{f, name}
 		}
 	}
 	return c.check()
@@ -141,8 +141,8 @@ func (c *Checkpoint) check() error {
 	return nil
 }
 
-// canonicalName removes what differs between checkpoints of the same model.
-func canonicalName(name, prefix string) string {
+// bareName removes what differs between checkpoints of the same model.
+func bareName(name, prefix string) string {
 	name = strings.TrimPrefix(name, prefix)
 	if base, ok := strings.CutSuffix(name, "LayerNorm.gamma"); ok {
 		return base + "LayerNorm.weight"
@@ -212,7 +212,7 @@ func (c *Checkpoint) BackboneParams() int64 {
 // Tensor returns a tensor by its canonical name. Its data lies in the mapped file: it is read-only and
 // valid until Close.
 func (c *Checkpoint) Tensor(name string) (Tensor, error) {
-	p, ok := c.places[name]
+	p, ok := c.places[NameInFile(c.Config.ModelType, name)]
 	if !ok {
 		return Tensor{}, fmt.Errorf("%s has no tensor %s", c.Dir, quote.Text(name))
 	}

@@ -17,7 +17,8 @@ import (
 )
 
 var tinyRoBERTa = Config{
-	ModelType: RoBERTa, Vocab: 700, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1, LayerNormEps: 1e-12, PadID: 1,
+	ModelType: RoBERTa, Vocab: 700, Embedding: 8, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1, LayerNormEps: 1e-12,
+	PadID: 1, Activation: GELU,
 }
 
 // model is the directory of a checkpoint that make fetches.
@@ -229,11 +230,13 @@ func TestOpenRefuses(t *testing.T) {
 		old, new string // in config.json
 		want     string
 	}{
-		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "t5"`, want: `"t5" is not supported: use a checkpoint of type bert or roberta`},
-		{name: "activation", old: `"hidden_act": "gelu"`, new: `"hidden_act": "relu"`, want: "relu"},
+		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "t5"`, want: `"t5" is not supported: use a checkpoint of type bert, camembert, distilbert, electra, roberta or xlm-roberta`},
+		{name: "activation", old: `"hidden_act": "gelu"`, new: `"hidden_act": "quick_gelu"`, want: `hidden_act "quick_gelu" is not supported: must be one of gelu, gelu_fast,`},
+		{name: "pruned heads", old: `"pruned_heads": {}`, new: `"pruned_heads": {"0": [1]}`, want: "pruned_heads is not empty"},
+		{name: "another spelling", old: `"model_type": "roberta"`, new: `"model_type": "distilbert"`, want: "dim is missing"},
 		{name: "positions", old: `"absolute"`, new: `"relative_key"`, want: "relative_key"},
 		{name: "decoder", old: `"is_decoder": false`, new: `"is_decoder": true`, want: "is_decoder"},
-		{name: "missing size", old: `"hidden_size"`, new: `"size"`, want: "hidden_size"},
+		{name: "missing size", old: `"hidden_size"`, new: `"size"`, want: "hidden_size is missing"},
 		{name: "heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 3`, want: "multiple"},
 		{name: "no heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 0`, want: "num_attention_heads is 0: must be from 1 to"},
 		{name: "no width", old: `"hidden_size": 8`, new: `"hidden_size": 0`, want: "hidden_size is 0"},
@@ -241,7 +244,7 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "huge width", old: `"hidden_size": 8`, new: `"hidden_size": 1e400`, want: "hidden_size is number 1e400, not a whole number"},
 		{name: "negative width", old: `"hidden_size": 8`, new: `"hidden_size": -8`, want: "hidden_size is -8"},
 		{name: "epsilon", old: `"layer_norm_eps": 1e-12`, new: `"layer_norm_eps": 0`, want: "layer_norm_eps 0: must be above 0"},
-		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`, want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert and roberta, add "model_type": "bert"`},
+		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`, want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, distilbert, electra, roberta or xlm-roberta, add that name as "model_type"`},
 		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`, want: `xxx… (1048576 bytes)" is not supported`},
 		{name: "a type", old: `"hidden_act": "gelu"`, new: `"hidden_act": ["gelu"]`, want: "hidden_act is array, not a text"},
 		{name: "not finite", change: func(m map[string]Tensor) {

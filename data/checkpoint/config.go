@@ -4,36 +4,96 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 
-	"peftsearch/data/files"
 	"peftsearch/data/quote"
 	"peftsearch/data/tokenizer"
 )
 
 // The supported architectures, as config.json's model_type names them.
 const (
-	BERT    = "bert"
-	RoBERTa = "roberta"
+	BERT       = "bert"
+	RoBERTa    = "roberta"
+	XLMRoBERTa = "xlm-roberta"
+	CamemBERT  = "camembert" // SloBERTa too
+	DistilBERT = "distilbert"
+	ELECTRA    = "electra"
+)
+
+// Activation is the function of a feed-forward part.
+type Activation string
+
+// The activations, by one of their names in config.json.
+const (
+	GELU     Activation = "gelu"     // in its error function form
+	GELUTanh Activation = "gelu_new" // in its tanh form
+	ReLU     Activation = "relu"
+	SiLU     Activation = "silu"
+)
+
+// activations are the names that config.json may have for them.
+var activations = map[string]Activation{
+	"gelu": GELU, "gelu_python": GELU, "gelu_new": GELUTanh, "gelu_pytorch_tanh": GELUTanh, "gelu_fast": GELUTanh,
+	"relu": ReLU, "silu": SiLU, "swish": SiLU,
+}
+
+// Bounds of config.json's sizes, far above what is trained.
+const (
+	maxVocab  = 1 << 24
+	maxWidth  = 1 << 20
+	maxLayers = 1 << 10
 )
 
 // Config is the part of config.json that determines the backbone.
 type Config struct {
 	ModelType    string
 	Vocab        int     // rows of the word embedding
+	Embedding    int     // width of the embeddings; where it is not Hidden, a matrix leads from one to the other
 	Hidden       int     // width of the residual stream, a multiple of Heads
 	Layers       int     // transformer blocks
 	Heads        int     // attention heads
 	FFN          int     // width of the feed-forward part
 	Positions    int     // rows of the position embedding
-	Types        int     // rows of the token type embedding
+	Types        int     // rows of the token type embedding; 0 for none
 	LayerNormEps float64 // above 0
 	PadID        int     // id of the padding token
+	Activation   Activation
 }
 
-// PositionOffset is the position of the first token: RoBERTa counts from PadID+1.
+// modelType says how the files of one architecture are read.
+type modelType struct {
+	encoder
+	names *strings.Replacer // from canonical names of tensors to those in its files; nil where they are the same
+}
+
+var modelTypes = map[string]modelType{
+	BERT:       {encoder: bertEncoder},
+	RoBERTa:    {encoder: robertaEncoder()},
+	XLMRoBERTa: {encoder: robertaEncoder()},
+	CamemBERT:  {encoder: robertaEncoder()},
+	DistilBERT: {encoder: distilBERTEncoder, names: strings.NewReplacer(distilBERTNames...)},
+	ELECTRA:    {encoder: electraEncoder()},
+}
+
+// NameInFile is what transformers' bare model of an architecture calls a tensor, or a module, of a canonical
+// name.
+func NameInFile(modelType, canonical string) string {
+	if names := modelTypes[modelType].names; names != nil {
+		return names.Replace(canonical)
+	}
+	return canonical
+}
+
+// PositionsAfterPad reports whether positions are counted from PadID+1, and only those of tokens that are no
+// padding.
+func (c Config) PositionsAfterPad() bool { return modelTypes[c.ModelType].afterPad }
+
+// PositionOffset is the position of the first token.
 func (c Config) PositionOffset() int {
-	if c.ModelType == RoBERTa {
+	if c.PositionsAfterPad() {
 		return c.PadID + 1
 	}
 	return 0
@@ -42,93 +102,39 @@ func (c Config) PositionOffset() int {
 // MaxLength is the longest input in tokens, special tokens included.
 func (c Config) MaxLength() int { return c.Positions - c.PositionOffset() }
 
-// ReadConfig reads the config.json of a model directory.
+// ReadConfig reads the config.json of a model directory. Keys that change what the model computes are
+// honoured or refused.
 func ReadConfig(dir string) (Config, error) {
-	path := filepath.Join(dir, "config.json")
-	var raw struct {
-		ModelType    string   `json:"model_type"`
-		Classes      []string `json:"architectures"`
-		Vocab        int      `json:"vocab_size"`
-		Hidden       int      `json:"hidden_size"`
-		Layers       int      `json:"num_hidden_layers"`
-		Heads        int      `json:"num_attention_heads"`
-		FFN          int      `json:"intermediate_size"`
-		Positions    int      `json:"max_position_embeddings"`
-		Types        int      `json:"type_vocab_size"`
-		LayerNormEps float64  `json:"layer_norm_eps"`
-		PadID        *int     `json:"pad_token_id"`
-		HiddenAct    string   `json:"hidden_act"`
-		PositionType string   `json:"position_embedding_type"`
-		IsDecoder    bool     `json:"is_decoder"`
-	}
-	// Keys that a file may leave out have the defaults of BertConfig and RobertaConfig.
-	raw.Types, raw.LayerNormEps, raw.HiddenAct, raw.PositionType = 2, 1e-12, "gelu", "absolute"
-	if err := files.ReadJSON(path, files.Document, &raw); errors.Is(err, fs.ErrNotExist) {
+	d, err := readDocument(filepath.Join(dir, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, fmt.Errorf("%s is not a Hugging Face model directory: it has no config.json", dir)
 	} else if err != nil {
 		return Config{}, err
 	}
-	if raw.ModelType == "" {
-		return Config{}, fmt.Errorf(`%s has no model_type (its architectures are [%s]): `+
-			`if it is one of %s and %s, add "model_type": "%s" or "%s"`,
-			path, quote.List(raw.Classes), BERT, RoBERTa, BERT, RoBERTa)
+	name, classes := d.text("model_type", ""), valueOf(d, "architectures", "a list", []string(nil))
+	kind, known := modelTypes[name]
+	switch {
+	case len(d.errs) > 0:
+		return Config{}, errors.Join(d.errs...)
+	case name == "":
+		return Config{}, fmt.Errorf(`%s has no model_type (its architectures are [%s]): if it is one of %s, `+
+			`add that name as "model_type"`, d.path, quote.List(classes), list(modelTypes))
+	case !known:
+		return Config{}, fmt.Errorf("%s: model_type %s is not supported: use a checkpoint of type %s",
+			d.path, quote.Text(name), list(modelTypes))
 	}
-	if raw.ModelType != BERT && raw.ModelType != RoBERTa {
-		return Config{}, fmt.Errorf("%s: model_type %s is not supported: use a checkpoint of type %s or %s",
-			path, quote.Text(raw.ModelType), BERT, RoBERTa)
+	c := kind.config(d, name)
+	if len(d.errs) == 0 && c.MaxLength() < tokenizer.MinLength {
+		d.refuse("max_position_embeddings %d leaves no room for text", c.Positions)
 	}
-	pad := 0
-	if raw.ModelType == RoBERTa {
-		pad = 1
-	}
-	if raw.PadID != nil {
-		pad = *raw.PadID
-	}
-	c := Config{
-		ModelType: raw.ModelType, Vocab: raw.Vocab, Hidden: raw.Hidden, Layers: raw.Layers, Heads: raw.Heads,
-		FFN:       raw.FFN,
-		Positions: raw.Positions, Types: raw.Types, LayerNormEps: raw.LayerNormEps, PadID: pad,
-	}
-	var errs []error
-	refuse := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %w", path, fmt.Errorf(format, args...)))
-	}
-	for _, field := range []struct {
-		key        string
-		value, max int
-	}{
-		{"vocab_size", c.Vocab, 1 << 24}, {"hidden_size", c.Hidden, 1 << 20}, {"num_hidden_layers", c.Layers, 1 << 10},
-		{"num_attention_heads", c.Heads, 1 << 20}, {"intermediate_size", c.FFN, 1 << 20},
-		{"max_position_embeddings", c.Positions, 1 << 20}, {"type_vocab_size", c.Types, 1 << 20},
-	} {
-		if field.value < 1 || field.value > field.max {
-			refuse("%s is %d: must be from 1 to %d", field.key, field.value, field.max)
-		}
-	}
-	if len(errs) > 0 {
-		return Config{}, errors.Join(errs...)
-	}
-	if c.Hidden%c.Heads != 0 {
-		refuse("hidden_size %d is not a multiple of num_attention_heads %d", c.Hidden, c.Heads)
-	}
-	if !(c.LayerNormEps > 0 && c.LayerNormEps < 1) {
-		refuse("layer_norm_eps %g: must be above 0 and below 1", c.LayerNormEps)
-	}
-	if c.PadID < 0 || c.PadID >= c.Vocab {
-		refuse("pad_token_id %d is not below vocab_size %d", c.PadID, c.Vocab)
-	} else if c.MaxLength() < tokenizer.MinLength {
-		refuse("max_position_embeddings %d leaves no room for text", c.Positions)
-	}
-	if raw.HiddenAct != "gelu" {
-		refuse("hidden_act %s is not supported: only gelu is", quote.Text(raw.HiddenAct))
-	}
-	if raw.PositionType != "absolute" {
-		refuse("position_embedding_type %s is not supported: only absolute is", quote.Text(raw.PositionType))
-	}
-	if raw.IsDecoder {
-		refuse("is_decoder is set: only encoders are supported")
-	}
-	return c, errors.Join(errs...)
+	return c, errors.Join(d.errs...)
+}
+
+// list is the keys of a table: "a, b or c".
+func list[V any](table map[string]V) string {
+	names := slices.Sorted(maps.Keys(table))
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // tensorShape is the canonical name and the shape of a backbone tensor.
@@ -137,33 +143,5 @@ type tensorShape struct {
 	shape []int
 }
 
-// backbone lists the tensors of the embeddings and the encoder, in the order of computation.
-func (c Config) backbone() []tensorShape {
-	list := []tensorShape{
-		{"embeddings.word_embeddings.weight", []int{c.Vocab, c.Hidden}},
-		{"embeddings.position_embeddings.weight", []int{c.Positions, c.Hidden}},
-		{"embeddings.token_type_embeddings.weight", []int{c.Types, c.Hidden}},
-		{"embeddings.LayerNorm.weight", []int{c.Hidden}},
-		{"embeddings.LayerNorm.bias", []int{c.Hidden}},
-	}
-	for i := range c.Layers {
-		layer := fmt.Sprintf("encoder.layer.%d.", i)
-		dense := func(name string, out, in int) {
-			list = append(list, tensorShape{layer + name + ".weight",
-				[]int{out, in}}, tensorShape{layer + name + ".bias", []int{out}})
-		}
-		norm := func(name string) {
-			list = append(list, tensorShape{layer + name + ".weight",
-				[]int{c.Hidden}}, tensorShape{layer + name + ".bias", []int{c.Hidden}})
-		}
-		dense("attention.self.query", c.Hidden, c.Hidden)
-		dense("attention.self.key", c.Hidden, c.Hidden)
-		dense("attention.self.value", c.Hidden, c.Hidden)
-		dense("attention.output.dense", c.Hidden, c.Hidden)
-		norm("attention.output.LayerNorm")
-		dense("intermediate.dense", c.FFN, c.Hidden)
-		dense("output.dense", c.Hidden, c.FFN)
-		norm("output.LayerNorm")
-	}
-	return list
-}
+// backbone lists the tensors of the backbone, in the order of computation.
+func (c Config) backbone() []tensorShape { return encoderTensors(c) }

@@ -8,17 +8,20 @@ import (
 	"peftsearch/peft"
 )
 
-// bert is the encoder of BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019), with its LayerNorms after
-// the sums. For each layer
+// bert is the encoder of BERT (Devlin et al. 2019), with its LayerNorms after the sums. For each layer
 //
 //	a = LN₁(x + W_o·attention(x) + c_o)
-//	y = LN₂(a + W₂·gelu(W₁·a + c₁) + c₂)
+//	y = LN₂(a + W₂·f(W₁·a + c₁) + c₂)
 //
-// and each line is one step.
+// and each line is one step. It is that of RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020) and CamemBERT
+// (Martin et al. 2020) too, which count positions in another way; of DistilBERT (Sanh et al. 2019), which has no token
+// types; and of ELECTRA (Clark et al. 2020), whose embeddings may be narrower than its layers.
 type bert struct {
 	config                checkpoint.Config
-	word, position, types *torch.Tensor // embedding tables [rows, D]
+	word, position, types *torch.Tensor // embedding tables [rows, E]; types may be nil
 	embeddingNorm         norm
+	embeddingProjection   *dense // [D, E]; nil if E = D
+	activation            func(s *torch.Scope, x *torch.Tensor) *torch.Tensor
 	layers                []bertLayer
 }
 
@@ -37,8 +40,15 @@ func bindBERT(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 		config:        c,
 		word:          get("embeddings.word_embeddings.weight"),
 		position:      get("embeddings.position_embeddings.weight"),
-		types:         get("embeddings.token_type_embeddings.weight"),
 		embeddingNorm: normOf("embeddings.LayerNorm"),
+		activation:    activations[c.Activation],
+	}
+	if c.Types > 0 {
+		b.types = get("embeddings.token_type_embeddings.weight")
+	}
+	if c.Embedding != c.Hidden {
+		projection := denseOf("embeddings_project")
+		b.embeddingProjection = &projection
 	}
 	for i := range c.Layers {
 		layer := fmt.Sprintf("encoder.layer.%d.", i)
@@ -58,23 +68,30 @@ func bindBERT(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 
 // embed is the sum of the embeddings of words, positions and types, normed.
 func (b *bert) embed(p *pass) *torch.Tensor {
-	x := p.Embedding(b.word, p.index(p.batch.IDs)) // [tokens, D]
+	x := p.Embedding(b.word, p.index(p.batch.IDs)) // [tokens, E]
 	x = p.AddTo(x, p.Embedding(b.position, p.index(b.positions(p.batch))))
-	types := p.Narrow(b.types, 0, 0, 1)
-	if p.batch.TypeIDs != nil {
-		types = p.Embedding(b.types, p.index(p.batch.TypeIDs))
+	if b.types != nil {
+		types := p.Narrow(b.types, 0, 0, 1)
+		if p.batch.TypeIDs != nil {
+			types = p.Embedding(b.types, p.index(p.batch.TypeIDs))
+		}
+		x = p.AddTo(x, types)
 	}
-	return p.drop(b.embeddingNorm.apply(p.Scope, p.AddTo(x, types)))
+	x = p.drop(b.embeddingNorm.apply(p.Scope, x))
+	if b.embeddingProjection != nil {
+		x = p.Linear(x, b.embeddingProjection.weight, b.embeddingProjection.bias) // [tokens, D]
+	}
+	return x
 }
 
-// positions counts the tokens of each row from 0. RoBERTa counts from the id of its padding plus 1, and a
+// positions counts the tokens of each row from 0. RoBERTa and its kin count from the id of the padding plus 1, and a
 // padding token that stands in the text has that id for its position and is not counted.
 func (b *bert) positions(batch Batch) []int32 {
 	var positions []int32
 	for _, length := range batch.Lengths {
 		next := int32(b.config.PositionOffset())
 		for range length {
-			if at := len(positions); b.config.ModelType == checkpoint.RoBERTa && batch.IDs[at] == int32(b.config.PadID) {
+			if at := len(positions); b.config.PositionsAfterPad() && batch.IDs[at] == int32(b.config.PadID) {
 				positions = append(positions, int32(b.config.PadID))
 				continue
 			}
@@ -99,11 +116,9 @@ func (b *bert) step(p *pass, at int, x *torch.Tensor, rows Rows) *torch.Tensor {
 // attend computes a [wanted, D] of layer i from x [tokens, D].
 func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor {
 	w := b.layers[i]
-	wanted := p.take(x, rows)                            // [wanted, D]
-	q := p.project(i, peft.TargetQuery, w.query, wanted) // [wanted, D]
-	k := p.project(i, peft.TargetKey, w.key, x)          // [tokens, D]
-	v := p.project(i, peft.TargetValue, w.value, x)      // [tokens, D]
-	a := p.attention(q, p.keysValues(i, k, v), rows)     // [wanted, D]
+	wanted := p.take(x, rows)                                         // [wanted, D]
+	q, k, v := p.queryKeyValue(i, wanted, x, w.query, w.key, w.value) // [wanted, D], [tokens, D], [tokens, D]
+	a := p.attention(q, p.keysValues(i, k, v), rows)                  // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
 	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
@@ -111,7 +126,7 @@ func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor 
 // feedForward computes y [rows, D] of layer i from a [rows, D].
 func (b *bert) feedForward(p *pass, i int, a *torch.Tensor) *torch.Tensor {
 	w := b.layers[i]
-	f := p.GELU(p.project(i, peft.TargetFFNIn, w.ffnIn, a)) // [rows, F]
+	f := b.activation(p.Scope, p.project(i, peft.TargetFFNIn, w.ffnIn, a)) // [rows, F]
 	f = p.drop(p.project(i, peft.TargetFFNOut, w.ffnOut, f))
 	f, a = p.adapt(i, f, a, w.outputNorm)
 	return w.outputNorm.sum(p.Scope, f, a)
@@ -124,15 +139,8 @@ func (b *bert) frontier(plan peft.Plan) int {
 	if lowest == len(b.layers) {
 		return b.steps()
 	}
-	layer := plan.Layers[lowest]
-	attention := layer.Prefix != nil
-	if layer.LoRA != nil {
-		for _, target := range layer.LoRA.Targets {
-			attention = attention || target != peft.TargetFFNIn && target != peft.TargetFFNOut
-		}
+	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
+		return 2*lowest + 1
 	}
-	if attention {
-		return 2 * lowest
-	}
-	return 2*lowest + 1
+	return 2 * lowest
 }

@@ -19,7 +19,7 @@
 //
 // Three things vary, and none knows the others: a family of backbones is one file with the whole forward
 // pass (bert.go), a method of tuning is one (lora.go, serial.go, …), and a head is one (head_first.go). A
-// block meets the methods in hooks that its text shows: project, keysValues, adapt (pass.go).
+// block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues, adapt (pass.go).
 //
 // Tokens are flat, [tokens, D] from the embeddings to the head: the rows of a batch one after another,
 // without padding. Only the attention pads, in a few groups of rows of alike length (attention.go). So

@@ -27,16 +27,24 @@ type family interface {
 
 // families binds the weights of each model_type; get gives a tensor by its name in the checkpoint.
 var families = map[string]func(c checkpoint.Config, get func(name string) *torch.Tensor) family{
-	checkpoint.BERT:    bindBERT,
-	checkpoint.RoBERTa: bindBERT,
+	checkpoint.BERT:       bindBERT,
+	checkpoint.RoBERTa:    bindBERT,
+	checkpoint.XLMRoBERTa: bindBERT,
+	checkpoint.CamemBERT:  bindBERT,
+	checkpoint.DistilBERT: bindBERT,
+	checkpoint.ELECTRA:    bindBERT,
+}
+
+// activations are the functions of feed-forward parts, which may overwrite x.
+var activations = map[checkpoint.Activation]func(s *torch.Scope, x *torch.Tensor) *torch.Tensor{
+	checkpoint.GELU:     (*torch.Scope).GELU,
+	checkpoint.GELUTanh: (*torch.Scope).GELUTanh,
+	checkpoint.ReLU:     (*torch.Scope).ReLUTo,
+	checkpoint.SiLU:     (*torch.Scope).SiLU,
 }
 
 // dense is x·Wᵀ + c: weight [out, in], bias [out].
 type dense struct{ weight, bias *torch.Tensor }
-
-func (d dense) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
-	return s.Linear(x, d.weight, d.bias)
-}
 
 // norm is a LayerNorm: weight and bias [D].
 type norm struct {

@@ -47,15 +47,21 @@ type goldenCase struct {
 
 func readGolden(t *testing.T) golden {
 	t.Helper()
-	content, err := os.ReadFile("testdata/golden.json")
+	var g golden
+	readJSON(t, "golden.json", &g)
+	return g
+}
+
+// readJSON decodes a file of testdata.
+func readJSON(t *testing.T, name string, into any) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var g golden
-	if err := json.Unmarshal(content, &g); err != nil {
+	if err := json.Unmarshal(content, into); err != nil {
 		t.Fatal(err)
 	}
-	return g
 }
 
 func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
@@ -69,9 +75,11 @@ func readTensors(t *testing.T, name string) map[string]checkpoint.Tensor {
 
 var onCPU = evaluator.Settings{Device: "cpu", Precision: PrecisionFloat32, Threads: 1}
 
-// loadBackbone loads a checkpoint of testdata, or of the repository's models/, for one test.
+// loadBackbone loads a checkpoint of testdata, or of the repository's models/, for one test. PEFTSEARCH_TEST_DEVICE
+// names another device for it, such as cuda.
 func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backbone {
 	t.Helper()
+	settings.Device = cmp.Or(os.Getenv("PEFTSEARCH_TEST_DEVICE"), settings.Device)
 	dir := filepath.Join("testdata", name)
 	if strings.HasPrefix(name, "models/") {
 		dir = filepath.Join("..", "..", name)
@@ -79,6 +87,12 @@ func loadBackbone(t testing.TB, name string, settings evaluator.Settings) *Backb
 			t.Skipf("%s is missing: `make %s` fetches it", name, name)
 		}
 	}
+	return openBackbone(t, dir, settings)
+}
+
+// openBackbone loads the checkpoint of a directory for one test.
+func openBackbone(t testing.TB, dir string, settings evaluator.Settings) *Backbone {
+	t.Helper()
 	checkpoint, err := checkpoint.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -174,8 +188,10 @@ func lastHidden(b *Backbone, s *torch.Scope, batch Batch) *torch.Tensor {
 	return b.Hidden(s, batch, Frontier{Step: b.network.family.steps(), Rows: All})
 }
 
-func TestGolden(t *testing.T) {
-	for _, c := range readGolden(t).Cases {
+func TestGolden(t *testing.T) { testGolden(t, readGolden(t).Cases) }
+
+func testGolden(t *testing.T, cases []goldenCase) {
+	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			b := loadBackbone(t, c.Checkpoint, onCPU)
 			m := newModel(t, b, Spec{Plan: c.Plan, Head: c.Head, Outputs: c.Outputs, Training: evaluator.Training{

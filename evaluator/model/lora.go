@@ -1,11 +1,8 @@
 package model
 
-import (
-	"peftsearch/evaluator/torch"
-	"peftsearch/peft"
-)
+import "peftsearch/peft"
 
-// lowRank is the update (alpha/rank)·B·A of one matrix.
+// lowRank is the update (alpha/rank)·B·A of one matrix, which torch.Project adds.
 type lowRank struct {
 	a, b   *parameter // [r, in], [out, r]
 	factor float64
@@ -13,7 +10,7 @@ type lowRank struct {
 
 // declareLoRA initialises A with kaiming_uniform(a=√5) and B with 0, as PEFT and adapters do, so that a
 // fresh LoRA changes nothing.
-func declareLoRA(ps *parameters, name string, l *peft.LoRA, g peft.Geometry) map[peft.Target]*lowRank {
+func declareLoRA(ps *parameters, name string, l peft.LoRA, g peft.Geometry) map[peft.Target]*lowRank {
 	updates := map[peft.Target]*lowRank{}
 	for _, target := range l.Targets {
 		in, out := g.TargetShape(target)
@@ -24,13 +21,4 @@ func declareLoRA(ps *parameters, name string, l *peft.LoRA, g peft.Geometry) map
 		}
 	}
 	return updates
-}
-
-// addTo adds the update of the matrix that computed y [rows, out] from x [rows, in] to y, in place.
-func (l *lowRank) addTo(s *torch.Scope, y, x *torch.Tensor) *torch.Tensor {
-	inner := s.Linear(x, l.a.leaf, nil) // [rows, r]
-	if l.factor != 1 {
-		inner = s.ScaleTo(inner, l.factor)
-	}
-	return s.AddMatmulTo(y, inner, s.Transpose(l.b.leaf, 0, 1))
 }

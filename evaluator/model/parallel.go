@@ -7,7 +7,7 @@ import (
 
 // declareParallel initialises as the adapters library's init_weights "mam_adapter" does: W_down
 // kaiming_uniform(a=√5), everything else 0, so that a fresh adapter changes nothing.
-func declareParallel(ps *parameters, name string, a *peft.Adapter, hidden int) *bottleneck {
+func declareParallel(ps *parameters, name string, a peft.Parallel, hidden int) *bottleneck {
 	return declareBottleneck(ps, name, a.Width, hidden, uniformFanIn, zeros)
 }
 

@@ -112,13 +112,31 @@ func (p *pass) take(x *torch.Tensor, rows Rows) *torch.Tensor {
 
 // The hooks: where a family's blocks meet the modules. Without modules they change nothing.
 
+// adapted is a matrix of a layer with its LoRA, for Project.
+func (p *pass) adapted(layer int, target peft.Target, d dense) torch.Projection {
+	projection := torch.Projection{Weight: d.weight, Bias: d.bias}
+	if lora := p.net.modules[layer].lora[target]; lora != nil {
+		projection.A, projection.B, projection.Factor = lora.a.leaf, lora.b.leaf, lora.factor
+	}
+	return projection
+}
+
 // project applies a matrix of a layer with its LoRA.
 func (p *pass) project(layer int, target peft.Target, d dense, x *torch.Tensor) *torch.Tensor {
-	y := d.apply(p.Scope, x)
-	if lora := p.net.modules[layer].lora[target]; lora != nil {
-		y = lora.addTo(p.Scope, y, x)
+	return p.Project(x, p.adapted(layer, target, d))[0]
+}
+
+// queryKeyValue projects the wanted tokens to queries and all tokens x to keys and values. Where those are the same,
+// the three share one gradient.
+func (p *pass) queryKeyValue(layer int, wanted, x *torch.Tensor, query, key, value dense) (q, k, v *torch.Tensor) {
+	toQuery := p.adapted(layer, peft.TargetQuery, query)
+	toKey, toValue := p.adapted(layer, peft.TargetKey, key), p.adapted(layer, peft.TargetValue, value)
+	if wanted == x {
+		all := p.Project(x, toQuery, toKey, toValue)
+		return all[0], all[1], all[2]
 	}
-	return y
+	keyValue := p.Project(x, toKey, toValue)
+	return p.Project(wanted, toQuery)[0], keyValue[0], keyValue[1]
 }
 
 // keysValues is what a layer's attention reads: the tokens' keys and values [tokens, D], after the prefix

@@ -19,7 +19,7 @@ type prefix struct {
 }
 
 // declarePrefix initialises with N(0, 1), as the adapters library does for flat prefixes.
-func declarePrefix(ps *parameters, name string, p *peft.Prefix, hidden int) *prefix {
+func declarePrefix(ps *parameters, name string, p peft.Prefix, hidden int) *prefix {
 	return &prefix{
 		length: p.Length,
 		keys:   ps.declare(name+".keys", normal(1), decay, p.Length, hidden),
@@ -39,9 +39,9 @@ type prefixMLP struct {
 func declarePrefixMLP(ps *parameters, plan peft.Plan, width, hidden int) *prefixMLP {
 	layers, longest := 0, 0
 	for _, layer := range plan.Layers {
-		if layer.Prefix != nil {
+		if prefix, ok := peft.Find[peft.Prefix](layer); ok {
 			layers++
-			longest = max(longest, layer.Prefix.Length)
+			longest = max(longest, prefix.Length)
 		}
 	}
 	return &prefixMLP{

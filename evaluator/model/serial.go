@@ -32,7 +32,7 @@ func (b *bottleneck) apply(s *torch.Scope, h *torch.Tensor, factor float64) *tor
 }
 
 // declareSerial initialises as the adapters library's init_weights "bert" does: N(0, 0.02), biases 0.
-func declareSerial(ps *parameters, name string, a *peft.Adapter, hidden int) *bottleneck {
+func declareSerial(ps *parameters, name string, a peft.Serial, hidden int) *bottleneck {
 	return declareBottleneck(ps, name, a.Width, hidden, normal(0.02), normal(0.02))
 }
 

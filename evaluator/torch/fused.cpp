@@ -7,6 +7,8 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/native_dropout.h>
 #include <ATen/ops/zeros.h>
@@ -56,6 +58,7 @@ struct AttentionTensors {
 template <class T> struct KernelsOf {
   void (*gelu)(const T *, T *, T *, int64_t);
   void (*geluTanh)(const T *, T *, T *, int64_t);
+  void (*addBias)(T *, const T *, int64_t, int64_t);
   void (*dropout)(const T *, T *, uint64_t, float, int64_t, int64_t);
   void (*multiply)(const T *, const T *, T *, int64_t);
   void (*addNorm)(const T *, const T *, const T *, const T *, float, T *, T *, float *, int64_t, int64_t);
@@ -65,7 +68,7 @@ template <class T> struct KernelsOf {
 };
 
 #define ALL_KERNELS(T) \
-  { gelu<T>, geluTanh<T>, dropout<T>, multiply<T>, addNorm<T>, addNormBackward<T>, attention<T>, attentionBackward<T> }
+  { gelu<T>, geluTanh<T>, addBias<T>, dropout<T>, multiply<T>, addNorm<T>, addNormBackward<T>, attention<T>, attentionBackward<T> }
 
 namespace plain {
 #define W 4
@@ -184,6 +187,84 @@ bool fused(const Tensor &t) {
 }
 
 const int64_t grain = 16384; // elements for which another thread pays
+
+// One of the matrices that Project applies: where its tensors stand among the operands, -1 for none.
+struct Matrix {
+  int64_t weight, bias, a, b;
+  double factor;
+};
+
+// Linear maps of one x, the first operand, with LoRA. libtorch's own linear copies the bias before each product, and its
+// gradients of x are made one by one and added up; here products add to what is there.
+struct Project : Function<Project> {
+  static variable_list forward(AutogradContext *ctx, at::TensorList operands, const std::vector<Matrix> &matrices) {
+    const Tensor &x = operands[0];
+    variable_list results, saved(operands.begin(), operands.end());
+    std::vector<int64_t> places;
+    std::vector<double> factors;
+    bool trained = false; // a gradient that needs x
+    for (const Matrix &m : matrices) {
+      const Tensor &weight = operands[m.weight];
+      trained = trained || m.a >= 0 || weight.requires_grad();
+      const bool host = m.bias >= 0 && fused(x) && operands[m.bias].scalar_type() == x.scalar_type();
+      Tensor y = m.bias >= 0 && !host ? at::linear(x, weight, operands[m.bias]) : at::linear(x, weight);
+      if (m.a >= 0) {
+        Tensor inner = at::linear(x, operands[m.a]);
+        if (m.factor != 1) inner.mul_(m.factor);
+        y.addmm_(inner, operands[m.b].t());
+        saved.push_back(inner);
+      }
+      if (host) addBias(y, operands[m.bias].contiguous());
+      results.push_back(y);
+      places.insert(places.end(), {m.weight, m.bias, m.a, m.b});
+      factors.push_back(m.factor);
+    }
+    if (!trained) saved[0] = Tensor();
+    ctx->save_for_backward(saved);
+    ctx->saved_data["operands"] = static_cast<int64_t>(operands.size());
+    ctx->saved_data["places"] = places;
+    ctx->saved_data["factors"] = factors;
+    ctx->set_materialize_grads(false);
+    return results;
+  }
+
+  static void addBias(const Tensor &y, const Tensor &bias) {
+    byType(y, [&](auto zero) {
+      using T = decltype(zero);
+      const int64_t d = bias.numel();
+      at::parallel_for(0, y.size(0), grain / d + 1, [&](int64_t begin, int64_t end) {
+        kernelsOf<T>().addBias(data<T>(y) + begin * d, data<T>(bias), end - begin, d);
+      });
+    });
+  }
+
+  static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const auto places = ctx->saved_data["places"].toIntVector();
+    const auto factors = ctx->saved_data["factors"].toDoubleVector();
+    const Tensor &x = saved[0];
+    const size_t operands = ctx->saved_data["operands"].toInt();
+    variable_list result(operands + 1); // the matrices' places have none
+    size_t inner = operands;
+    const auto add = [](Tensor &sum, const Tensor &a, const Tensor &b) { sum = sum.defined() ? sum.addmm_(a, b) : at::mm(a, b); };
+    for (size_t i = 0; i < grads.size(); i++) {
+      const Matrix m{places[4 * i], places[4 * i + 1], places[4 * i + 2], places[4 * i + 3], factors[i]};
+      const size_t own = m.a >= 0 ? inner++ : 0;
+      if (!grads[i].defined()) continue;
+      const Tensor dy = grads[i].contiguous();
+      if (ctx->needs_input_grad(m.weight)) result[m.weight] = at::mm(dy.t(), x);
+      if (m.bias >= 0 && ctx->needs_input_grad(m.bias)) result[m.bias] = dy.sum(0);
+      if (ctx->needs_input_grad(0)) add(result[0], dy, saved[m.weight]);
+      if (m.a < 0) continue;
+      result[m.b] = at::mm(dy.t(), saved[own]);
+      Tensor dInner = at::mm(dy, saved[m.b]);
+      if (m.factor != 1) dInner.mul_(m.factor);
+      result[m.a] = at::mm(dInner.t(), x);
+      if (ctx->needs_input_grad(0)) add(result[0], dInner, saved[m.a]);
+    }
+    return result;
+  }
+};
 
 struct GELU : Function<GELU> {
   static Tensor forward(AutogradContext *ctx, const Tensor &input, bool tanh, bool grad) {
@@ -463,6 +544,22 @@ char *native_add_norm(void **y, void **sum, void *a, void *b, void *weight, void
     const variable_list results = addNorm(tensor(a), b ? tensor(b) : Tensor(), tensor(weight), tensor(bias), eps);
     *y = new Tensor(results[0]);
     if (b) *sum = new Tensor(results[1]);
+  });
+}
+
+char *native_project(void **out, void **operands, int count, const int64_t *places, const double *factors, int matrices) {
+  return guarded([&] {
+    variable_list list;
+    for (int i = 0; i < count; i++) list.push_back(tensor(operands[i]));
+    TORCH_CHECK(list[0].dim() == 2, "x must have two dimensions");
+    std::vector<Matrix> all;
+    for (int i = 0; i < matrices; i++) all.push_back({places[4 * i], places[4 * i + 1], places[4 * i + 2], places[4 * i + 3], factors[i]});
+    for (const Matrix &m : all) {
+      const int64_t size = list[m.weight].size(0);
+      TORCH_CHECK(m.bias < 0 || (list[m.bias].dim() == 1 && list[m.bias].size(0) == size), "a bias must have the size of its matrix");
+    }
+    const variable_list results = Project::apply(at::TensorList(list), all);
+    for (int i = 0; i < matrices; i++) out[i] = new Tensor(results[i]);
   });
 }
 

@@ -4,10 +4,58 @@ package torch
 import "C"
 
 import (
+	"fmt"
 	"unsafe"
 
 	"github.com/sugarme/gotch/libtch"
 )
+
+// Projection is a linear map, with LoRA where A is not nil.
+type Projection struct {
+	Weight, Bias *Tensor // [out, in]; [out] or nil for none
+	A, B         *Tensor // [r, in], [out, r]
+	Factor       float64 // of B·A
+}
+
+// Project is x·Wᵀ + c + factor·x·Aᵀ·Bᵀ for each projection: [tokens, out] of x [tokens, in]. Several projections of one
+// x share the sum of their gradients.
+func (s *Scope) Project(x *Tensor, projections ...Projection) []*Tensor {
+	return s.project("project", x, projections...)
+}
+
+func (s *Scope) project(op string, x *Tensor, projections ...Projection) []*Tensor {
+	operands, places, factors := []*Tensor{x}, []C.int64_t{}, []C.double{}
+	for _, p := range projections {
+		for _, t := range []*Tensor{p.Weight, p.Bias, p.A, p.B} {
+			if t == nil {
+				places = append(places, -1)
+				continue
+			}
+			places, operands = append(places, C.int64_t(len(operands))), append(operands, t)
+		}
+		factors = append(factors, C.double(p.Factor))
+	}
+	outs := make([]*Tensor, len(projections)) // of nil after an error
+	if !s.ready(op, operands...) {
+		return outs
+	}
+	for _, p := range projections {
+		if p.Weight == nil || (p.A == nil) != (p.B == nil) {
+			s.Fail(fmt.Errorf("torch: %s: no matrix, or half of a LoRA", op))
+			return outs
+		}
+	}
+	in, out := pointers(operands), make([]unsafe.Pointer, len(projections))
+	message := C.native_project(&out[0], &in[0], C.int(len(in)), &places[0], &factors[0], C.int(len(projections)))
+	if message != nil {
+		s.failWith(unsafe.Pointer(message), op, operands...)
+		return outs
+	}
+	for i, c := range out {
+		outs[i] = s.own(libtch.Ctensor(c))
+	}
+	return outs
+}
 
 // GELU in its error function form. What its gradient needs is kept from the forward pass.
 func (s *Scope) GELU(t *Tensor) *Tensor { return s.gelu(t, 0) }
@@ -93,16 +141,13 @@ func (s *Scope) Attention(q, k, v, prefixKeys, prefixValues *Tensor, rows Rows, 
 	if !s.ready("attention", operands...) {
 		return nil
 	}
-	pointers := make([]unsafe.Pointer, len(operands))
-	for i, t := range operands {
-		pointers[i] = unsafe.Pointer(t.c)
-	}
+	in := pointers(operands)
 	var out unsafe.Pointer
 	causal := C.int(0)
 	if rows.Causal {
 		causal = 1
 	}
-	message := C.native_attention(&out, &pointers[0], C.int(len(pointers)), (*C.int64_t)(unsafe.SliceData(rows.Queries)), C.int64_t(len(rows.Queries)),
+	message := C.native_attention(&out, &in[0], C.int(len(in)), (*C.int64_t)(unsafe.SliceData(rows.Queries)), C.int64_t(len(rows.Queries)),
 		(*C.int64_t)(unsafe.SliceData(rows.Keys)), C.int64_t(len(rows.Keys)), C.int64_t(heads), C.double(scale), causal)
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "attention", operands...)

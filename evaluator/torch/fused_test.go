@@ -105,6 +105,50 @@ func TestFusedOperations(t *testing.T) {
 	}
 }
 
+func TestProject(t *testing.T) {
+	for dtype := range tolerances {
+		s := newScope(t)
+		rng := rand.New(rand.NewPCG(5, uint64(dtype)))
+		const tokens, in, rank = 37, 24, 3
+		x, exactX := random(s, rng, dtype, tokens, in)
+		leaves, exact := []*Tensor{x}, []*Tensor{exactX}
+		leaf := func(shape ...int) (typed, precise *Tensor) {
+			typed, precise = random(s, rng, dtype, shape...)
+			leaves, exact = append(leaves, typed), append(exact, precise)
+			return typed, precise
+		}
+		var projections []Projection
+		var want []*Tensor
+		linear := func(x, weight, bias *Tensor) *Tensor {
+			return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, bias.c) }, x, weight, bias)
+		}
+		for i, width := range []int{16, 5, 33} { // without LoRA, with one, with a scaled one
+			weight, exactWeight := leaf(width, in)
+			bias, exactBias := leaf(width)
+			projection := Projection{Weight: weight, Bias: bias}
+			y := linear(exactX, exactWeight, exactBias)
+			if i > 0 {
+				a, exactA := leaf(rank, in)
+				b, exactB := leaf(width, rank)
+				projection.A, projection.B, projection.Factor = a, b, float64(i)
+				zeros := func(n int) *Tensor { return s.Zeros(Float32, n) }
+				y = s.Add(y, s.Scale(linear(linear(exactX, exactA, zeros(rank)), exactB, zeros(width)), float64(i)))
+			}
+			projections, want = append(projections, projection), append(want, y)
+		}
+		got := s.Project(x, projections...)
+		nearAll(t, s, dtype.String(), rng, dtype, s.Cat(1, got...), s.Cat(1, want...), leaves, exact)
+		// Of some results alone, and without a gradient of x.
+		got = s.Project(s.Detach(x), projections...)
+		some, exactSome := slices.Clone(leaves[1:3]), slices.Clone(exact[1:3])
+		want[0] = linear(s.Detach(exactX), exact[1], exact[2])
+		nearAll(t, s, dtype.String()+", one result", rng, dtype, got[0], want[0], some, exactSome)
+		if s.Project(x, Projection{Weight: x, A: x}); s.Err() == nil {
+			t.Errorf("%s: half of a LoRA is accepted", dtype)
+		}
+	}
+}
+
 // composedAttention is attention written out, row by row and head by head.
 func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows Rows, heads int, scale float64) *Tensor {
 	width := q.Size(1) / heads

@@ -35,6 +35,13 @@ template <class T> static void geluTanh(const T *x, T *y, T *derivative, int64_t
   }
 }
 
+// Adds bias [d] to rows of d elements.
+template <class T> static void addBias(T *y, const T *bias, int64_t rows, int64_t d) {
+  for (int64_t r = 0; r < rows; r++, y += d) {
+    for (int64_t i = 0; i < d; i += W) store(y + i, load(y + i, d - i) + load(bias + i, d - i), d - i);
+  }
+}
+
 // y = x·mask/(1-p), where the mask is 0 with probability p: a hash of seed and element, so that the backward pass draws
 // it again. The elements are those from begin on.
 template <class T> static void dropout(const T *x, T *y, uint64_t seed, float p, int64_t begin, int64_t n) {

@@ -22,6 +22,10 @@ int native_get_num_threads(void);
 
 // Tensors are at::Tensor*. A returned error is to be freed; NULL means none. All record gradients.
 
+// x·Wᵀ + c + factor·x·Aᵀ·Bᵀ of several matrices into out. The operands are x [tokens, in] and those of the matrices;
+// places has for each matrix where W [m, in], c [m], A [r, in] and B [m, r] stand among them, -1 for none.
+char *native_project(void **out, void **operands, int count, const int64_t *places, const double *factors, int matrices);
+
 // GELU of x into *out, in its error function or its tanh form.
 char *native_gelu(void **out, void *x, int tanh);
 

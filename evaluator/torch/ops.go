@@ -207,13 +207,9 @@ func (s *Scope) CopyTo(a, b *Tensor) *Tensor {
 	return a
 }
 
-// Linear is x·Wᵀ + bias over the last dimension: x [..., in], weight [out, in], bias [out] or nil for
-// none.
+// Linear is x·Wᵀ + bias: [tokens, out] of x [tokens, in], weight [out, in], bias [out] or nil for none.
 func (s *Scope) Linear(x, weight, bias *Tensor) *Tensor {
-	if bias == nil {
-		return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, nil) }, x, weight)
-	}
-	return s.run("linear", func(out *libtch.Ctensor) { libtch.AtgLinear(out, x.c, weight.c, bias.c) }, x, weight, bias)
+	return s.project("linear", x, Projection{Weight: weight, Bias: bias})[0]
 }
 
 // AddMatmulTo adds a·b to t, in place: t [i, k], a [i, j], b [j, k]. AddTo says when that is safe.
@@ -250,6 +246,11 @@ func (s *Scope) ReLUTo(t *Tensor) *Tensor {
 // Tanh elementwise.
 func (s *Scope) Tanh(t *Tensor) *Tensor {
 	return s.run("tanh", func(out *libtch.Ctensor) { libtch.AtgTanh(out, t.c) }, t)
+}
+
+// SiLU is x·sigmoid(x) elementwise.
+func (s *Scope) SiLU(t *Tensor) *Tensor {
+	return s.run("silu", func(out *libtch.Ctensor) { libtch.AtgSilu(out, t.c) }, t)
 }
 
 // Embedding is the rows of table [rows, width] at the int32 or int64 indices [...]: [..., width].

@@ -88,7 +88,7 @@ func warnings(t *testing.T) *strings.Builder {
 func TestTheCacheStaysWithinItsMemory(t *testing.T) {
 	s := openSmall(t, 1<<30)
 	s.cache.memory = s.cache.layout(s.subset(96), upper).size + s.cache.layout(s.dev, upper).size
-	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
+	for _, plan := range [][]peft.Layer{{{}, {peft.Serial{Width: 4}}}, {{}, {}}, {{}, {peft.Serial{Width: 8}}}} {
 		job := smallJob()
 		job.Candidate.Plan.Layers = plan
 		score(t, s, job)

@@ -41,7 +41,7 @@ func MatrixRate(settings evaluator.Settings, p Products, repetitions int) (float
 	defer lanes.close()
 	scope := torch.NewScope(device)
 	defer scope.Free()
-	var weights, biases []*torch.Tensor
+	var weights []*torch.Tensor
 	square := [2]int{p.Hidden, p.Hidden}
 	for _, shape := range [][2]int{square, square, square, square, {p.FFN, p.Hidden}, {p.Hidden, p.FFN}} {
 		values := make([]float32, shape[0]*shape[1])
@@ -49,7 +49,6 @@ func MatrixRate(settings evaluator.Settings, p Products, repetitions int) (float
 			values[i] = float32(i%7-3) / 16
 		}
 		weights = append(weights, scope.To(torch.From(scope, values, shape[0], shape[1]), dtype))
-		biases = append(biases, scope.Zeros(dtype, shape[0]))
 	}
 	tokens := p.Tokens / lanes.count()
 	rows := map[int]*torch.Tensor{p.Hidden: scope.Zeros(dtype, tokens, p.Hidden), p.FFN: scope.Zeros(dtype, tokens, p.FFN)}
@@ -62,9 +61,9 @@ func MatrixRate(settings evaluator.Settings, p Products, repetitions int) (float
 			defer s.Free()
 			var last *torch.Tensor
 			torch.NoGrad(func() {
-				for i, weight := range weights {
+				for _, weight := range weights {
 					out, in := weight.Size(0), weight.Size(1)
-					s.Linear(rows[in], weight, biases[i])
+					s.Linear(rows[in], weight, nil)
 					last = s.BatchMatmul(s.Reshape(rows[out], 1, tokens, out), s.Reshape(weight, 1, out, in))
 				}
 			})

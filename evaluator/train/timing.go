@@ -7,7 +7,7 @@ import (
 	"peftsearch/evaluator"
 )
 
-// Timing is what some training steps took.
+// Timing is what some training steps, or an evaluation, took.
 type Timing struct {
 	Examples int
 	Tokens   int // of the examples
@@ -75,4 +75,29 @@ func (s *Session) Fill(job evaluator.Job) (seconds float64, err error) {
 	start := time.Now()
 	err = r.prepare()
 	return time.Since(start).Seconds(), asFailure(err)
+}
+
+// TimeEvaluation times the scoring of the dev split for a job, after one that warms up. Errors are
+// *evaluator.Failure.
+func (s *Session) TimeEvaluation(job evaluator.Job) (Timing, error) {
+	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
+	if err != nil {
+		return Timing{}, asFailure(err)
+	}
+	defer r.model.Close()
+	timing := Timing{Examples: len(r.dev.lengths)}
+	for _, length := range r.dev.lengths {
+		timing.Tokens += length
+	}
+	if err := r.prepare(); err != nil {
+		return Timing{}, asFailure(err)
+	}
+	for range 2 {
+		start := time.Now()
+		if _, _, err := r.evaluate(r.dev); err != nil {
+			return Timing{}, asFailure(err)
+		}
+		timing.Seconds = time.Since(start).Seconds()
+	}
+	return timing, nil
 }

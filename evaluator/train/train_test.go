@@ -44,7 +44,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 func upperLayer() evaluator.Job {
 	return evaluator.Job{Trial: 1, Seed: 3,
 		Candidate: evaluator.Candidate{
-			Plan:     peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 16}, Prefix: &peft.Prefix{Length: 3}}}},
+			Plan:     peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 16}, peft.Prefix{Length: 3}}}},
 			Training: evaluator.Training{LearningRate: 2e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 32, MaxGradNorm: 1}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 1600, Rungs: []float64{0.5, 1}}}
 }
@@ -57,7 +57,7 @@ func TestTrainingLearns(t *testing.T) {
 	s := openTiny(t, 0)
 	job := upperLayer()
 	for i := range job.Candidate.Plan.Layers {
-		job.Candidate.Plan.Layers[i] = peft.Layer{Serial: &peft.Adapter{Width: 32}, LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: peft.Targets}}
+		job.Candidate.Plan.Layers[i] = peft.Layer{peft.Serial{Width: 32}, peft.LoRA{Rank: 8, Alpha: 8, Targets: peft.Targets}}
 	}
 	job.Budget = evaluator.Budget{Epochs: 3, Rungs: []float64{0.05, 1}}
 	var scores []float64

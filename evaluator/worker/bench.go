@@ -39,6 +39,8 @@ type trialFigures struct {
 	WallS float64 `json:"wall_s"` // from the request to the score
 	Steps int     `json:"steps"`
 	Score float64 `json:"score"`
+	// Of scoring the dev split once.
+	EvalTokensPerS float64 `json:"eval_tokens_per_s"`
 }
 
 // Bench reads a hello, an evaluate request and what to measure of it, as three JSON values, and writes
@@ -83,7 +85,12 @@ func Bench(in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		answer.trialFigures = &trialFigures{FillS: fill, WallS: result.WallS, Steps: result.Steps, Score: result.Score}
+		evaluation, err := session.TimeEvaluation(evaluate.Job)
+		if err != nil {
+			return err
+		}
+		answer.trialFigures = &trialFigures{FillS: fill, WallS: result.WallS, Steps: result.Steps, Score: result.Score,
+			EvalTokensPerS: float64(evaluation.Tokens) / evaluation.Seconds}
 	}
 	answer.PeakB = torch.PeakRSS()
 	return json.NewEncoder(out).Encode(answer)

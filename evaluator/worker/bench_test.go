@@ -61,7 +61,8 @@ func TestBenchOfATrialGivesItsScore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if figures["score"] != want.Score || figures["steps"] != float64(want.Steps) || figures["wall_s"].(float64) <= 0 {
+	if figures["score"] != want.Score || figures["steps"] != float64(want.Steps) || figures["wall_s"].(float64) <= 0 ||
+		figures["eval_tokens_per_s"].(float64) <= 0 {
 		t.Errorf("figures %v, the worker's result is %+v", figures, want)
 	}
 }

@@ -73,9 +73,9 @@ def one_adapter():
     """All methods in one adapter, and a dense head."""
     model = adapters_model()
     config = adapters.ConfigUnion(
-        adapters.PrefixTuningConfig(flat=True, prefix_length=2, leave_out=[0]),
         adapters.SeqBnConfig(reduction_factor=factors(l0=3), leave_out=[1]),
         adapters.ParBnConfig(reduction_factor=factors(l1=2), leave_out=[0]),
+        adapters.PrefixTuningConfig(flat=True, prefix_length=2, leave_out=[0]),
         adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "v"], intermediate_lora=True, leave_out=[1]))
     model.add_adapter("task", config=config)
     model.add_classification_head("task", num_labels=2, layers=2, activation_function="tanh", id2label={0: "no", 1: "yes"})

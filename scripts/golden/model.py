@@ -34,6 +34,22 @@ SENTENCES = [
 ]
 
 
+# What DistilBERT calls the parts of a layer, by BERT's names.
+DISTILBERT = {
+    "encoder.layer.": "transformer.layer.", "attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin", "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2", "output.adapters.": "output_adapters.adapters.", ".self_prefix.": ".self.",
+}
+
+
+def own(model, name):
+    """What a model calls a parameter of BERT."""
+    if model.config.model_type == "distilbert":
+        for bert, theirs in DISTILBERT.items():
+            name = name.replace(bert, theirs)
+    return name
+
+
 def fill(t, g, std):
     with torch.no_grad():
         t.copy_(torch.randn(t.shape, generator=g) * std)
@@ -59,11 +75,12 @@ def checkpoint(name, config_class, model_class, seed, rename=lambda k: k, **conf
     return target
 
 
-def load(path):
-    c = transformers.AutoConfig.from_pretrained(path)
+def load(path, **changes):
+    c = transformers.AutoConfig.from_pretrained(path, **changes)
     c.hidden_dropout_prob = c.attention_probs_dropout_prob = 0.0
-    return transformers.AutoModel.from_pretrained(path, config=c, add_pooling_layer=False,
-                                                  attn_implementation="eager").train()
+    c.dropout = c.attention_dropout = 0.0  # DistilBERT's
+    pooler = {} if c.model_type in ("distilbert", "electra") else {"add_pooling_layer": False}
+    return transformers.AutoModel.from_pretrained(path, config=c, attn_implementation="eager", **pooler).train()
 
 
 def batch(vocab, pad, seed, lengths, types=2):
@@ -125,14 +142,14 @@ def insert(model, plan, hidden):
     p = dict(model.named_parameters())
     for key, t in p.items():
         if "adapter_fusion_layer" in key or any(
-                f"layer.{i}.output.adapters.{a}." in key for i in both for a, k in (("sa", "serial"), ("pa", "parallel"))
+                own(model, f"layer.{i}.output.adapters.{a}.") in key for i in both for a, k in (("sa", "serial"), ("pa", "parallel"))
                 if k not in layers[i]):
             with torch.no_grad():
                 t.zero_()
     for t in p.values():
         t.requires_grad_(False)
 
-    def own(name, parameter):
+    def take(name, parameter):
         parameter.requires_grad_(True)
         names[name] = parameter
 
@@ -141,20 +158,20 @@ def insert(model, plan, hidden):
         for key in ("serial", "parallel"):
             if key in layer:
                 adapter = ("sa" if key == "serial" else "pa") if i in both else f"l{i}"
-                base = f"encoder.layer.{i}.output.adapters.{adapter}."
+                base = own(model, f"encoder.layer.{i}.output.adapters.{adapter}.")
                 for theirs, ours in (("adapter_down.0", "down"), ("adapter_up", "up")):
                     for part in ("weight", "bias"):
-                        own(f"layers.{i}.{key}.{ours}.{part}", p[f"{base}{theirs}.{part}"])
+                        take(f"layers.{i}.{key}.{ours}.{part}", p[f"{base}{theirs}.{part}"])
         if "prefix" in layer:
-            t = next(t for k, t in p.items() if k.endswith(f"prefix_tunings.l{i}.self_prefix.control_trans"))
+            t = next(t for k, t in p.items() if k.endswith(own(model, f"prefix_tunings.l{i}.self_prefix.control_trans")))
             t.requires_grad_(True)
             prefixes.append((i, layer["prefix"]["length"], t))
         if "lora" in layer:
             for target in layer["lora"]["targets"]:
                 module = {"ffn_in": "intermediate.dense", "ffn_out": "output.dense"}.get(target, f"attention.self.{target}")
                 for part in "AB":
-                    own(f"layers.{i}.lora.{target}.{part.lower()}",
-                        p[f"encoder.layer.{i}.{module}.loras.l{i}.lora_{part}"])
+                    take(f"layers.{i}.lora.{target}.{part.lower()}",
+                         p[own(model, f"encoder.layer.{i}.{module}") + f".loras.l{i}.lora_{part}"])
     return names, prefixes
 
 
@@ -162,7 +179,7 @@ def with_peft(model, plan):
     """Insert LoRA on any target with peft."""
     modules = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
                "attention_output": "attention.output.dense", "ffn_in": "intermediate.dense", "ffn_out": "output.dense"}
-    places = {f"encoder.layer.{i}.{modules[t]}": (i, t) for i, l in enumerate(plan["layers"]) if "lora" in l
+    places = {own(model, f"encoder.layer.{i}.{modules[t]}"): (i, t) for i, l in enumerate(plan["layers"]) if "lora" in l
               for t in l["lora"]["targets"]}
     lora = [l.get("lora") for l in plan["layers"]]
     model = peft.get_peft_model(model, peft.LoraConfig(
@@ -252,11 +269,12 @@ def case(name, where, library, head, outputs, layers, seed):
             result[f"layers.{i}.prefix.keys"], result[f"layers.{i}.prefix.values"] = (t[:, j].clone() for j in (0, 1))
         return result
 
-    inputs = batch(c.vocab_size, c.pad_token_id, seed, [7, 11, 1, 4], 1 if where == "roberta" else 2)
+    inputs = batch(c.vocab_size, c.pad_token_id, seed, [7, 11, 1, 4], 1 if where == "roberta" else getattr(c, "type_vocab_size", 1))
+    given = {k: v for k, v in inputs.items() if k != "token_type_ids" or c.model_type != "distilbert"}
     labels = [0.5, -1.0, 2.0, 0.25] if outputs == 1 else [i % outputs for i in (1, 0, 2, 1)]
 
     def logits():
-        h = model(**inputs).last_hidden_state[:, 0]
+        h = model(**given).last_hidden_state[:, 0]
         if head == "dense":
             h = torch.tanh(h @ names["head.dense.weight"].T + names["head.dense.bias"])
         return h @ names["head.weight"].T + names["head.bias"]

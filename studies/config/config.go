@@ -180,7 +180,7 @@ func fileProblem(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "there is no such file"
 	}
-	return strings.TrimPrefix(err.Error(), path+" ")
+	return strings.TrimLeft(strings.TrimPrefix(err.Error(), path), ": ")
 }
 
 // File is the absolute path of the study file.

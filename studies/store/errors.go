@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -17,6 +18,7 @@ var (
 	ErrKnown    = errors.New("the study has the candidate already")
 	ErrMoved    = errors.New("another trial has the number now")
 	ErrPath     = errors.New("a database is a file")
+	ErrDamaged  = errors.New("the study is damaged")
 )
 
 // Error is a database that cannot do what it was asked to.
@@ -47,10 +49,13 @@ func (s *Store) problem(doing string, err error) error {
 		return err
 	}
 	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
-		ErrKnown, ErrMoved, ErrPath, context.Canceled, context.DeadlineExceeded} {
+		ErrKnown, ErrMoved, ErrPath, ErrDamaged, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("database %s: %w: a row is missing that others need", s.path, ErrDamaged)
 	}
 	known = s.dialect.explain(err)
 	known.Doing, known.Path = doing, s.path

@@ -107,7 +107,8 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, l Lease, me Owner) (t Tri
 		return t, err
 	}
 	if err = do(ctx, tx, `UPDATE trials SET state = 'running', lease = $1, attempts = attempts + 1, version = $2,
-		started = `+s.dialect.now+` WHERE study = $3 AND number = $4`, l.id, version, l.study, l.trial); err != nil {
+		started = `+s.dialect.now+`, host = $3, process = $4 WHERE study = $5 AND number = $6`, l.id, version, me.Host,
+		me.Process, l.study, l.trial); err != nil {
 		return t, err
 	}
 	return queryTrial(ctx, tx, l.study, l.trial)

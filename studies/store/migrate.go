@@ -22,7 +22,7 @@ var scripts embed.FS
 // schemaVersion is the number of scripts, and the user_version of a database with all of them. From markedSchema
 // on our files have our application id.
 const (
-	schemaVersion = 8
+	schemaVersion = 9
 	markedSchema  = 6
 )
 
@@ -125,7 +125,7 @@ func setKeys(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
 			return err
 		}
 		if err := json.Unmarshal([]byte(text), &c); err != nil {
-			return fmt.Errorf("candidate of trial %d: %w", at.number, err)
+			return fmt.Errorf("%w: candidate of trial %d: %w", ErrDamaged, at.number, err)
 		}
 		places, keys = append(places, at), append(keys, KeyOf(c))
 		return nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -27,7 +28,10 @@ func scanRecord(scan func(...any) error) (*Record, error) {
 	if warmStart.Valid {
 		err = errors.Join(err, json.Unmarshal([]byte(warmStart.String), &r.WarmStart))
 	}
-	return &r, err
+	if err != nil {
+		return nil, r.damaged("%w", err)
+	}
+	return &r, nil
 }
 
 // Ensure stores a new study, or finds the one of its name: of several processes that start it at once, one creates
@@ -42,7 +46,10 @@ func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created 
 			sql.NullString{String: marshal(r.WarmStart), Valid: r.WarmStart != nil}).Scan(&id)
 		created = err == nil
 		if created {
-			_, err = tx.ExecContext(ctx, "INSERT INTO counters (study, version) VALUES ($1, 0)", id)
+			err = held(ctx, tx, "INSERT INTO counters (study, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", id)
+			if errors.Is(err, ErrFenced) {
+				err = r.damaged("another study was deleted from the database, and its trials were left")
+			}
 		} else if errors.Is(err, sql.ErrNoRows) {
 			err = nil
 		}
@@ -123,6 +130,9 @@ func (s *Store) Study(ctx context.Context, name string) (r *Record, err error) {
 		if r, err = studyOf(ctx, q, name); errors.Is(err, sql.ErrNoRows) {
 			err = fmt.Errorf("study %q in %s: %w", name, s.path, ErrNoStudy)
 		}
+		if err == nil {
+			err = r.check()
+		}
 		return err
 	})
 	return r, err
@@ -154,8 +164,11 @@ func (s *Store) Trainings(ctx context.Context, r *Record) (all []Training, err e
 			}
 			t.Seed = uint64(seed)
 			err := errors.Join(json.Unmarshal([]byte(candidate), &t.Candidate), json.Unmarshal([]byte(result), &t.Result))
+			if err = cmp.Or(err, t.check(r.metric())); err != nil {
+				return r.damaged("a full training with seed %d: %w", t.Seed, err)
+			}
 			all = append(all, t)
-			return err
+			return nil
 		}, "SELECT candidate, seed, conditions, result FROM trainings WHERE study = $1 ORDER BY id", r.id)
 	})
 	return all, err

@@ -26,6 +26,9 @@ const (
 // Finished reports whether a trial of the state has an outcome, which never changes.
 func (s State) Finished() bool { return s == Complete || s == Pruned || s == Failed }
 
+// scored reports whether a trial of the state has a score.
+func (s State) scored() bool { return s == Complete || s == Pruned }
+
 // Trial is one trial as it is stored.
 type Trial struct {
 	Number    int64
@@ -41,6 +44,8 @@ type Trial struct {
 	Created   time.Time
 	Started   time.Time // zero before
 	Finished  time.Time // zero before
+	Host      string    // of the process that ran it last; "" before, and of trials of older versions
+	Process   string    // its process id and start time
 
 	Result  evaluator.Result   // of complete and pruned trials; its Resampled is read by Store.Resampled
 	Failure *evaluator.Failure // of failed trials

@@ -1,0 +1,144 @@
+package peft
+
+import (
+	"fmt"
+	"math"
+
+	"peftsearch/data/checkpoint"
+)
+
+// family is how the Hugging Face libraries name the parts of an architecture.
+type family struct {
+	name          string // of the architecture, in sentences
+	backbone      string // attribute of the backbone in a model with a head
+	adapterModel  string // the class with flexible heads in adapters; "" where it has none
+	classifier    string // the class for sequence classification in transformers
+	dense, logits string // the two linear layers of that class's head
+	between       between
+	saved         []string // the attributes with the head's layers
+	output        string   // where adapters puts bottlenecks in a layer
+	prefix        string   // what adapters calls the place of a prefix
+	peftPrefix    bool     // PEFT can run a prefix
+}
+
+// between is the function between the two layers of a head for sequence classification.
+type between string
+
+const (
+	tanh between = "tanh"
+	relu between = "ReLU"
+	gelu between = "GELU"
+)
+
+// families has an entry for every architecture that can be exported. PEFT runs prefixes for BERT alone: it gives the
+// heads of the others the cache instead of the hidden states, or their backbones take no cache.
+var families = map[string]family{
+	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "BertForSequenceClassification",
+		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true},
+	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "RobertaForSequenceClassification",
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRobertaForSequenceClassification",
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "CamembertForSequenceClassification",
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "ElectraForSequenceClassification",
+		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false},
+	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBertForSequenceClassification",
+		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false},
+}
+
+func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
+
+// targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
+var targetModules = map[Target]string{
+	TargetQuery:           "attention.self.query",
+	TargetKey:             "attention.self.key",
+	TargetValue:           "attention.self.value",
+	TargetAttentionOutput: "attention.output.dense",
+	TargetFFNIn:           "intermediate.dense",
+	TargetFFNOut:          "output.dense",
+}
+
+// layerModule is the canonical name of a matrix of a layer.
+func layerModule(layer int, target Target) string {
+	return fmt.Sprintf("encoder.layer.%d.%s", layer, targetModules[target])
+}
+
+// path is what transformers' bare model calls a matrix of a layer.
+func (g Geometry) path(layer int, target Target) string {
+	return checkpoint.NameInFile(g.Architecture, layerModule(layer, target))
+}
+
+// path is what transformers' models with a head call a matrix of a layer.
+func (t Trained) path(layer int, target Target) string {
+	return t.family().backbone + "." + t.Info.Geometry.path(layer, target)
+}
+
+// outputPath is where adapters puts the bottlenecks of a layer.
+func (t Trained) outputPath(layer int) string {
+	f := t.family()
+	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+}
+
+// refuse says why a format cannot hold any plan with a head of a kind.
+func (f family) refuse(format Format, head string) error {
+	switch format {
+	case FormatAdapters:
+		if f.adapterModel == "" {
+			return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
+		}
+	case FormatPEFT, FormatMerged:
+		if head == headDense && f.between != tanh {
+			return fmt.Errorf("%s has %s where the dense head has tanh: train with head: linear, or export as %s",
+				f.classifier, f.between, FormatAdapters)
+		}
+	}
+	return nil
+}
+
+const (
+	// linearScale is ε of [Trained.sequenceHead]; as a power of two it rounds nothing.
+	linearScale = 1.0 / (1 << 12)
+	// linearShift is its s, above the values that hidden states have after a LayerNorm.
+	linearShift = 64.0
+)
+
+// sequenceHead is the head in the only form that the classes for sequence classification have,
+// W·f(W_p·h + c_p) + c. A linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since
+// tanh(x) = x - x³/3 + …, logits change by about 3e-6. ReLU and GELU are the identity far above 0, so there
+// W_p = I, c_p = s, c = c - W·s.
+func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
+	f := t.family()
+	head := map[string]checkpoint.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
+	if t.Info.Head == headDense {
+		head[f.dense+".weight"], head[f.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
+		return head
+	}
+	scale, shift := float32(linearScale), float32(0)
+	if f.between != tanh {
+		scale, shift = 1, linearShift
+	}
+	d := t.Info.Geometry.Hidden
+	matrix, offset := make([]float32, d*d), make([]float32, d)
+	for i := range d {
+		matrix[i*d+i], offset[i] = scale, shift
+	}
+	head[f.dense+".weight"], head[f.dense+".bias"] = checkpoint.NewTensor(matrix, d, d), checkpoint.NewTensor(offset, d)
+	weight, bias := t.Head["head.weight"].Float32(), t.Head["head.bias"].Float32()
+	for output := range bias {
+		var sum float64
+		for i := range d {
+			sum += float64(weight[output*d+i])
+			weight[output*d+i] /= scale
+		}
+		bias[output] = float32(float64(bias[output]) - sum*float64(shift))
+	}
+	head[f.logits+".weight"] = checkpoint.NewTensor(weight, len(bias), d)
+	head[f.logits+".bias"] = checkpoint.NewTensor(bias, len(bias))
+	return head
+}
+
+// linearHeadNote explains sequenceHead to whoever looks at the weights.
+var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or GELU before the "+
+	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are linear, and "+
+	"the classifier undoes that; logits agree to about 1e-5.", math.Log2(linearScale), linearShift)
