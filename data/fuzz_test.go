@@ -44,7 +44,7 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 		for _, e := range d.Train {
-			if e.Text == "" || task.Kind == KindClassification && (e.Label < 0 || int(e.Label) >= len(d.Labels)) {
+			if e.Text == "" || task.Kind == KindClassification && (e.Target[0] < 0 || int(e.Target[0]) >= len(d.Labels)) {
 				t.Errorf("%+v", e)
 			}
 		}

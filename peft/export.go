@@ -32,7 +32,7 @@ var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
 
 // Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
 // it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
-// Geometry, Head and Labels.
+// Geometry, Head, Labels and the kind of Task, but for a plan the Geometry alone.
 //
 // lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
 // with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
@@ -87,8 +87,8 @@ func (t Trained) exportable(format Format) error {
 	if _, known := families[t.Info.Geometry.Architecture]; !known {
 		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture, slices.Sorted(maps.Keys(families)))
 	}
-	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return fmt.Errorf("head %q: must be %s or %s", t.Info.Head, headLinear, headDense)
+	if err := t.Info.checkHead(); err != nil && format != FormatPlan {
+		return err
 	}
 	if err := t.family().refuse(format, t.Info.Head); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
 	"peftsearch/peft"
@@ -28,6 +29,14 @@ type goldenExport struct {
 	Documents map[string]any `json:"documents"`
 }
 
+// kindOf is the kind of task that has such labels.
+func kindOf(labels []string) data.Kind {
+	if labels == nil {
+		return data.KindRegression
+	}
+	return data.KindClassification
+}
+
 func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	content, err := os.ReadFile("testdata/exports/golden.json")
 	if err != nil {
@@ -40,7 +49,8 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	for _, golden := range cases {
 		t.Run(golden.Name, func(t *testing.T) {
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels}}
+				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels,
+				Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
@@ -194,7 +204,7 @@ func TestScalingsAreWrittenAsFloats(t *testing.T) {
 func TestWidths(t *testing.T) {
 	for _, hidden := range []int{128, 384, 768, 1024} {
 		g := peft.Geometry{Architecture: "bert", Layers: hidden, Hidden: hidden, FFN: 4 * hidden, Heads: 2}
-		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear"}}
+		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
 		for i := range source.Plan.Layers {
 			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
@@ -222,7 +232,8 @@ func TestWidths(t *testing.T) {
 // configOnly is a source without tensors for the small geometry; missing layers have no modules.
 func configOnly(layers ...peft.Layer) peft.Trained {
 	return peft.Trained{Plan: peft.Plan{Layers: append(layers, make([]peft.Layer, small.Layers-len(layers))...)},
-		Info: peft.Info{Model: "models/small", Geometry: small, Head: "linear", Labels: []string{"no", "yes"}}}
+		Info: peft.Info{Model: "models/small", Geometry: small, Head: "linear", Labels: []string{"no", "yes"},
+			Task: data.Task{Kind: data.KindClassification}}}
 }
 
 func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
@@ -278,7 +289,8 @@ func TestImpossibleExports(t *testing.T) {
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
 	other.Info.Geometry.Architecture = "gpt2"
-	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear"}}
+	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear",
+		Task: data.Task{Kind: data.KindClassification}}}
 	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
 	for name, test := range map[string]struct {
 		format peft.Format
@@ -348,7 +360,7 @@ func TestMerged(t *testing.T) {
 	source := peft.Trained{
 		Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
-			Labels: []string{"no", "yes", "maybe"}},
+			Labels: []string{"no", "yes", "maybe"}, Task: data.Task{Kind: data.KindClassification}},
 	}
 	tensors := func(shapes map[string][]int) map[string]checkpoint.Tensor {
 		filled := map[string]checkpoint.Tensor{}
@@ -361,7 +373,7 @@ func TestMerged(t *testing.T) {
 		}
 		return filled
 	}
-	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(peft.HeadShapes("linear", g, 3))
+	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(source.Info.HeadShapes())
 	dir := filepath.Join(t.TempDir(), "merged")
 	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
 		t.Fatal(lost, err)

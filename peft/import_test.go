@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"peftsearch/data"
 	"peftsearch/peft"
 )
 
@@ -20,7 +21,7 @@ func TestExportsAreImported(t *testing.T) {
 	place := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		format := rapid.SampledFrom([]peft.Format{peft.FormatAdapters, peft.FormatPEFT}).Draw(t, "format")
-		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear"}}
+		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
 		// What one directory of the format holds: a LoRA in some layer for peft; for adapters one length, one
 		// LoRA and one bottleneck in a layer.
 		var prefix, lora peft.Module

@@ -28,18 +28,13 @@ const (
 	backboneFile = "backbone.safetensors"
 )
 
-// The kinds of head.
-const (
-	headLinear = "linear" // W·h + c
-	headDense  = "dense"  // W·tanh(W_p·h + c_p) + c
-)
-
 // Trained is a plan with its trained tensors and everything needed to use them: what a trained
 // directory holds.
 //
 // Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor};
-// [Module] lists the tensors. The head is head.weight [n,D] and head.bias [n], and
-// for a dense head head.dense.weight [D,D] and head.dense.bias [D] too. All are float32.
+// [Module] lists the tensors. The head is head.weight [n,E] and head.bias [n], and for a dense head
+// head.dense.weight [E,E] and head.dense.bias [E] too; E is D, or 2·D for a coreference, which has
+// head.pool.weight [1,D] too. All are float32.
 type Trained struct {
 	Plan    Plan
 	Info    Info
@@ -65,9 +60,6 @@ type Info struct {
 	Seed      uint64 `json:"seed"`
 }
 
-// Outputs is the number of logits.
-func (i Info) Outputs() int { return max(1, len(i.Labels)) }
-
 // Metrics are the scores of the trained weights by metric.
 type Metrics struct {
 	BestStep int                `json:"best_step"`
@@ -84,16 +76,6 @@ func (p Plan) TensorShapes(g Geometry) map[string][]int {
 				shapes[at.name+string(module.Method())+"."+tensor.Name] = tensor.Shape
 			}
 		}
-	}
-	return shapes
-}
-
-// HeadShapes lists the tensors of a head ("linear" or "dense") by name.
-func HeadShapes(head string, g Geometry, outputs int) map[string][]int {
-	shapes := map[string][]int{"head.weight": {outputs, g.Hidden}, "head.bias": {outputs}}
-	if head == headDense {
-		shapes["head.dense.weight"] = []int{g.Hidden, g.Hidden}
-		shapes["head.dense.bias"] = []int{g.Hidden}
 	}
 	return shapes
 }
@@ -164,9 +146,8 @@ func ReadTrained(dir string) (Trained, error) {
 		return t, fmt.Errorf("%s: version %d, this program reads version %d",
 			filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
 	}
-	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return t, fmt.Errorf("%s: head %s: must be %s or %s",
-			filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
+	if err := t.Info.checkHead(); err != nil {
+		return t, fmt.Errorf("%s: %w", filepath.Join(dir, taskFile), err)
 	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
 		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), quote.Error(err))
@@ -212,7 +193,7 @@ func (t Trained) checkModules(have map[string]checkpoint.Tensor) error {
 }
 
 func (t Trained) checkHead(have map[string]checkpoint.Tensor) error {
-	return checkTensors("head", have, HeadShapes(t.Info.Head, t.Info.Geometry, t.Info.Outputs()))
+	return checkTensors("head", have, t.Info.HeadShapes())
 }
 
 // checkBackbone counts the values: names and shapes are those of the model, which the directory does not hold.

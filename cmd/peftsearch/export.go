@@ -125,7 +125,7 @@ func (g *globals) trialSource(cmd *cobra.Command, name string, flags exportFlags
 		return peft.Trained{}, err
 	}
 	if flags.to == string(peft.FormatPlan) {
-		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry, Head: "linear"}}, nil
+		return peft.Trained{Plan: trial.Candidate.Plan, Info: peft.Info{Geometry: record.Geometry}}, nil
 	}
 	file, inputs, err := flags.file.open(record, g.notes(cmd))
 	if err != nil {

@@ -98,6 +98,9 @@ func editDistance(a, b string) int {
 // direction of writing is spelled out. Joiners stay, because scripts and emoji need them.
 func Line(s string) string { return escape(s, "") }
 
+// Columns is [Line] for columns that tabs separate.
+func Columns(s string) string { return escape(s, "\t") }
+
 // Message is [Line] for a whole message of at most [MessageLimit] bytes; it keeps line breaks and tabs.
 func Message(s string) string {
 	text := escape(s[:min(len(s), MessageLimit+utf8.UTFMax)], "\n\t") // escaping makes no text shorter

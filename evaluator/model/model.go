@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -15,8 +16,9 @@ import (
 // Spec says what a model is.
 type Spec struct {
 	Plan     peft.Plan
-	Head     evaluator.Head
-	Outputs  int                // logits per row: the number of classes, or 1 for regression
+	Task     data.Kind          // decides the head
+	Head     evaluator.Head     // the form of its layer
+	Outputs  int                // numbers for each of its decisions
 	Training evaluator.Training // how it is trained; the schedule and the batches are the caller's
 	Seed     uint64             // fixes the initialisation and the dropout
 }
@@ -49,7 +51,7 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	m := &Model{spec: spec, backbone: b, network: b.network}
 	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
 	var err error
-	if m.head, err = declareHead(&m.parameters, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
+	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
 	}
 	trained := map[string]*parameter{}
@@ -109,20 +111,25 @@ func (m *Model) Frontier(training bool) Frontier {
 	return at
 }
 
-// Logits is the head's output [n, outputs] in float32, without dropout and without gradients.
+// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 	var logits *torch.Tensor
 	torch.NoGrad(func() { logits = m.forward(s, batch, m.Frontier(false), nil) })
 	return logits
 }
 
-// Loss is the sum of the head's losses over the batch: of the cross-entropies (targets are class indices)
-// or, with one output, of the squared errors; and of how many terms it is the sum. Sums and their gradients
-// may be added over the parts of a batch, and then divided by all terms. The step, from 0, selects the
-// dropout masks.
+// Counts is how many numbers of Logits each example of the batch has.
+func (m *Model) Counts(batch Batch) []int { return m.head.counts(batch) }
+
+// Loss is the sum of the head's losses over the batch, given the targets of all examples one after another, and of
+// how many terms it is the sum. Sums and their gradients may be added over the parts of a batch, and then divided by
+// all terms. The step, from 0, selects the dropout masks.
 func (m *Model) Loss(s *torch.Scope, batch Batch, targets []float64, step int) (sum *torch.Tensor, terms int) {
 	logits := m.forward(s, batch, m.Frontier(true), newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
-	return m.head.loss(s, logits, targets)
+	if s.Err() != nil {
+		return nil, 0
+	}
+	return m.head.loss(s, batch, logits, targets)
 }
 
 func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout *dropout) *torch.Tensor {
@@ -138,7 +145,10 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 	if m.head.rows() == All && p.fill > 0 {
 		x = s.Narrow(x, 0, 0, p.tokens)
 	}
-	return m.head.logits(s, x)
+	if s.Err() != nil {
+		return nil
+	}
+	return m.head.logits(s, batch, x)
 }
 
 // Gradient is the gradient of a loss with respect to everything that is trained, in the model's own

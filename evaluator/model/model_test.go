@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -310,7 +311,7 @@ func TestParamsCountsTheTensors(t *testing.T) {
 		}
 		spec := Spec{
 			Plan: plan, Head: rapid.SampledFrom([]evaluator.Head{evaluator.HeadLinear, evaluator.HeadDense}).Draw(rt, "head"),
-			Outputs:  rapid.IntRange(1, 4).Draw(rt, "outputs"),
+			Task: data.KindClassification, Outputs: rapid.IntRange(1, 4).Draw(rt, "outputs"),
 			Training: evaluator.Training{PrefixMLP: rapid.IntRange(0, 3).Draw(rt, "mlp")},
 		}
 		m, err := New(b, spec)
@@ -528,7 +529,8 @@ func TestNothingLeaks(t *testing.T) {
 		b := loadBackbone(t, "bert", onCPU)
 		batch, labels := randomBatch(b, 10, 8, 3, 5), []float64{1, 2, 3}
 		loaded := torch.Live()
-		m, err := New(b, Spec{Plan: hybrid(3, 0), Head: evaluator.HeadLinear, Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
+		m, err := New(b, Spec{Plan: hybrid(3, 0), Task: data.KindRegression, Head: evaluator.HeadLinear, Outputs: 1,
+			Training: evaluator.Training{Dropout: 0.1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -559,7 +561,8 @@ func TestErrors(t *testing.T) {
 	}
 	for name, spec := range map[string]Spec{
 		"outputs":    {Plan: hybrid(3, 0)},
-		"head":       {Plan: hybrid(3, 0), Head: "conv", Outputs: 1},
+		"task":       {Plan: hybrid(3, 0), Task: "parsing", Outputs: 1},
+		"head":       {Plan: hybrid(3, 0), Task: data.KindRegression, Head: "conv", Outputs: 1},
 		"dropout":    {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{Dropout: 1}},
 		"prefix_mlp": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
 	} {

@@ -320,6 +320,13 @@ func (s *Scope) CrossEntropy(logits, target *Tensor) *Tensor {
 	}, logits, target)
 }
 
+// BinaryCrossEntropy is the sum of the cross-entropies of logits and probabilities of one shape.
+func (s *Scope) BinaryCrossEntropy(logits, target *Tensor) *Tensor {
+	return s.run("binary cross entropy", func(out *libtch.Ctensor) {
+		libtch.AtgBinaryCrossEntropyWithLogits(out, logits.c, target.c, nil, nil, reductionSum)
+	}, logits, target)
+}
+
 func handles(tensors []*Tensor) []libtch.Ctensor {
 	c := make([]libtch.Ctensor, len(tensors))
 	for i, t := range tensors {

@@ -104,7 +104,7 @@ func TestPredictions(t *testing.T) {
 	if _, err := p.Evaluate(context.Background(), trained, func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := data.ReadRows(h.Task.Dev, h.Task.Columns)
+	rows, err := h.Task.ReadRows(h.Task.Dev)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (c *Config) TrialSeconds(in *Inputs) float64 {
 	tokens := func(examples []data.Example) float64 {
 		total := 0.0
 		for _, e := range examples {
-			total += min(float64(len(e.Text)+len(e.TextPair))/bytesOfToken, float64(c.Task.MaxLength))
+			total += min(float64(e.Bytes())/bytesOfToken, float64(c.Task.MaxLength))
 		}
 		return total
 	}

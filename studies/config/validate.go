@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"peftsearch/data"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -41,8 +40,8 @@ func (c *Config) validate() []error {
 	}
 	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
-	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
-		c.Task.Metric = data.Metrics[c.Task.Kind][0]
+	if metrics := c.Task.Kind.Metrics(); c.Task.Metric == "" && metrics != nil {
+		c.Task.Metric = metrics[0]
 	}
 	if !c.file.failed("task") {
 		if err := c.task().Validate(); err != nil {
@@ -80,9 +79,6 @@ func (c *Config) validate() []error {
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {
 		within("evaluator.workers", float64(e.Workers), 1, 1024)
-	} else if e.Device != "cpu" {
-		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s",
-			quote.Text(e.Device))
 	}
 	if !device.MatchString(e.Device) {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
-	"peftsearch/data"
 	"peftsearch/data/metric"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
@@ -33,11 +31,7 @@ func (r *Record) damagedTrial(number int64, err error) error {
 
 // check reports a study that cannot be.
 func (r *Record) check() error {
-	known := false
-	for _, metrics := range data.Metrics {
-		known = known || slices.Contains(metrics, r.metric())
-	}
-	if !known {
+	if !r.metric().Known() {
 		return r.damaged("there is no metric %s", quote.Text(r.Metric))
 	}
 	if err := errors.Join(r.Reference.Check(), r.Geometry.Validate()); err != nil {
