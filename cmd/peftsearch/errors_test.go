@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"peftsearch/data/hub"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/search"
@@ -28,6 +29,8 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"hub.ErrNetwork":             {hub.ErrNetwork, exitEnvironment, "HTTPS_PROXY"},
+	"hub.ErrRefused":             {hub.ErrRefused, exitUsage, "docs/how-to/models.md"},
 	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},

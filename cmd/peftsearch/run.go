@@ -200,7 +200,7 @@ const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	front, err := studies.ReadFront(cmd.Context(), db, record)
+	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -210,8 +210,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if knee, ok := front.KneeMember(); ok && !g.quiet {
-		g.printNext(cmd, record.Name, knee.Number, again)
+	if r := document.Recommendation; r != nil && !g.quiet {
+		printRecommendation(cmd.ErrOrStderr(), document)
+		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ type Trial struct {
 	Host      string    // of the process that ran it last; "" before, and of trials of older versions
 	Process   string    // its process id and start time
 
-	Result  evaluator.Result   // of complete and pruned trials
+	Result  evaluator.Result   // of complete and pruned trials; its Resampled is read by Store.Resampled
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
@@ -82,6 +82,8 @@ type Entry struct {
 	Seconds  float64         // of training; of failed trials from start to end
 	Finished time.Time       // zero before
 	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
+	// Resampled is for those who read it by Store.Resampled.
+	Resampled []float64
 }
 
 // Outcome is what a comparison of studies needs of a trial with an outcome.
