@@ -85,7 +85,7 @@ type Job struct {
 type Progress struct {
 	Step  int     `json:"step"`
 	Steps int     `json:"steps"` // of the whole budget
-	Loss  float64 `json:"loss"`  // mean training loss since the last report
+	Loss  float64 `json:"loss"`  // mean training loss since the last rung
 	// Score is the dev score, at rungs only.
 	Score *float64 `json:"score,omitempty"`
 }

@@ -213,6 +213,7 @@ func TestNothingUsableInASpaceThatRunsOut(t *testing.T) {
 
 // What goes wrong while a run is cancelled is said.
 func TestCancellingHidesNoError(t *testing.T) {
+	onFile(t)
 	study, db := start(t, writeStudy(t, t.TempDir(), 3))
 	database := filepath.Join(filepath.Dir(study.config.File()), "studies.db")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -89,7 +89,7 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 
 // proposal makes the trial of a number: a baseline first, then what the optimiser suggests.
 func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, error) {
-	if err := r.history.Sync(ctx); err != nil {
+	if err := r.repeat(ctx, r.history.Sync); err != nil {
 		return store.Proposal{}, err
 	}
 	for _, name := range r.config.Baselines {

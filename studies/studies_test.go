@@ -74,7 +74,7 @@ func startFrom(t testing.TB, path, other string) (*Study, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(filepath.Join(filepath.Dir(path), "studies.db"))
+	db, err := store.Open(database(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +382,7 @@ func TestDrainAndCancel(t *testing.T) {
 func TestViewersReadWhileAWriterWrites(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 12)
 	study, _ := start(t, path)
-	viewer, err := store.View(filepath.Join(filepath.Dir(path), "studies.db"))
+	viewer, err := store.View(database(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,7 +438,7 @@ func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
 	for i := range inputs.Dataset.Dev {
 		inputs.Dataset.Dev[i].Target = []float64{1}
 	}
-	db, err := store.Open(filepath.Join(dir, "studies.db"))
+	db, err := store.Open(database(t, file.File()))
 	if err != nil {
 		t.Fatal(err)
 	}

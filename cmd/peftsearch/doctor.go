@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -84,23 +82,36 @@ func checkMemory() check {
 	return c
 }
 
-// availableMemory reads how many bytes programs can still get.
-func availableMemory() (int64, error) {
-	content, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
+// checkDatabase changes nothing.
+func checkDatabase(name string) check {
+	if store.IsServer(name) {
+		return checkServer(name)
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
-		var kib int64
-		if _, err := fmt.Sscanf(lines.Text(), "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
-	}
-	return 0, errors.New("/proc/meminfo has no MemAvailable")
+	return checkFile(name)
 }
 
-// checkDatabase changes nothing.
-func checkDatabase(path string) check {
+func checkServer(name string) check {
+	c := check{name: "database", try: "see that the server runs and can be reached from here"}
+	db, err := store.View(name)
+	var known *store.Error
+	switch {
+	case errors.Is(err, store.ErrEmpty):
+		c.detail = name + ", new"
+		return c
+	case errors.As(err, &known):
+		c.err, c.try = err, known.Advice
+		return c
+	case err != nil:
+		c.err = err
+		return c
+	}
+	records, err := db.Studies(context.Background())
+	c.err = errors.Join(err, db.Close())
+	c.detail = fmt.Sprintf("%s, %d studies", name, len(records))
+	return c
+}
+
+func checkFile(path string) check {
 	c := check{name: "database", try: "make the file and its directory writable, or choose another with --db"}
 	switch _, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -11,6 +11,8 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -67,6 +69,13 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
+	{store.ErrDiverged, exitUsage, "copy it to another file"},
+	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +
+		"session.json in the mirror says which it is"},
+	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},
+	{server.ErrRunning, exitUsage, "peftsearch db status DIR; peftsearch db stop DIR"},
+	{server.ErrNotInstalled, exitEnvironment,
+		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
 	{search.ErrDamagedHistory, exitEnvironment, restore},
 	{store.ErrDamaged, exitEnvironment, restore},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},

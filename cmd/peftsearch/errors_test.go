@@ -15,6 +15,8 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -30,6 +32,7 @@ var atEdge = map[string]struct {
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
+	"store.ErrDiverged":          {store.ErrDiverged, exitUsage, "another file"},
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
 	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
@@ -37,6 +40,10 @@ var atEdge = map[string]struct {
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
+	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},
+	"server.ErrRunning":          {server.ErrRunning, exitUsage, "db status"},
+	"slurm.ErrNoSlurm":           {slurm.ErrNoSlurm, exitEnvironment, "--dry-run"},
+	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},
 	"studies.ErrNoUsableTrial":   {studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show"},
 }
 
@@ -53,6 +60,8 @@ var inside = map[string]string{
 	"store.ErrProposed":    "the loop: it waits",
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
+	"store.ErrNoFile":      "in a *store.Error that says what to do",
+	"store.ErrEmpty":       "in a *store.Error that says what to do",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
 	"torch.ErrDevice":      "the worker: it ends after the failure of its trial",
 }

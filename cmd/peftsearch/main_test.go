@@ -24,7 +24,9 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/server"
 	"peftsearch/studies/store"
+	"peftsearch/studies/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -56,6 +58,17 @@ func TestScripts(t *testing.T) {
 			"waitfor": waitFor,
 			"code":    code,
 			"replace": replace,
+			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], storetest.Postgres(t))
+				ts.Setenv("PGPASSWORD", os.Getenv("PGPASSWORD"))
+			},
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "postgres" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			_, err := server.Binaries()
+			return err == nil, nil
 		},
 	})
 }
@@ -113,7 +126,8 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // fakeWorker speaks the worker protocol without training. FAKE_FAIL makes every trial fail; FAKE_BLOCK names a
-// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
+// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped. FAKE_SECONDS is what
+// a trial takes.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
 		fmt.Println("peftsearch-worker protocol 2, for tests")
@@ -214,6 +228,14 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 				_, err := os.Stat("go")
 				released = err == nil
 			}
+		}
+	}
+	if seconds, err := time.ParseDuration(os.Getenv("FAKE_SECONDS") + "s"); err == nil {
+		select {
+		case <-lines: // a stop
+			return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
+				Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}}, nil
+		case <-time.After(seconds):
 		}
 	}
 	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,

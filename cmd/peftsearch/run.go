@@ -4,19 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
 func newRun(g *globals) *cobra.Command {
-	var warmStart string
+	var warmStart, mirror string
 	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
@@ -26,18 +29,48 @@ Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them,
 same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
 budget.trials in the study file.
 
+With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
+the database is copied there, whole, and a run begins with the newer of the two. One session at a time keeps a mirror.
+
+Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
+lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
+
 With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart, mirror) },
 	}
 	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	cmd.Flags().StringVar(&mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.MarkFlagDirname("mirror")
 	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
+// run runs a study, and keeps the mirror of its database if there is one.
+func (g *globals) run(cmd *cobra.Command, path, warmStart, mirror string) error {
+	if mirror == "" {
+		return g.search(cmd, path, warmStart, func() {})
+	}
+	if store.IsServer(g.db) {
+		return usage("--mirror is for a database in a file", "%s is on a server", g.db)
+	}
+	m, err := store.OpenMirror(cmd.Context(), g.db, mirror, func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: the mirror is behind:", err)
+	})
+	if err != nil {
+		return err
+	}
+	err = g.search(cmd, path, warmStart, m.Changed)
+	if closeErr := m.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// search runs a study, and calls stored after each outcome.
+func (g *globals) search(cmd *cobra.Command, path, warmStart string, stored func()) (err error) {
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
@@ -51,16 +84,12 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := g.open()
+	stderr := cmd.ErrOrStderr()
+	db, study, err := g.start(cmd.Context(), file, inputs, warmStart, stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
-	if err != nil {
-		return err
-	}
-	stderr := cmd.ErrOrStderr()
 	status, err := study.Status(cmd.Context())
 	if err != nil {
 		return err
@@ -89,11 +118,20 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	})
 	defer signals.stop()
-	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
+		Events: func(e studies.Event) {
+			progress.event(e)
+			if e.Kind == studies.EventFinished || e.Kind == studies.EventFailed {
+				stored()
+			}
+		}})
 	progress.close()
 
 	again := g.command(cmd, "run", path)
 	switch {
+	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
+		fmt.Fprintf(stderr, "drained; %d of %d trials are stored\nResume: %s\n", status.Finished(), status.Trials, again)
+		return nil
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
@@ -103,6 +141,37 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	}
 	return g.conclude(cmd, db, study.Record(), again)
 }
+
+// start opens the database and the study in it. In a job it waits for a database that is away.
+func (g *globals) start(ctx context.Context, file *config.Config, inputs *config.Inputs, warmStart string,
+	stderr io.Writer) (*store.Store, *studies.Study, error) {
+	told := false
+	for began := time.Now(); ; {
+		db, err := g.open()
+		if err == nil {
+			var study *studies.Study
+			if study, err = studies.StartFrom(ctx, db, file, inputs, warmStart); err == nil {
+				return db, study, nil
+			}
+			err = errors.Join(err, db.Close())
+		}
+		if !store.IsBusy(err) || time.Since(began) >= databasePatience() {
+			return nil, nil, err
+		}
+		if !told {
+			told = true
+			fmt.Fprintf(stderr, "waiting for the database: %v\n", firstLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// startPause is how often a run looks for a database that is away at its start.
+const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {

@@ -28,7 +28,10 @@ type memory struct {
 func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	heads := p.net.config.Heads
 	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
-	if p.groups != nil {
+	switch {
+	case p.onDevice != nil:
+		return p.onDevice.attention(p, queries, m, rows, scale)
+	case p.groups != nil:
 		return p.padded(queries, m, rows, scale)
 	}
 	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch)}
@@ -39,7 +42,7 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 }
 
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
-// products: where there is no kernel for flat tokens, and with dropout.
+// products: on CPUs, with dropout and where heads have no kernel for flat tokens.
 type groups struct {
 	lengths  [][]int // of each group's rows, falling
 	from, to padding // of keys and values, and of the queries of the wanted tokens
@@ -61,9 +64,6 @@ func (p *pass) group() *groups {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.batch.Lengths[b], p.batch.Lengths[a]) })
 	size := max(groupRows, (len(order)+maxGroups-1)/maxGroups)
-	if p.Device() != torch.CPU { // where a launch costs more than padding
-		size = len(order)
-	}
 	var rows [][]int
 	width := 0
 	for chunk := range slices.Chunk(order, size) {

@@ -27,6 +27,7 @@ type pass struct {
 	tokens   int           // of all rows
 	fill     int           // positions after the tokens, which nothing reads
 	prefixes []prefixPair  // per layer
+	onDevice *onDevice     // for the attention of a GPU; nil on a CPU
 	groups   *groups       // of a padded attention; nil if it takes flat tokens
 	wanted   *torch.Tensor // indices of the rows that are read; nil for all
 	dropout  *dropout      // nil outside training
@@ -48,7 +49,10 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		p.wanted = torch.From(s, indices, len(indices))
 	}
 	p.prefixes = net.prefixes(s)
-	if width := net.config.Hidden / net.config.Heads; dropout != nil || !torch.HasAttention(p.Device(), width) {
+	switch width := net.config.Hidden / net.config.Heads; {
+	case p.Device() != torch.CPU:
+		p.onDevice = p.padRows()
+	case dropout != nil || !torch.HasAttention(p.Device(), width):
 		p.groups = p.group()
 	}
 	x := batch.Hidden

@@ -21,7 +21,6 @@ struct Layout {
   std::vector<Tensor> index;
   std::vector<int64_t> widths;
   int64_t heads;
-  bool host; // the tensors are in the host's memory
 };
 
 // Copies one group between flat [tokens, heads·d] and padded [n·heads, width, d], whose indexed rows
@@ -48,18 +47,6 @@ void move(const Tensor &flat, const Tensor &padded, const Tensor &index, int64_t
   });
 }
 
-// The same with a device's operators; there padding has the index `tokens`.
-void moveOnDevice(const Tensor &flat, const Tensor &padded, const Tensor &index, int64_t first, bool into) {
-  const int64_t n = index.size(0), m = index.size(1), heads = padded.size(0) / n, d = padded.size(2);
-  Tensor slots = padded.view({n, heads, padded.size(1), d}).narrow(2, first, m).transpose(1, 2); // [n, m, heads, d]
-  Tensor extended = at::cat({flat, flat.new_zeros({1, flat.size(1)})});
-  if (into) {
-    slots.copy_(extended.index_select(0, index.flatten()).view({n, m, heads, d}));
-  } else {
-    flat.copy_(extended.index_copy_(0, index.flatten(), slots.reshape({n * m, heads * d})).narrow(0, 0, flat.size(0)));
-  }
-}
-
 variable_list pad(const Tensor &x, const Tensor &prefix, const Layout &to) {
   const Tensor flat = x.contiguous();
   const int64_t d = flat.size(1) / to.heads, p = prefix.defined() ? prefix.size(0) : 0;
@@ -71,7 +58,7 @@ variable_list pad(const Tensor &x, const Tensor &prefix, const Layout &to) {
       Tensor slots = padded.back().view({n, to.heads, width, d}).narrow(2, 0, p);
       slots.copy_(prefix.reshape({1, p, to.heads, d}).transpose(1, 2));
     }
-    (to.host ? move : moveOnDevice)(flat, padded.back(), to.index[g], p, true);
+    move(flat, padded.back(), to.index[g], p, true);
   }
   return padded;
 }
@@ -79,7 +66,7 @@ variable_list pad(const Tensor &x, const Tensor &prefix, const Layout &to) {
 Tensor unpad(TensorList padded, const Layout &from, int64_t first, int64_t tokens) {
   Tensor flat = at::zeros({tokens, from.heads * padded[0].size(2)}, padded[0].options());
   for (size_t g = 0; g < padded.size(); g++) {
-    (from.host ? move : moveOnDevice)(flat, padded[g].contiguous(), from.index[g], first, false);
+    move(flat, padded[g].contiguous(), from.index[g], first, false);
   }
   return flat;
 }
@@ -88,12 +75,11 @@ void save(AutogradContext *ctx, const Layout &layout) {
   ctx->saved_data["index"] = layout.index;
   ctx->saved_data["widths"] = layout.widths;
   ctx->saved_data["heads"] = layout.heads;
-  ctx->saved_data["host"] = layout.host;
 }
 
 Layout saved(AutogradContext *ctx) {
   return {ctx->saved_data["index"].toTensorVector(), ctx->saved_data["widths"].toIntVector(),
-          ctx->saved_data["heads"].toInt(), ctx->saved_data["host"].toBool()};
+          ctx->saved_data["heads"].toInt()};
 }
 
 // Operands are x and, if there is one, the prefix.
@@ -137,6 +123,28 @@ struct Unpad : torch::autograd::Function<Unpad> {
   }
 };
 
+// Attention of rows that are padded to one length.
+Tensor paddedAttention(const std::vector<Tensor> &operands, const Tensor &to, const Tensor &from, const Tensor &mask,
+                       const Tensor &back, int64_t heads, double scale, double dropout, uint64_t seed) {
+  const int64_t n = to.size(0), d = operands[0].size(1) / heads;
+  const auto rows = [&](const Tensor &x, const Tensor &index, const Tensor &prefix) { // [n, heads, width, d]
+    Tensor padded = x.index_select(0, index.flatten()).view({n, index.size(1), heads, d});
+    if (prefix.defined()) padded = at::cat({prefix.reshape({1, -1, heads, d}).expand({n, -1, -1, -1}), padded}, 1);
+    return padded.transpose(1, 2);
+  };
+  const bool prefixes = operands.size() > 3;
+  const Tensor q = rows(operands[0], to, Tensor());
+  const Tensor k = rows(operands[1], from, prefixes ? operands[3] : Tensor());
+  const Tensor v = rows(operands[2], from, prefixes ? operands[4] : Tensor());
+  if (dropout > 0) {
+    at::Generator generator = at::globalContext().defaultGenerator(q.device());
+    generator.set_current_seed(seed);
+  }
+  const Tensor added = mask.view({n, 1, 1, -1}).expand({n, heads, to.size(1), -1});
+  const Tensor a = at::scaled_dot_product_attention(q, k, v, added, dropout, false, scale); // [n, heads, m, d]
+  return a.transpose(1, 2).reshape({-1, heads * d}).index_select(0, back);
+}
+
 Tensor &tensor(void *t) { return *static_cast<Tensor *>(t); }
 
 std::vector<Tensor> tensors(void **list, int count) {
@@ -148,9 +156,9 @@ std::vector<Tensor> tensors(void **list, int count) {
 } // namespace
 
 char *native_pad_heads(void **padded, void *x, void *prefix, void **index, const int64_t *widths, int groups,
-                       int64_t heads, int host) {
+                       int64_t heads) {
   try {
-    const Layout to{tensors(index, groups), {widths, widths + groups}, heads, host != 0};
+    const Layout to{tensors(index, groups), {widths, widths + groups}, heads};
     variable_list operands{tensor(x)};
     if (prefix) operands.push_back(tensor(prefix));
     const variable_list all = Pad::apply(TensorList(operands), to);
@@ -161,13 +169,23 @@ char *native_pad_heads(void **padded, void *x, void *prefix, void **index, const
   }
 }
 
-char *native_unpad_heads(void **flat, void **padded, void **index, int groups, int64_t tokens, int64_t heads,
-                         int host) {
+char *native_unpad_heads(void **flat, void **padded, void **index, int groups, int64_t tokens, int64_t heads) {
   try {
     const variable_list all = tensors(padded, groups);
-    Layout from{tensors(index, groups), {}, heads, host != 0};
+    Layout from{tensors(index, groups), {}, heads};
     for (const Tensor &t : all) from.widths.push_back(t.size(1));
     *flat = new Tensor(Unpad::apply(TensorList(all), from, tokens));
+    return nullptr;
+  } catch (const std::exception &e) {
+    return strdup(e.what());
+  }
+}
+
+char *native_padded_attention(void **out, void **operands, int count, void *to, void *from, void *mask, void *back,
+                              int64_t heads, double scale, double dropout, uint64_t seed) {
+  try {
+    *out = new Tensor(paddedAttention(tensors(operands, count), tensor(to), tensor(from), tensor(mask), tensor(back),
+                                      heads, scale, dropout, seed));
     return nullptr;
   } catch (const std::exception &e) {
     return strdup(e.what());

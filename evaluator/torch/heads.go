@@ -27,7 +27,7 @@ func (s *Scope) PadHeads(x, prefix *Tensor, groups Groups, heads int, widths []i
 	}
 	padded, index, sizes := make([]unsafe.Pointer, len(groups)), pointers(groups), int64s(widths)
 	message := C.native_pad_heads(&padded[0], unsafe.Pointer(x.c), p, &index[0], (*C.int64_t)(&sizes[0]),
-		C.int(len(groups)), C.int64_t(heads), s.host())
+		C.int(len(groups)), C.int64_t(heads))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "pad heads", x)
 		return nil
@@ -48,7 +48,7 @@ func (s *Scope) UnpadHeads(padded []*Tensor, groups Groups, tokens, heads int) *
 	var out unsafe.Pointer
 	in, index := pointers(padded), pointers(groups)
 	message := C.native_unpad_heads(&out, &in[0], &index[0], C.int(len(groups)), C.int64_t(tokens),
-		C.int64_t(heads), s.host())
+		C.int64_t(heads))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "unpad heads", padded...)
 		return nil
@@ -56,12 +56,35 @@ func (s *Scope) UnpadHeads(padded []*Tensor, groups Groups, tokens, heads int) *
 	return s.own(libtch.Ctensor(out))
 }
 
-// host is 1 on the CPU.
-func (s *Scope) host() C.int {
-	if s.device == CPU {
-		return 1
+// Padding says how flat tokens become n rows of one length. Padding has an index too, of any token.
+type Padding struct {
+	Queries *Tensor // int64 indices of the queries of each row [n, m]
+	Keys    *Tensor // int64 indices of its keys [n, k]
+	Mask    *Tensor // 0 where there is a key, of the prefix or a token, and -∞ where there is padding [n, p+k]
+	Back    *Tensor // int64 indices of the flat queries in [n·m]
+}
+
+// PaddedAttention is softmax(scale·q·kᵀ)·v of every head by libtorch's own kernel, which a GPU has, with dropout of
+// the softmax: [tokens, heads·d] of q, k, v [tokens, heads·d] and the keys and values [p, heads·d] of a prefix, nil for
+// none.
+func (s *Scope) PaddedAttention(q, k, v, prefixKeys, prefixValues *Tensor, p Padding, heads int, scale, dropout float64,
+	seed uint64) *Tensor {
+	operands := []*Tensor{q, k, v}
+	if prefixKeys != nil || prefixValues != nil {
+		operands = append(operands, prefixKeys, prefixValues)
 	}
-	return 0
+	if !s.ready("padded attention", append(slices.Clone(operands), p.Queries, p.Keys, p.Mask, p.Back)...) {
+		return nil
+	}
+	var out unsafe.Pointer
+	in := pointers(operands)
+	message := C.native_padded_attention(&out, &in[0], C.int(len(in)), unsafe.Pointer(p.Queries.c), unsafe.Pointer(p.Keys.c),
+		unsafe.Pointer(p.Mask.c), unsafe.Pointer(p.Back.c), C.int64_t(heads), C.double(scale), C.double(dropout), C.uint64_t(seed))
+	if message != nil {
+		s.failWith(unsafe.Pointer(message), "padded attention", operands...)
+		return nil
+	}
+	return s.own(libtch.Ctensor(out))
 }
 
 func pointers(tensors []*Tensor) []unsafe.Pointer {

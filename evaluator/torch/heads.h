@@ -7,19 +7,24 @@
 extern "C" {
 #endif
 
-// Both record gradients. Tensors are at::Tensor*; a returned error is to be freed, NULL means none.
+// All record gradients. Tensors are at::Tensor*; a returned error is to be freed, NULL means none.
 // index[g] is an int64 tensor [n, m]: the rows of the flat tensor that group g pads; the number of its rows
-// stands for padding. host says whether the tensors are in the host's memory.
+// stands for padding. The first two take tensors in the host's memory.
 
 // Splits flat x [tokens, heads·d] into padded[g] [n·heads, widths[g], d]: the rows of prefix
 // [p, heads·d] (NULL for none), then the indexed rows, then zeros.
 char *native_pad_heads(void **padded, void *x, void *prefix, void **index, const int64_t *widths, int groups,
-                       int64_t heads, int host);
+                       int64_t heads);
 
 // The inverse, without prefix: padded[g] [n·heads, width, d] to *flat [tokens, heads·d]. Rows that no
 // index names are zero.
-char *native_unpad_heads(void **flat, void **padded, void **index, int groups, int64_t tokens, int64_t heads,
-                         int host);
+char *native_unpad_heads(void **flat, void **padded, void **index, int groups, int64_t tokens, int64_t heads);
+
+// Attention of flat tokens into *out [wanted, heads·d], by libtorch's own kernel. The operands are queries, keys and
+// values and, if count is 5, the keys and values [p, heads·d] of a prefix. The queries and keys of a row are those at
+// to [n, m] and from [n, k]; mask [n, p+k] is added to the scores; back [wanted] says where in [n·m] the results are.
+char *native_padded_attention(void **out, void **operands, int count, void *to, void *from, void *mask, void *back,
+                              int64_t heads, double scale, double dropout, uint64_t seed);
 
 #ifdef __cplusplus
 }

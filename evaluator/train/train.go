@@ -21,10 +21,10 @@ type Control struct {
 	Report func(evaluator.Progress)
 }
 
-const (
-	reportEvery     = 300 * time.Millisecond
-	checkpointEvery = 60 * time.Second
-)
+const checkpointEvery = 60 * time.Second
+
+// reportEvery is the time between reports of progress, but for rungs. Tests shorten it.
+var reportEvery = 300 * time.Millisecond
 
 // Train runs a job. Errors are *evaluator.Failure, and the session can run other jobs after them; or they wrap
 // torch.ErrDevice, and the process must end.
@@ -53,7 +53,7 @@ type run struct {
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
 	started  time.Time
-	loss     float64 // sum over the terms since the last report
+	loss     float64 // sum over the terms since the last rung
 	terms    int
 }
 
@@ -278,13 +278,16 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 	return sum, terms, scope.Err()
 }
 
-// report passes on progress with the mean loss since the last report.
+// report passes on progress with the mean loss since the last rung: reports between rungs come by the clock, and what is
+// kept of a trial does not depend on it.
 func (r *run) report(score *float64) {
 	p := evaluator.Progress{Step: r.Step, Steps: r.steps, Score: score}
 	if r.terms > 0 {
 		p.Loss = r.loss / float64(r.terms)
 	}
-	r.loss, r.terms = 0, 0
+	if score != nil {
+		r.loss, r.terms = 0, 0
+	}
 	r.control.Report(p)
 }
 

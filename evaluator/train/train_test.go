@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -73,6 +75,32 @@ func TestTrainingLearns(t *testing.T) {
 	}
 	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
 		t.Errorf("dev Spearman went %v", scores)
+	}
+}
+
+// What is kept of a trial does not depend on the clock, by which progress is reported.
+func TestRungsSayTheSameHoweverOftenProgressIsReported(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Budget = evaluator.Budget{Epochs: 0.1, Rungs: []float64{0.5, 1}}
+	usual := reportEvery
+	defer func() { reportEvery = usual }()
+	var losses [2][]float64
+	var reports [2]int
+	for i, every := range []time.Duration{0, time.Hour} {
+		reportEvery = every
+		control := free()
+		control.Report = func(p evaluator.Progress) {
+			if reports[i]++; p.Score != nil {
+				losses[i] = append(losses[i], p.Loss)
+			}
+		}
+		if _, err := s.Train(job, control); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reports[0] <= reports[1] || len(losses[0]) != 2 || !slices.Equal(losses[0], losses[1]) {
+		t.Errorf("losses %v of %v reports", losses, reports)
 	}
 }
 

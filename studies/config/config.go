@@ -113,9 +113,9 @@ type SearchConfig struct {
 
 // EvaluatorConfig is the section evaluator.
 type EvaluatorConfig struct {
-	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here"`
+	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here, and is one for each GPU"`
 	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
-	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
+	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda (its workers share all GPUs that are visible) or cuda:N"`
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast), which the first worker of a study decides for good"`
 	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute and cache_disk has no room for"`
 	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what frozen layers compute, in the user's cache directory, for all workers and studies together; 0 writes none"`

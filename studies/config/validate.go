@@ -79,9 +79,6 @@ func (c *Config) validate() []error {
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {
 		within("evaluator.workers", float64(e.Workers), 1, 1024)
-	} else if e.Device != "cpu" {
-		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s",
-			quote.Text(e.Device))
 	}
 	if !device.MatchString(e.Device) {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))

@@ -17,7 +17,10 @@ var (
 	ErrProposed = errors.New("another process makes the next proposal")
 	ErrKnown    = errors.New("the study has the candidate already")
 	ErrMoved    = errors.New("another trial has the number now")
-	ErrPath     = errors.New("a database is a file")
+	ErrPath     = errors.New("a database is a file, or has an address on a server")
+	ErrEmpty    = errors.New("it is empty")
+	ErrNoFile   = errors.New("there is none")
+	ErrDiverged = errors.New("it has a study of that name that is not an earlier state of this one")
 	ErrDamaged  = errors.New("the study is damaged")
 )
 
@@ -49,7 +52,7 @@ func (s *Store) problem(doing string, err error) error {
 		return err
 	}
 	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
-		ErrKnown, ErrMoved, ErrPath, ErrDamaged, context.Canceled, context.DeadlineExceeded} {
+		ErrKnown, ErrMoved, ErrPath, ErrDiverged, ErrDamaged, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}

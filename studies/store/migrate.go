@@ -30,7 +30,12 @@ const (
 // it, unless it is a copy that nobody works on.
 func (s *Store) migrate(ctx context.Context, shared bool) error {
 	return s.transact(ctx, lasting, func(tx *sql.Tx) error {
-		version, err := versionOf(ctx, tx)
+		if s.dialect.migrate != "" {
+			if err := do(ctx, tx, s.dialect.migrate); err != nil {
+				return err
+			}
+		}
+		version, err := s.dialect.version(ctx, tx)
 		if err != nil || version == schemaVersion {
 			return err
 		}
@@ -57,7 +62,7 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 				return err
 			}
 		}
-		return do(ctx, tx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
+		return do(ctx, tx, s.dialect.migrated)
 	})
 }
 

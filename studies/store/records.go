@@ -57,7 +57,9 @@ func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created 
 			stored, err = studyOf(ctx, tx, r.Name)
 		}
 		if err == nil && !created {
-			err = rekey(ctx, tx, stored)
+			if err = s.lock(ctx, tx, stored.id); err == nil {
+				err = rekey(ctx, tx, stored)
+			}
 		}
 		return err
 	})
@@ -92,7 +94,7 @@ func rekey(ctx context.Context, tx *sql.Tx, r *Record) error {
 
 // Used stores the study file that a study was continued with, and where it stands.
 func (s *Store) Used(ctx context.Context, r *Record, path, config string) error {
-	err := s.write(ctx, lasting, func(tx *sql.Tx) error {
+	err := s.writeTo(ctx, r.id, lasting, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE studies SET path = $1, config = $2 WHERE id = $3", path, config, r.id)
 		return err
 	})
@@ -105,7 +107,7 @@ func (s *Store) Used(ctx context.Context, r *Record, path, config string) error 
 // Settle stores a value that a study's identity lacks, unless another process has stored one. It returns the one that
 // counts.
 func (s *Store) Settle(ctx context.Context, r *Record, key, value string) (settled string, err error) {
-	err = s.write(ctx, lasting, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, lasting, func(tx *sql.Tx) error {
 		stored, err := studyOf(ctx, tx, r.Name)
 		if err != nil {
 			return err

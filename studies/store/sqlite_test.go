@@ -227,7 +227,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 	_, err = store.Open(filepath.Join(dir, "no", "such", "dir.db"))
 	refused(t, err, "there is no directory", "--db")
 	_, err = store.Open(dir)
-	refused(t, err, "no regular file", "--db")
+	refused(t, err, "without a server.json", "--db")
 	fifo := filepath.Join(dir, "fifo.db")
 	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ type CurvePoint struct {
 type Progress struct {
 	Step  int
 	Steps int     // of the whole budget; 0 before the first report
-	Loss  float64 // since the report before
+	Loss  float64 // since the last rung
 }
 
 // Entry is what a history keeps of a trial: a fraction of it, so that all trials of a long study are read in

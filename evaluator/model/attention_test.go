@@ -1,0 +1,31 @@
+package model
+
+import "testing"
+
+// The attention of a GPU is that of a CPU, for whatever rows are read and with and without a prefix.
+func TestAttentionOnADevice(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	s := newScope(t, b)
+	batch := randomBatch(b, 8, 7, 2, 11, 1)
+	p, x := b.network.start(s, batch, 0, Last, nil)
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	prefix := prefixPair{s.Narrow(x, 0, 3, 5), s.Narrow(x, 0, 6, 5)}
+	p.prefixes[1] = prefix
+	p.groups = p.group()
+	device := p.padRows()
+	for _, rows := range []Rows{All, Last} {
+		for _, m := range []memory{{keys: x, values: x}, {x, x, prefix}} {
+			queries := p.take(x, rows)
+			want := s.Float32s(p.attention(queries, m, rows))
+			p.onDevice = device
+			got := s.Float32s(p.attention(queries, m, rows))
+			p.onDevice = nil
+			if err := s.Err(); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, rows.String(), got, want, 1e-5)
+		}
+	}
+}
