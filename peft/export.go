@@ -195,7 +195,7 @@ func copyFile(path, original string) error {
 func (e *export) readme(format Format, t Trained, lost []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
-	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.Info.Model,
+	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.modelName(),
 		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
 	if t.configOnly() && format != FormatPlan {
 		b.WriteString("This is the configuration without trained weights.\n")

@@ -3,8 +3,10 @@ package peft
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -49,6 +51,9 @@ var families = map[string]family{
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
 
+// modelName is what the libraries load the backbone by.
+func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
+
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{
 	TargetQuery:           "attention.self.query",
@@ -58,6 +63,9 @@ var targetModules = map[Target]string{
 	TargetFFNIn:           "intermediate.dense",
 	TargetFFNOut:          "output.dense",
 }
+
+// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias".
+func CheckpointName(layer int, t Target) string { return layerModule(layer, t) }
 
 // layerModule is the canonical name of a matrix of a layer.
 func layerModule(layer int, target Target) string {
@@ -78,6 +86,15 @@ func (t Trained) path(layer int, target Target) string {
 func (t Trained) outputPath(layer int) string {
 	f := t.family()
 	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+}
+
+// attentionPath is where adapters puts those after the attention.
+func (t Trained) attentionPath(layer int) string {
+	place := "attention.output"
+	if t.family().output != "output" {
+		place = "attention_adapters"
+	}
+	return strings.TrimSuffix(t.outputPath(layer), t.family().output) + place
 }
 
 const (
@@ -132,4 +149,4 @@ func (t Trained) linearHead() bool {
 // linearHeadNote explains classHead to whoever looks at the weights.
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or GELU before the "+
 	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are linear, and "+
-	"the classifier undoes that; logits agree to about 1e-5.", math.Log2(linearScale), linearShift)
+	"the classifier undoes that; logits agree to about 3e-6 for a tanh and 1e-4 for the others.", math.Log2(linearScale), linearShift)

@@ -51,6 +51,7 @@ var atEdge = map[string]struct {
 var inside = map[string]string{
 	"evaluator.Failure":    "an outcome of a trial; train and confirm say what to do",
 	"evaluator.ErrKilled":  "the loop: it starts the worker again",
+	"search.ErrFewTrials":  "the overview: it leaves out what mattered",
 	"search.ErrExhausted":  "the normal end of a search: run says it",
 	"space.KeyError":       "becomes a *config.Error with its place",
 	"space.ErrOutside":     "a plan that was given need not be in the space",
