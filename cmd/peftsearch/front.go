@@ -3,9 +3,13 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
+	"strings"
 
+	"github.com/charmbracelet/colorprofile"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"peftsearch/studies"
 	"peftsearch/studies/report"
@@ -26,7 +30,7 @@ func (s selection) of(members []report.FrontMember) []report.FrontMember {
 
 func newFront(g *globals) *cobra.Command {
 	pick := selection{maxParams: math.MaxInt64, minScore: math.Inf(-1)}
-	var asJSON bool
+	var asJSON, plot bool
 	cmd := &cobra.Command{
 		Use:   "front STUDY",
 		Short: "Show the best score at each size",
@@ -62,6 +66,11 @@ stand beside these.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
 				return nil
 			}
+			if plot {
+				if err := g.printChart(cmd, record.Name); err != nil {
+					return err
+				}
+			}
 			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
 			if !g.quiet {
 				printRecommendation(cmd.ErrOrStderr(), front)
@@ -76,5 +85,29 @@ stand beside these.`,
 	flags.Float64Var(&pick.minScore, "min-score", pick.minScore, "only plans with at least this score")
 	flags.Lookup("min-score").DefValue = "none"
 	flags.BoolVar(&pick.recommend, "recommend", false, "only the recommended plan")
+	flags.BoolVar(&plot, "plot", false, "draw every score against the size above the table")
+	cmd.MarkFlagsMutuallyExclusive("plot", "json")
 	return cmd
+}
+
+// printChart draws the scores of a study, with the front.
+func (g *globals) printChart(cmd *cobra.Command, study string) error {
+	overviews, err := g.overviews(cmd.Context(), []string{study})
+	if err != nil {
+		return err
+	}
+	const usual, rows = 80, 20
+	width := usual
+	if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		width = min(max(columns, minWidth), 2*usual)
+	}
+	w := colorprofile.Writer{Forward: cmd.OutOrStdout(), Profile: colorprofile.Detect(os.Stdout, os.Environ())}
+	if g.noColor {
+		w.Profile = colorprofile.NoTTY
+	}
+	for _, line := range (screen{Overview: overviews[0], cursor: -1}).chart(width, rows) {
+		fmt.Fprintln(&w, strings.TrimRight(line, " "))
+	}
+	fmt.Fprintln(&w)
+	return nil
 }

@@ -72,7 +72,17 @@ func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows
 	if p.dropout != nil {
 		probability, seed = p.dropout.probability, p.dropout.rng.Uint64()
 	}
-	padding := torch.Padding{Queries: d.queries[rows], Back: d.back[rows], Keys: d.keys[prefix], Mask: d.masks[prefix]}
+	keys := d.keys[prefix]
+	if m.starts != nil { // the prefix is among the keys
+		prefix = int(m.starts[1]) - p.batch.Lengths[0]
+		width := d.masks[prefix].Size(1)
+		var index []int64
+		for i, length := range p.batch.Lengths {
+			index = append(index, padTo(width, m.starts[i], prefix+length)...)
+		}
+		keys = torch.From(p.Scope, index, len(p.batch.Lengths), width)
+	}
+	padding := torch.Padding{Queries: d.queries[rows], Back: d.back[rows], Keys: keys, Mask: d.masks[prefix]}
 	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, padding,
 		p.net.config.Heads, scale, probability, seed)
 }

@@ -16,7 +16,7 @@ func TestAttentionOnADevice(t *testing.T) {
 	p.groups = p.group()
 	device := p.padRows()
 	for _, rows := range []Rows{All, Last} {
-		for _, m := range []memory{{keys: x, values: x}, {x, x, prefix}} {
+		for _, m := range []memory{{keys: x, values: x}, {keys: x, values: x, prefix: prefix}} {
 			queries := p.take(x, rows)
 			want := s.Float32s(p.attention(queries, m, rows))
 			p.onDevice = device

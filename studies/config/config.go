@@ -39,7 +39,7 @@ type Config struct {
 
 // ModelConfig is the section model.
 type ModelConfig struct {
-	Path string         `yaml:"path" doc:"Hugging Face directory: config.json, model.safetensors, tokenizer; relative to this file" identity:"contents"`
+	Path string         `yaml:"path" doc:"Hugging Face directory (config.json, model.safetensors, tokenizer; relative to this file), or the name of a model that peftsearch pull has brought" identity:"contents"`
 	Head evaluator.Head `yaml:"head" default:"linear" doc:"what is put on the first token: linear, or dense (dense, tanh, linear)"`
 }
 
