@@ -80,11 +80,12 @@ demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real searc
 test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
+	PEFTSEARCH_TEST_POSTGRES=1 go test -timeout 20m ./studies
 
 FUZZTIME ?= 2m
 .PHONY: test-processes
 test-processes: models/bert-tiny ## run the tests of many and of killed processes at full length (30 minutes)
-	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces' -v ./studies
+	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces|Chaos' -v ./studies
 
 .PHONY: race
 race: ## run the tests of everything that runs side by side under the race detector
@@ -97,9 +98,29 @@ fuzz: ## search for bytes that the readers of files do not survive, FUZZTIME=2m 
 		go test ./$$package -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
 	done
 
+AXE := $(PEFTSEARCH_CACHE)/axe-core-4.14.1/axe.min.js
+$(AXE):
+	@mkdir -p $(@D) && cd $(@D) && npm pack --silent axe-core@4.14.1 >/dev/null && \
+	echo "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745  axe-core-4.14.1.tgz" | sha256sum --check --quiet && \
+	tar -xzf axe-core-4.14.1.tgz --touch --strip-components 1 package/axe.min.js
+
+.PHONY: test-page
+test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its accessibility too
+	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
+
+.PHONY: pictures
+pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (2 hours)
+	bin/peftsearch run scripts/pictures/stsb.yaml --db pictures.db --plain
+	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
+	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
+
+.PHONY: check-optuna
+check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)
+	benchmarks/.venv/bin/python scripts/check_optuna.py bin/peftsearch models/all-MiniLM-L6-v2
 
 .PHONY: check-worker
 check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)

@@ -1,32 +1,21 @@
 package data
 
-import "peftsearch/data/metric"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"math"
 
-// Row is the input of one example.
-type Row struct {
-	Text     string `json:"text"`
-	TextPair string `json:"text_pair,omitempty"`
-}
-
-// Texts are the one or two texts of the row.
-func (r Row) Texts() []string {
-	if r.TextPair == "" {
-		return []string{r.Text}
-	}
-	return []string{r.Text, r.TextPair}
-}
-
-// Example is a row with its label.
-type Example struct {
-	Row
-	// Label is the index into Dataset.Labels for classification, the value itself for regression.
-	Label float64
-}
+	"peftsearch/data/metric"
+)
 
 // Dataset is a task's data in memory. It is read-only after Load.
 type Dataset struct {
-	Task   Task
-	Labels []string // class names by index; nil for regression
+	Task Task
+	// Labels are the names of classes by index, or of tags; nil for a regression, and for a multiple choice whose
+	// rows name their choices.
+	Labels []string
 	Train  []Example
 	Dev    []Example
 	Test   []Example // empty if the task has neither a file nor a share for it
@@ -36,16 +25,73 @@ type Dataset struct {
 	Notes       []string // what of the files may not be as meant, a sentence each
 }
 
-// Scores gives every metric of the task's kind that its number of labels allows; nil for no rows.
-func (d *Dataset) Scores(predictions, labels []float64) map[string]float64 {
-	if len(labels) == 0 {
+// Scores gives every metric of the task's kind that its number of labels allows; nil for no rows. Predictions are
+// those of the examples, in their order and in the form of targets.
+func (d *Dataset) Scores(predictions [][]float64, examples []Example) map[string]float64 {
+	if len(examples) == 0 {
 		return nil
 	}
+	a := d.answers(examples)
+	a.Predicted = predictions
 	scores := map[string]float64{}
-	for _, name := range Metrics[d.Task.Kind] {
-		if name != metric.F1 || len(d.Labels) == 2 {
-			scores[string(name)] = metric.Score(name, predictions, labels)
+	for _, name := range d.Task.Kind.Metrics() {
+		if !ofTwoClasses[name] || len(d.Labels) == 2 {
+			scores[string(name)] = metric.Score(name, a)
 		}
 	}
+	if a.Form == metric.Tags {
+		maps.Copy(scores, metric.EntityF1ByType(a))
+	}
 	return scores
+}
+
+// Score is the task's metric alone.
+func (d *Dataset) Score(predictions [][]float64, examples []Example) float64 {
+	a := d.answers(examples)
+	a.Predicted = predictions
+	return metric.Score(d.Task.Metric, a)
+}
+
+// ofTwoClasses are the metrics of two classes.
+var ofTwoClasses = map[metric.Name]bool{metric.F1: true, metric.Precision: true, metric.Recall: true}
+
+func (d *Dataset) answers(examples []Example) metric.Answers {
+	a := metric.Answers{Form: kinds[d.Task.Kind].form(), Labels: d.Labels}
+	for _, e := range examples {
+		a.Actual = append(a.Actual, e.Target)
+	}
+	return a
+}
+
+// Chance is the best dev score, in the task's metric, of a prediction that ignores the input.
+func (d *Dataset) Chance() float64 { return metric.Chance(d.Task.Metric, d.answers(d.Dev)) }
+
+// Outputs is how many numbers a head has for each thing that it decides.
+func (d *Dataset) Outputs() int { return d.Task.Kind.Outputs(len(d.Labels)) }
+
+func (d *Dataset) fingerprint() string {
+	h := sha256.New()
+	number := func(v uint64) { h.Write(binary.LittleEndian.AppendUint64(nil, v)) }
+	text := func(s string) {
+		number(uint64(len(s)))
+		h.Write([]byte(s))
+	}
+	number(uint64(len(d.Labels)))
+	for _, label := range d.Labels {
+		text(label)
+	}
+	for _, split := range [][]Example{d.Train, d.Dev, d.Test} {
+		number(uint64(len(split)))
+		for _, e := range split {
+			text(e.Text)
+			text(e.TextPair)
+			if e.Words != nil || e.Choices != nil || e.Spans != nil {
+				text(e.key())
+			}
+			for _, v := range e.Target {
+				number(math.Float64bits(v))
+			}
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

@@ -19,7 +19,7 @@ import (
 var position = regexp.MustCompile(`^#([1-9][0-9]{0,3})$`)
 
 // readTSV splits at tabs: fields of a TSV file have no quoting and may contain quotation marks.
-func readTSV(content []byte, columns []string) (table, error) {
+func readTSV(content []byte, columns []column) (table, error) {
 	s := &selection{columns: columns, separator: "\t"}
 	rows := func(yield func(int, []string) bool) {
 		line := 0
@@ -38,7 +38,7 @@ func readTSV(content []byte, columns []string) (table, error) {
 	return s.read(rows)
 }
 
-func readCSV(content []byte, columns []string) (table, error) {
+func readCSV(content []byte, columns []column) (table, error) {
 	s := &selection{columns: columns, separator: ","}
 	reader := csv.NewReader(bytes.NewReader(content))
 	reader.FieldsPerRecord = -1
@@ -74,7 +74,7 @@ const unquotedTSV = "a .tsv file is read without quoting: write it so (pandas: q
 
 // selection finds the wanted columns in rows of fields.
 type selection struct {
-	columns   []string
+	columns   []column
 	separator string // "\t" means a file without quoting
 
 	first   []string // row
@@ -116,14 +116,14 @@ func (s *selection) read(rows iter.Seq2[int, []string]) (table, error) {
 // begin finds the columns in the first row.
 func (s *selection) begin(fields []string) error {
 	s.first = slices.Clone(fields)
-	s.header = !slices.ContainsFunc(s.columns, position.MatchString)
+	s.header = !slices.ContainsFunc(s.columns, func(c column) bool { return position.MatchString(c.name) })
 	s.indices = make([]int, len(s.columns))
 	if !s.header {
 		for i, column := range s.columns {
-			match := position.FindStringSubmatch(column)
+			match := position.FindStringSubmatch(column.name)
 			if match == nil {
 				return fmt.Errorf("column %s: a file is mapped by header names or by positions like #1, not by both",
-					quote.Text(column))
+					quote.Text(column.name))
 			}
 			n, _ := strconv.Atoi(match[1])
 			s.indices[i] = n - 1
@@ -131,7 +131,8 @@ func (s *selection) begin(fields []string) error {
 		return nil
 	}
 	s.rowNames = map[string]bool{}
-	for i, column := range s.columns {
+	for i, c := range s.columns {
+		column := c.name
 		s.indices[i] = slices.Index(s.first, column)
 		switch {
 		case s.indices[i] < 0 && slices.Contains(s.first, `"`+column+`"`):
@@ -162,25 +163,26 @@ func (s *selection) add(line int, fields []string) {
 	} else {
 		s.rowNames = nil
 	}
-	values := make([]string, len(s.columns))
+	values := make([][]string, len(s.columns))
 	for i, index := range s.indices {
 		if index < len(fields) {
-			values[i] = strings.Clone(fields[index])
+			values[i] = []string{strings.Clone(fields[index])}
 		}
 	}
-	s.table.records = append(s.table.records, record{line, values})
+	s.table.records = append(s.table.records, record{line: line, values: values})
 	if s.separator == "\t" {
 		s.lookForQuoting(line, fields, values)
 	}
 }
 
 // lookForQuoting collects what shows that a .tsv file has quoting after all.
-func (s *selection) lookForQuoting(line int, fields, values []string) {
+func (s *selection) lookForQuoting(line int, fields []string, values [][]string) {
 	inQuotes := func(f string) bool { return len(f) > 1 && f[0] == '"' && f[len(f)-1] == '"' }
-	if !slices.ContainsFunc(values, func(f string) bool { return !inQuotes(f) }) {
+	wanted := slices.Concat(values...)
+	if len(wanted) == len(values) && !slices.ContainsFunc(wanted, func(f string) bool { return !inQuotes(f) }) {
 		s.quoted++
 	}
-	if s.doubled == 0 && slices.ContainsFunc(values, func(f string) bool {
+	if s.doubled == 0 && slices.ContainsFunc(wanted, func(f string) bool {
 		if !inQuotes(f) {
 			return false
 		}
@@ -215,7 +217,7 @@ func (s *selection) end() (table, error) {
 	}
 	if i := slices.IndexFunc(s.indices, func(index int) bool { return index >= s.widest }); i >= 0 {
 		return table{}, fmt.Errorf("there is no column %s: the widest row has %d columns%s",
-			s.columns[i], s.widest, s.otherSeparator())
+			s.columns[i].name, s.widest, s.otherSeparator())
 	}
 	if rows := len(s.table.records); rows > 0 && rows == s.quoted && len(s.columns) > 1 {
 		return table{}, errors.New("all fields are in quotation marks: " + unquotedTSV)

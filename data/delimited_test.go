@@ -39,7 +39,7 @@ func TestLoadSurplusFields(t *testing.T) {
 		{"empty columns", "t.csv", rows("text,label,,", "text %d,%s,x,", 20, nil), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d, err := Load(classification(file(t, test.file, test.content)))
+			d, err := Load(classifier(file(t, test.file, test.content)))
 			switch {
 			case test.want == "" && err != nil:
 				t.Error(err)
@@ -56,7 +56,7 @@ func TestLoadSurplusFields(t *testing.T) {
 
 // A file without a header does not say how wide its rows are.
 func TestLoadNotesWiderRows(t *testing.T) {
-	task := classification(file(t, "t.csv", "a,neg\nb,pos\nc,neg\ngood, really,pos\ne, or not,pos\n"))
+	task := classifier(file(t, "t.csv", "a,neg\nb,pos\nc,neg\ngood, really,pos\ne, or not,pos\n"))
 	task.Columns = Columns{Text: "#1", Label: "#2"}
 	task.Labels = nil
 	task.Dev, task.Labels = file(t, "d.csv", "a,neg\nb,pos\n"), []string{"neg", "pos"}
@@ -96,8 +96,8 @@ func TestLoadQuotes(t *testing.T) {
 		{"old Mac", "t.tsv", strings.ReplaceAll(rows("text\tlabel", "text %d\t%s", 20, nil), "\n", "\r"), Columns{}, []string{`as on old Macs: convert it: tr '\r' '\n' < `}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			task := classification(file(t, test.file, test.content))
-			if test.columns != (Columns{}) {
+			task := classifier(file(t, test.file, test.content))
+			if !test.columns.IsZero() {
 				task.Columns = test.columns
 			}
 			_, err := Load(task)
@@ -112,7 +112,7 @@ func TestLoadQuotes(t *testing.T) {
 
 // Sentences of a TSV file may hold any quotation marks.
 func TestLoadTSVKeepsQuotes(t *testing.T) {
-	task := classification(file(t, "t.tsv", rows("text\tlabel", "text %d\t%s", 8, map[int]string{
+	task := classifier(file(t, "t.tsv", rows("text\tlabel", "text %d\t%s", 8, map[int]string{
 		3: "\"Come in,\" he said.\tpos", 4: `"` + "\tneg", 5: "\"All of it.\"\tpos", 6: "27\" or \"\tneg", 7: "\"he said \"\"no\"\" twice\"\tpos"})))
 	d, err := Load(task)
 	if err != nil {
@@ -139,7 +139,7 @@ func TestLoadWideFiles(t *testing.T) {
 	}
 	wide := map[string]string{"t.tsv": strings.Join(header, "\t"), "t.csv": strings.Join(header, ","), "t.jsonl": `{"` + strings.Join(header[:100_000], `":1,"`) + `":1}`}
 	for name, content := range wide {
-		_, err := Load(classification(file(t, name, content)))
+		_, err := Load(classifier(file(t, name, content)))
 		if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), `no column "text"`) {
 			t.Errorf("%s: %.3000v", name, err)
 		}
@@ -147,7 +147,7 @@ func TestLoadWideFiles(t *testing.T) {
 	for name, content := range map[string]string{
 		"a.tsv": strings.Repeat("\t", maxFields) + "\n", "b.csv": strings.Repeat(",", maxFields) + "\n", "c.tsv": strings.Repeat("x", maxLine) + "\n",
 	} {
-		_, err := Load(classification(file(t, name, content)))
+		_, err := Load(classifier(file(t, name, content)))
 		if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), "line 1 has ") {
 			t.Errorf("%s: %.3000v", name, err)
 		}

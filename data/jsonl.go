@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"peftsearch/data/quote"
 )
@@ -17,8 +18,9 @@ import (
 // shownKeys is how many keys an error about a missing one looks at.
 const shownKeys = 1000
 
-// readJSONL reads one object per line. Strings, numbers and booleans are values.
-func readJSONL(content []byte, columns []string) (table, error) {
+// readJSONL reads one object per line. Strings, numbers and booleans are values, and lists of them where a list is
+// wanted.
+func readJSONL(content []byte, columns []column) (table, error) {
 	var t table
 	var bad problems
 	found, seen := make([]bool, len(columns)), map[string]bool{}
@@ -39,17 +41,16 @@ func readJSONL(content []byte, columns []string) (table, error) {
 			}
 			seen[key] = true
 		}
-		values := make([]string, len(columns))
+		values := make([][]string, len(columns))
 		for i, column := range columns {
-			raw, ok := object[column]
+			raws, ok := lookUp(object, column.name)
 			found[i] = found[i] || ok
-			value, err := scalar(raw)
-			if err != nil {
-				bad.add(line, "%s: %v", quote.Text(column), err)
+			var err error
+			if values[i], err = texts(raws, column.list); err != nil {
+				bad.add(line, "%s: %v", quote.Text(column.name), err)
 			}
-			values[i] = value
 		}
-		t.records = append(t.records, record{line, values})
+		t.records = append(t.records, record{line: line, values: values})
 	}
 	if err := bad.err(); err != nil {
 		return t, err
@@ -59,10 +60,63 @@ func readJSONL(content []byte, columns []string) (table, error) {
 	}
 	for i, column := range columns {
 		if !found[i] {
-			return t, missingColumn(column, slices.Sorted(maps.Keys(seen)))
+			return t, missingColumn(column.name, slices.Sorted(maps.Keys(seen)))
 		}
 	}
 	return t, nil
+}
+
+// lookUp finds the values of a column: a key, or keys joined by dots that lead into objects, and into every object
+// of a list.
+func lookUp(object map[string]json.RawMessage, column string) (values []json.RawMessage, ok bool) {
+	if raw, ok := object[column]; ok {
+		return []json.RawMessage{raw}, true
+	}
+	key, rest, nested := strings.Cut(column, ".")
+	raw, ok := object[key]
+	if !nested || !ok {
+		return nil, false
+	}
+	var inner map[string]json.RawMessage
+	if json.Unmarshal(raw, &inner) == nil {
+		return lookUp(inner, rest)
+	}
+	var list []map[string]json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return nil, false
+	}
+	for _, inner := range list {
+		more, found := lookUp(inner, rest)
+		values, ok = append(values, more...), ok && found
+	}
+	return values, ok
+}
+
+// texts are the texts of values; without list there is one at most. None is nil, and an empty list is not.
+func texts(raws []json.RawMessage, list bool) ([]string, error) {
+	if len(raws) > 1 && !list {
+		return nil, errors.New("must be one value, not several")
+	}
+	var entries []json.RawMessage
+	isList := list && (len(raws) > 1 || len(raws) == 1 && json.Unmarshal(raws[0], &entries) == nil && entries != nil)
+	if len(raws) > 1 {
+		entries = raws
+	}
+	if !isList {
+		if len(raws) == 0 || string(raws[0]) == "null" {
+			return nil, nil
+		}
+		text, err := scalar(raws[0])
+		return []string{text}, err
+	}
+	texts := make([]string, len(entries))
+	for i, raw := range entries {
+		var err error
+		if texts[i], err = scalar(raw); err != nil {
+			return texts, fmt.Errorf("entry %d: %w", i+1, err)
+		}
+	}
+	return texts, nil
 }
 
 var integer = regexp.MustCompile(`^-?[0-9]+$`)

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
-	"peftsearch/data/metric"
 	"peftsearch/data/quote"
 )
 
@@ -30,21 +29,22 @@ func (s spelling) String() string {
 }
 
 // labels are the task's, or those of the training rows: sorted as numbers if all are numbers, else as
-// text. Rows without a label are reported later.
-func (t Task) labels(records []record) ([]string, error) {
-	found, index := []spelling{}, map[string]int{}
+// text. Empty labels are reported later.
+func (t Task) labels(l layout, records []record, of func(record) []string) ([]string, error) {
+	found, index, column := []spelling{}, map[string]int{}, l.names("label")
 	for _, r := range records {
-		label := r.label()
-		if label == "" {
-			continue
+		for _, label := range of(r) {
+			if label == "" {
+				continue
+			}
+			i, ok := index[label]
+			if !ok {
+				i = len(found)
+				index[label] = i
+				found = append(found, spelling{label: label, line: r.line})
+			}
+			found[i].rows++
 		}
-		i, ok := index[label]
-		if !ok {
-			i = len(found)
-			index[label] = i
-			found = append(found, spelling{label: label, line: r.line})
-		}
-		found[i].rows++
 	}
 	labels := t.Labels
 	if labels == nil {
@@ -54,13 +54,13 @@ func (t Task) labels(records []record) ([]string, error) {
 	}
 	switch n := len(labels); {
 	case n < 2:
-		return nil, fmt.Errorf("%s: column %s has the labels [%s]: classification needs at least 2",
-			t.Train, quote.Text(t.Columns.Label), quote.List(labels))
+		return nil, fmt.Errorf("%s: column %s has the labels [%s]: %s needs at least 2",
+			t.Train, column, quote.List(labels), t.Kind)
 	case n > maxLabels:
 		return nil, fmt.Errorf("%s: column %s has %d different labels, the limit is %d: is it the label, and is this no regression?",
-			t.Train, quote.Text(t.Columns.Label), n, maxLabels)
-	case n > 2 && t.Metric == metric.F1:
-		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s", metric.F1, t.Train, n, metric.F1Macro)
+			t.Train, column, n, maxLabels)
+	case n > 2 && ofTwoClasses[t.Metric]:
+		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s_macro", t.Metric, t.Train, n, t.Metric)
 	}
 	if t.Labels != nil {
 		for _, label := range labels {
@@ -75,7 +75,7 @@ func (t Task) labels(records []record) ([]string, error) {
 		}
 		return labels, nil
 	}
-	if err := t.doubtful(found); err != nil {
+	if err := t.doubtful(column, found); err != nil {
 		return nil, err
 	}
 	numeric := !slices.ContainsFunc(labels, func(label string) bool { _, ok := parseNumber(label); return !ok })
@@ -94,7 +94,7 @@ func (t Task) labels(records []record) ([]string, error) {
 
 // doubtful refuses labels that look like another one in other letters, and those that stand for a
 // missing value. Who means them lists all labels in task.labels.
-func (t Task) doubtful(found []spelling) error {
+func (t Task) doubtful(column string, found []spelling) error {
 	const shown = 5
 	var problems []string
 	groups, order := map[string][]spelling{}, []string{}
@@ -132,7 +132,7 @@ func (t Task) doubtful(found []spelling) error {
 	}
 	return fmt.Errorf("%s: column %s has labels that are hardly meant as classes of their own: "+
 		"correct the rows, or list all labels under task.labels%s%s",
-		t.Train, quote.Text(t.Columns.Label), strings.Join(problems[:min(len(problems), shown)], ""), more)
+		t.Train, column, strings.Join(problems[:min(len(problems), shown)], ""), more)
 }
 
 // labelKey is the same for labels that differ in case, in how a number is written, in invisible
@@ -177,6 +177,3 @@ func didYouMean(word string, known []string) string {
 	}
 	return ""
 }
-
-// label is the last value of a record.
-func (r record) label() string { return strings.TrimSpace(r.values[len(r.values)-1]) }

@@ -50,7 +50,7 @@ func TestLoadLabelSpellings(t *testing.T) {
 		{"surrounding space", []string{" yes", "no ", "yes", "\u00a0no"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			task := classification(file(t, "t.tsv", labelled(test.labels...)))
+			task := classifier(file(t, "t.tsv", labelled(test.labels...)))
 			d, err := Load(task)
 			if test.want == "" {
 				if err != nil {
@@ -78,7 +78,7 @@ func TestLoadJSONLabels(t *testing.T) {
 			fmt.Fprintf(&b, "{\"text\":\"t %d %d\",\"label\":%s}\n", i, j, label)
 		}
 	}
-	d, err := Load(classification(file(t, "t.jsonl", b.String())))
+	d, err := Load(classifier(file(t, "t.jsonl", b.String())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestLoadJSONLabels(t *testing.T) {
 	if diff := cmp.Diff(want, d.Labels); diff != "" {
 		t.Errorf("labels (-want +got)\n%s", diff)
 	}
-	if _, err := Load(classification(file(t, "t.jsonl", `{"text":"a","label":1e999}`))); err == nil || !strings.Contains(err.Error(), `"1e999" is too large`) {
+	if _, err := Load(classifier(file(t, "t.jsonl", `{"text":"a","label":1e999}`))); err == nil || !strings.Contains(err.Error(), `"1e999" is too large`) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -96,21 +96,21 @@ func TestLoadManyLabels(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("label %d", i)
 	}
-	_, err := Load(classification(file(t, "t.tsv", labelled(many...))))
+	_, err := Load(classifier(file(t, "t.tsv", labelled(many...))))
 	if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), "has 1000000 different labels, the limit is 1000") {
 		t.Errorf("%.3000v", err)
 	}
-	task := classification(file(t, "t.tsv", labelled("a", "b")))
+	task := classifier(file(t, "t.tsv", labelled("a", "b")))
 	task.Labels = many
 	if err := task.Validate(); err == nil || !strings.Contains(err.Error(), "labels: 1000000 are too many, the limit is 1000") {
 		t.Errorf("%.3000v", err)
 	}
-	if _, err := Load(classification(file(t, "t.tsv", labelled(many[:1000]...)))); err == nil || !strings.Contains(err.Error(), "too few") {
+	if _, err := Load(classifier(file(t, "t.tsv", labelled(many[:1000]...)))); err == nil || !strings.Contains(err.Error(), "too few") {
 		t.Errorf("%.3000v", err) // a row for each label is needed for training, none is left for dev
 	}
 	long := strings.Repeat("x", 1<<20)
 	for name, labels := range map[string][]string{"long": {long, strings.ToUpper(long)}, "long and rare": {long + "a", long + "b", long + "nan"}} {
-		task := classification(file(t, "t.tsv", "text\tlabel\na\t"+labels[0]+"\nb\t"+labels[1]+"\n"))
+		task := classifier(file(t, "t.tsv", "text\tlabel\na\t"+labels[0]+"\nb\t"+labels[1]+"\n"))
 		if _, err := Load(task); err == nil || len(err.Error()) > quote.MessageLimit {
 			t.Errorf("%s: %.3000v", name, err)
 		}
@@ -118,7 +118,7 @@ func TestLoadManyLabels(t *testing.T) {
 }
 
 func TestLoadSuggestsLabels(t *testing.T) {
-	task := classification(file(t, "t.tsv", labelled("positive", "negative")))
+	task := classifier(file(t, "t.tsv", labelled("positive", "negative")))
 	task.Dev = file(t, "d.tsv", "text\tlabel\na\tpositve\nb\tNegative\n")
 	_, err := Load(task)
 	for _, want := range []string{`label "positve" is none of the training labels "negative", "positive" (did you mean "positive"?)`, `(did you mean "negative"?)`} {

@@ -1,16 +1,11 @@
 package data
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
-	"peftsearch/data/metric"
 	"peftsearch/data/quote"
 	"peftsearch/data/tokenizer"
 )
@@ -19,19 +14,24 @@ import (
 func (t Task) Validate() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if metrics, ok := Metrics[t.Kind]; !ok {
-		refuse("kind %s: must be %s or %s", quote.Text(string(t.Kind)), KindClassification, KindRegression)
-	} else if !slices.Contains(metrics, t.Metric) {
-		refuse("metric %s: must be one of %v for %s", quote.Text(string(t.Metric)), metrics, t.Kind)
+	if metrics := t.Kind.Metrics(); metrics == nil {
+		refuse("kind %s: must be one of %v", quote.Text(string(t.Kind)), Kinds())
+	} else {
+		if !slices.Contains(metrics, t.Metric) {
+			refuse("metric %s: must be one of %v for %s", quote.Text(string(t.Metric)), metrics, t.Kind)
+		}
+		if t.Kind.Numeric() && len(t.Labels) > 0 {
+			refuse("labels: a %s has none", t.Kind)
+		}
+		for _, c := range []Columns{t.Columns, t.testColumns()} {
+			if err := c.check(t.Kind); err != nil {
+				errs = append(errs, err)
+				break
+			}
+		}
 	}
 	if t.Train == "" {
 		refuse("train: name the file with the training rows")
-	}
-	for _, c := range []Columns{t.Columns, t.testColumns()} {
-		if c.Text == "" || c.Label == "" {
-			refuse("columns: text and label must name a column")
-			break
-		}
 	}
 	if (t.Columns.TextPair == "") != (t.testColumns().TextPair == "") {
 		refuse("test_columns: text_pair must be given in both mappings or in none")
@@ -50,11 +50,8 @@ func (t Task) Validate() error {
 	if t.MaxLength < tokenizer.MinLength {
 		refuse("max_length %d: at least %d", t.MaxLength, tokenizer.MinLength)
 	}
-	if t.Kind == KindRegression && len(t.Labels) > 0 {
-		refuse("labels: only classification has labels")
-	}
 	if len(t.Labels) == 1 {
-		refuse("labels: classification needs at least 2")
+		refuse("labels: at least 2 are needed")
 	}
 	if len(t.Labels) > maxLabels {
 		refuse("labels: %d are too many, the limit is %d", len(t.Labels), maxLabels)
@@ -75,7 +72,7 @@ func (t Task) Validate() error {
 }
 
 func (t Task) testColumns() Columns {
-	if t.TestColumns == (Columns{}) {
+	if t.TestColumns.IsZero() {
 		return t.Columns
 	}
 	return t.TestColumns
@@ -109,12 +106,13 @@ func load(task Task) (*Dataset, error) {
 		if file.path == "" {
 			continue
 		}
-		t, err := readTable(file.path, append(file.columns.inputs(), file.columns.Label))
+		layout := file.columns.layout(task.Kind, true)
+		t, err := readTable(file.path, task.Kind, layout.columns)
 		if err == nil && len(t.records) == 0 {
 			err = fmt.Errorf("%s has no rows", file.path)
 		}
-		if err == nil && file.split == &d.Train && task.Kind == KindClassification {
-			d.Labels, err = task.labels(t.records)
+		if err == nil && file.split == &d.Train {
+			d.Labels, err = kinds[task.Kind].classes(task, layout, t.records)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -126,7 +124,7 @@ func load(task Task) (*Dataset, error) {
 		for _, note := range t.notes {
 			d.Notes = append(d.Notes, file.path+": "+note)
 		}
-		examples, err := d.examples(file.path, t.records, file.columns)
+		examples, err := d.examples(file.path, t.records, layout)
 		*file.split = examples
 		errs = append(errs, err)
 	}
@@ -143,67 +141,16 @@ func load(task Task) (*Dataset, error) {
 	return d, nil
 }
 
-func (d *Dataset) examples(path string, records []record, columns Columns) ([]Example, error) {
-	index := make(map[string]int, len(d.Labels))
-	for i, label := range d.Labels {
-		index[label] = i
-	}
+func (d *Dataset) examples(path string, records []record, l layout) ([]Example, error) {
 	var bad problems
+	kind := kinds[d.Task.Kind]
+	rows := kind.rows(l, records, &bad)
 	examples := make([]Example, len(records))
 	for i, r := range records {
-		e := Example{Row: r.row(columns, &bad)}
-		switch label := r.label(); {
-		case label == "":
-			bad.add(r.line, "%s is missing or empty", quote.Text(columns.Label))
-		case d.Task.Kind == KindRegression:
-			value, ok := parseNumber(label)
-			if !ok {
-				bad.add(r.line, "%s is %s, not a finite number", quote.Text(columns.Label), quote.Text(label))
-			}
-			e.Label = value
-		default:
-			class, ok := index[label]
-			if !ok {
-				bad.add(r.line, "label %s is none of the training labels %s%s",
-					quote.Text(label), quote.List(d.Labels), didYouMean(label, d.Labels))
-			}
-			e.Label = float64(class)
-		}
-		examples[i] = e
+		examples[i] = Example{rows[i], kind.target(l, r, rows[i], d.Labels, &bad)}
 	}
 	if err := bad.err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return examples, nil
-}
-
-func (d *Dataset) fingerprint() string {
-	h := sha256.New()
-	number := func(v uint64) { h.Write(binary.LittleEndian.AppendUint64(nil, v)) }
-	text := func(s string) {
-		number(uint64(len(s)))
-		h.Write([]byte(s))
-	}
-	number(uint64(len(d.Labels)))
-	for _, label := range d.Labels {
-		text(label)
-	}
-	for _, split := range [][]Example{d.Train, d.Dev, d.Test} {
-		number(uint64(len(split)))
-		for _, e := range split {
-			text(e.Text)
-			text(e.TextPair)
-			number(math.Float64bits(e.Label))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// Chance is the best dev score, in the task's metric, of a prediction that ignores the input.
-func (d *Dataset) Chance() float64 {
-	labels := make([]float64, len(d.Dev))
-	for i, e := range d.Dev {
-		labels[i] = e.Label
-	}
-	return metric.Chance(d.Task.Metric, labels)
 }

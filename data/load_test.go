@@ -31,7 +31,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-func classification(train string) Task {
+func classifier(train string) Task {
 	return Task{
 		Kind: KindClassification, Metric: metric.Accuracy, Train: train, Columns: Columns{Text: "text", Label: "label"},
 		DevShare: 0.25, MaxLength: 32, Split: Stratified,
@@ -50,9 +50,13 @@ func TestLoadExampleData(t *testing.T) {
 	if diff := cmp.Diff([]int{5749, 1500, 1379}, []int{len(d.Train), len(d.Dev), len(d.Test)}); diff != "" {
 		t.Errorf("rows (-want +got)\n%s", diff)
 	}
-	want := Example{Row{"A plane is taking off.", "An air plane is taking off."}, 5}
+	want := Example{Row{Text: "A plane is taking off.", TextPair: "An air plane is taking off."}, []float64{5}}
 	if diff := cmp.Diff(want, d.Train[0]); diff != "" {
 		t.Errorf("first row (-want +got)\n%s", diff)
+	}
+	// Studies are recognised by it: no later version may change it.
+	if want := "59caa6a595e1ba5b432b1040182eb1bb54bcad1694d727df6e12a84225163bb8"; d.Fingerprint != want {
+		t.Errorf("the fingerprint is %s, want %s", d.Fingerprint, want)
 	}
 	if d.Chance() != 0 || d.Labels != nil {
 		t.Errorf("chance %g, labels %v", d.Chance(), d.Labels)
@@ -62,10 +66,10 @@ func TestLoadExampleData(t *testing.T) {
 // The same rows in every format give the same data set and fingerprint.
 func TestLoadFormats(t *testing.T) {
 	want := []Example{
-		{Row{`She said "no", twice`, "naïve"}, 1},
-		{Row{"two", "b"}, 0},
-		{Row{"three", "c"}, 0},
-		{Row{"four", "d"}, 1},
+		{Row{Text: `She said "no", twice`, TextPair: "naïve"}, []float64{1}},
+		{Row{Text: "two", TextPair: "b"}, []float64{0}},
+		{Row{Text: "three", TextPair: "c"}, []float64{0}},
+		{Row{Text: "four", TextPair: "d"}, []float64{1}},
 	}
 	dev := file(t, "dev.jsonl", `{"text":"x","pair":"y","label":true}`+"\n"+`{"text":"y","pair":"y","label":false}`)
 	fingerprint := ""
@@ -75,16 +79,16 @@ func TestLoadFormats(t *testing.T) {
 	}{
 		{"TSV", "t.tsv", "id\ttext\tpair\tlabel\n1\tShe said \"no\", twice\tnaïve\ttrue\n2\ttwo\tb\tfalse\n3\tthree\tc\tfalse\n4\tfour\td\ttrue\n", Columns{}},
 		{"TSV with BOM and CRLF, without a last line end", "t.TSV", "\ufefftext\tpair\tlabel\r\nShe said \"no\", twice\tnaïve\ttrue\r\n\r\ntwo\tb\tfalse\r\nthree\tc\tfalse\r\nfour\td\ttrue", Columns{}},
-		{"TSV by position, with extra columns", "t.tsv", "x\ttrue\tShe said \"no\", twice\tnaïve\nx\tfalse\ttwo\tb\tmore\tmore\nx\tfalse\tthree\tc\nx\ttrue\tfour\td\n", Columns{"#3", "#4", "#2"}},
+		{"TSV by position, with extra columns", "t.tsv", "x\ttrue\tShe said \"no\", twice\tnaïve\nx\tfalse\ttwo\tb\tmore\tmore\nx\tfalse\tthree\tc\nx\ttrue\tfour\td\n", Columns{Text: "#3", TextPair: "#4", Label: "#2"}},
 		{"CSV", "t.csv", "\ufefftext,pair,label\r\n\"She said \"\"no\"\", twice\",naïve,true\r\ntwo,b,false\nthree,c,false\nfour,d,true\n", Columns{}},
 		{"JSONL", "t.jsonl", `{"text":"She said \"no\", twice","pair":"na\u00efve","label":true,"x":[1]}` + "\n\n" +
 			`{"text":"two","pair":"b","label":false}` + "\n" + `{"label":"false","text":"three","pair":"c"}` + "\r\n" + `{"text":"four","pair":"d","label":true}`, Columns{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			task := classification(file(t, test.file, test.content))
-			task.Columns = Columns{"text", "pair", "label"}
+			task := classifier(file(t, test.file, test.content))
+			task.Columns = Columns{Text: "text", TextPair: "pair", Label: "label"}
 			task.Dev = dev
-			if test.columns != (Columns{}) {
+			if !test.columns.IsZero() {
 				task.Dev, task.Columns, task.Labels = file(t, "dev.tsv", "z\ttrue\tx\ty\nz\tfalse\ty\ty\n"), test.columns, []string{"false", "true"}
 			}
 			d, err := Load(task)
@@ -124,7 +128,7 @@ func TestLoadLabels(t *testing.T) {
 			for i, label := range test.labels {
 				content += fmt.Sprintf("t%d\t%s\n", i, label)
 			}
-			task := classification(file(t, "t.tsv", content))
+			task := classifier(file(t, "t.tsv", content))
 			task.Labels, task.Dev = test.fixed, task.Train
 			d, err := Load(task)
 			if err != nil {
@@ -134,8 +138,8 @@ func TestLoadLabels(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			for i, e := range d.Train {
-				if d.Labels[int(e.Label)] != test.labels[i] {
-					t.Errorf("row %d has label %g", i, e.Label)
+				if d.Labels[int(e.Target[0])] != test.labels[i] {
+					t.Errorf("row %d has label %g", i, e.Target[0])
 				}
 			}
 		})
@@ -177,10 +181,10 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "absent file", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Train += ".tsv" }, want: []string{"no such file"}},
 		{name: "settings", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) {
 			task.Metric, task.DevShare, task.Labels, task.Columns.Label, task.MaxLength = metric.Pearson, math.NaN(), []string{"a", "a"}, "", 2
-		}, want: []string{`metric "pearson"`, "dev_share NaN", `"a" stands twice`, "text and label", "max_length 2: at least 5"}},
+		}, want: []string{`metric "pearson"`, "dev_share NaN", `"a" stands twice`, "label must name a column", "max_length 2: at least 5"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			task := classification(file(t, test.file, test.content))
+			task := classifier(file(t, test.file, test.content))
 			if test.change != nil {
 				test.change(t, &task)
 			}
@@ -195,13 +199,13 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestLoadTestColumns(t *testing.T) {
-	task := classification(file(t, "t.tsv", "text\tlabel\na\t0\nb\t1\nc\t0\nd\t1\n"))
+	task := classifier(file(t, "t.tsv", "text\tlabel\na\t0\nb\t1\nc\t0\nd\t1\n"))
 	task.Test, task.TestColumns = file(t, "e.tsv", "1\tx\n0\ty\tmore\n"), Columns{Text: "#2", Label: "#1"}
 	d, err := Load(task)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Example{{Row{Text: "x"}, 1}, {Row{Text: "y"}, 0}}, d.Test); diff != "" {
+	if diff := cmp.Diff([]Example{{Row{Text: "x"}, []float64{1}}, {Row{Text: "y"}, []float64{0}}}, d.Test); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -231,11 +235,11 @@ func TestCarve(t *testing.T) {
 		var values []float64
 		split := map[string]int{}
 		for i, examples := range [][]Example{d.Train, d.Dev, d.Test} {
-			if !slices.IsSortedFunc(examples, func(a, b Example) int { return int(a.Label - b.Label) }) {
+			if !slices.IsSortedFunc(examples, func(a, b Example) int { return int(a.Target[0] - b.Target[0]) }) {
 				t.Fatalf("split %d is not in the order of the file", i)
 			}
 			for _, e := range examples {
-				values = append(values, e.Label)
+				values = append(values, e.Target[0])
 				if other, ok := split[e.Text]; ok && other != i {
 					t.Fatalf("%q is in two splits", e.Text)
 				}
@@ -275,7 +279,7 @@ func TestChance(t *testing.T) {
 	train := "text\tlabel\na\t0\nb\t1\n"
 	dev := "text\tlabel\na\t0\nb\t0\nc\t1\nd\t0\n"
 	for name, want := range map[metric.Name]float64{metric.Accuracy: 0.75, metric.F1: 0.4, metric.F1Macro: 3.0 / 7, metric.MCC: 0} {
-		task := classification(file(t, "t.tsv", train))
+		task := classifier(file(t, "t.tsv", train))
 		task.Metric, task.Dev = name, file(t, "d.tsv", dev)
 		d, err := Load(task)
 		if err != nil {
@@ -289,35 +293,47 @@ func TestChance(t *testing.T) {
 
 func TestReadRows(t *testing.T) {
 	path := file(t, "t.csv", "a,b\nx,\"y, z\"\nx,y\n")
-	rows, err := ReadRows(path, Columns{Text: "a", TextPair: "b"})
+	rows, err := Task{Kind: KindClassification, Columns: Columns{Text: "a", TextPair: "b"}}.ReadRows(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Row{{"x", "y, z"}, {"x", "y"}}, rows); diff != "" {
+	if diff := cmp.Diff([]Row{{Text: "x", TextPair: "y, z"}, {Text: "x", TextPair: "y"}}, rows); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if _, err := ReadRows(file(t, "t.tsv", "a\tb\nx\t\n"), Columns{Text: "a", TextPair: "b"}); err == nil || !strings.Contains(err.Error(), "line 2") {
+	if _, err := (Task{Kind: KindClassification, Columns: Columns{Text: "a", TextPair: "b"}}).ReadRows(file(t, "t.tsv", "a\tb\nx\t\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("error %v", err)
 	}
 }
 
+// Metrics of two classes are left out where there are more.
 func TestScores(t *testing.T) {
-	predictions, labels := []float64{0, 1, 1, 0}, []float64{0, 1, 0, 0}
-	for _, test := range []struct {
-		kind   Kind
-		labels []string
-		want   []metric.Name
-	}{
-		{KindClassification, []string{"a", "b"}, []metric.Name{metric.Accuracy, metric.F1, metric.F1Macro, metric.MCC}},
-		{KindClassification, []string{"a", "b", "c"}, []metric.Name{metric.Accuracy, metric.F1Macro, metric.MCC}},
-		{KindRegression, nil, []metric.Name{metric.Spearman, metric.Pearson}},
-	} {
-		want := map[string]float64{}
-		for _, name := range test.want {
-			want[string(name)] = metric.Score(name, predictions, labels)
+	rows := func(values ...float64) (predictions [][]float64, examples []Example) {
+		for _, v := range values {
+			predictions, examples = append(predictions, []float64{v}), append(examples, Example{Target: []float64{v}})
 		}
+		return predictions, examples
+	}
+	predictions, _ := rows(0, 1, 1, 0)
+	_, examples := rows(0, 1, 0, 0)
+	for _, test := range []struct {
+		kind    Kind
+		labels  []string
+		without []metric.Name
+	}{
+		{KindClassification, []string{"a", "b"}, nil},
+		{KindClassification, []string{"a", "b", "c"}, []metric.Name{metric.F1, metric.Precision, metric.Recall}},
+		{KindRegression, nil, nil},
+	} {
 		d := Dataset{Task: Task{Kind: test.kind}, Labels: test.labels}
-		if diff := cmp.Diff(want, d.Scores(predictions, labels)); diff != "" {
+		a := d.answers(examples)
+		a.Predicted = predictions
+		want := map[string]float64{}
+		for _, name := range test.kind.Metrics() {
+			if !slices.Contains(test.without, name) {
+				want[string(name)] = metric.Score(name, a)
+			}
+		}
+		if diff := cmp.Diff(want, d.Scores(predictions, examples)); diff != "" {
 			t.Errorf("%s with labels %q (-want +got)\n%s", test.kind, test.labels, diff)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"peftsearch/data/quote"
 )
@@ -13,7 +12,7 @@ import (
 // Report is what a data set shows before anything is trained on it.
 type Report struct {
 	Splits  []SplitReport `json:"splits"`            // train, dev and test
-	Classes []ClassReport `json:"classes,omitempty"` // by index; nil for regression
+	Classes []ClassReport `json:"classes,omitempty"` // by index; nil where classes have no names
 	Notes   []string      `json:"notes,omitempty"`   // what may not be as meant, a sentence each
 }
 
@@ -31,7 +30,7 @@ type SplitReport struct {
 	MaxTarget float64 `json:"max_target"`
 }
 
-// ClassReport counts the rows of a class in every split.
+// ClassReport counts the rows of a class in every split; of tags, the words.
 type ClassReport struct {
 	Label string `json:"label"`
 	Train int    `json:"train"`
@@ -42,9 +41,9 @@ type ClassReport struct {
 // Report looks at every row.
 func (d *Dataset) Report() Report {
 	r := Report{Notes: slices.Clone(d.Notes)}
-	train := make(map[Row]bool, len(d.Train))
+	kind, train := kinds[d.Task.Kind], make(map[string]bool, len(d.Train))
 	for _, e := range d.Train {
-		train[e.Row] = true
+		train[e.Row.key()] = true
 	}
 	for _, label := range d.Labels {
 		r.Classes = append(r.Classes, ClassReport{Label: label})
@@ -53,20 +52,22 @@ func (d *Dataset) Report() Report {
 		s := SplitReport{Name: []string{"train", "dev", "test"}[i], Rows: len(examples)}
 		lengths := make([]int, len(examples))
 		for j, e := range examples {
-			lengths[j] = utf8.RuneCountInString(e.Text) + utf8.RuneCountInString(e.TextPair)
-			if i > 0 && train[e.Row] {
+			lengths[j] = e.characters()
+			if i > 0 && train[e.Row.key()] {
 				s.InTrain++
 			}
-			if i > 0 && e.TextPair != "" && e.TextPair != e.Text && train[Row{e.TextPair, e.Text}] {
+			if i > 0 && e.TextPair != "" && e.TextPair != e.Text && train[Row{Text: e.TextPair, TextPair: e.Text}.key()] {
 				s.Swapped++
 			}
 			if d.Labels != nil {
-				class := &r.Classes[int(e.Label)]
-				*[]*int{&class.Train, &class.Dev, &class.Test}[i]++
-			} else if j == 0 {
-				s.MinTarget, s.MaxTarget = e.Label, e.Label
-			} else {
-				s.MinTarget, s.MaxTarget = min(s.MinTarget, e.Label), max(s.MaxTarget, e.Label)
+				for _, c := range kind.counted(e.Target) {
+					class := &r.Classes[c]
+					*[]*int{&class.Train, &class.Dev, &class.Test}[i]++
+				}
+			} else if target := e.Target[0]; d.Task.Kind.Numeric() && j == 0 {
+				s.MinTarget, s.MaxTarget = target, target
+			} else if d.Task.Kind.Numeric() {
+				s.MinTarget, s.MaxTarget = min(s.MinTarget, target), max(s.MaxTarget, target)
 			}
 		}
 		if len(lengths) > 0 {
@@ -96,7 +97,7 @@ func (r Report) doubts(d *Dataset) []string {
 				s.Name, strings.Join(parts, ", ")))
 		}
 	}
-	if test := r.Splits[2]; test.Rows > 0 && d.Labels == nil && test.MinTarget == test.MaxTarget {
+	if test := r.Splits[2]; test.Rows > 0 && d.Task.Kind.Numeric() && test.MinTarget == test.MaxTarget {
 		notes = append(notes, fmt.Sprintf("test: all %d targets are %g: %s is 0 for every plan",
 			test.Rows, test.MinTarget, d.Task.Metric))
 	}
@@ -128,7 +129,7 @@ func (r Report) Lines() []string {
 		line := fmt.Sprintf("%-5s  %d rows", s.Name, s.Rows)
 		if s.Rows > 0 {
 			line += fmt.Sprintf(", %d characters each (median), at most %d", s.MedianLength, s.MaxLength)
-			if r.Classes == nil {
+			if s.MinTarget < s.MaxTarget {
 				line += fmt.Sprintf(", targets from %g to %g", s.MinTarget, s.MaxTarget)
 			}
 		}

@@ -68,7 +68,7 @@ func TestReportOfExampleData(t *testing.T) {
 
 // A task without test rows is one: nothing about them is reported, and nothing scored.
 func TestReportWithoutTest(t *testing.T) {
-	d, err := Load(classification(file(t, "t.tsv", labelled("a", "b"))))
+	d, err := Load(classifier(file(t, "t.tsv", labelled("a", "b"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestReportOfManyClasses(t *testing.T) {
 	for i := range 300 {
 		labels = append(labels, strings.Repeat("x", i+1))
 	}
-	d, err := Load(classification(file(t, "t.tsv", labelled(append(append(labels, labels...), labels...)...))))
+	d, err := Load(classifier(file(t, "t.tsv", labelled(append(append(labels, labels...), labels...)...))))
 	if err != nil {
 		t.Fatal(err)
 	}

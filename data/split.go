@@ -27,14 +27,15 @@ func (d *Dataset) carve() error {
 		return nil
 	}
 
-	// Whole groups of rows with the same input are dealt.
+	// Whole groups of rows that say much about each other are dealt.
 	group, size := make([]int, len(rows)), []int{}
-	known := map[Row]int{}
+	known := map[string]int{}
 	for i, e := range rows {
-		g, ok := known[e.Row]
+		key := kinds[d.Task.Kind].group(e.Row)
+		g, ok := known[key]
 		if !ok {
 			g = len(size)
-			known[e.Row] = g
+			known[key] = g
 			size = append(size, 0)
 		}
 		group[i] = g
@@ -78,17 +79,25 @@ func (d *Dataset) carve() error {
 func (d *Dataset) stratify(group, order []int) (stratified []int, kept []bool) {
 	classes := make([][]int, len(order)) // of each group
 	for i, e := range d.Train {
-		if class := int(e.Label); !slices.Contains(classes[group[i]], class) {
-			classes[group[i]] = append(classes[group[i]], class)
+		for _, class := range kinds[d.Task.Kind].counted(e.Target) {
+			if !slices.Contains(classes[group[i]], class) {
+				classes[group[i]] = append(classes[group[i]], class)
+			}
 		}
 	}
-	count, seen := make([]int, len(d.Labels)), make([]int, len(d.Labels))
-	for _, g := range order { // a group counts for the class of its first row
-		count[classes[g][0]]++
+	first := func(g int) int { // a group counts for the first class of its first row
+		if len(classes[g]) == 0 {
+			return len(d.Labels) // rows without a label are a class of their own
+		}
+		return classes[g][0]
+	}
+	count, seen := make([]int, len(d.Labels)+1), make([]int, len(d.Labels)+1)
+	for _, g := range order {
+		count[first(g)]++
 	}
 	place := make([]float64, len(order))
 	for _, g := range order {
-		class := classes[g][0]
+		class := first(g)
 		place[g] = float64(seen[class]) / float64(count[class])
 		seen[class]++
 	}
@@ -120,13 +129,9 @@ func (d *Dataset) checkSplits() error {
 		{"train", d.Train, "there is nothing to learn"},
 		{"dev", d.Dev, fmt.Sprintf("%s cannot tell plans apart: %s", d.Task.Metric, advice)},
 	} {
-		first := split.rows[0].Label
-		if len(split.rows) > 1 && slices.ContainsFunc(split.rows, func(e Example) bool { return e.Label != first }) {
+		what := d.constant(split.rows)
+		if what == "" && len(split.rows) > 1 {
 			continue
-		}
-		what := fmt.Sprintf("all %d targets are %g", len(split.rows), first)
-		if d.Labels != nil {
-			what = fmt.Sprintf("all %d rows have the label %q", len(split.rows), d.Labels[int(first)])
 		}
 		if len(split.rows) == 1 {
 			what = "it has 1 row"
@@ -134,4 +139,34 @@ func (d *Dataset) checkSplits() error {
 		return fmt.Errorf("%s: %s: %s", split.name, what, split.why)
 	}
 	return nil
+}
+
+// constant says what all rows have in common if their targets do not differ, "" if they do.
+func (d *Dataset) constant(rows []Example) string {
+	kind, seen := kinds[d.Task.Kind], map[string]bool{}
+	for _, e := range rows {
+		if d.Task.Kind.Numeric() {
+			seen[fmt.Sprint(e.Target)] = true
+		} else {
+			classes := kind.counted(e.Target)
+			slices.Sort(classes)
+			seen[fmt.Sprint(slices.Compact(classes))] = true
+			if len(classes) > 1 && classes[0] != classes[len(classes)-1] {
+				return ""
+			}
+		}
+		if len(seen) > 1 {
+			return ""
+		}
+	}
+	if d.Task.Kind.Numeric() {
+		return fmt.Sprintf("all %d targets are %g", len(rows), rows[0].Target[0])
+	}
+	name := "none"
+	if classes := kind.counted(rows[0].Target); len(classes) > 0 && d.Labels != nil {
+		name = d.Labels[classes[0]]
+	} else if len(classes) > 0 {
+		name = fmt.Sprint(classes[0])
+	}
+	return fmt.Sprintf("all %d rows have the label %q", len(rows), name)
 }

@@ -31,7 +31,7 @@ func TestStratified(t *testing.T) {
 		if err := files.Write(path, []byte("text\tlabel\n"+strings.Join(lines, ""))); err != nil {
 			t.Fatal(err)
 		}
-		task := classification(path)
+		task := classifier(path)
 		task.DevShare, task.TestShare = rapid.Float64Range(0.1, 0.4).Draw(t, "dev"), rapid.Float64Range(0, 0.4).Draw(t, "test")
 		task.SplitSeed = rapid.Uint64().Draw(t, "seed")
 		d, err := Load(task)
@@ -56,12 +56,12 @@ func TestStratified(t *testing.T) {
 				t.Errorf("%s: %d of %g rows are in dev, the share is %g", c.Label, c.Dev, n, share)
 			}
 		}
-		inTrain := map[Row]bool{}
+		inTrain := map[string]bool{}
 		for _, e := range d.Train {
-			inTrain[e.Row] = true
+			inTrain[e.key()] = true
 		}
 		for _, e := range slices.Concat(d.Dev, d.Test) {
-			if inTrain[e.Row] {
+			if inTrain[e.key()] {
 				t.Fatalf("%q is on both sides", e.Text)
 			}
 		}
@@ -75,7 +75,7 @@ func TestStratified(t *testing.T) {
 // One input may have several labels; each of them stays in train.
 func TestStratifiedKeepsEveryLabel(t *testing.T) {
 	for seed := range uint64(50) {
-		task := classification(file(t, "t.tsv", labelled("a", "b")+"the same\tc\nthe same\td\nthe same\te\nother\te\n"))
+		task := classifier(file(t, "t.tsv", labelled("a", "b")+"the same\tc\nthe same\td\nthe same\te\nother\te\n"))
 		task.SplitSeed, task.TestShare = seed, 0.3
 		d, err := Load(task)
 		if err != nil {
@@ -91,7 +91,7 @@ func TestStratifiedKeepsEveryLabel(t *testing.T) {
 
 // Studies that were begun when all rows were drawn alike keep their rows.
 func TestSplitsOfOldStudies(t *testing.T) {
-	task := classification(file(t, "t.tsv", labelled("a", "b", "c")))
+	task := classifier(file(t, "t.tsv", labelled("a", "b", "c")))
 	task.Split, task.TestShare, task.SplitSeed = "", 0.2, 7
 	d, err := Load(task)
 	if err != nil {
@@ -117,7 +117,7 @@ func TestLoadRefusesUselessSplits(t *testing.T) {
 		{"one dev target", numbers("1", "2"), "text\tlabel\nx\t1\n", true, "dev: it has 1 row: spearman cannot"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			task := classification(file(t, "t.tsv", test.train))
+			task := classifier(file(t, "t.tsv", test.train))
 			if test.regression {
 				task.Kind, task.Metric, task.Split = KindRegression, metric.Spearman, ""
 			}
@@ -136,7 +136,7 @@ func TestDevHasTwoClasses(t *testing.T) {
 	labels := slices.Repeat([]string{"common"}, 200)
 	labels[20], labels[150] = "rare", "rare"
 	for seed := range uint64(20) {
-		task := classification(file(t, "t.tsv", labelled(labels...)))
+		task := classifier(file(t, "t.tsv", labelled(labels...)))
 		task.DevShare, task.SplitSeed = 0.02, seed
 		if _, err := Load(task); err != nil {
 			t.Errorf("seed %d: %v", seed, err)

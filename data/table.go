@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,11 +13,28 @@ import (
 	"peftsearch/data/quote"
 )
 
-// record is one row of a file: the values of the wanted columns. An absent value is "".
+// record is one row of a file.
 type record struct {
-	line   int
-	values []string
+	line int
+	// values are those of each wanted column: one, or as many as a list has. An absent value is nil.
+	values [][]string
+	// lines says that the entries of the lists stand in lines of their own, one after another.
+	lines bool
 }
+
+// lineOf is the line of an entry of the record's lists.
+func (r record) lineOf(entry int) int {
+	if r.lines {
+		return r.line + entry
+	}
+	return r.line
+}
+
+// reader reads the wanted columns of a file's content.
+type reader func(content []byte, columns []column) (table, error)
+
+// tableReaders read files with a row in each line, by extension.
+var tableReaders = map[string]reader{".tsv": readTSV, ".csv": readCSV, ".jsonl": readJSONL}
 
 // table is what was read of a file.
 type table struct {
@@ -33,15 +51,35 @@ const (
 
 // problems collects the bad rows of a file.
 type problems struct {
-	shown []string
+	kept  []problem // of the lowest lines
 	count int
 	cause string // what may be behind them
 }
 
+type problem struct {
+	line    int
+	message string
+}
+
 func (p *problems) add(line int, format string, args ...any) {
-	if p.count++; p.count <= shownProblems {
-		p.shown = append(p.shown, fmt.Sprintf("\n  line %d: ", line)+fmt.Sprintf(format, args...))
+	p.count++
+	at := len(p.kept)
+	for at > 0 && p.kept[at-1].line > line {
+		at--
 	}
+	if at == shownProblems {
+		return
+	}
+	p.kept = slices.Insert(p.kept, at, problem{line, fmt.Sprintf(format, args...)})
+	p.kept = p.kept[:min(len(p.kept), shownProblems)]
+}
+
+// join adds the problems of other.
+func (p *problems) join(other problems) {
+	for _, problem := range other.kept {
+		p.add(problem.line, "%s", problem.message)
+	}
+	p.count += other.count - len(other.kept)
 }
 
 // err is nil if no row was bad.
@@ -60,12 +98,16 @@ func (p *problems) err() error {
 	if p.count == 1 {
 		rows = "row cannot be used: correct or remove it"
 	}
-	return fmt.Errorf("%d %s%s%s", p.count, rows, strings.Join(p.shown, ""), more)
+	var shown strings.Builder
+	for _, problem := range p.kept {
+		fmt.Fprintf(&shown, "\n  line %d: %s", problem.line, problem.message)
+	}
+	return fmt.Errorf("%d %s%s%s", p.count, rows, shown.String(), more)
 }
 
 // readTable reads the wanted columns of a file. Rows that cannot be read as they are meant are an error;
 // empty values are left to the caller.
-func readTable(path string, columns []string) (table, error) {
+func readTable(path string, kind Kind, columns []column) (table, error) {
 	content, err := files.Read(path, files.Table)
 	if err != nil {
 		return table{}, err
@@ -82,17 +124,12 @@ func readTable(path string, columns []string) (table, error) {
 				path, line, len(text), maxLine)
 		}
 	}
-	var t table
-	switch extension := strings.ToLower(filepath.Ext(path)); extension {
-	case ".tsv":
-		t, err = readTSV(content, columns)
-	case ".csv":
-		t, err = readCSV(content, columns)
-	case ".jsonl":
-		t, err = readJSONL(content, columns)
-	default:
-		err = fmt.Errorf("unknown kind of file %s: use .tsv, .csv or .jsonl", quote.Text(extension))
+	extension := strings.ToLower(filepath.Ext(path))
+	read := kinds[kind].reader(extension)
+	if read == nil {
+		return table{}, fmt.Errorf("%s: unknown kind of file %s: use %s", path, quote.Text(extension), extensions(kind))
 	}
+	t, err := read(content, columns)
 	if err != nil {
 		return table{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -105,41 +142,33 @@ func parseNumber(text string) (float64, bool) {
 	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
 }
 
-// ReadRows reads inputs without labels; columns.Label is not looked at. The file is .tsv, .csv or
-// .jsonl, and every bad row is reported with its line number.
-func ReadRows(path string, columns Columns) ([]Row, error) {
-	t, err := readTable(path, columns.inputs())
+// extensions lists those of the files that a kind reads.
+func extensions(kind Kind) string {
+	if kinds[kind].reader(".csv") == nil {
+		return ".conll, .tsv or .jsonl"
+	}
+	return ".tsv, .csv or .jsonl"
+}
+
+// ReadRows reads inputs; columns with answers are not looked at. Every bad row is reported with its line number.
+func (t Task) ReadRows(path string) ([]Row, error) {
+	rows, err := t.readRows(path)
+	return rows, quote.Error(err)
+}
+
+func (t Task) readRows(path string) ([]Row, error) {
+	if _, ok := kinds[t.Kind]; !ok {
+		return nil, fmt.Errorf("kind %s: must be one of %v", quote.Text(string(t.Kind)), Kinds())
+	}
+	layout := t.Columns.layout(t.Kind, false)
+	table, err := readTable(path, t.Kind, layout.columns)
 	if err != nil {
-		return nil, quote.Error(err)
+		return nil, err
 	}
 	var bad problems
-	rows := make([]Row, len(t.records))
-	for i, r := range t.records {
-		rows[i] = r.row(columns, &bad)
-	}
+	rows := kinds[t.Kind].rows(layout, table.records, &bad)
 	if err := bad.err(); err != nil {
-		return nil, quote.Error(fmt.Errorf("%s: %w", path, err))
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return rows, nil
-}
-
-// inputs lists the input columns in the order that record.row expects.
-func (c Columns) inputs() []string {
-	if c.TextPair == "" {
-		return []string{c.Text}
-	}
-	return []string{c.Text, c.TextPair}
-}
-
-// row takes the inputs from the first values and reports those that are missing.
-func (r record) row(columns Columns, bad *problems) Row {
-	for i, column := range columns.inputs() {
-		if strings.TrimSpace(r.values[i]) == "" {
-			bad.add(r.line, "%s is missing or empty", quote.Text(column))
-		}
-	}
-	if columns.TextPair == "" {
-		return Row{Text: r.values[0]}
-	}
-	return Row{Text: r.values[0], TextPair: r.values[1]}
 }

@@ -14,7 +14,7 @@ import (
 // Analytic is an Evaluator without training: a smooth surface that behaves like fine-tuning, for tests
 // and for trying the commands without libtorch.
 //
-// Each layer gives gain g = max over its modules of weight·size/(size+half), upper layers count more,
+// Each layer has the gain g of its best module ([peft.Method.Gain]), upper layers count more,
 // and the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate
 // of 1e-3; full fine-tuning has 0.9. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of standard
 // deviation Noise is drawn from the job's seed.
@@ -80,20 +80,8 @@ func (a *Analytic) surface(c Candidate) float64 {
 	var sum, weights float64
 	for i, layer := range c.Plan.Layers {
 		gain := 0.0
-		add := func(size int, half, weight float64) {
-			gain = max(gain, weight*float64(size)/(float64(size)+half))
-		}
-		if layer.Serial != nil {
-			add(layer.Serial.Width, 8, 1)
-		}
-		if layer.Parallel != nil {
-			add(layer.Parallel.Width, 16, 0.9)
-		}
-		if layer.Prefix != nil {
-			add(layer.Prefix.Length, 4, 0.5)
-		}
-		if layer.LoRA != nil {
-			add(layer.LoRA.Rank, 2, 0.8)
+		for _, module := range layer {
+			gain = max(gain, module.Method().Gain(module.Size()))
 		}
 		depth := float64(i+1) / float64(len(c.Plan.Layers))
 		sum += depth * gain

@@ -7,8 +7,11 @@ package evaluator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 )
 
@@ -82,7 +85,7 @@ type Job struct {
 type Progress struct {
 	Step  int     `json:"step"`
 	Steps int     `json:"steps"` // of the whole budget
-	Loss  float64 `json:"loss"`  // mean training loss since the last report
+	Loss  float64 `json:"loss"`  // mean training loss since the last rung
 	// Score is the dev score, at rungs only.
 	Score *float64 `json:"score,omitempty"`
 }
@@ -93,6 +96,9 @@ type Verdict struct {
 	Reason string // in words and numbers, stored with the trial; "stopped" if it is empty
 }
 
+// Resamples is the number of draws of the dev rows on which a result is scored too.
+const Resamples = 128
+
 // Result is the outcome of a trial that was trained to its end or stopped by a verdict.
 type Result struct {
 	Score    float64            `json:"score"`     // best dev score over the rungs, in the task's metric
@@ -100,12 +106,60 @@ type Result struct {
 	Steps    int                `json:"steps"`     // steps done
 	Dev      map[string]float64 `json:"dev"`       // every metric of the task kind at the best rung
 	Test     map[string]float64 `json:"test,omitempty"`
-	WallS    float64            `json:"wall_s"`     // seconds of training and evaluation
-	PeakB    int64              `json:"peak_bytes"` // the worker's highest resident memory so far
-	Head     int64              `json:"head_params"`
+	// Resampled is the score at the best rung on Resamples draws, with replacement, of as many dev rows, the same draws
+	// for every job: what other dev rows would have changed. Empty where the worker does not tell.
+	Resampled []float64 `json:"resampled,omitempty"`
+	WallS     float64   `json:"wall_s"`     // seconds of training and evaluation
+	PeakB     int64     `json:"peak_bytes"` // the worker's highest resident memory so far
+	Head      int64     `json:"head_params"`
 	// Stopped is the reason of the verdict that ended the job before its budget, or "" if none did. Patience
 	// is part of the budget.
 	Stopped string `json:"stopped,omitempty"`
+}
+
+// Bounds of what a result can say: no training takes 30 years, and sums of counts stay numbers.
+const (
+	maxSeconds = 1e9
+	maxCount   = 1e15
+	rounding   = 1e-6 // how far beside its range a score may be
+)
+
+// Check reports what no training that is scored in the metric can have as its result.
+func (r Result) Check(m metric.Name) error {
+	low, high := m.Range()
+	switch {
+	case !(r.Score >= low-rounding && r.Score <= high+rounding):
+		return fmt.Errorf("the score %g is no %s: that is between %g and %g", r.Score, m, low, high)
+	case r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps || r.Steps > maxCount:
+		return fmt.Errorf("best_step %d of %d steps", r.BestStep, r.Steps)
+	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
+		return errors.New("a number below 0")
+	case !(r.WallS <= maxSeconds):
+		return fmt.Errorf("wall_s %g: more than %g", r.WallS, float64(maxSeconds))
+	case r.PeakB > maxCount || r.Head > maxCount:
+		return fmt.Errorf("peak_bytes %d, head_params %d: more than %g", r.PeakB, r.Head, float64(maxCount))
+	}
+	return nil
+}
+
+// Rungs are a job's dev scores by step.
+type Rungs map[int]float64
+
+// Check reports that a result is not the best of the rungs.
+func (rungs Rungs) Check(r Result) error {
+	best, ok := rungs[r.BestStep]
+	switch {
+	case !ok:
+		return fmt.Errorf("best_step %d is no rung", r.BestStep)
+	case math.Abs(best-r.Score) > rounding:
+		return fmt.Errorf("the score %g, and %g at the rung of best_step %d", r.Score, best, r.BestStep)
+	}
+	for step, score := range rungs {
+		if score > best+rounding {
+			return fmt.Errorf("best_step %d with the score %g, and %g at step %d", r.BestStep, best, score, step)
+		}
+	}
+	return nil
 }
 
 // FailureKind says how a trial failed.
@@ -134,9 +188,10 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Messag
 // Evaluate blocks until the job ends. It calls report from the calling goroutine only, with every rung in the
 // order of steps and with other progress in between. At a rung the job waits for report's verdict (but that of
 // a worker which does not wait, see [RungsFree]), so report decides in the time of the training. The first
-// verdict that stops counts: report is not called again, and the job ends at the next step; at the last rung,
-// when the job has ended, a stop changes nothing. Result.Stopped is not empty exactly if a verdict ended the
-// job.
+// verdict that stops counts: the job ends at the next step, and report is not called again but for rungs that a
+// worker passes because it does not wait; at the last rung, when the job has ended, a stop changes nothing.
+// Result.Stopped is not empty exactly if a verdict ended the job. Result.Score is the best of the rungs, which all
+// were reported unless the job has an Output and so went on from a checkpoint.
 //
 // Three kinds of errors: a *[Failure] concerns this job alone, and the next one can succeed. When ctx is
 // cancelled, Evaluate ends the job at the next step and returns ctx.Err(), unless the job is at its end; report

@@ -14,7 +14,7 @@ func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) V
 		if err := p.start(ctx); err != nil {
 			return Result{}, err
 		}
-		e := &exchange{Process: p, ctx: ctx, job: job, report: report, stall: newStall(p.options.Stall)}
+		e := &exchange{Process: p, ctx: ctx, job: job, report: report, rungs: Rungs{}, stall: newStall(p.options.Stall)}
 		result, err := e.run()
 		var mistake *slip
 		switch {
@@ -45,6 +45,7 @@ type exchange struct {
 	heard   bool     // the worker has said something about the job
 	over    bool     // the worker is through with the job
 	last    Progress // the last one that was no mere sign of life
+	rungs   Rungs
 	stop    *Verdict // the first one that stops; nil before
 	stopped bool     // stop has answered a rung
 
@@ -129,8 +130,7 @@ func (e *exchange) progress(text []byte) error {
 	if p.Steps == 0 || e.stop != nil {
 		return e.aside(text, p)
 	}
-	e.last = p
-	verdict := e.report(p)
+	verdict := e.tell(p)
 	rung := p.Score != nil
 	switch {
 	case e.ctx.Err() != nil: // run sends the stop
@@ -146,6 +146,15 @@ func (e *exchange) progress(text []byte) error {
 	return err
 }
 
+// tell notes and reports progress.
+func (e *exchange) tell(p Progress) Verdict {
+	e.last = p
+	if p.Score != nil {
+		e.rungs[p.Step] = *p.Score
+	}
+	return e.report(p)
+}
+
 // verdict sends the stop or, if there is none, the order to go on. These are so short that they wait only for a
 // worker that has not read for very long.
 func (e *exchange) verdict() error {
@@ -156,8 +165,8 @@ func (e *exchange) verdict() error {
 	return e.send(context.WithoutCancel(e.ctx), message, stopGrace)
 }
 
-// aside takes progress that is not reported: a mere sign of life, or what a worker says after a stop. Then it
-// has the time of a stall to end the job, however much it says.
+// aside takes a mere sign of life, or what a worker says after a stop: of that only rungs are reported. It has the time
+// of a stall to end the job, however much it says.
 func (e *exchange) aside(text []byte, p Progress) error {
 	if e.stop == nil {
 		e.stall.reset()
@@ -170,6 +179,9 @@ func (e *exchange) aside(text []byte, p Progress) error {
 		return slipIn(text, "", "the worker went on to a rung after a stop")
 	}
 	e.stopped = true // the stop and the rung crossed
+	if e.ctx.Err() == nil {
+		e.tell(p)
+	}
 	return nil
 }
 
@@ -191,6 +203,11 @@ func (e *exchange) result(text []byte) (Result, error) {
 		return Result{}, slipIn(text, "", "the result says that the trial was stopped, which nobody did")
 	case e.stop != nil && (claimed || result.Steps < e.last.Steps || e.stopped && e.ready.Waits()):
 		result.Stopped = e.stop.Reason
+	}
+	if e.job.Output == "" && e.ctx.Err() == nil { // it has not gone on from a checkpoint
+		if err := e.rungs.Check(result); err != nil {
+			return Result{}, slipIn(text, "", "%v", err)
+		}
 	}
 	return result, nil
 }

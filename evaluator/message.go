@@ -98,11 +98,16 @@ func decodeResult(text []byte, s scale) (Result, error) {
 	r := report.Result
 	r.Score = *report.Score
 	r.Stopped = quote.Message(r.Stopped)
-	switch {
-	case r.Steps < 1 || r.BestStep < 1 || r.BestStep > r.Steps:
-		return Result{}, slipIn(text, "", "best_step %d of %d steps", r.BestStep, r.Steps)
-	case r.WallS < 0 || r.PeakB < 0 || r.Head < 0:
-		return Result{}, slipIn(text, "", "a number below 0")
+	if err := r.Check(s.metric); err != nil {
+		return Result{}, slipIn(text, "", "%v", err)
+	}
+	if n := len(r.Resampled); n != 0 && n != Resamples {
+		return Result{}, slipIn(text, "", "%d resampled scores, it takes %d", n, Resamples)
+	}
+	for i := range r.Resampled {
+		if err := checkScore(text, &r.Resampled[i], s); err != nil {
+			return Result{}, err
+		}
 	}
 	if score, ok := r.Test[string(s.metric)]; ok {
 		if err := checkScore(text, &score, s); err != nil {
@@ -133,7 +138,6 @@ func newScale(task metric.Name, worker *Metric) scale {
 
 // checkScore refuses a score outside of the scale. What rounding puts beside it is moved to its end.
 func checkScore(text []byte, score *float64, s scale) error {
-	const rounding = 1e-6
 	if score == nil {
 		return nil
 	}

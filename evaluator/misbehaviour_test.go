@@ -149,7 +149,13 @@ var misbehaviour = map[string]func(w *workerProgram){
 	"no steps":            says(`{"type":"result","trial":13,"score":0.6}`),
 	"negative memory":     ends(`"score":0.6,"peak_bytes":-1`),
 	"overflow":            ends(`"score":0.6,"head_params":99999999999999999999`),
+	"slow without end":    ends(`"score":0.6,"wall_s":1e300`),
+	"endless head":        ends(`"score":0.6,"head_params":9223372036854775807`),
 	"stopped by nobody":   ends(`"score":0.6,"stopped":"bored"`),
+	"too few resamples":   ends(`"score":0.6,"resampled":[0.5,0.6]`),
+	"result of no rung":   ends(`"score":0.6`),
+	"result above rungs":  scores(0.5, 0.6, 0.7),
+	"result below a rung": scores(0.7, 0.6, 0.6),
 	"half a result":       says(`{"type":"result","trial":13,"score":`),
 	"half a result, dead": func(*workerProgram) { fmt.Print(`{"type":"result","trial":13,"score":`); os.Exit(1) },
 	"made-up failure":     says(`{"type":"failed","trial":13,"kind":"crashed","message":"\u001b]0;title\u0007 oh no"}`),
@@ -207,6 +213,17 @@ func (endless) Read(p []byte) (int, error) {
 		p[i] = 'x'
 	}
 	return len(p), nil
+}
+
+// scores is a misbehaviour that is a result after a rung at step 25 and the last one.
+func scores(first, last, result float64) func(w *workerProgram) {
+	return func(w *workerProgram) {
+		w.progress(25, first)
+		<-w.in
+		w.progress(100, last)
+		<-w.in
+		ends(fmt.Sprintf(`"score":%g`, result))(w)
+	}
 }
 
 func (w *workerProgram) result() {
@@ -299,7 +316,13 @@ func TestMisbehavingWorkers(t *testing.T) {
 		"no steps":            {"protocol", "best_step 0 of 0"},
 		"negative memory":     {"protocol", "below 0"},
 		"overflow":            {"protocol", "head_params is a JSON number 99999999999999999999"},
+		"slow without end":    {"protocol", "wall_s 1e+300: more than 1e+09"},
+		"endless head":        {"protocol", "head_params 9223372036854775807: more than 1e+15"},
 		"stopped by nobody":   {"protocol", "nobody did"},
+		"too few resamples":   {"protocol", "2 resampled scores, it takes 128"},
+		"result of no rung":   {"protocol", "best_step 100 is no rung"},
+		"result above rungs":  {"protocol", "the score 0.7, and 0.6 at the rung of best_step 100"},
+		"result below a rung": {"protocol", "best_step 100 with the score 0.6, and 0.7 at step 25"},
 		"half a result":       {"protocol", "not JSON"},
 		"half a result, dead": {"crashed", "exit status 1"},
 		"made-up failure":     {"internal", `crashed: \x1b]0;title\a oh no`},

@@ -23,7 +23,7 @@ func (p *Process) Predict(ctx context.Context, dir string, rows []data.Row) ([]P
 	predictions := make([]Prediction, 0, len(rows))
 	for len(rows) > 0 {
 		count := chunk(rows)
-		if size := rowBytes(rows[0]); size > MaxLine/8 { // JSON may write a byte as six
+		if size := rows[0].Bytes(); size > MaxLine/8 { // JSON may write a byte as six
 			return nil, fmt.Errorf("row %d has %d MiB of text, which no model reads", len(predictions)+1, size>>20)
 		}
 		answer, err := p.predict(ctx, PredictRequest{Type: TypePredict, Dir: dir, Rows: rows[:count]})
@@ -43,14 +43,12 @@ func (p *Process) Predict(ctx context.Context, dir string, rows []data.Row) ([]P
 func chunk(rows []data.Row) int {
 	size := 0
 	for i, row := range rows[:min(len(rows), predictRows)] {
-		if size += rowBytes(row); i > 0 && size > predictBytes {
+		if size += row.Bytes(); i > 0 && size > predictBytes {
 			return i
 		}
 	}
 	return min(len(rows), predictRows)
 }
-
-func rowBytes(row data.Row) int { return len(row.Text) + len(row.TextPair) }
 
 // predict sends one request and collects its predictions.
 func (p *Process) predict(ctx context.Context, request PredictRequest) ([]Prediction, error) {

@@ -16,7 +16,7 @@ import (
 
 const (
 	// stopGrace is how long a worker may take to end a job that was cancelled: some training steps.
-	stopGrace = 20 * time.Second
+	stopGrace = 10 * time.Second
 	// exitGrace is how long a worker may take to exit when it is told to.
 	exitGrace = time.Second
 )

@@ -151,8 +151,21 @@ type PredictRequest struct {
 
 // Prediction is the model's answer for one row.
 type Prediction struct {
-	Logits []float64 `json:"logits"` // one per label; one number for regression
-	Label  string    `json:"prediction"`
+	// Logits are the head's numbers: one for each label or choice, two for each candidate of a coreference, one for each
+	// label of every word that was read, one for a regression.
+	Logits []float64 `json:"logits"`
+	Label  string    `json:"prediction"` // the answer; its parts, if it has any, with blanks between them
+	// Parts of an answer: the tags of the words, the labels of a multilabel row, a coreference's answer for each
+	// candidate. Nil for tasks with one answer.
+	Parts []string `json:"predictions,omitempty"`
+}
+
+// Said is the answer: its parts, or the one that it is.
+func (p Prediction) Said() []string {
+	if p.Parts != nil || p.Label == "" { // a row without labels has no part
+		return p.Parts
+	}
+	return []string{p.Label}
 }
 
 // PredictionsReport answers a PredictRequest, in the order of its rows; long answers are several of them.

@@ -22,7 +22,7 @@ import (
 var (
 	geometry = peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000}
 	job      = evaluator.Job{Trial: 7, Seed: 1, Budget: evaluator.Budget{Epochs: 1, Rungs: []float64{0.25, 0.5, 1}},
-		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 8}}}},
+		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 8}}}},
 			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 8}}}
 	hello = evaluator.Hello{Task: data.Task{Metric: metric.Accuracy}}
 )

@@ -1,19 +1,5 @@
 package peft
 
-// Method names one of the four ways to change a layer.
-type Method string
-
-// The methods, by the names used in plans, study files and databases.
-const (
-	MethodSerial   Method = "serial"
-	MethodParallel Method = "parallel"
-	MethodPrefix   Method = "prefix"
-	MethodLoRA     Method = "lora"
-)
-
-// Methods lists the methods in the order in which everything shows them.
-var Methods = []Method{MethodSerial, MethodParallel, MethodPrefix, MethodLoRA}
-
 // MethodCount counts the trained parameters of one module or of many of one method.
 type MethodCount struct {
 	Weights int64 `json:"weights"`
@@ -23,29 +9,33 @@ type MethodCount struct {
 // Total is weights and biases together.
 func (c MethodCount) Total() int64 { return c.Weights + c.Biases }
 
-func (c *MethodCount) add(o MethodCount) {
-	c.Weights += o.Weights
-	c.Biases += o.Biases
+// Counts counts by method; methods without modules may be missing.
+type Counts map[Method]MethodCount
+
+// Total is the parameters of all methods.
+func (c Counts) Total() int64 {
+	var total int64
+	for _, count := range c {
+		total += count.Total()
+	}
+	return total
 }
 
-// LayerCount counts one layer by method.
-type LayerCount struct {
-	Serial   MethodCount `json:"serial"`
-	Parallel MethodCount `json:"parallel"`
-	Prefix   MethodCount `json:"prefix"`
-	LoRA     MethodCount `json:"lora"`
-}
-
-// Total is the layer's parameters.
-func (c LayerCount) Total() int64 {
-	return c.Serial.Total() + c.Parallel.Total() + c.Prefix.Total() + c.LoRA.Total()
+// Weights is Total without biases.
+func (c Counts) Weights() int64 {
+	var weights int64
+	for _, count := range c {
+		weights += count.Weights
+	}
+	return weights
 }
 
 // Count is the exact number of parameters that a plan adds: what is stored after training, without
-// the task's head. A prefix counts in its flat form, however it is trained.
+// the task's head. A prefix or prompt counts in its flat form, however it is trained.
 type Count struct {
-	Layers  []LayerCount `json:"layers"`
-	Methods LayerCount   `json:"methods"` // sums over the layers
+	Input   Counts
+	Layers  []Counts
+	Methods Counts // sums over the input and the layers
 }
 
 // Total is the number that the search minimises.
@@ -59,23 +49,47 @@ func (c Count) Percent(g Geometry) float64 {
 // AutoPEFTPercent counts as the AutoPEFT paper does: weights only, no biases, in percent of the
 // backbone.
 func (c Count) AutoPEFTPercent(g Geometry) float64 {
-	m := c.Methods
-	weights := m.Serial.Weights + m.Parallel.Weights + m.Prefix.Weights + m.LoRA.Weights
-	return 100 * float64(weights) / float64(g.BackboneParams)
+	return 100 * float64(c.Methods.Weights()) / float64(g.BackboneParams)
 }
 
 // Params counts the plan on a backbone; the plan must be valid for it.
 func (p Plan) Params(g Geometry) Count {
-	c := Count{Layers: make([]LayerCount, len(p.Layers))}
-	for i, layer := range p.Layers {
-		c.Layers[i] = LayerCount{
-			Serial: layer.Serial.params(g), Parallel: layer.Parallel.params(g),
-			Prefix: layer.Prefix.params(g), LoRA: layer.LoRA.params(g),
+	c := Count{Methods: Counts{}}
+	for _, m := range Standard { // documents have them always
+		c.Methods[m] = MethodCount{}
+	}
+	for _, at := range p.places() {
+		counts := Counts{}
+		for _, module := range at.Layer {
+			count, m := CountOf(module, g), module.Method()
+			counts[m] = count
+			sum := c.Methods[m]
+			c.Methods[m] = MethodCount{sum.Weights + count.Weights, sum.Biases + count.Biases}
 		}
-		c.Methods.Serial.add(c.Layers[i].Serial)
-		c.Methods.Parallel.add(c.Layers[i].Parallel)
-		c.Methods.Prefix.add(c.Layers[i].Prefix)
-		c.Methods.LoRA.add(c.Layers[i].LoRA)
+		if at.input {
+			c.Input = counts
+		} else {
+			c.Layers = append(c.Layers, counts)
+		}
+	}
+	return c
+}
+
+// CountOf counts one module, nil for none.
+func CountOf(module Module, g Geometry) (c MethodCount) {
+	if module == nil {
+		return c
+	}
+	for _, t := range module.Tensors(g) {
+		n := int64(1)
+		for _, size := range t.Shape {
+			n *= int64(size)
+		}
+		if t.Bias {
+			c.Biases += n
+		} else {
+			c.Weights += n
+		}
 	}
 	return c
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 )
@@ -33,12 +33,12 @@ var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
 
 // Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
 // it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
-// Geometry, Head and Labels.
+// Geometry, Head, Labels and the kind of Task, but for a plan the Geometry alone.
 //
 // lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
 // with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
 func Export(format Format, source Trained, dir string, lossy bool) (lost []string, err error) {
-	if err := source.exportable(); err != nil {
+	if err := source.exportable(format); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -77,8 +77,8 @@ var exporters = map[Format]struct {
 	FormatMerged:   {mergedPart, exportMerged},
 }
 
-// exportable checks what every format relies on.
-func (t Trained) exportable() error {
+// exportable checks what a format relies on.
+func (t Trained) exportable(format Format) error {
 	if g := t.Info.Geometry; g.Layers < 1 || g.Hidden < 1 || g.FFN < 1 {
 		return fmt.Errorf("the backbone has %d layers of width %d and %d: at least 1 each", g.Layers, g.Hidden, g.FFN)
 	}
@@ -88,8 +88,11 @@ func (t Trained) exportable() error {
 	if _, known := families[t.Info.Geometry.Architecture]; !known {
 		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture, slices.Sorted(maps.Keys(families)))
 	}
-	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return fmt.Errorf("head %q: must be %s or %s", t.Info.Head, headLinear, headDense)
+	if err := t.Info.checkHead(); err != nil && format != FormatPlan {
+		return err
+	}
+	if err := t.Info.refuse(format, t.family()); err != nil {
+		return err
 	}
 	if t.configOnly() {
 		return nil
@@ -192,7 +195,7 @@ func copyFile(path, original string) error {
 func (e *export) readme(format Format, t Trained, lost []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
-	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.Info.Model,
+	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.modelName(),
 		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
 	if t.configOnly() && format != FormatPlan {
 		b.WriteString("This is the configuration without trained weights.\n")
@@ -227,88 +230,21 @@ func pythonString(s string) string {
 
 // example calls the model on one input of the task.
 func (t Trained) example() []string {
-	text := `"A sentence."`
-	if t.Info.Task.Columns.TextPair != "" {
-		text = `"The first sentence.", "The second."`
-	}
 	limit := ""
 	if t.Info.Task.MaxLength > 0 {
 		limit = fmt.Sprintf(", max_length=%d", t.Info.Task.MaxLength)
 	}
-	return []string{
-		fmt.Sprintf(`inputs = tokenizer(%s, truncation=True%s, return_tensors="pt")`, text, limit),
-		"logits = model(**inputs).logits",
+	lines := []string{fmt.Sprintf(`inputs = %s%s, return_tensors="pt")`, t.head().example(t.Info.Task), limit)}
+	if t.Info.Task.Kind == data.KindMultipleChoice {
+		lines = append(lines, "inputs = {key: value[None] for key, value in inputs.items()}")
 	}
+	return append(lines, "logits = model(**inputs).logits")
 }
 
-// family is how the Hugging Face libraries name the parts of an architecture.
-type family struct {
-	backbone      string // attribute of the backbone in a model with a head
-	adapterModel  string // the class with flexible heads in adapters
-	classifier    string // the class for sequence classification in transformers
-	dense, logits string // the two linear layers of that class's head
-	saved         []string
+// tensor is a trained tensor of a layer's module.
+func (t Trained) tensor(layer int, m Method, name string) checkpoint.Tensor {
+	return t.Modules[fmt.Sprintf("layers.%d.%s.%s", layer, m, name)]
 }
-
-var families = map[string]family{
-	checkpoint.BERT: {"bert", "BertAdapterModel", "BertForSequenceClassification", "bert.pooler.dense", "classifier",
-		[]string{"classifier", "pooler"}},
-	checkpoint.RoBERTa: {"roberta", "RobertaAdapterModel", "RobertaForSequenceClassification", "classifier.dense",
-		"classifier.out_proj", []string{"classifier"}},
-}
-
-func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
-
-// targetModules names the linear layers that LoRA changes, within a layer.
-var targetModules = map[Target]string{
-	TargetQuery:           "attention.self.query",
-	TargetKey:             "attention.self.key",
-	TargetValue:           "attention.self.value",
-	TargetAttentionOutput: "attention.output.dense",
-	TargetFFNIn:           "intermediate.dense",
-	TargetFFNOut:          "output.dense",
-}
-
-func layerModule(layer int, module string) string {
-	return fmt.Sprintf("encoder.layer.%d.%s", layer, module)
-}
-
-func moduleTensor(layer int, name string) string { return fmt.Sprintf("layers.%d.%s", layer, name) }
-
-// linearScale is ε of [Trained.sequenceHead]; as a power of two it rounds nothing.
-const linearScale = 1.0 / (1 << 12)
-
-// sequenceHead is the head in the only form that the classes for sequence classification have,
-// W·tanh(W_p·h + c_p) + c. A linear head becomes W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …,
-// logits change by about 3e-6.
-func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
-	f := t.family()
-	head := map[string]checkpoint.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
-	if t.Info.Head == headDense {
-		head[f.dense+".weight"], head[f.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
-		return head
-	}
-	d := t.Info.Geometry.Hidden
-	identity := make([]float32, d*d)
-	for i := range d {
-		identity[i*d+i] = linearScale
-	}
-	head[f.dense+".weight"], head[f.dense+".bias"] = checkpoint.NewTensor(identity, d, d), checkpoint.NewTensor(make([]float32, d), d)
-	head[f.logits+".weight"] = scaled(head[f.logits+".weight"], 1/linearScale)
-	return head
-}
-
-func scaled(t checkpoint.Tensor, factor float32) checkpoint.Tensor {
-	values := t.Float32()
-	for i := range values {
-		values[i] *= factor
-	}
-	return checkpoint.NewTensor(values, t.Shape...)
-}
-
-// linearHeadNote explains sequenceHead to whoever looks at the weights.
-var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class puts a tanh before the classifier, so "+
-	"the layer before it is 2^%.0f·I and the classifier is scaled up by as much; logits agree to about 3e-6.", math.Log2(linearScale))
 
 // labelMaps are id2label and label2id, as transformers writes them; a regression has one unnamed output.
 func (i Info) labelMaps() (id2label map[string]string, label2id map[string]int) {
@@ -323,8 +259,40 @@ func (i Info) labelMaps() (id2label map[string]string, label2id map[string]int) 
 	return id2label, label2id
 }
 
+// split keeps what a format can hold of each module, by a function that gives nil for a module that it cannot hold, and
+// says in words what is lost, "" for nothing.
+func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, lost []string) {
+	var l losses
+	part := func(from Layer, add func(what string)) (to Layer) {
+		for _, module := range from.sorted() {
+			k, what := hold(module)
+			if k != nil {
+				to = append(to, k)
+			}
+			if what != "" {
+				add(what)
+			}
+		}
+		return to
+	}
+	kept.Input = part(p.Input, func(what string) { l.input = append(l.input, what) })
+	for i, layer := range p.Layers {
+		kept.Layers = append(kept.Layers, part(layer, func(what string) { l.add(what, i) }))
+	}
+	return kept, l.list()
+}
+
+// holds is for [split]: the modules that implement T, whole.
+func holds[T any](m Module) (kept Module, lost string) {
+	if _, ok := m.(T); ok {
+		return m, ""
+	}
+	return nil, m.String()
+}
+
 // losses describes the modules of a plan that a format drops, and in which layers.
 type losses struct {
+	input []string
 	order []string
 	where map[string][]int
 }
@@ -340,27 +308,9 @@ func (l *losses) add(what string, layer int) {
 }
 
 func (l *losses) list() []string {
-	var list []string
+	list := l.input
 	for _, what := range l.order {
 		list = append(list, fmt.Sprintf("%s (layers %s)", what, ranges(l.where[what])))
 	}
 	return list
-}
-
-// dropAdapters removes the serial and parallel adapters of a layer.
-func (l *losses) dropAdapters(layer *Layer, i int) {
-	if layer.Serial != nil {
-		l.add(fmt.Sprintf("serial adapters of width %d", layer.Serial.Width), i)
-	}
-	if layer.Parallel != nil {
-		l.add(fmt.Sprintf("parallel adapters of width %d", layer.Parallel.Width), i)
-	}
-	layer.Serial, layer.Parallel = nil, nil
-}
-
-func (l *losses) dropPrefix(layer *Layer, i int) {
-	if layer.Prefix != nil {
-		l.add(fmt.Sprintf("prefixes of length %d", layer.Prefix.Length), i)
-	}
-	layer.Prefix = nil
 }

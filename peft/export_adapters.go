@@ -3,6 +3,7 @@ package peft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -48,8 +49,9 @@ type bottleneckConfig struct {
 	IsParallel       bool               `json:"is_parallel"`
 	NonLinearity     string             `json:"non_linearity"`
 	OriginalLNBefore bool               `json:"original_ln_before"`
-	Scaling          pythonFloat        `json:"scaling"`
+	Scaling          any                `json:"scaling"` // a pythonFloat or "learned"
 	InitWeights      string             `json:"init_weights"`
+	UseGating        bool               `json:"use_gating,omitempty"`
 	ReductionFactor  map[string]float64 `json:"reduction_factor"` // by layer
 	LeaveOut         []int              `json:"leave_out"`
 }
@@ -58,6 +60,7 @@ type prefixConfig struct {
 	Architecture string `json:"architecture"` // "prefix_tuning"
 	Flat         bool   `json:"flat"`
 	PrefixLength int    `json:"prefix_length"`
+	UseGating    bool   `json:"use_gating,omitempty"`
 	LeaveOut     []int  `json:"leave_out"`
 }
 
@@ -69,6 +72,7 @@ type loraConfig struct {
 	AttnMatrices     []string `json:"attn_matrices"`
 	IntermediateLoRA bool     `json:"intermediate_lora"`
 	OutputLoRA       bool     `json:"output_lora"`
+	UseGating        bool     `json:"use_gating,omitempty"`
 	LeaveOut         []int    `json:"leave_out"`
 }
 
@@ -89,15 +93,16 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.Info.Model, t.family().adapterModel, t.Info.Geometry.Hidden, config}
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel, t.Info.Geometry.Hidden, config}
 }
 
 type headConfig struct {
-	HeadType           string         `json:"head_type"`
-	NumLabels          int            `json:"num_labels"`
+	HeadType           headType       `json:"head_type"`
+	NumLabels          int            `json:"num_labels,omitempty"`
+	NumChoices         int            `json:"num_choices,omitempty"`
 	Layers             int            `json:"layers"`
 	ActivationFunction *string        `json:"activation_function"`
-	UsePooler          bool           `json:"use_pooler"`
+	UsePooler          *bool          `json:"use_pooler,omitempty"`
 	Label2ID           map[string]int `json:"label2id"`
 }
 
@@ -129,24 +134,26 @@ type setupFile struct {
 	Version      string      `json:"version"`
 }
 
-// adaptersPart drops LoRA on the attention's output: for BERT and RoBERTa, the library has it nowhere.
+// adaptersModule is a module of a method that adapters has.
+type adaptersModule interface {
+	Module
+	// adaptersPart is what the library can hold of it, nil for nothing, and in words what it cannot, "" for nothing.
+	adaptersPart() (kept Module, lost string)
+	// adaptersKind is equal for those modules of the method that one adapter can hold in different layers.
+	adaptersKind() string
+	// adaptersConfig is the configuration of the plan's modules of the method, all of this kind.
+	adaptersConfig(g Geometry, p Plan) any
+	// adaptersTensors adds the tensors of the same modules, for an adapter of a name.
+	adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor)
+}
+
 func adaptersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	var l losses
-	kept.Layers = slices.Clone(p.Layers)
-	for i := range kept.Layers {
-		layer := &kept.Layers[i]
-		if layer.LoRA == nil || !slices.Contains(layer.LoRA.Targets, TargetAttentionOutput) {
-			continue
+	return split(p, func(m Module) (Module, string) {
+		if module, ok := m.(adaptersModule); ok {
+			return module.adaptersPart()
 		}
-		l.add(fmt.Sprintf("LoRA of rank %d on %s", layer.LoRA.Rank, TargetAttentionOutput), i)
-		rest := layer.LoRA.canonical()
-		rest.Targets = slices.DeleteFunc(rest.Targets, func(t Target) bool { return t == TargetAttentionOutput })
-		layer.LoRA = &rest
-		if len(rest.Targets) == 0 {
-			layer.LoRA = nil
-		}
-	}
-	return kept, l.list()
+		return nil, m.String()
+	})
 }
 
 func exportAdapters(t Trained) (*export, error) {
@@ -154,7 +161,12 @@ func exportAdapters(t Trained) (*export, error) {
 		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
 	}
 	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{}, tensors: map[string]map[string]checkpoint.Tensor{}}}
-	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool { return l.Serial != nil && l.Parallel != nil })
+	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
+		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
+	})
+	if err := conflict(t.Plan, fused); err != nil {
+		return nil, err
+	}
 	parts := a.parts(fused)
 	switch {
 	case len(parts) == 0 && !fused:
@@ -183,39 +195,33 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 		}
 		return &parts[k]
 	}
-	var lengths []int
-	var loras []string
-	for i, layer := range a.Plan.Layers {
-		if !fused && (layer.Serial != nil || layer.Parallel != nil) {
-			kept := &part(0).Layers[i]
-			kept.Serial, kept.Parallel = layer.Serial, layer.Parallel
-		}
-		if layer.Prefix != nil {
-			k := slices.Index(lengths, layer.Prefix.Length)
-			if k < 0 {
-				k, lengths = len(lengths), append(lengths, layer.Prefix.Length)
+	for _, m := range Methods {
+		var kinds []string
+		for i, layer := range a.Plan.Layers {
+			module, ok := layer.Module(m).(adaptersModule)
+			if !ok || fused && isFused(m) {
+				continue
 			}
-			part(k).Layers[i].Prefix = layer.Prefix
-		}
-		if layer.LoRA != nil {
-			canonical := layer.LoRA.canonical()
-			key := fmt.Sprint(canonical)
-			k := slices.Index(loras, key)
+			k := slices.Index(kinds, module.adaptersKind())
 			if k < 0 {
-				k, loras = len(loras), append(loras, key)
+				k, kinds = len(kinds), append(kinds, module.adaptersKind())
 			}
-			part(k).Layers[i].LoRA = &canonical
+			to := part(k)
+			to.Layers[i] = to.Layers[i].With(module)
 		}
 	}
 	return parts
 }
 
+// isFused reports whether a fusion has the method's modules.
+func isFused(m Method) bool { return m == MethodSerial || m == MethodParallel }
+
 // addAdapter adds the directory of one adapter.
 func (a *adaptersExport) addAdapter(dir, name string, p Plan) {
 	var configs []any
-	for _, config := range []any{prefixConfigOf(p), a.bottleneckConfigOf(p, MethodSerial, 1), a.bottleneckConfigOf(p, MethodParallel, 1), loraConfigOf(p)} {
-		if config != nil {
-			configs = append(configs, config)
+	for _, m := range Methods {
+		if module, ok := p.any(m).(adaptersModule); ok {
+			configs = append(configs, module.adaptersConfig(a.Info.Geometry, p))
 		}
 	}
 	var config any = unionConfig{"union", configs}
@@ -227,137 +233,23 @@ func (a *adaptersExport) addAdapter(dir, name string, p Plan) {
 		return
 	}
 	tensors := map[string]checkpoint.Tensor{}
-	if prefix, ok := a.prefixTensor(p); ok {
-		tensors[a.family().backbone+".prefix_tuning.prefix_tunings."+name+".self_prefix.control_trans"] = prefix
-	}
-	for i, layer := range p.Layers {
-		if layer.Serial != nil {
-			a.addBottleneck(tensors, name, i, a.bottleneckTensors(i, MethodSerial))
-		}
-		if layer.Parallel != nil {
-			a.addBottleneck(tensors, name, i, a.bottleneckTensors(i, MethodParallel))
-		}
-		if layer.LoRA != nil {
-			for _, target := range layer.LoRA.Targets {
-				module := a.family().backbone + "." + layerModule(i, targetModules[target]) + ".loras." + name
-				tensors[module+".lora_A"] = a.Modules[moduleTensor(i, "lora."+string(target)+".a")]
-				tensors[module+".lora_B"] = a.Modules[moduleTensor(i, "lora."+string(target)+".b")]
-			}
+	for _, m := range Methods {
+		if module, ok := p.any(m).(adaptersModule); ok {
+			module.adaptersTensors(a.Trained, name, p, tensors)
 		}
 	}
 	a.tensors[path.Join(dir, "adapter.safetensors")] = tensors
 }
 
-// leaveOut lists the layers without something.
-func leaveOut(p Plan, has func(Layer) bool) []int {
+// leaveOut lists the layers without a module of a method.
+func leaveOut(p Plan, m Method) []int {
 	layers := []int{}
 	for i, layer := range p.Layers {
-		if !has(layer) {
+		if layer.Module(m) == nil {
 			layers = append(layers, i)
 		}
 	}
 	return layers
-}
-
-// prefixConfigOf is the config of the one prefix length in p, nil if it has none.
-func prefixConfigOf(p Plan) any {
-	for _, layer := range p.Layers {
-		if layer.Prefix != nil {
-			return prefixConfig{"prefix_tuning", true, layer.Prefix.Length, leaveOut(p, func(l Layer) bool { return l.Prefix != nil })}
-		}
-	}
-	return nil
-}
-
-// loraConfigOf is the config of the one kind of LoRA in p, nil if it has none.
-func loraConfigOf(p Plan) any {
-	for _, layer := range p.Layers {
-		if layer.LoRA == nil {
-			continue
-		}
-		c := loraConfig{Architecture: "lora", R: layer.LoRA.Rank, Alpha: layer.LoRA.Alpha, AttnMatrices: []string{},
-			LeaveOut: leaveOut(p, func(l Layer) bool { return l.LoRA != nil })}
-		for _, target := range layer.LoRA.Targets {
-			switch target {
-			case TargetFFNIn:
-				c.IntermediateLoRA = true
-			case TargetFFNOut:
-				c.OutputLoRA = true
-			default:
-				c.SelfattnLoRA, c.AttnMatrices = true, append(c.AttnMatrices, string(target)[:1])
-			}
-		}
-		return c
-	}
-	return nil
-}
-
-// bottleneckConfigOf is the config of p's serial or parallel adapters, nil if it has none.
-func (a *adaptersExport) bottleneckConfigOf(p Plan, m Method, factor pythonFloat) any {
-	adapter := func(l Layer) *Adapter {
-		if m == MethodSerial {
-			return l.Serial
-		}
-		return l.Parallel
-	}
-	c := bottleneckConfig{OutputAdapter: true, NonLinearity: "relu", OriginalLNBefore: true, Scaling: factor * SerialScale,
-		InitWeights: "bert", ReductionFactor: map[string]float64{},
-		LeaveOut: leaveOut(p, func(l Layer) bool { return adapter(l) != nil })}
-	if m == MethodParallel {
-		c.IsParallel, c.OriginalLNBefore, c.Scaling, c.InitWeights = true, false, factor*ParallelScale, "mam_adapter"
-	}
-	for i, layer := range p.Layers {
-		if bottleneck := adapter(layer); bottleneck != nil {
-			// The library's width is int(D // factor). D/b itself comes out one too small for many b.
-			c.ReductionFactor[strconv.Itoa(i)] = float64(a.Info.Geometry.Hidden) / (float64(bottleneck.Width) + 0.5)
-		}
-	}
-	if len(c.ReductionFactor) == 0 {
-		return nil
-	}
-	return c
-}
-
-// bottleneckTensors are a module's tensors by the names in this package, without the module's name.
-func (a *adaptersExport) bottleneckTensors(layer int, m Method) map[string]checkpoint.Tensor {
-	tensors := map[string]checkpoint.Tensor{}
-	for _, name := range []string{"down.weight", "down.bias", "up.weight", "up.bias"} {
-		tensors[name] = a.Modules[moduleTensor(layer, string(m)+"."+name)]
-	}
-	return tensors
-}
-
-func (a *adaptersExport) addBottleneck(into map[string]checkpoint.Tensor, name string, layer int, from map[string]checkpoint.Tensor) {
-	module := a.family().backbone + "." + layerModule(layer, "output.adapters."+name)
-	into[module+".adapter_down.0.weight"] = from["down.weight"]
-	into[module+".adapter_down.0.bias"] = from["down.bias"]
-	into[module+".adapter_up.weight"] = from["up.weight"]
-	into[module+".adapter_up.bias"] = from["up.bias"]
-}
-
-// prefixTensor is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
-func (a *adaptersExport) prefixTensor(p Plan) (tensor checkpoint.Tensor, ok bool) {
-	var pairs [][]float32
-	length, d := 0, a.Info.Geometry.Hidden
-	for i, layer := range p.Layers {
-		if layer.Prefix != nil {
-			length = layer.Prefix.Length
-			pairs = append(pairs, a.Modules[moduleTensor(i, "prefix.keys")].Float32(), a.Modules[moduleTensor(i, "prefix.values")].Float32())
-		}
-	}
-	values := interleave(pairs, length, d)
-	return checkpoint.NewTensor(values, len(values)), len(pairs) > 0
-}
-
-// interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].
-func interleave(matrices [][]float32, rows, columns int) []float32 {
-	var values []float32
-	for row := range rows {
-		for _, m := range matrices {
-			values = append(values, m[row*columns:(row+1)*columns]...)
-		}
-	}
-	return values
 }
 
 // addSetup adds a setup directory.
@@ -381,14 +273,54 @@ func (a *adaptersExport) addSetup(parts []Plan, fused bool) {
 // layer that has either: zeros of width 1, which contribute nothing.
 func (a *adaptersExport) standIns() (list []standIn) {
 	for i, layer := range a.Plan.Layers {
-		switch {
-		case layer.Serial != nil && layer.Parallel == nil:
+		switch serial, parallel := layer.Module(MethodSerial), layer.Module(MethodParallel); {
+		case serial != nil && parallel == nil:
 			list = append(list, standIn{fusedParallel, i})
-		case layer.Serial == nil && layer.Parallel != nil:
+		case serial == nil && parallel != nil:
 			list = append(list, standIn{fusedSerial, i})
 		}
 	}
 	return list
+}
+
+// standIn is an adapter of width 1 of the kind that the plan has.
+func (a *adaptersExport) standIn(m Method) Module {
+	if m == MethodSerial {
+		module := a.Plan.any(m).(Serial)
+		module.Width = 1
+		return module
+	}
+	module := a.Plan.any(m).(Parallel)
+	module.Width = 1
+	return module
+}
+
+// conflict says why one setup cannot hold the plan's bottlenecks.
+func conflict(p Plan, fused bool) error {
+	for i, layer := range p.Layers {
+		if layer.Module(MethodHoulsby) != nil && (layer.Module(MethodSerial) != nil || layer.Module(MethodParallel) != nil) {
+			return fmt.Errorf("layer %d has a houlsby adapter beside another one, and the format holds one in a layer", i)
+		}
+	}
+	if !fused {
+		return nil
+	}
+	for _, m := range []Method{MethodSerial, MethodParallel} {
+		var first bottleneck
+		for _, layer := range p.Layers {
+			module, ok := layer.Module(m).(bottleneck)
+			if !ok {
+				continue
+			}
+			if first == nil {
+				first = module
+			}
+			if full := module.Full(); full.LearnedScale || full.Gate || module.(adaptersModule).adaptersKind() != first.(adaptersModule).adaptersKind() {
+				return fmt.Errorf("in a plan with both in one layer, the format holds %s adapters of one kind, without gates and learned scales", m)
+			}
+		}
+	}
+	return nil
 }
 
 type standIn struct {
@@ -400,62 +332,81 @@ func (a *adaptersExport) addFusion() {
 	// Both of the fusion's adapters, in each layer that has either.
 	both := Plan{Layers: make([]Layer, len(a.Plan.Layers))}
 	for i, layer := range a.Plan.Layers {
-		if layer.Serial != nil || layer.Parallel != nil {
-			both.Layers[i] = Layer{Serial: layer.Serial, Parallel: layer.Parallel}
+		for _, module := range layer {
+			if isFused(module.Method()) {
+				both.Layers[i] = append(both.Layers[i], module)
+			}
 		}
 	}
 	for _, s := range a.standIns() {
 		if s.adapter == fusedSerial {
-			both.Layers[s.layer].Serial = &Adapter{Width: 1}
+			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodSerial))
 		} else {
-			both.Layers[s.layer].Parallel = &Adapter{Width: 1}
+			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodParallel))
 		}
 	}
-	for _, f := range []struct {
-		name   string
-		method Method
-	}{{fusedParallel, MethodParallel}, {fusedSerial, MethodSerial}} {
-		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, a.bottleneckConfigOf(both, f.method, 2))
+	fused := []struct {
+		name string
+		bottleneck
+	}{{fusedParallel, both.any(MethodParallel).(bottleneck)}, {fusedSerial, both.any(MethodSerial).(bottleneck)}}
+	for _, f := range fused {
+		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, bottleneckConfigOf(a.Info.Geometry, both, f.bottleneck, 2))
 	}
 	a.documents[path.Join(fusionName, "adapter_fusion_config.json")] = a.adapterFile(fusionName,
 		fusionConfig{Query: true, ValueBeforeSoftmax: true})
 	if a.configOnly() {
 		return
 	}
-	d := a.Info.Geometry.Hidden
-	parallel, serial, fusion := map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}
-	missing := a.standIns()
-	zero := map[string]checkpoint.Tensor{"down.weight": checkpoint.NewTensor(make([]float32, d), 1, d), "down.bias": checkpoint.NewTensor([]float32{0}, 1),
-		"up.weight": checkpoint.NewTensor(make([]float32, d), d, 1), "up.bias": checkpoint.NewTensor(make([]float32, d), d)}
+	with := a.Trained
+	with.Modules = maps.Clone(a.Modules)
+	for _, s := range a.standIns() {
+		m := MethodParallel
+		if s.adapter == fusedSerial {
+			m = MethodSerial
+		}
+		for _, tensor := range both.Layers[s.layer].Module(m).Tensors(a.Info.Geometry) {
+			with.Modules[fmt.Sprintf("layers.%d.%s.%s", s.layer, m, tensor.Name)] = zeroTensor(checkpoint.Float32, tensor.Shape...)
+		}
+	}
+	for _, f := range fused {
+		tensors := map[string]checkpoint.Tensor{}
+		addBottlenecks(with, f.name, both, f.bottleneck, tensors)
+		a.tensors[path.Join(f.name, "adapter.safetensors")] = tensors
+	}
+	fusion, d := map[string]checkpoint.Tensor{}, a.Info.Geometry.Hidden
 	for i, layer := range both.Layers {
-		if layer.Empty() {
+		if len(layer) == 0 {
 			continue
 		}
-		for _, f := range []struct {
-			name   string
-			method Method
-			into   map[string]checkpoint.Tensor
-		}{{fusedParallel, MethodParallel, parallel}, {fusedSerial, MethodSerial, serial}} {
-			tensors := zero
-			if !slices.Contains(missing, standIn{f.name, i}) {
-				tensors = a.bottleneckTensors(i, f.method)
-			}
-			a.addBottleneck(f.into, f.name, i, tensors)
-		}
-		query := a.family().backbone + "." + layerModule(i, "output.adapter_fusion_layer."+fusionName+".query")
+		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
 		// Half precision keeps the zeros small.
-		fusion[query+".weight"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
-		fusion[query+".bias"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}
+		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d), zeroTensor(checkpoint.Float16, d)
 	}
-	a.tensors[path.Join(fusedParallel, "adapter.safetensors")] = parallel
-	a.tensors[path.Join(fusedSerial, "adapter.safetensors")] = serial
 	a.tensors[path.Join(fusionName, "model_adapter_fusion.safetensors")] = fusion
+}
+
+func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
+	t := checkpoint.Tensor{DType: dtype, Shape: shape}
+	size := 4
+	if dtype == checkpoint.Float16 {
+		size = 2
+	}
+	t.Data = make([]byte, size*t.Elements())
+	return t
 }
 
 // addHead adds the head, which reads the first token's hidden state and not the library's pooler.
 func (a *adaptersExport) addHead(dir string) {
-	c := headConfig{HeadType: "classification", NumLabels: a.Info.Outputs(), Layers: 1}
+	pooler := false
+	c := headConfig{HeadType: a.head().adapters, NumLabels: a.Info.Outputs(), Layers: 1, UsePooler: &pooler}
 	_, c.Label2ID = a.Info.labelMaps()
+	switch c.HeadType {
+	case headTagging:
+		c.UsePooler = nil
+	case headChoice:
+		c.NumLabels, c.NumChoices, c.Label2ID = 0, max(2, len(a.Info.Labels)), nil
+		a.notes = append(a.notes, fmt.Sprintf("The library wants the same number of choices in every row: num_choices in head_config.json, %d.", c.NumChoices))
+	}
 	names := map[string]string{"head": "1"}
 	if a.Info.Head == headDense {
 		tanh := "tanh"
@@ -475,9 +426,17 @@ func (a *adaptersExport) addHead(dir string) {
 	a.tensors[path.Join(dir, "model_head.safetensors")] = tensors
 }
 
+// add is the call that adds such a head.
+func (h headType) add(name string) string {
+	method := map[headType]string{headClassification: "add_classification_head(%q, **head)",
+		headMultilabel: "add_classification_head(%q, multilabel=True, **head)", headTagging: "add_tagging_head(%q, **head)",
+		headChoice: "add_multiple_choice_head(%q, **head)"}[h]
+	return fmt.Sprintf(method, name)
+}
+
 // snippet loads the export in Python.
 func (a *adaptersExport) snippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
@@ -504,12 +463,12 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	lines := []string{"import json", "import os", ""}
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,
 		`del head["head_type"], head["label2id"]`,
-		`model.add_classification_head("` + adapterName + `", **head)`,
+		"model." + a.head().adapters.add(adapterName),
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		"model = AutoAdapterModel.from_pretrained(" + model + ")"}

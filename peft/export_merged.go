@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -15,19 +16,15 @@ import (
 	"peftsearch/data/tokenizer"
 )
 
-// The export as a plain Hugging Face model for sequence classification.
+// The export as a plain Hugging Face model with a head.
 
-// mergedPart keeps LoRA: the other methods change more than weights.
-func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	var l losses
-	kept.Layers = make([]Layer, len(p.Layers))
-	for i, layer := range p.Layers {
-		l.dropAdapters(&layer, i)
-		l.dropPrefix(&layer, i)
-		kept.Layers[i] = layer
-	}
-	return kept, l.list()
+// mergeable is a module that only changes weights of its layer.
+type mergeable interface {
+	// merge lists what it does to weights, by their names in the checkpoint.
+	merge(t Trained, layer int) map[string]func(weight []float32)
 }
+
+func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) { return split(p, holds[mergeable]) }
 
 func exportMerged(t Trained) (*export, error) {
 	if t.configOnly() {
@@ -59,9 +56,9 @@ func exportMerged(t Trained) (*export, error) {
 		documents: map[string]any{"config.json": config},
 		tensors:   map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors},
 		copies:    map[string]string{},
-		loading: python(append([]string{"from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
+		loading: python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
 			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
-			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
+			"model = " + t.head().autoClass() + ".from_pretrained(directory).eval()"}, t.example()...)...),
 	}
 	for _, name := range tokenizer.FileNames {
 		path := filepath.Join(t.Info.Model, name)
@@ -71,7 +68,7 @@ func exportMerged(t Trained) (*export, error) {
 			return nil, err
 		}
 	}
-	if t.Info.Head == headLinear {
+	if t.linearHead() {
 		e.notes = append(e.notes, linearHeadNote)
 	}
 	return e, nil
@@ -81,13 +78,8 @@ func exportMerged(t Trained) (*export, error) {
 func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.Tensor, error) {
 	updates := map[string]func(weight []float32){}
 	for i, layer := range t.Plan.Layers {
-		if layer.LoRA == nil {
-			continue
-		}
-		for _, target := range layer.LoRA.Targets {
-			a, b := t.Modules[moduleTensor(i, "lora."+string(target)+".a")], t.Modules[moduleTensor(i, "lora."+string(target)+".b")]
-			factor := layer.LoRA.Alpha / float64(layer.LoRA.Rank)
-			updates[layerModule(i, targetModules[target])+".weight"] = func(weight []float32) { fold(weight, a, b, factor) }
+		for _, module := range layer {
+			maps.Copy(updates, module.(mergeable).merge(t, i))
 		}
 	}
 	backbone, shapes := map[string]checkpoint.Tensor{}, map[string][]int{}
@@ -104,33 +96,15 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 		}
 		backbone = t.Backbone
 	}
-	tensors := t.sequenceHead()
+	tensors := t.classHead()
 	for name, tensor := range backbone {
 		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
 		if update := updates[name]; update != nil {
 			update(values)
 		}
-		tensors[t.family().backbone+"."+name] = checkpoint.NewTensor(values, tensor.Shape...)
+		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values, tensor.Shape...)
 	}
 	return tensors, nil
-}
-
-// fold adds factor·B·A to a weight [out, in]; A is [r, in], B is [out, r].
-func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
-	rank, in, left, right := a.Shape[0], a.Shape[1], b.Float32(), a.Float32()
-	sum := make([]float64, in)
-	for row := range b.Shape[0] {
-		clear(sum)
-		for k := range rank {
-			scale := factor * float64(left[row*rank+k])
-			for j, v := range right[k*in : (k+1)*in] {
-				sum[j] += scale * float64(v)
-			}
-		}
-		for j, v := range sum {
-			weight[row*in+j] += float32(v)
-		}
-	}
 }
 
 // mergedConfig is the backbone's config.json with the head's keys.
@@ -148,11 +122,12 @@ func (t Trained) mergedConfig(path string) (map[string]any, error) {
 	delete(config, "torch_dtype") // the older name of dtype
 	delete(config, "_name_or_path")
 	config["dtype"] = "float32"
-	config["architectures"] = []string{t.family().classifier}
-	config["id2label"], config["label2id"] = t.Info.labelMaps()
-	config["problem_type"] = "single_label_classification"
-	if len(t.Info.Labels) == 0 {
-		config["problem_type"] = "regression"
+	config["architectures"] = []string{t.family().class(t.head())}
+	if t.Info.Outputs() > 1 || t.Info.Task.Kind.Numeric() {
+		config["id2label"], config["label2id"] = t.Info.labelMaps()
+	}
+	if problem := t.head().problem; problem != "" {
+		config["problem_type"] = problem
 	}
 	return config, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
 	"peftsearch/peft"
@@ -21,11 +22,20 @@ import (
 // goldenExport is a plan with what a library has for it; scripts/golden/exports.py writes them.
 type goldenExport struct {
 	Name      string         `json:"name"`
+	Type      string         `json:"architecture"`
 	Format    peft.Format    `json:"format"`
 	Plan      peft.Plan      `json:"plan"`
 	Head      string         `json:"head"`
 	Labels    []string       `json:"labels"`
 	Documents map[string]any `json:"documents"`
+}
+
+// kindOf is the kind of task that has such labels.
+func kindOf(labels []string) data.Kind {
+	if labels == nil {
+		return data.KindRegression
+	}
+	return data.KindClassification
 }
 
 func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
@@ -39,8 +49,11 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	}
 	for _, golden := range cases {
 		t.Run(golden.Name, func(t *testing.T) {
+			geometry := small
+			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels}}
+				Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
+				Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
@@ -181,7 +194,7 @@ func list(t *testing.T, dir string) map[string]bool {
 
 func TestScalingsAreWrittenAsFloats(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
-	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{Parallel: &peft.Adapter{Width: 2}}), dir, false); err != nil {
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir, false); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
@@ -194,9 +207,9 @@ func TestScalingsAreWrittenAsFloats(t *testing.T) {
 func TestWidths(t *testing.T) {
 	for _, hidden := range []int{128, 384, 768, 1024} {
 		g := peft.Geometry{Architecture: "bert", Layers: hidden, Hidden: hidden, FFN: 4 * hidden, Heads: 2}
-		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear"}}
+		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
 		for i := range source.Plan.Layers {
-			source.Plan.Layers[i].Serial = &peft.Adapter{Width: i + 1}
+			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
 		dir := filepath.Join(t.TempDir(), "export")
 		if _, err := peft.Export(peft.FormatAdapters, source, dir, false); err != nil {
@@ -222,22 +235,23 @@ func TestWidths(t *testing.T) {
 // configOnly is a source without tensors for the small geometry; missing layers have no modules.
 func configOnly(layers ...peft.Layer) peft.Trained {
 	return peft.Trained{Plan: peft.Plan{Layers: append(layers, make([]peft.Layer, small.Layers-len(layers))...)},
-		Info: peft.Info{Model: "models/small", Geometry: small, Head: "linear", Labels: []string{"no", "yes"}}}
+		Info: peft.Info{Model: "models/small", Geometry: small, Head: "linear", Labels: []string{"no", "yes"},
+			Task: data.Task{Kind: data.KindClassification}}}
 }
 
 func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
-	lora := &peft.LoRA{Rank: 2, Alpha: 4, Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}
+	lora := peft.LoRA{Rank: 2, Alpha: 4, Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}
 	for name, test := range map[string]struct {
 		format peft.Format
 		layers []peft.Layer
 		lost   []string
 	}{
-		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{LoRA: lora}, {LoRA: lora}},
-			[]string{"LoRA of rank 2 on attention_output (layers 0-1)"}},
-		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Serial: &peft.Adapter{Width: 3}}, {Parallel: &peft.Adapter{Width: 4}}},
-			[]string{"serial adapters of width 3 (layers 0)", "parallel adapters of width 4 (layers 1)"}},
-		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{LoRA: lora, Prefix: &peft.Prefix{Length: 2}}, {Prefix: &peft.Prefix{Length: 2}}},
-			[]string{"prefixes of length 2 (layers 0-1)"}},
+		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
+			[]string{"lora r2 on attention_output (layers 0-1)"}},
+		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
+			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
+			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
 		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)
@@ -278,8 +292,9 @@ func TestImpossibleExports(t *testing.T) {
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
 	other.Info.Geometry.Architecture = "gpt2"
-	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear"}}
-	uneven := []peft.Layer{{Prefix: &peft.Prefix{Length: 2}}}
+	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear",
+		Task: data.Task{Kind: data.KindClassification}}}
+	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
 	for name, test := range map[string]struct {
 		format peft.Format
 		source peft.Trained
@@ -346,9 +361,9 @@ func TestMerged(t *testing.T) {
 	}
 	g := peft.GeometryOf(before)
 	source := peft.Trained{
-		Plan: peft.Plan{Layers: []peft.Layer{{}, {LoRA: &peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
+		Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
-			Labels: []string{"no", "yes", "maybe"}},
+			Labels: []string{"no", "yes", "maybe"}, Task: data.Task{Kind: data.KindClassification}},
 	}
 	tensors := func(shapes map[string][]int) map[string]checkpoint.Tensor {
 		filled := map[string]checkpoint.Tensor{}
@@ -361,7 +376,7 @@ func TestMerged(t *testing.T) {
 		}
 		return filled
 	}
-	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(peft.HeadShapes("linear", g, 3))
+	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(source.Info.HeadShapes())
 	dir := filepath.Join(t.TempDir(), "merged")
 	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
 		t.Fatal(lost, err)

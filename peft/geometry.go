@@ -29,6 +29,29 @@ func (g Geometry) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Stack is the encoder or the decoder of a backbone.
+type Stack struct {
+	Name   string // encoder or decoder
+	First  int    // index of its lowest layer among all
+	Layers int
+	Causal bool // tokens see only those before them
+	Cross  bool // its layers also attend to the encoder's output
+}
+
+// Stacks lists the backbone's stacks from the input up.
+func (g Geometry) Stacks() []Stack { return []Stack{{Name: "encoder", Layers: g.Layers}} }
+
+// Stack is the one that a layer belongs to.
+func (g Geometry) Stack(layer int) Stack {
+	stacks := g.Stacks()
+	for _, s := range stacks {
+		if layer < s.First+s.Layers {
+			return s
+		}
+	}
+	return stacks[len(stacks)-1]
+}
+
 // GeometryOf is the geometry of a checkpoint. BackboneParams counts embeddings and encoder, without
 // the pooler and any head.
 func GeometryOf(c *checkpoint.Checkpoint) Geometry {

@@ -3,7 +3,13 @@ package peft
 import (
 	"fmt"
 	"slices"
+	"strings"
+
+	"peftsearch/data/checkpoint"
 )
+
+// MethodLoRA is low-rank adaptation.
+const MethodLoRA Method = "lora"
 
 // Target is a weight matrix that LoRA can change.
 type Target string
@@ -27,6 +33,9 @@ type LoRA struct {
 	Rank    int      `json:"rank"`    // 1 to the full rank of each target
 	Alpha   float64  `json:"alpha"`   // the update is scaled by Alpha/Rank, which is MinScale to MaxScale
 	Targets []Target `json:"targets"` // at least one, no repeats
+	// Gate multiplies the update of each target by its own gate in place of Alpha/Rank (Mao et al. 2022, "UniPELT"):
+	// the mean of sigmoid(w·x + c) over a row's tokens, of the target's inputs x.
+	Gate bool `json:"gate,omitempty"`
 }
 
 // Bounds of Alpha/Rank, beyond which nothing is learned.
@@ -35,39 +44,112 @@ const (
 	MaxScale = 1e6
 )
 
-func (l *LoRA) validate(g Geometry) error {
-	if l == nil {
-		return nil
+func (LoRA) Method() Method { return MethodLoRA }
+func (l LoRA) Size() int    { return l.Rank }
+func (l LoRA) Part() Part   { return firstPart(l.Targets) }
+
+func (l LoRA) version() int {
+	if l.Gate {
+		return 2
 	}
-	if l.Rank < 1 {
-		return fmt.Errorf("lora rank %d: at least 1, leave the key out for none", l.Rank)
+	return 1
+}
+
+func (l LoRA) String() string {
+	if l.Gate {
+		return fmt.Sprintf("lora r%d gated", l.Rank)
 	}
-	if rank := float64(l.Rank); !(l.Alpha >= MinScale*rank && l.Alpha <= MaxScale*rank) {
-		return fmt.Errorf("lora alpha %g at rank %d: alpha/rank must be between %g and %g", l.Alpha, l.Rank, MinScale, MaxScale)
-	}
-	if len(l.Targets) == 0 {
-		return fmt.Errorf("lora has no targets: name at least one of %v", Targets)
-	}
-	for i, target := range l.Targets {
-		if !slices.Contains(Targets, target) {
-			return fmt.Errorf("lora target %q: must be one of %v", target, Targets)
+	return fmt.Sprintf("lora r%d", l.Rank)
+}
+
+// Tensors are A [r, in] and B [out, r] of each target, and its gate.
+func (l LoRA) Tensors(g Geometry) []Tensor {
+	var list []Tensor
+	for _, target := range l.Targets {
+		in, out := g.TargetShape(target)
+		list = append(list, Tensor{string(target) + ".a", []int{l.Rank, in}, false},
+			Tensor{string(target) + ".b", []int{out, l.Rank}, false})
+		if l.Gate {
+			list = append(list, Tensor{string(target) + ".gate.weight", []int{1, in}, false},
+				Tensor{string(target) + ".gate.bias", []int{1}, true})
 		}
-		if slices.Contains(l.Targets[:i], target) {
-			return fmt.Errorf("lora target %q stands twice", target)
-		}
-		if in, out := g.TargetShape(target); l.Rank > min(in, out) {
-			return fmt.Errorf("lora rank %d is above %d, the full rank of %s", l.Rank, min(in, out), target)
+	}
+	return list
+}
+
+// Replaced are the targets.
+func (l LoRA) Replaced() []Target { return l.Targets }
+
+func (l LoRA) validate(g Geometry, s Stack) error {
+	if err := validateLowRank(MethodLoRA, l.Rank, l.Alpha, l.Targets, g); err != nil {
+		return err
+	}
+	return validateGate(MethodLoRA, l.Gate, s)
+}
+
+// validateLowRank checks what LoRA and DoRA share.
+func validateLowRank(m Method, rank int, alpha float64, targets []Target, g Geometry) error {
+	if rank < 1 {
+		return fmt.Errorf("%s rank %d: at least 1, leave the key out for none", m, rank)
+	}
+	if r := float64(rank); !(alpha >= MinScale*r && alpha <= MaxScale*r) {
+		return fmt.Errorf("%s alpha %g at rank %d: alpha/rank must be between %g and %g", m, alpha, rank, MinScale, MaxScale)
+	}
+	if err := validateTargets(m, targets); err != nil {
+		return err
+	}
+	for _, target := range targets {
+		if in, out := g.TargetShape(target); rank > min(in, out) {
+			return fmt.Errorf("%s rank %d is above %d, the full rank of %s", m, rank, min(in, out), target)
 		}
 	}
 	return nil
 }
 
-// canonical returns the LoRA with its targets in canonical order.
-func (l *LoRA) canonical() LoRA {
-	c := *l
-	c.Targets = slices.Clone(l.Targets)
-	slices.SortFunc(c.Targets, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
-	return c
+// canonical has its targets in canonical order.
+func (l LoRA) canonical() Module {
+	l.Targets = sortedTargets(l.Targets)
+	return l
+}
+
+// validateTargets checks the targets of a method.
+func validateTargets(method Method, targets []Target) error {
+	if len(targets) == 0 {
+		return fmt.Errorf("%s has no targets: name at least one of %v", method, Targets)
+	}
+	for i, target := range targets {
+		if !slices.Contains(Targets, target) {
+			return fmt.Errorf("%s target %q: must be one of %v", method, target, Targets)
+		}
+		if slices.Contains(targets[:i], target) {
+			return fmt.Errorf("%s target %q stands twice", method, target)
+		}
+	}
+	return nil
+}
+
+// sortedTargets is targets in canonical order.
+func sortedTargets(targets []Target) []Target {
+	sorted := slices.Clone(targets)
+	slices.SortFunc(sorted, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
+	return sorted
+}
+
+// firstPart is the first part of a layer that has one of the targets.
+func firstPart(targets []Target) Part {
+	part := PartFFN
+	for _, target := range targets {
+		part = min(part, target.Part())
+	}
+	return part
+}
+
+// Part is the part of a layer that the matrix belongs to.
+func (t Target) Part() Part {
+	if t == TargetFFNIn || t == TargetFFNOut {
+		return PartFFN
+	}
+	return PartAttention
 }
 
 // TargetShape is the input and output width of a target matrix.
@@ -82,14 +164,130 @@ func (g Geometry) TargetShape(t Target) (in, out int) {
 	}
 }
 
-// params: A [r,in] and B [out,r] for each target.
-func (l *LoRA) params(g Geometry) MethodCount {
-	var c MethodCount
-	if l != nil {
-		for _, target := range l.Targets {
-			in, out := g.TargetShape(target)
-			c.Weights += int64(l.Rank) * int64(in+out)
+// peftHolds: ranks, alphas and targets by layer are PEFT's own, gates are not.
+func (LoRA) peftHolds(p Plan, _ Geometry) bool {
+	return !slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		lora, _ := Find[LoRA](l)
+		return lora.Gate
+	})
+}
+
+func (LoRA) peftConfig(t Trained, c *peftConfig) {
+	c.PEFTType = "LORA"
+	for i, layer := range t.Plan.Layers {
+		lora, ok := Find[LoRA](layer)
+		if !ok {
+			continue
+		}
+		t.peftLowRank(c, i, lora.Rank, lora.Alpha, lora.Targets)
+	}
+}
+
+// peftLowRank adds a layer's LoRA to the configuration.
+func (t Trained) peftLowRank(c *peftConfig, layer, rank int, alpha float64, targets []Target) {
+	if c.R == 0 {
+		c.R, c.Alpha = rank, alpha
+		c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
+	}
+	for _, target := range sortedTargets(targets) {
+		c.TargetModules = append(c.TargetModules, t.path(layer, target))
+		// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong. A key is searched
+		// for behind any dot of a path, and before 0.15 nowhere else: no ^ stands before it.
+		_, key, _ := strings.Cut(t.path(layer, target), ".")
+		c.RankPattern[key], c.AlphaPattern[key] = rank, alpha
+	}
+}
+
+func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
+	for i, layer := range t.Plan.Layers {
+		lora, _ := Find[LoRA](layer)
+		for _, target := range lora.Targets {
+			module := "base_model.model." + t.path(i, target)
+			into[module+".lora_A.weight"] = t.tensor(i, MethodLoRA, string(target)+".a")
+			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
+		}
+	}
+	t.peftHead(into)
+}
+
+// peftHead adds the head, as a model whose modules are wrapped has it.
+func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
+	for name, tensor := range t.classHead() {
+		into["base_model.model."+name] = tensor
+	}
+}
+
+// merge folds B·A into the weight; a gated update depends on the input.
+func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
+	updates := map[string]func(weight []float32){}
+	for _, target := range l.Targets {
+		a, b := t.tensor(layer, MethodLoRA, string(target)+".a"), t.tensor(layer, MethodLoRA, string(target)+".b")
+		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+			fold(weight, a, b, l.Alpha/float64(l.Rank))
+		}
+	}
+	return updates
+}
+
+// fold adds factor·B·A to a weight [out, in]; A is [r, in], B is [out, r].
+func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
+	rank, in, left, right := a.Shape[0], a.Shape[1], b.Float32(), a.Float32()
+	sum := make([]float64, in)
+	for row := range b.Shape[0] {
+		clear(sum)
+		for k := range rank {
+			scale := factor * float64(left[row*rank+k])
+			for j, v := range right[k*in : (k+1)*in] {
+				sum[j] += scale * float64(v)
+			}
+		}
+		for j, v := range sum {
+			weight[row*in+j] += float32(v)
+		}
+	}
+}
+
+// adaptersPart drops the attention's output: for BERT and RoBERTa, the library has LoRA nowhere there.
+func (l LoRA) adaptersPart() (kept Module, lost string) {
+	if !slices.Contains(l.Targets, TargetAttentionOutput) {
+		return l, ""
+	}
+	lost = fmt.Sprintf("%s on %s", l, TargetAttentionOutput)
+	l.Targets = slices.DeleteFunc(slices.Clone(l.Targets), func(t Target) bool { return t == TargetAttentionOutput })
+	if len(l.Targets) == 0 {
+		return nil, lost
+	}
+	return l, lost
+}
+
+func (l LoRA) adaptersKind() string { return fmt.Sprint(l.canonical()) }
+
+func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
+	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate, LeaveOut: leaveOut(p, MethodLoRA)}
+	for _, target := range sortedTargets(l.Targets) {
+		switch target {
+		case TargetFFNIn:
+			c.IntermediateLoRA = true
+		case TargetFFNOut:
+			c.OutputLoRA = true
+		default:
+			c.SelfattnLoRA, c.AttnMatrices = true, append(c.AttnMatrices, string(target)[:1])
 		}
 	}
 	return c
+}
+
+func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
+	for i, layer := range p.Layers {
+		lora, _ := Find[LoRA](layer)
+		for _, target := range lora.Targets {
+			module := t.path(i, target) + ".loras." + name
+			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
+			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
+			if lora.Gate {
+				into[module+".gate.weight"] = t.tensor(i, MethodLoRA, string(target)+".gate.weight")
+				into[module+".gate.bias"] = t.tensor(i, MethodLoRA, string(target)+".gate.bias")
+			}
+		}
+	}
 }

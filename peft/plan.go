@@ -1,20 +1,15 @@
 package peft
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-
-	"peftsearch/data/files"
 )
-
-// PlanVersion is the version of the JSON form of a plan.
-const PlanVersion = 1
 
 // Geometry is the shape of a backbone, as far as plans depend on it.
 type Geometry struct {
@@ -31,37 +26,111 @@ func (g Geometry) SameShape(other Geometry) bool {
 	return g.Layers == other.Layers && g.Hidden == other.Hidden && g.FFN == other.FFN && g.Heads == other.Heads
 }
 
-// Plan lists the modules of every layer. It is a value: methods never change it, and copies share
-// nothing that is written to.
+// Plan lists the modules of a backbone, by the place where they are. It is a value: methods never change it, and copies
+// share nothing that is written to.
 type Plan struct {
-	Layers []Layer // exactly one entry per backbone layer
+	Input  Layer   // modules at the input
+	Layers []Layer // exactly one entry per layer of the backbone, an encoder's before a decoder's
 }
 
-// Layer holds the modules of one layer; nil means absent.
-type Layer struct {
-	Serial   *Adapter `json:"serial,omitempty"`
-	Parallel *Adapter `json:"parallel,omitempty"`
-	Prefix   *Prefix  `json:"prefix,omitempty"`
-	LoRA     *LoRA    `json:"lora,omitempty"`
+// Layer holds the modules of one place, at most one of each method, in any order.
+type Layer []Module
+
+// Module is the layer's module of a method, nil if it has none.
+func (l Layer) Module(m Method) Module {
+	for _, module := range l {
+		if module.Method() == m {
+			return module
+		}
+	}
+	return nil
 }
 
-// Empty reports whether the layer has no module.
-func (l Layer) Empty() bool {
-	return l.Serial == nil && l.Parallel == nil && l.Prefix == nil && l.LoRA == nil
+// Find is the layer's module of one type; ok is false if it has none.
+func Find[M Module](l Layer) (module M, ok bool) {
+	for _, m := range l {
+		if module, ok := m.(M); ok {
+			return module, true
+		}
+	}
+	return module, false
 }
 
-// Empty reports whether no layer has a module, so that only the head is trained.
-func (p Plan) Empty() bool { return p.LowestLayer() == len(p.Layers) }
+// With is the layer with a module in place of its own of that method.
+func (l Layer) With(module Module) Layer { return append(l.Without(module.Method()), module) }
+
+// Without is the layer without its module of a method.
+func (l Layer) Without(m Method) Layer {
+	var rest Layer
+	for _, module := range l {
+		if module.Method() != m {
+			rest = append(rest, module)
+		}
+	}
+	return rest
+}
+
+// Part is the first part that the layer's modules change; ok is false for a layer without modules.
+func (l Layer) Part() (part Part, ok bool) {
+	for i, module := range l {
+		if p := module.Part(); i == 0 || p < part {
+			part = p
+		}
+	}
+	return part, len(l) > 0
+}
+
+// sorted has the modules in the table's order, in canonical form.
+func (l Layer) sorted() Layer {
+	var out Layer
+	for _, m := range Methods {
+		if module := l.Module(m); module != nil {
+			out = append(out, module.canonical())
+		}
+	}
+	return out
+}
+
+// Empty reports whether there is no module, so that only the head is trained.
+func (p Plan) Empty() bool { return len(p.Input) == 0 && p.LowestLayer() == len(p.Layers) }
 
 // LowestLayer is the index of the lowest layer with a module, or len(p.Layers) if there is none.
-// Everything below it computes the same hidden states as the bare backbone.
+// Everything below it computes the same hidden states as the bare backbone, unless the input has modules.
 func (p Plan) LowestLayer() int {
 	for i, layer := range p.Layers {
-		if !layer.Empty() {
+		if len(layer) > 0 {
 			return i
 		}
 	}
 	return len(p.Layers)
+}
+
+// any is one of the plan's modules of a method, nil if there is none.
+func (p Plan) any(m Method) Module {
+	for _, at := range p.places() {
+		if module := at.Module(m); module != nil {
+			return module
+		}
+	}
+	return nil
+}
+
+// place is a set of modules and where they are.
+type place struct {
+	name  string // begins the names of its tensors, as in "layers.3."
+	title string // for messages
+	input bool
+	layer int
+	Layer
+}
+
+// places are the input and the layers.
+func (p Plan) places() []place {
+	list := []place{{name: "input.", title: "input", input: true, Layer: p.Input}}
+	for i, layer := range p.Layers {
+		list = append(list, place{name: fmt.Sprintf("layers.%d.", i), title: fmt.Sprintf("layer %d", i), layer: i, Layer: layer})
+	}
+	return list
 }
 
 // Validate reports every way in which the plan does not fit the backbone. What it accepts can be counted, stored and
@@ -74,17 +143,52 @@ func (p Plan) Validate(g Geometry) error {
 		return fmt.Errorf("the plan has %d layers, the backbone %d", len(p.Layers), g.Layers)
 	}
 	var errs []error
-	for i, layer := range p.Layers {
-		for _, err := range []error{
-			layer.Serial.validate("serial"), layer.Parallel.validate("parallel"),
-			layer.Prefix.validate(), layer.LoRA.validate(g),
-		} {
-			if err != nil {
-				errs = append(errs, fmt.Errorf("layer %d: %w", i, err))
-			}
+	for _, at := range p.places() {
+		for _, err := range at.validate(g) {
+			errs = append(errs, fmt.Errorf("%s: %w", at.title, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (at place) validate(g Geometry) (errs []error) {
+	stack := g.Stack(at.layer)
+	for i, module := range at.Layer {
+		m := module.Method()
+		switch {
+		case slices.ContainsFunc(at.Layer[:i], func(other Module) bool { return other.Method() == m }):
+			errs = append(errs, fmt.Errorf("%s stands twice", m))
+		case m.Input() != at.input && at.input:
+			errs = append(errs, fmt.Errorf("%s belongs into layers", m))
+		case m.Input() != at.input:
+			errs = append(errs, fmt.Errorf("%s belongs to the input", m))
+		default:
+			if err := module.validate(g, stack); err != nil {
+				errs = append(errs, err)
+			}
+			errs = append(errs, at.overlaps(module, at.Layer[:i])...)
+		}
+	}
+	return errs
+}
+
+// replaces is a module that makes another matrix of each target: a matrix has one such module.
+type replaces interface{ Replaced() []Target }
+
+func (at place) overlaps(module Module, others Layer) (errs []error) {
+	mine, ok := module.(replaces)
+	for _, other := range others {
+		theirs, both := other.(replaces)
+		if !ok || !both {
+			continue
+		}
+		for _, target := range mine.Replaced() {
+			if slices.Contains(theirs.Replaced(), target) {
+				errs = append(errs, fmt.Errorf("%s has %s and %s: leave one of them out there", target, other.Method(), module.Method()))
+			}
+		}
+	}
+	return errs
 }
 
 // Key identifies what the plan computes: two plans have the same key exactly if they have the same
@@ -96,84 +200,6 @@ func (p Plan) Key() string {
 	}
 	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:16])
-}
-
-type planJSON struct {
-	Version int     `json:"version"`
-	Layers  []Layer `json:"layers"`
-}
-
-// MarshalJSON writes the canonical form: keys in a fixed order, LoRA targets sorted.
-func (p Plan) MarshalJSON() ([]byte, error) {
-	layers := make([]Layer, len(p.Layers))
-	for i, layer := range p.Layers {
-		if layer.LoRA != nil {
-			canonical := layer.LoRA.canonical()
-			layer.LoRA = &canonical
-		}
-		layers[i] = layer
-	}
-	return json.Marshal(planJSON{Version: PlanVersion, Layers: layers})
-}
-
-// UnmarshalJSON reads a plan; unknown keys, another version and missing layers are errors.
-func (p *Plan) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var raw planJSON
-	if err := decoder.Decode(&raw); err != nil {
-		return fmt.Errorf("plan: %w", err)
-	}
-	if raw.Version != PlanVersion {
-		return fmt.Errorf("plan: version %d, this program reads version %d", raw.Version, PlanVersion)
-	}
-	if raw.Layers == nil {
-		return errors.New(`plan: "layers" is missing`)
-	}
-	p.Layers = raw.Layers
-	return nil
-}
-
-// ReadPlan reads a file with one plan in JSON, and nothing else.
-func ReadPlan(path string) (Plan, error) {
-	var p Plan
-	err := files.ReadJSON(path, files.Document, &p)
-	return p, err
-}
-
-// String describes the plan in a line: each module with its size and the layers that share it, as in
-// "serial 24 L0-5 · lora r8 L0,2". A plan without modules is "head only".
-func (p Plan) String() string {
-	var order []string
-	where := map[string][]int{}
-	add := func(label string, layer int) {
-		if where[label] == nil {
-			order = append(order, label)
-		}
-		where[label] = append(where[label], layer)
-	}
-	for _, name := range Methods {
-		for i, layer := range p.Layers {
-			switch {
-			case name == MethodSerial && layer.Serial != nil:
-				add(fmt.Sprintf("serial %d", layer.Serial.Width), i)
-			case name == MethodParallel && layer.Parallel != nil:
-				add(fmt.Sprintf("parallel %d", layer.Parallel.Width), i)
-			case name == MethodPrefix && layer.Prefix != nil:
-				add(fmt.Sprintf("prefix %d", layer.Prefix.Length), i)
-			case name == MethodLoRA && layer.LoRA != nil:
-				add(fmt.Sprintf("lora r%d", layer.LoRA.Rank), i)
-			}
-		}
-	}
-	if len(order) == 0 {
-		return "head only"
-	}
-	parts := make([]string, len(order))
-	for i, label := range order {
-		parts[i] = label + " L" + ranges(where[label])
-	}
-	return strings.Join(parts, " · ")
 }
 
 // ranges writes ascending integers briefly: 0,1,2,5 is "0-2,5".

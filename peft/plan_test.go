@@ -26,18 +26,18 @@ func drawPlan(t *rapid.T, g peft.Geometry) peft.Plan {
 	for i := range p.Layers {
 		layer := &p.Layers[i]
 		if rapid.Bool().Draw(t, "serial") {
-			layer.Serial = &peft.Adapter{Width: rapid.IntRange(1, 100).Draw(t, "width")}
+			*layer = append(*layer, peft.Serial{Width: rapid.IntRange(1, 100).Draw(t, "width")})
 		}
 		if rapid.Bool().Draw(t, "parallel") {
-			layer.Parallel = &peft.Adapter{Width: rapid.IntRange(1, 100).Draw(t, "width")}
+			*layer = append(*layer, peft.Parallel{Width: rapid.IntRange(1, 100).Draw(t, "width")})
 		}
 		if rapid.Bool().Draw(t, "prefix") {
-			layer.Prefix = &peft.Prefix{Length: rapid.IntRange(1, 50).Draw(t, "length")}
+			*layer = append(*layer, peft.Prefix{Length: rapid.IntRange(1, 50).Draw(t, "length")})
 		}
 		if rapid.Bool().Draw(t, "lora") {
 			targets := rapid.Permutation(peft.Targets).Draw(t, "targets")
-			layer.LoRA = &peft.LoRA{Rank: rapid.IntRange(1, 64).Draw(t, "rank"), Alpha: rapid.Float64Range(0.1, 64).Draw(t, "alpha"),
-				Targets: targets[:rapid.IntRange(1, len(targets)).Draw(t, "count")]}
+			*layer = append(*layer, peft.LoRA{Rank: rapid.IntRange(1, 64).Draw(t, "rank"), Alpha: rapid.Float64Range(0.1, 64).Draw(t, "alpha"),
+				Targets: targets[:rapid.IntRange(1, len(targets)).Draw(t, "count")]})
 		}
 	}
 	return p
@@ -109,12 +109,12 @@ func TestCountsAreThoseOfTheLiterature(t *testing.T) {
 		total   int64
 		percent float64 // in AutoPEFT's way of counting
 	}{
-		"serial 48":           {peft.Layer{Serial: &peft.Adapter{Width: 48}}, 894_528, 0.808},
-		"lora r8 query value": {peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: queryValue}}, 294_912, 0.269},
-		"lora r8 ffn":         {peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetFFNIn, peft.TargetFFNOut}}}, 12 * 61_440, 0.673},
-		"prefix 10":           {peft.Layer{Prefix: &peft.Prefix{Length: 10}}, 184_320, 0.168},
-		"prefix 30":           {peft.Layer{Prefix: &peft.Prefix{Length: 30}}, 552_960, 0.505},
-		"mam":                 {peft.Layer{Parallel: &peft.Adapter{Width: 384}, Prefix: &peft.Prefix{Length: 30}}, 12*590_976 + 552_960, 6.97},
+		"serial 48":           {peft.Layer{peft.Serial{Width: 48}}, 894_528, 0.808},
+		"lora r8 query value": {peft.Layer{peft.LoRA{Rank: 8, Alpha: 8, Targets: queryValue}}, 294_912, 0.269},
+		"lora r8 ffn":         {peft.Layer{peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetFFNIn, peft.TargetFFNOut}}}, 12 * 61_440, 0.673},
+		"prefix 10":           {peft.Layer{peft.Prefix{Length: 10}}, 184_320, 0.168},
+		"prefix 30":           {peft.Layer{peft.Prefix{Length: 30}}, 552_960, 0.505},
+		"mam":                 {peft.Layer{peft.Parallel{Width: 384}, peft.Prefix{Length: 30}}, 12*590_976 + 552_960, 6.97},
 	} {
 		count := whole(test.layer).Params(base)
 		if count.Total() != test.total {
@@ -128,7 +128,7 @@ func TestCountsAreThoseOfTheLiterature(t *testing.T) {
 
 func TestKeyIgnoresTheOrderOfTargetsOnly(t *testing.T) {
 	plan := func(rank int, targets ...peft.Target) peft.Plan {
-		return peft.Plan{Layers: []peft.Layer{{LoRA: &peft.LoRA{Rank: rank, Alpha: 8, Targets: targets}}}}
+		return peft.Plan{Layers: []peft.Layer{{peft.LoRA{Rank: rank, Alpha: 8, Targets: targets}}}}
 	}
 	a, b := plan(8, peft.TargetQuery, peft.TargetValue), plan(8, peft.TargetValue, peft.TargetQuery)
 	if a.Key() != b.Key() {
@@ -145,9 +145,9 @@ func TestString(t *testing.T) {
 		t.Errorf("empty plan: %q", got)
 	}
 	for _, i := range []int{0, 1, 2, 5} {
-		p.Layers[i].Serial = &peft.Adapter{Width: 24}
+		p.Layers[i] = peft.Layer{peft.Serial{Width: 24}}
 	}
-	p.Layers[4].LoRA = &peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}
+	p.Layers[4] = peft.Layer{peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}
 	if got, want := p.String(), "serial 24 L0-2,5 · lora r8 L4"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -161,7 +161,7 @@ func TestBadPlansAreRefusedWithTheReason(t *testing.T) {
 		"unknown key":      {layers(`{"adapter":{"width":4}}`), "adapter"},
 		"misspelt size":    {layers(`{"serial":{"widht":4}}`), "widht"},
 		"no version":       {`{"layers":[{}]}`, "version 0"},
-		"another version":  {`{"version":2,"layers":[{}]}`, "version 2"},
+		"another version":  {`{"version":3,"layers":[{}]}`, "version 3"},
 		"no layers":        {`{"version":1}`, "layers"},
 		"wrong depth":      {`{"version":1,"layers":[{},{}]}`, "2 layers, the backbone 12"},
 		"width 0":          {layers(`{"serial":{"width":0}}`), "layer 0: serial width 0"},
@@ -248,12 +248,12 @@ func TestAcceptedPlansCanBeCounted(t *testing.T) {
 			rank = min(rank, g.Hidden, g.FFN)
 			alpha *= float64(rank)
 		}
-		layer := peft.Layer{Serial: &peft.Adapter{Width: size(t, "serial")}, Parallel: &peft.Adapter{Width: size(t, "parallel")},
-			Prefix: &peft.Prefix{Length: size(t, "prefix")},
-			LoRA:   &peft.LoRA{Rank: rank, Alpha: alpha, Targets: peft.Targets}}
-		for i, remove := range []func(){func() { layer.Serial = nil }, func() { layer.Parallel = nil }, func() { layer.Prefix = nil }, func() { layer.LoRA = nil }} {
-			if rapid.Bool().Draw(t, fmt.Sprint("without ", i)) {
-				remove()
+		layer := peft.Layer{peft.Serial{Width: size(t, "serial")}, peft.Parallel{Width: size(t, "parallel")},
+			peft.Prefix{Length: size(t, "prefix")},
+			peft.LoRA{Rank: rank, Alpha: alpha, Targets: peft.Targets}}
+		for _, m := range peft.Methods {
+			if rapid.Bool().Draw(t, fmt.Sprint("without ", m)) {
+				layer = layer.Without(m)
 			}
 		}
 		p := peft.Plan{Layers: slices.Repeat([]peft.Layer{layer}, g.Layers)}
@@ -274,20 +274,20 @@ func TestAcceptedPlansCanBeCounted(t *testing.T) {
 			}
 			want.Add(want, term)
 		}
-		for _, a := range []*peft.Adapter{layer.Serial, layer.Parallel} {
-			if a != nil {
-				product(2, a.Width, g.Hidden)
-				product(a.Width)
+		for _, m := range []peft.Method{peft.MethodSerial, peft.MethodParallel} {
+			if a := layer.Module(m); a != nil {
+				product(2, a.Size(), g.Hidden)
+				product(a.Size())
 				product(g.Hidden)
 			}
 		}
-		if layer.Prefix != nil {
-			product(2, layer.Prefix.Length, g.Hidden)
+		if prefix := layer.Module(peft.MethodPrefix); prefix != nil {
+			product(2, prefix.Size(), g.Hidden)
 		}
-		if layer.LoRA != nil { // four matrices of the attention, two of the feed-forward part
-			product(8, layer.LoRA.Rank, g.Hidden)
-			product(2, layer.LoRA.Rank, g.Hidden)
-			product(2, layer.LoRA.Rank, g.FFN)
+		if lora := layer.Module(peft.MethodLoRA); lora != nil { // four matrices of the attention, two of the feed-forward part
+			product(8, lora.Size(), g.Hidden)
+			product(2, lora.Size(), g.Hidden)
+			product(2, lora.Size(), g.FFN)
 		}
 		if got := big.NewInt(p.Params(g).Total()); got.Cmp(want) != 0 {
 			t.Fatalf("%v parameters, want %v", got, want)
@@ -299,9 +299,9 @@ func TestLargestPlanCanBeCounted(t *testing.T) {
 	g := peft.Geometry{Layers: peft.MaxLayers, Hidden: peft.MaxSize, FFN: peft.MaxSize}
 	p := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
 	for i := range p.Layers {
-		p.Layers[i] = peft.Layer{Serial: &peft.Adapter{Width: peft.MaxSize}, Parallel: &peft.Adapter{Width: peft.MaxSize},
-			Prefix: &peft.Prefix{Length: peft.MaxSize},
-			LoRA:   &peft.LoRA{Rank: peft.MaxSize, Alpha: peft.MaxScale * peft.MaxSize, Targets: peft.Targets}}
+		p.Layers[i] = peft.Layer{peft.Serial{Width: peft.MaxSize}, peft.Parallel{Width: peft.MaxSize},
+			peft.Prefix{Length: peft.MaxSize},
+			peft.LoRA{Rank: peft.MaxSize, Alpha: peft.MaxScale * peft.MaxSize, Targets: peft.Targets}}
 	}
 	if err := p.Validate(g); err != nil {
 		t.Fatal(err)
@@ -314,12 +314,12 @@ func TestLargestPlanCanBeCounted(t *testing.T) {
 
 func TestPlansThatCannotBeTrainedAreRefused(t *testing.T) {
 	for words, layer := range map[string]peft.Layer{
-		"layer 0: serial width 9223372036854775807: at most 1048576":                       {Serial: &peft.Adapter{Width: math.MaxInt64}},
-		"layer 0: parallel width -1: at least 1":                                           {Parallel: &peft.Adapter{Width: -1}},
-		"layer 0: prefix length 144115188075855872: at most 1048576":                       {Prefix: &peft.Prefix{Length: 1 << 57}},
-		"layer 0: lora alpha 1e+308 at rank 8: alpha/rank must be between 1e-06 and 1e+06": {LoRA: &peft.LoRA{Rank: 8, Alpha: 1e308, Targets: peft.Targets}},
-		"layer 0: lora alpha NaN at rank 8: alpha/rank must be between 1e-06 and 1e+06":    {LoRA: &peft.LoRA{Rank: 8, Alpha: math.NaN(), Targets: peft.Targets}},
-		"layer 0: lora rank 9223372036854775807 is above 768, the full rank of query":      {LoRA: &peft.LoRA{Rank: math.MaxInt64, Alpha: math.MaxInt64, Targets: peft.Targets}},
+		"layer 0: serial width 9223372036854775807: at most 1048576":                       {peft.Serial{Width: math.MaxInt64}},
+		"layer 0: parallel width -1: at least 1":                                           {peft.Parallel{Width: -1}},
+		"layer 0: prefix length 144115188075855872: at most 1048576":                       {peft.Prefix{Length: 1 << 57}},
+		"layer 0: lora alpha 1e+308 at rank 8: alpha/rank must be between 1e-06 and 1e+06": {peft.LoRA{Rank: 8, Alpha: 1e308, Targets: peft.Targets}},
+		"layer 0: lora alpha NaN at rank 8: alpha/rank must be between 1e-06 and 1e+06":    {peft.LoRA{Rank: 8, Alpha: math.NaN(), Targets: peft.Targets}},
+		"layer 0: lora rank 9223372036854775807 is above 768, the full rank of query":      {peft.LoRA{Rank: math.MaxInt64, Alpha: math.MaxInt64, Targets: peft.Targets}},
 	} {
 		p := peft.Plan{Layers: make([]peft.Layer, base.Layers)}
 		p.Layers[0] = layer

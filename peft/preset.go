@@ -11,17 +11,17 @@ var presets = map[string]func(g Geometry) Layer{
 	"head": func(Geometry) Layer { return Layer{} },
 	// LoRA's usual start: rank 8 on query and value, alpha 8 (Hu et al. 2021; the default of peft and adapters).
 	"lora-r8": func(Geometry) Layer {
-		return Layer{LoRA: &LoRA{Rank: 8, Alpha: 8, Targets: []Target{TargetQuery, TargetValue}}}
+		return Layer{LoRA{Rank: 8, Alpha: 8, Targets: []Target{TargetQuery, TargetValue}}}
 	},
 	// Pfeiffer adapter, width D/16.
-	"pfeiffer-16": func(g Geometry) Layer { return Layer{Serial: &Adapter{Width: max(1, g.Hidden/16)}} },
+	"pfeiffer-16": func(g Geometry) Layer { return Layer{Serial{Width: max(1, g.Hidden/16)}} },
 	// Parallel adapter, width D/16.
-	"parallel-16": func(g Geometry) Layer { return Layer{Parallel: &Adapter{Width: max(1, g.Hidden/16)}} },
+	"parallel-16": func(g Geometry) Layer { return Layer{Parallel{Width: max(1, g.Hidden/16)}} },
 	// Prefix tuning with 30 tokens.
-	"prefix-30": func(Geometry) Layer { return Layer{Prefix: &Prefix{Length: 30}} },
+	"prefix-30": func(Geometry) Layer { return Layer{Prefix{Length: 30}} },
 	// Mix-and-match: parallel adapter of width D/2 and 30 prefix tokens (He et al. 2022).
 	"mam": func(g Geometry) Layer {
-		return Layer{Parallel: &Adapter{Width: max(1, g.Hidden/2)}, Prefix: &Prefix{Length: 30}}
+		return Layer{Parallel{Width: max(1, g.Hidden/2)}, Prefix{Length: 30}}
 	},
 }
 

@@ -28,19 +28,13 @@ const (
 	backboneFile = "backbone.safetensors"
 )
 
-// The kinds of head.
-const (
-	headLinear = "linear" // W·h + c
-	headDense  = "dense"  // W·tanh(W_p·h + c_p) + c
-)
-
 // Trained is a plan with its trained tensors and everything needed to use them: what a trained
 // directory holds.
 //
-// Modules are named layers.{i}.serial.down.weight [b,D], .down.bias [b], .up.weight [D,b], .up.bias [D],
-// likewise for parallel; layers.{i}.prefix.keys and .values [p,D], D ordered by head;
-// layers.{i}.lora.{target}.a [r,in] and .b [out,r]. The head is head.weight [n,D] and head.bias [n], and
-// for a dense head head.dense.weight [D,D] and head.dense.bias [D] too. All are float32.
+// Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor};
+// [Module] lists the tensors. The head is head.weight [n,E] and head.bias [n], and for a dense head
+// head.dense.weight [E,E] and head.dense.bias [E] too; E is D, or 2·D for a coreference, which has
+// head.pool.weight [1,D] too. All are float32.
 type Trained struct {
 	Plan    Plan
 	Info    Info
@@ -66,9 +60,6 @@ type Info struct {
 	Seed      uint64 `json:"seed"`
 }
 
-// Outputs is the number of logits.
-func (i Info) Outputs() int { return max(1, len(i.Labels)) }
-
 // Metrics are the scores of the trained weights by metric.
 type Metrics struct {
 	BestStep int                `json:"best_step"`
@@ -79,39 +70,12 @@ type Metrics struct {
 // TensorShapes lists the tensors of a plan's modules by name.
 func (p Plan) TensorShapes(g Geometry) map[string][]int {
 	shapes := map[string][]int{}
-	for i, layer := range p.Layers {
-		prefix := fmt.Sprintf("layers.%d.", i)
-		adapter := func(name string, a *Adapter) {
-			if a != nil {
-				shapes[prefix+name+".down.weight"] = []int{a.Width, g.Hidden}
-				shapes[prefix+name+".down.bias"] = []int{a.Width}
-				shapes[prefix+name+".up.weight"] = []int{g.Hidden, a.Width}
-				shapes[prefix+name+".up.bias"] = []int{g.Hidden}
+	for _, at := range p.places() {
+		for _, module := range at.Layer {
+			for _, tensor := range module.Tensors(g) {
+				shapes[at.name+string(module.Method())+"."+tensor.Name] = tensor.Shape
 			}
 		}
-		adapter("serial", layer.Serial)
-		adapter("parallel", layer.Parallel)
-		if layer.Prefix != nil {
-			shapes[prefix+"prefix.keys"] = []int{layer.Prefix.Length, g.Hidden}
-			shapes[prefix+"prefix.values"] = []int{layer.Prefix.Length, g.Hidden}
-		}
-		if layer.LoRA != nil {
-			for _, target := range layer.LoRA.Targets {
-				in, out := g.TargetShape(target)
-				shapes[prefix+"lora."+string(target)+".a"] = []int{layer.LoRA.Rank, in}
-				shapes[prefix+"lora."+string(target)+".b"] = []int{out, layer.LoRA.Rank}
-			}
-		}
-	}
-	return shapes
-}
-
-// HeadShapes lists the tensors of a head ("linear" or "dense") by name.
-func HeadShapes(head string, g Geometry, outputs int) map[string][]int {
-	shapes := map[string][]int{"head.weight": {outputs, g.Hidden}, "head.bias": {outputs}}
-	if head == headDense {
-		shapes["head.dense.weight"] = []int{g.Hidden, g.Hidden}
-		shapes["head.dense.bias"] = []int{g.Hidden}
 	}
 	return shapes
 }
@@ -182,9 +146,8 @@ func ReadTrained(dir string) (Trained, error) {
 		return t, fmt.Errorf("%s: version %d, this program reads version %d",
 			filepath.Join(dir, taskFile), t.Info.Version, TrainedVersion)
 	}
-	if t.Info.Head != headLinear && t.Info.Head != headDense {
-		return t, fmt.Errorf("%s: head %s: must be %s or %s",
-			filepath.Join(dir, taskFile), quote.Text(t.Info.Head), headLinear, headDense)
+	if err := t.Info.checkHead(); err != nil {
+		return t, fmt.Errorf("%s: %w", filepath.Join(dir, taskFile), err)
 	}
 	if err := t.Plan.Validate(t.Info.Geometry); err != nil {
 		return t, fmt.Errorf("%s: %w", filepath.Join(dir, planFile), quote.Error(err))
@@ -230,7 +193,7 @@ func (t Trained) checkModules(have map[string]checkpoint.Tensor) error {
 }
 
 func (t Trained) checkHead(have map[string]checkpoint.Tensor) error {
-	return checkTensors("head", have, HeadShapes(t.Info.Head, t.Info.Geometry, t.Info.Outputs()))
+	return checkTensors("head", have, t.Info.HeadShapes())
 }
 
 // checkBackbone counts the values: names and shapes are those of the model, which the directory does not hold.

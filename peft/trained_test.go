@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/peft"
 )
@@ -23,10 +24,10 @@ var small = peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 8, FFN: 16, H
 // trainedPlan has every method, and tensors that count up.
 func trainedPlan() peft.Trained {
 	t := peft.Trained{
-		Plan: peft.Plan{Layers: []peft.Layer{{Serial: &peft.Adapter{Width: 3}, Parallel: &peft.Adapter{Width: 2}},
-			{Prefix: &peft.Prefix{Length: 2}, LoRA: &peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}}},
+		Plan: peft.Plan{Layers: []peft.Layer{{peft.Serial{Width: 3}, peft.Parallel{Width: 2}},
+			{peft.Prefix{Length: 2}, peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: "dense",
-			Labels: []string{"no", "yes"}, Training: json.RawMessage(`{}`), Seed: 7},
+			Labels: []string{"no", "yes"}, Task: data.Task{Kind: data.KindClassification}, Training: json.RawMessage(`{}`), Seed: 7},
 		Metrics: peft.Metrics{BestStep: 3, Dev: map[string]float64{"accuracy": 0.75}},
 	}
 	next := float32(0)
@@ -41,7 +42,7 @@ func trainedPlan() peft.Trained {
 		}
 		return tensors
 	}
-	t.Modules, t.Head = fill(t.Plan.TensorShapes(small)), fill(peft.HeadShapes("dense", small, 2))
+	t.Modules, t.Head = fill(t.Plan.TensorShapes(small)), fill(t.Info.HeadShapes())
 	return t
 }
 

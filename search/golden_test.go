@@ -66,7 +66,7 @@ func goldenSpaces(t testing.TB) map[string]*space.Space {
 			LoRA: space.LoRAConfig{Targets: peft.Targets}}, miniLM),
 		"autopeft":  newSpace(t, space.Config{Preset: space.PresetAutoPEFT, LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8}}}, bertBase),
 		"per-layer": newSpace(t, space.Config{}, miniLM),
-		"without 0": newSpace(t, space.Config{Serial: []int{24, 48, 96}, Parallel: []int{}, Prefix: []int{0, 5, 10}}, miniLM),
+		"without 0": newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{24, 48, 96}, "parallel": []int{}, "prefix": []int{0, 5, 10}}}, miniLM),
 	}
 }
 

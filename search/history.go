@@ -31,6 +31,8 @@ type Observation struct {
 	Score  float64 // of complete trials; of pruned ones the forecast; finite
 	SD     float64 // of a pruned trial's forecast, finite and at least 0; 0 for other trials
 	Curve  []Rung  // by ascending share; read by pruners only
+	// Resampled is the score on resamples of the dev rows, the same for every trial; nil where it is not known.
+	Resampled []float64
 }
 
 // ErrDamagedHistory says that a trial cannot be one of the space that is searched.
@@ -169,6 +171,18 @@ func (h *History) done(l *lists) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l.asks--
+}
+
+// Exclude makes a candidate one that no sampler proposes, though no trial says so. The error wraps ErrDamagedHistory.
+func (h *History) Exclude(p space.Point) error {
+	o := &Observation{Point: p}
+	if err := check(h.space, o); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.take(o)
+	return nil
 }
 
 // take makes the trial's candidate one that is taken.

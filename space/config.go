@@ -26,9 +26,8 @@ var Presets = []Preset{PresetPerLayer, PresetGroups, PresetAutoPEFT}
 type Config struct {
 	Preset       Preset               `yaml:"preset" default:"per-layer" doc:"how layers share sizes: per-layer (each its own), groups (bands share), autopeft (one size per method and one bit per layer)"`
 	Groups       int                  `yaml:"groups" default:"3" doc:"preset groups only: number of bands of neighbouring layers"`
-	Serial       []int                `yaml:"serial" default:"from the hidden width" doc:"widths of the serial adapter to try, 0 for none; [] leaves the method out"`
-	Parallel     []int                `yaml:"parallel" default:"from the hidden width" doc:"widths of the parallel adapter to try, 0 for none; [] leaves the method out"`
-	Prefix       []int                `yaml:"prefix" default:"0, 1, 2, 5, 10, 20, 40" doc:"prefix lengths to try, 0 for none; [] leaves the method out"`
+	Methods      []peft.Method        `yaml:"methods" default:"serial, parallel, prefix, lora" doc:"methods to choose from, beside those whose sizes are given: serial, parallel, prefix, lora, houlsby, dora, vera, ia3, bitfit" identity:"no"`
+	Sizes        Sizes                `yaml:",inline"`
 	LoRA         LoRAConfig           `yaml:"lora" doc:"LoRA"`
 	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate" doc:"learning rates to search"`
 	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule" doc:"learning rate schedules to search: linear, cosine, constant"`
@@ -41,6 +40,38 @@ type LoRAConfig struct {
 	Scale   float64       `yaml:"scale" default:"1" doc:"alpha divided by rank, the same at every rank"`
 	Targets []peft.Target `yaml:"targets" default:"query, value" doc:"matrices to adapt: query, key, value, attention_output, ffn_in, ffn_out"`
 }
+
+// Sizes has the sizes to try of each method, 0 for none. It stands for a key of the section for each method but
+// LoRA, whose ranks are in a section.
+type Sizes map[peft.Method][]int
+
+// Key is a key of the study file, its default in words, what studies had before it existed, and what it means.
+type Key struct{ Name, Default, Was, Doc string }
+
+// Keys lists the keys of the study file.
+func (Sizes) Keys() (keys []Key) {
+	for _, m := range peft.Methods {
+		switch doc := m.Sizes() + " to try, 0 for none; [] leaves the method out"; {
+		case m == peft.MethodLoRA:
+		case slices.Contains(peft.Standard, m):
+			keys = append(keys, Key{string(m), m.LevelsText(), m.LevelsText(), doc})
+		default:
+			keys = append(keys, Key{string(m), m.LevelsText() + " if methods names it", "[]", doc})
+		}
+	}
+	return keys
+}
+
+// sizes are the sizes to try of a method, none if it is left out.
+func (c Config) sizes(m peft.Method) []int {
+	if m == peft.MethodLoRA {
+		return c.LoRA.Ranks
+	}
+	return c.Sizes[m]
+}
+
+// style is what all modules have in common.
+func (c Config) style() peft.Style { return peft.Style{Scale: c.LoRA.Scale, Targets: c.LoRA.Targets} }
 
 // KeyError is a mistake in the section, at a key given as a dotted path from the top of the study file.
 type KeyError struct {
@@ -64,30 +95,34 @@ func (c Config) withDefaults(g peft.Geometry) Config {
 	if c.LoRA.Targets == nil {
 		c.LoRA.Targets = []peft.Target{peft.TargetQuery, peft.TargetValue}
 	}
-	if c.Preset == PresetAutoPEFT {
-		sizes := autoPEFTSizes(g.Hidden)
-		setDefault(&c.Serial, sizes)
-		setDefault(&c.Parallel, sizes)
-		setDefault(&c.Prefix, sizes)
-		return c
-	}
-	widths := []int{0}
-	for _, divisor := range []int{128, 64, 32, 16, 8, 4} {
-		if width := g.Hidden / divisor; width > widths[len(widths)-1] {
-			widths = append(widths, width)
+	if c.Methods == nil {
+		c.Methods = peft.Standard
+		if c.Preset == PresetAutoPEFT {
+			c.Methods = peft.AutoPEFT
 		}
 	}
-	setDefault(&c.Serial, widths)
-	setDefault(&c.Parallel, widths)
-	setDefault(&c.Prefix, []int{0, 1, 2, 5, 10, 20, 40})
-	setDefault(&c.LoRA.Ranks, []int{0, 1, 2, 4, 8, 16, 32})
-	return c
-}
-
-func setDefault(list *[]int, value []int) {
-	if *list == nil {
-		*list = value
+	given := c.Sizes
+	c.Sizes = Sizes{}
+	for _, m := range peft.Methods {
+		sizes := given[m]
+		if m == peft.MethodLoRA {
+			sizes = c.LoRA.Ranks
+		}
+		if sizes == nil && slices.Contains(c.Methods, m) {
+			if sizes = m.Levels(g); c.Preset == PresetAutoPEFT && slices.Contains(peft.AutoPEFT, m) {
+				sizes = autoPEFTSizes(g.Hidden)
+			}
+		}
+		if sizes == nil {
+			sizes = []int{}
+		}
+		if m == peft.MethodLoRA {
+			c.LoRA.Ranks = sizes
+		} else {
+			c.Sizes[m] = sizes
+		}
 	}
+	return c
 }
 
 // autoPEFTSizes are AutoPEFT's 11 values for a hidden width, ascending: 0, 1, D/256, D/128, …, D. For
@@ -98,6 +133,14 @@ func autoPEFTSizes(hidden int) []int {
 		sizes = append(sizes, max(1, hidden>>k))
 	}
 	return sizes
+}
+
+// sizesKey is the key of a method's sizes in the section.
+func sizesKey(m peft.Method) string {
+	if m == peft.MethodLoRA {
+		return "lora.ranks"
+	}
+	return string(m)
 }
 
 // maxLevels bounds the values of a list.
@@ -112,10 +155,15 @@ func (c Config) validate(g peft.Geometry) []error {
 	for _, list := range []struct {
 		key    string
 		length int
-	}{{"serial", len(c.Serial)}, {"parallel", len(c.Parallel)}, {"prefix", len(c.Prefix)}, {"lora.ranks", len(c.LoRA.Ranks)},
-		{"lora.targets", len(c.LoRA.Targets)}, {"learning_rate", len(c.LearningRate)}, {"schedule", len(c.Schedule)}} {
+	}{{"methods", len(c.Methods)}, {"lora.targets", len(c.LoRA.Targets)}, {"learning_rate", len(c.LearningRate)},
+		{"schedule", len(c.Schedule)}} {
 		if list.length > maxLevels {
 			fail(list.key, "%d values: at most %d", list.length, maxLevels)
+		}
+	}
+	for _, m := range peft.Methods {
+		if n := len(c.sizes(m)); n > maxLevels {
+			fail(sizesKey(m), "%d values: at most %d", n, maxLevels)
 		}
 	}
 	if len(errs) > 0 {
@@ -137,15 +185,20 @@ func (c Config) validate(g peft.Geometry) []error {
 			}
 		}
 	}
-	widest := min(4*g.Hidden, peft.MaxSize)
-	sizes("serial", c.Serial, widest)
-	sizes("parallel", c.Parallel, widest)
-	sizes("prefix", c.Prefix, 1024)
-	sizes("lora.ranks", c.LoRA.Ranks, g.Hidden)
+	for i, m := range c.Methods {
+		if !slices.Contains(peft.Methods, m) {
+			fail("methods", "%q: must be one of %v", m, peft.Methods)
+		} else if slices.Contains(c.Methods[:i], m) {
+			fail("methods", "%q stands twice", m)
+		}
+	}
+	for _, m := range peft.Methods {
+		sizes(sizesKey(m), c.sizes(m), m.Largest(g))
+	}
 	if ranks := c.LoRA.Ranks; len(ranks) > 0 {
 		rank := min(max(1, slices.Max(ranks)), g.Hidden)
 		lora := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-		lora.Layers[0].LoRA = &peft.LoRA{Rank: rank, Alpha: c.LoRA.Scale * float64(rank), Targets: c.LoRA.Targets}
+		lora.Layers[0] = peft.Layer{peft.MethodLoRA.Sized(rank, c.style())}
 		if !(c.LoRA.Scale >= peft.MinScale && c.LoRA.Scale <= peft.MaxScale) {
 			fail("lora.scale", "%g: must be between %g and %g", c.LoRA.Scale, peft.MinScale, peft.MaxScale)
 		} else if err := lora.Validate(g); err != nil {

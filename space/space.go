@@ -26,10 +26,10 @@ type Dimension struct {
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
 	role   role
-	method int     // of a size: index into peft.Methods
-	layers []int   // of a size or a bit: the layers it decides about
-	sizes  []int   // of a size: the value of each level
-	params []int64 // of a size: what each level adds to a plan; with bits, to each layer that is kept
+	method peft.Method // of a size
+	layers []int       // of a size or a bit: the layers it decides about
+	sizes  []int       // of a size: the value of each level
+	params []int64     // of a size: what each level adds to a plan; with bits, to each layer that is kept
 }
 
 // cost is what a level adds to a plan; with bits, to each layer that is kept.
@@ -42,6 +42,12 @@ func (d *Dimension) cost(level int) int64 {
 
 // Optional reports whether level 0 means that there is no module.
 func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
+
+// Method is that of a size, "" of other dimensions.
+func (d Dimension) Method() peft.Method { return d.method }
+
+// Layers are the layers of a size or of a bit, nil of other dimensions; the caller must not change them.
+func (d Dimension) Layers() []int { return d.layers }
 
 type role int
 
@@ -74,11 +80,12 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 	}
 	s := &Space{geometry: g, config: config, training: training}
 	for _, band := range config.bands(g.Layers) {
-		for m, sizes := range [][]int{config.Serial, config.Parallel, config.Prefix, config.LoRA.Ranks} {
+		for _, m := range peft.Methods {
+			sizes := config.sizes(m)
 			if len(sizes) == 0 {
 				continue
 			}
-			name := string(peft.Methods[m])
+			name := string(m)
 			if config.Preset != PresetAutoPEFT {
 				name = "layers." + bandName(band) + "." + name
 			}
@@ -178,11 +185,12 @@ func (s *Space) ParamRange() (smallest, largest int64) { return s.smallest, s.la
 // Two spaces on one backbone with the same Config have the same points, which mean the same.
 func (s *Space) Config() Config {
 	c := s.config
+	c.Methods = nil // the sizes say it
 	if c.Preset != PresetGroups {
 		c.Groups = 0
 	}
 	if len(c.LoRA.Ranks) == 0 {
-		c.LoRA = LoRAConfig{}
+		c.LoRA = LoRAConfig{Ranks: []int{}}
 	}
 	return c
 }
@@ -200,22 +208,29 @@ func (s *Space) Check(p Point) error {
 	return nil
 }
 
-// layerSizes holds the size of each method, in the order of peft.Methods.
-type layerSizes [4]int
+// sized is a method with the size of its module.
+type sized struct {
+	method peft.Method
+	size   int // above 0
+}
 
-// sizes decodes a valid point to the sizes of every layer.
-func (s *Space) sizes(p Point) []layerSizes {
-	out := make([]layerSizes, s.geometry.Layers)
+// sizes decodes a valid point to the modules of every layer.
+func (s *Space) sizes(p Point) [][]sized {
+	out := make([][]sized, s.geometry.Layers)
 	for i := range s.dimensions {
 		d := &s.dimensions[i]
 		switch d.role {
 		case roleSize:
+			size := d.sizes[p[i]]
+			if size == 0 {
+				continue
+			}
 			for _, layer := range d.layers {
-				out[layer][d.method] = d.sizes[p[i]]
+				out[layer] = append(out[layer], sized{d.method, size})
 			}
 		case roleBit: // bits follow the sizes
 			if p[i] == 0 {
-				out[d.layers[0]] = layerSizes{}
+				out[d.layers[0]] = nil
 			}
 		}
 	}
@@ -239,24 +254,11 @@ func (s *Space) Params(p Point) int64 {
 }
 
 // params counts one module of a method, 0 for size 0.
-func (s *Space) params(method, size int) int64 {
+func (s *Space) params(m peft.Method, size int) int64 {
 	if size == 0 {
 		return 0
 	}
-	d, n := int64(s.geometry.Hidden), int64(size)
-	switch peft.Methods[method] {
-	case peft.MethodPrefix:
-		return 2 * d * n
-	case peft.MethodLoRA:
-		var perRank int64
-		for _, target := range s.config.LoRA.Targets {
-			in, out := s.geometry.TargetShape(target)
-			perRank += int64(in + out)
-		}
-		return n * perRank
-	default: // adapters
-		return 2*d*n + n + d
-	}
+	return peft.CountOf(m.Sized(size, s.config.style()), s.geometry).Total()
 }
 
 // extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
@@ -292,11 +294,12 @@ func (s *Space) Feasible(p Point) bool {
 // sizes of layers that are left out share it.
 func (s *Space) Key(p Point) string {
 	var key []byte
-	for _, sizes := range s.sizes(p) {
-		for _, size := range sizes {
-			key = strconv.AppendInt(key, int64(size), 10)
-			key = append(key, ',')
+	for _, layer := range s.sizes(p) {
+		for _, module := range layer {
+			key = append(key, module.method...)
+			key = strconv.AppendInt(key, int64(module.size), 10)
 		}
+		key = append(key, ',')
 	}
 	for i := range s.dimensions {
 		if s.dimensions[i].role >= roleLearningRate {
@@ -312,19 +315,9 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 		return evaluator.Candidate{}, err
 	}
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
-	for i, sizes := range s.sizes(p) {
-		layer := &c.Plan.Layers[i]
-		if size := sizes[0]; size > 0 {
-			layer.Serial = &peft.Adapter{Width: size}
-		}
-		if size := sizes[1]; size > 0 {
-			layer.Parallel = &peft.Adapter{Width: size}
-		}
-		if size := sizes[2]; size > 0 {
-			layer.Prefix = &peft.Prefix{Length: size}
-		}
-		if size := sizes[3]; size > 0 {
-			layer.LoRA = &peft.LoRA{Rank: size, Alpha: s.config.LoRA.Scale * float64(size), Targets: slices.Clone(s.config.LoRA.Targets)}
+	for i, layer := range s.sizes(p) {
+		for _, module := range layer {
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, s.config.style()))
 		}
 	}
 	for i, d := range s.dimensions {
@@ -353,11 +346,13 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		case roleSize:
 			size := 0
 			for _, layer := range d.layers { // with bits, layers that are left out say nothing
-				size = max(size, sizeOf(c.Plan.Layers[layer], d.method))
+				if module := c.Plan.Layers[layer].Module(d.method); module != nil {
+					size = max(size, module.Size())
+				}
 			}
 			level = slices.Index(d.sizes, size)
 		case roleBit:
-			if !c.Plan.Layers[d.layers[0]].Empty() {
+			if len(c.Plan.Layers[d.layers[0]]) > 0 {
 				level = 1
 			}
 		case roleLearningRate:
@@ -378,26 +373,4 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		return nil, fmt.Errorf("%w: layers or settings differ from what the dimensions can express", ErrOutside)
 	}
 	return p, nil
-}
-
-func sizeOf(layer peft.Layer, method int) int {
-	switch peft.Methods[method] {
-	case peft.MethodSerial:
-		if layer.Serial != nil {
-			return layer.Serial.Width
-		}
-	case peft.MethodParallel:
-		if layer.Parallel != nil {
-			return layer.Parallel.Width
-		}
-	case peft.MethodPrefix:
-		if layer.Prefix != nil {
-			return layer.Prefix.Length
-		}
-	case peft.MethodLoRA:
-		if layer.LoRA != nil {
-			return layer.LoRA.Rank
-		}
-	}
-	return 0
 }

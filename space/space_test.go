@@ -29,7 +29,7 @@ func configs() map[string]space.Config {
 		"autopeft":  {Preset: space.PresetAutoPEFT},
 		"autopeft with lora": {Preset: space.PresetAutoPEFT,
 			LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8, 16, 32, 64}, Targets: peft.Targets, Scale: 2}},
-		"one method": {Serial: []int{}, Parallel: []int{}, Prefix: []int{}, LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
+		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}}, LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
 	}
 }
 
@@ -79,7 +79,7 @@ func TestPointsAndCandidatesRoundTrip(t *testing.T) {
 
 func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
 	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3},
-		Serial: []int{0, 3}, Parallel: []int{0, 3}, Prefix: []int{}}, training, miniLM)
+		Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3}, "prefix": []int{}}}, training, miniLM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +99,14 @@ func small() map[string]space.Config {
 	none := []int{}
 	noLoRA := space.LoRAConfig{Ranks: none}
 	return map[string]space.Config{
-		"per-layer":         {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA},
-		"with a bound":      {Serial: []int{0, 2, 5}, Parallel: none, Prefix: []int{0, 1, 40}, LoRA: noLoRA, MaxParams: 15_000},
-		"without 0":         {Serial: []int{3, 9}, Parallel: none, Prefix: []int{0, 4}, LoRA: space.LoRAConfig{Ranks: []int{2}}},
-		"rates, schedules":  {Preset: space.PresetGroups, Groups: 2, Serial: []int{0, 3}, Parallel: []int{0, 3, 4}, Prefix: none, LoRA: noLoRA, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
-		"autopeft":          {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, LearningRate: []float64{1e-4, 1e-3}},
-		"autopeft, bound":   {Preset: space.PresetAutoPEFT, Serial: []int{0, 1, 1, 3}, Parallel: none, Prefix: []int{0, 8}, MaxParams: 3000},
-		"autopeft, no 0":    {Preset: space.PresetAutoPEFT, Serial: []int{2, 3}, Parallel: none, Prefix: []int{0, 8}},
-		"every layer alike": {Preset: space.PresetGroups, Groups: 1, Serial: none, Parallel: none, Prefix: []int{7}, LoRA: noLoRA},
+		"per-layer":         {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}}, LoRA: noLoRA},
+		"with a bound":      {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}}, LoRA: noLoRA, MaxParams: 15_000},
+		"without 0":         {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}}, LoRA: space.LoRAConfig{Ranks: []int{2}}},
+		"rates, schedules":  {Preset: space.PresetGroups, Groups: 2, Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3, 4}, "prefix": none}, LoRA: noLoRA, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		"autopeft":          {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3}, "parallel": none, "prefix": []int{0, 8}}, LearningRate: []float64{1e-4, 1e-3}},
+		"autopeft, bound":   {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3}, "parallel": none, "prefix": []int{0, 8}}, MaxParams: 3000},
+		"autopeft, no 0":    {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{2, 3}, "parallel": none, "prefix": []int{0, 8}}},
+		"every layer alike": {Preset: space.PresetGroups, Groups: 1, Sizes: space.Sizes{"serial": none, "parallel": none, "prefix": []int{7}}, LoRA: noLoRA},
 	}
 }
 
@@ -248,18 +248,18 @@ func TestPointRefusesWhatTheSpaceCannotExpress(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := peft.Plan{Layers: make([]peft.Layer, miniLM.Layers)}
-	plan.Layers[2].Serial = &peft.Adapter{Width: 7}
+	plan.Layers[2] = peft.Layer{peft.Serial{Width: 7}}
 	if _, err := s.Point(evaluator.Candidate{Plan: plan, Training: training}); !errors.Is(err, space.ErrOutside) {
 		t.Errorf("width 7: %v", err)
 	}
-	plan.Layers[2] = peft.Layer{LoRA: &peft.LoRA{Rank: 8, Alpha: 16, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue}}}
+	plan.Layers[2] = peft.Layer{peft.LoRA{Rank: 8, Alpha: 16, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue}}}
 	if _, err := s.Point(evaluator.Candidate{Plan: plan, Training: training}); !errors.Is(err, space.ErrOutside) {
 		t.Errorf("alpha 16: %v", err)
 	}
 }
 
 func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
-	_, err := space.New(space.Config{Serial: []int{0, 8, 4}, Prefix: []int{-1}, MaxParams: -5,
+	_, err := space.New(space.Config{Sizes: space.Sizes{"serial": []int{0, 8, 4}, "prefix": []int{-1}}, MaxParams: -5,
 		LearningRate: []float64{2}, Schedule: []evaluator.Schedule{"step"},
 		LoRA: space.LoRAConfig{Targets: []peft.Target{"pooler"}}}, training, miniLM)
 	for _, key := range []string{"space.serial", "space.prefix", "space.max_params", "space.learning_rate", "space.schedule", "space.lora.targets"} {
@@ -270,7 +270,7 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 	for words, config := range map[string]space.Config{
 		"10: the smallest plan of the space has 768 parameters": {MaxParams: 10},
 		"20000: the smallest plan of the space has 113040 parameters": { // a serial adapter of 24 in each of 6 layers
-			Serial: []int{24, 48}, Parallel: []int{}, Prefix: []int{}, LoRA: space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
+			Sizes: space.Sizes{"serial": []int{24, 48}, "parallel": []int{}, "prefix": []int{}}, LoRA: space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
 	} {
 		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("max_params below the smallest plan: %v, want %q", err, words)
@@ -287,7 +287,7 @@ func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
 		return s.Config()
 	}
 	full := of(space.Config{})
-	if full.Preset != space.PresetPerLayer || full.Serial == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
+	if full.Preset != space.PresetPerLayer || full.Sizes["serial"] == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
 		t.Errorf("defaults: %+v", full)
 	}
 	if diff := cmp.Diff(full, of(full)); diff != "" {
@@ -295,6 +295,10 @@ func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
 	}
 	if diff := cmp.Diff(full, of(space.Config{Groups: 2})); diff != "" {
 		t.Errorf("groups count without the preset groups:\n%s", diff)
+	}
+	one := of(space.Config{Methods: []peft.Method{peft.MethodLoRA}})
+	if diff := cmp.Diff(one, of(one)); diff != "" || len(one.Sizes["serial"]) > 0 {
+		t.Errorf("a resolved configuration of one method is another:\n%s", diff)
 	}
 	without := space.Config{LoRA: space.LoRAConfig{Ranks: []int{}}}
 	scaled := without
@@ -322,15 +326,15 @@ func TestOddConfigsAreRefusedOrWork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		odd := rapid.Bool().Draw(t, "odd")
 		config := space.Config{Preset: rapid.SampledFrom(space.Presets).Draw(t, "preset"), Groups: rapid.IntRange(1, 6).Draw(t, "groups"),
-			Serial: list(t, "serial", odd), Parallel: list(t, "parallel", odd), Prefix: list(t, "prefix", odd),
-			LoRA: space.LoRAConfig{Ranks: list(t, "ranks", odd), Scale: rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")}}
+			Sizes: space.Sizes{"serial": list(t, "serial", odd), "parallel": list(t, "parallel", odd), "prefix": list(t, "prefix", odd)},
+			LoRA:  space.LoRAConfig{Ranks: list(t, "ranks", odd), Scale: rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")}}
 		if odd {
 			config.Preset = rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "odd preset")
 			config.Groups = rapid.IntRange(-1, 8).Draw(t, "odd groups")
 			config.LoRA.Scale = rapid.Float64().Draw(t, "odd scale")
 			config.MaxParams = rapid.Int64().Draw(t, "max_params")
 		} else {
-			config.Serial = append(config.Serial, 60)
+			config.Sizes["serial"] = append(config.Sizes["serial"], 60)
 		}
 		s, err := space.New(config, training, miniLM)
 		if err != nil {
@@ -381,7 +385,7 @@ func TestPointsOfOtherSpacesAreRefused(t *testing.T) {
 }
 
 func TestLongListsAreRefused(t *testing.T) {
-	for _, config := range []space.Config{{Serial: make([]int, 101)}, {LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
+	for _, config := range []space.Config{{Sizes: space.Sizes{"serial": make([]int, 101)}}, {LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
 		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), "at most 100") {
 			t.Errorf("%v", err)
 		}

@@ -20,6 +20,7 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies/config"
 	"peftsearch/studies/store"
+	"peftsearch/studies/store/storetest"
 )
 
 // The test binary is also a search in a process of its own, by the variable childEnv, and a worker, by its argument.
@@ -30,6 +31,41 @@ const (
 
 // long lengthens the tests of many processes to what the documents promise: make test-processes sets it.
 var long = os.Getenv("PEFTSEARCH_LONG_TESTS") != ""
+
+// onServer runs the tests on a PostgreSQL server: make test does both.
+var onServer = os.Getenv("PEFTSEARCH_TEST_POSTGRES") != ""
+
+// addressFile is beside a study file whose database is on a server.
+const addressFile = "database"
+
+// database is the one for the studies of a study file's directory: a file beside it, or one on a server.
+func database(t testing.TB, path string) string {
+	t.Helper()
+	note := filepath.Join(filepath.Dir(path), addressFile)
+	if _, err := os.Stat(note); onServer && err != nil {
+		if err := os.WriteFile(note, []byte(storetest.Postgres(t)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return databaseOf(path)
+}
+
+// databaseOf is what database was for a study file.
+func databaseOf(path string) string {
+	dir := filepath.Dir(path)
+	if address, err := os.ReadFile(filepath.Join(dir, addressFile)); err == nil {
+		return string(address)
+	}
+	return filepath.Join(dir, "studies.db")
+}
+
+// onFile skips a test of what happens to files.
+func onFile(t *testing.T) {
+	t.Helper()
+	if onServer {
+		t.Skip("the database is no file")
+	}
+}
 
 // childSpec is what a child runs.
 type childSpec struct {
@@ -67,6 +103,7 @@ func child(t testing.TB, spec childSpec, before ...string) *exec.Cmd {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
+	database(t, spec.Path)
 	text, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -93,12 +130,17 @@ func runChild(spec childSpec) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(filepath.Join(filepath.Dir(spec.Path), "studies.db"))
-	if err != nil {
+	var db *store.Store
+	var study *Study
+	if err := repeat(context.Background(), func(ctx context.Context) (err error) {
+		if db, err = store.Open(databaseOf(spec.Path)); err != nil {
+			return err
+		}
+		if study, err = Start(ctx, db, file, inputs); err != nil {
+			db.Close()
+		}
 		return err
-	}
-	study, err := Start(context.Background(), db, file, inputs)
-	if err != nil {
+	}, func(error) {}); err != nil {
 		return err
 	}
 	if ask := study.ask; spec.Ask > 0 {
@@ -200,7 +242,7 @@ func edit(t testing.TB, path string, replacements ...string) {
 // without a gap, each candidate once, and with a front for each complete trial.
 func stored(t testing.TB, path string) []store.Trial {
 	t.Helper()
-	db, err := store.View(filepath.Join(filepath.Dir(path), "studies.db"))
+	db, err := store.View(databaseOf(path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,11 +33,9 @@ const checkpoints = 4
 // Compare compares two studies at quarters of the effort that both have spent. The trials are those with an outcome, in
 // the order in which they ended. It takes O(n log n).
 func Compare(records [2]*store.Record, trials [2][]store.Outcome) Comparison {
-	a, b := records[0], records[1]
-	c := Comparison{Common: a.Metric == b.Metric && a.Geometry == b.Geometry, References: [2]search.Reference{a.Reference, b.Reference}}
-	if c.Common {
-		common := search.Reference{Chance: min(a.Reference.Chance, b.Reference.Chance),
-			MinParams: min(a.Reference.MinParams, b.Reference.MinParams), MaxParams: max(a.Reference.MaxParams, b.Reference.MaxParams)}
+	c := Comparison{References: [2]search.Reference{records[0].Reference, records[1].Reference}}
+	var common search.Reference
+	if common, c.Common = OneScale(records[:]); c.Common {
 		c.References = [2]search.Reference{common, common}
 	}
 	var spent [2][]float64 // after so many trials
@@ -63,16 +61,7 @@ func Compare(records [2]*store.Record, trials [2][]store.Outcome) Comparison {
 		}
 	}
 	for i := range trials {
-		var front staircase
-		var volumes []float64 // after so many trials
-		for n := range len(trials[i]) + 1 {
-			volumes = append(volumes, 0)
-			if n > 0 && trials[i][n-1].Complete && front.add(trials[i][n-1].Outcome) {
-				volumes[n] = search.Hypervolume(front, c.References[i])
-			} else if n > 0 {
-				volumes[n] = volumes[n-1]
-			}
-		}
+		volumes := growth(trials[i], c.References[i])
 		for _, points := range [][]Checkpoint{c.ByTrials, c.BySeconds} {
 			for at := range points {
 				points[at].Hypervolumes[i] = volumes[points[at].Trials[i]]
@@ -80,4 +69,34 @@ func Compare(records [2]*store.Record, trials [2][]store.Outcome) Comparison {
 		}
 	}
 	return c
+}
+
+// OneScale is the scale on which the hypervolumes of all studies can be compared: the lowest chance, and the range of
+// sizes that covers all. ok is false if the studies differ in metric or in the shape of the model.
+func OneScale(records []*store.Record) (scale search.Reference, ok bool) {
+	for i, r := range records {
+		if i == 0 {
+			scale = r.Reference
+			continue
+		}
+		if r.Metric != records[0].Metric || r.Geometry != records[0].Geometry {
+			return search.Reference{}, false
+		}
+		scale = search.Reference{Chance: min(scale.Chance, r.Reference.Chance),
+			MinParams: min(scale.MinParams, r.Reference.MinParams), MaxParams: max(scale.MaxParams, r.Reference.MaxParams)}
+	}
+	return scale, len(records) > 0
+}
+
+// growth is the hypervolume after the first n trials with an outcome, for n from 0 on.
+func growth(trials []store.Outcome, scale search.Reference) []float64 {
+	var front staircase
+	volumes := make([]float64, len(trials)+1)
+	for i, t := range trials {
+		volumes[i+1] = volumes[i]
+		if t.Complete && front.add(t.Outcome) {
+			volumes[i+1] = search.Hypervolume(front, scale)
+		}
+	}
+	return volumes
 }

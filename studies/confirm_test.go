@@ -223,7 +223,8 @@ func TestConfirmationsUnderOtherConditions(t *testing.T) {
 	candidates := []evaluator.Candidate{mustRun(t, study)[1].Candidate}
 	ctx := context.Background()
 	// As an earlier version has stored it, which always had the study file at the start.
-	old := store.Training{Candidate: candidates[0], Seed: 40, Result: evaluator.Result{Test: map[string]float64{"accuracy": 0.125}}}
+	old := store.Training{Candidate: candidates[0], Seed: 40,
+		Result: evaluator.Result{BestStep: 1, Steps: 1, Test: map[string]float64{"accuracy": 0.125}}}
 	if err := study.db.AddTraining(ctx, study.record, old); err != nil {
 		t.Fatal(err)
 	}

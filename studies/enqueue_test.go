@@ -57,7 +57,7 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 
 func TestEnqueuedPlansInTheSpaceAreNotProposedAgain(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 30))
-	plan := peft.Plan{Layers: []peft.Layer{{Prefix: &peft.Prefix{Length: 1}}, {}}}
+	plan := peft.Plan{Layers: []peft.Layer{{peft.Prefix{Length: 1}}, {}}}
 	trial, _, err := study.Enqueue(context.Background(), "p", "", plan)
 	if err != nil || trial.Point == nil {
 		t.Fatalf("point %v, %v", trial.Point, err)

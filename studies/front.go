@@ -2,8 +2,11 @@ package studies
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sort"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/studies/store"
 )
@@ -12,32 +15,34 @@ import (
 type Front struct {
 	Members     []store.Trial
 	Hypervolume float64
-	knee        int64 // number of the member at the knee
-}
-
-// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left
-// out of the members.
-func (f Front) KneeMember() (store.Trial, bool) {
-	for _, m := range f.Members {
-		if m.Number == f.knee {
-			return m, true
-		}
-	}
-	return store.Trial{}, false
 }
 
 // ReadFront reads the front of a study, and nothing of its other trials.
 func ReadFront(ctx context.Context, db *store.Store, record *store.Record) (front Front, err error) {
 	err = db.Snapshot(ctx, func(at *store.Store) error {
-		stored, err := at.Front(ctx, record)
-		if err != nil {
-			return err
-		}
-		members, err := at.Select(ctx, record, stored.Members)
+		_, members, err := latestFront(ctx, at, record)
 		front = FrontOf(members, record.Reference)
 		return err
 	})
 	return front, err
+}
+
+// latestFront is the stored front with its trials.
+func latestFront(ctx context.Context, at *store.Store, r *store.Record) (store.FrontPoint, []store.Trial, error) {
+	front, err := at.Front(ctx, r)
+	if err != nil {
+		return front, nil, err
+	}
+	members, err := at.Select(ctx, r, front.Members)
+	if errors.Is(err, store.ErrNoTrial) {
+		err = fmt.Errorf("study %s: %w: of its front, %v", quote.Text(r.Name), store.ErrDamaged, err)
+	}
+	for _, m := range members {
+		if err == nil && m.State != store.Complete {
+			err = fmt.Errorf("study %s: %w: trial %d of its front is %s", quote.Text(r.Name), store.ErrDamaged, m.Number, m.State)
+		}
+	}
+	return front, members, err
 }
 
 // outcomes lists the complete trials for package search.
@@ -62,9 +67,6 @@ func FrontOf(trials []store.Trial, ref search.Reference) Front {
 	f := Front{Hypervolume: search.Hypervolume(members, ref)}
 	for _, m := range members {
 		f.Members = append(f.Members, byNumber[m.Number])
-	}
-	if knee, ok := search.Knee(members, ref); ok {
-		f.knee = knee.Number
 	}
 	return f
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/space"
 	"peftsearch/studies/store"
@@ -36,7 +37,8 @@ func NewHistory(db *store.Store, record *store.Record) *History {
 	return &History{db: db, record: record, keys: map[string]int64{}}
 }
 
-// Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space.
+// Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space,
+// and store.ErrDamaged if it cannot be one of any study.
 func (h *History) Sync(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,8 +46,18 @@ func (h *History) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	next := int64(len(h.states))
+	for _, e := range changed {
+		if e.Number > next {
+			return fmt.Errorf("study %s: %w: trial %d is missing", quote.Text(h.record.Name), store.ErrDamaged, next)
+		}
+		next = max(next, e.Number+1)
+	}
+	if err := h.resample(ctx, changed); err != nil {
+		return err
+	}
 	if err := h.remember(changed); err != nil {
-		return fmt.Errorf("study %s: %w", h.record.Name, err)
+		return fmt.Errorf("study %s: %w", quote.Text(h.record.Name), err)
 	}
 	for _, e := range changed {
 		h.count(e)
@@ -60,7 +72,7 @@ var searchStates = map[store.State]search.State{store.Waiting: search.Running, s
 // observation is what samplers and pruners are told of a trial.
 func observation(e store.Entry) search.Observation {
 	o := search.Observation{Number: e.Number, Point: e.Point, Params: e.Params, State: searchStates[e.State],
-		Score: e.Score, Curve: rungs(e.Curve)}
+		Score: e.Score, Curve: rungs(e.Curve), Resampled: e.Resampled}
 	if e.State == store.Pruned {
 		o.Score, o.SD = e.Forecast.Score, e.Forecast.SD
 	}
@@ -73,6 +85,26 @@ func rungs(curve []store.CurvePoint) []search.Rung {
 		out = append(out, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
 	}
 	return out
+}
+
+// rowTrials is how many trials, the first ones, have their scores on resamples of the dev rows kept in memory: those
+// samplers that read them model fewer.
+const rowTrials = 1000
+
+// resample reads the scores of changed trials on resamples of the dev rows, for samplers.
+func (h *History) resample(ctx context.Context, changed []store.Entry) error {
+	if h.space == nil || len(changed) == 0 {
+		return nil
+	}
+	first, last := changed[0].Number, min(changed[len(changed)-1].Number+1, rowTrials)
+	if first >= last {
+		return nil
+	}
+	resampled, err := h.db.Resampled(ctx, h.record, first, last)
+	for i := range changed {
+		changed[i].Resampled = resampled[changed[i].Number]
+	}
+	return err
 }
 
 // remember tells samplers and pruners of the trials.
@@ -130,6 +162,9 @@ func (h *History) Outcomes() int {
 	return h.tally.Finished()
 }
 
+// maxRemaining is the longest time that is told.
+const maxRemaining = 100 * 365 * 24 * time.Hour
+
 // Status is where the study stands, with a budget of so many trials and so many running at a time.
 func (h *History) Status(budget, workers int) Status {
 	h.mu.Lock()
@@ -142,7 +177,7 @@ func (h *History) Status(budget, workers int) Status {
 	}
 	if n := len(h.seconds); n > 0 {
 		left := h.seconds[n/2] * float64(s.Trials-s.Finished()) / float64(max(1, workers))
-		s.Remaining = time.Duration(left * float64(time.Second))
+		s.Remaining = time.Duration(min(left, maxRemaining.Seconds()) * float64(time.Second))
 	}
 	return s
 }

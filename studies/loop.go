@@ -52,7 +52,13 @@ func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluat
 	}
 	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
 	err := r.pool.run(ctx)
-	status, statusErr := r.sync(context.WithoutCancel(ctx))
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
+	defer cancel()
+	var status Status
+	statusErr := r.repeat(last, func(ctx context.Context) (err error) {
+		status, err = r.sync(ctx)
+		return err
+	})
 	if err != nil || statusErr != nil {
 		return status, join(err, statusErr)
 	}
@@ -216,7 +222,8 @@ func (r *runner) store(ctx context.Context, e Event, write func(context.Context)
 	return err
 }
 
-// giveBackFor is how long returning a trial is tried. If it cannot be done, others see that the process has ended.
+// giveBackFor is how long the last steps of a run are tried. Where a trial cannot be returned, others see that the
+// process has ended.
 const giveBackFor = 15 * time.Second
 
 // giveBack makes a trial wait again.

@@ -33,7 +33,7 @@ func runElsewhere(t *testing.T, study *Study, db *store.Store) (store.Trial, sto
 }
 
 func complete(trial store.Trial) store.Trial {
-	trial.State, trial.Result = store.Complete, evaluator.Result{Score: 0.75, Steps: 1, WallS: 1}
+	trial.State, trial.Result = store.Complete, evaluator.Result{Score: 0.75, BestStep: 1, Steps: 1, WallS: 1}
 	return trial
 }
 
@@ -213,6 +213,7 @@ func TestNothingUsableInASpaceThatRunsOut(t *testing.T) {
 
 // What goes wrong while a run is cancelled is said.
 func TestCancellingHidesNoError(t *testing.T) {
+	onFile(t)
 	study, db := start(t, writeStudy(t, t.TempDir(), 3))
 	database := filepath.Join(filepath.Dir(study.config.File()), "studies.db")
 	ctx, cancel := context.WithCancel(t.Context())

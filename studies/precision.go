@@ -40,7 +40,11 @@ func (s *Study) Settle(ctx context.Context, worker string) (same bool, err error
 		return true, nil
 	}
 	if s.precision.value == config.AutoPrecision {
-		settled, err := s.db.Settle(ctx, s.record, precisionKey, worker)
+		var settled string
+		err := repeat(ctx, func(ctx context.Context) (err error) {
+			settled, err = s.db.Settle(ctx, s.record, precisionKey, worker)
+			return err
+		}, func(error) {})
 		if err != nil {
 			return false, err
 		}

@@ -146,7 +146,6 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), n)
 	spec := childSpec{Path: path, Delay: delay, Worker: true}
 	rng := rand.New(rand.NewPCG(7, 7))
-	database := filepath.Join(filepath.Dir(path), "studies.db")
 	var workers []int
 	var before []store.Trial
 	killed := 0
@@ -172,7 +171,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			case <-time.After(wait):
 				now := childrenOf(supervisor.Process.Pid)
 				workers = append(workers, now...)
-				if killed++; len(now) > 0 && rng.IntN(3) == 0 && fewCrashes(t, database) {
+				if killed++; len(now) > 0 && rng.IntN(3) == 0 && fewCrashes(t, database(t, path)) {
 					syscall.Kill(now[0], syscall.SIGKILL)
 					continue
 				}
@@ -181,11 +180,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 				running = false
 			}
 		}
-		if _, err := os.Stat(database); err != nil {
-			continue
-		}
 		var after []store.Trial
-		if db, err := store.View(database); err == nil { // it is there, and may be empty yet
+		if db, err := store.View(database(t, path)); err == nil { // it may be empty yet, or not there
 			db.Close()
 			after = stored(t, path)
 		}
@@ -215,8 +211,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 }
 
 // fewCrashes reports whether no trial's worker was killed before: after some times the trial fails.
-func fewCrashes(t *testing.T, database string) bool {
-	db, err := store.View(database)
+func fewCrashes(t *testing.T, name string) bool {
+	db, err := store.View(name)
 	if err != nil {
 		return false
 	}
@@ -245,6 +241,7 @@ func isWorker(pid int) bool {
 
 // A disk that is full ends the search with what was stored before, and the search goes on when there is space again.
 func TestAFullDiskStopsTheSearchAndLosesNothing(t *testing.T) {
+	onFile(t)
 	const trials = 200 // more than the free room of the pages that a new study has
 	whole, _ := start(t, writeStudy(t, t.TempDir(), trials))
 	want := mustRun(t, whole)

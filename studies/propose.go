@@ -89,7 +89,7 @@ func (r *runner) propose(ctx context.Context) (trial store.Trial, lease store.Le
 
 // proposal makes the trial of a number: a baseline first, then what the optimiser suggests.
 func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, error) {
-	if err := r.history.Sync(ctx); err != nil {
+	if err := r.repeat(ctx, r.history.Sync); err != nil {
 		return store.Proposal{}, err
 	}
 	for _, name := range r.config.Baselines {
@@ -110,14 +110,12 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 		if err != nil {
 			return store.Proposal{}, err
 		}
-		known, found := r.history.Find(store.KeyOf(candidate))
-		if !found {
+		if _, known := r.history.Find(store.KeyOf(candidate)); !known {
 			return store.Proposal{Origin: suggestion.Sampler, Reason: suggestion.Reason, Point: suggestion.Point,
 				Candidate: candidate, Params: r.inputs.Space.Params(suggestion.Point)}, nil
 		}
-		// That trial has a plan of the space, and was stored without its point: the point is not to be proposed.
-		taken := search.Observation{Number: -1 - known, Point: suggestion.Point, State: search.Failed}
-		if err := r.history.past.Set(taken); err != nil {
+		// A trial has this plan of the space, and was stored without its point.
+		if err := r.history.past.Exclude(suggestion.Point); err != nil {
 			return store.Proposal{}, err
 		}
 	}

@@ -74,7 +74,7 @@ func startFrom(t testing.TB, path, other string) (*Study, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(filepath.Join(filepath.Dir(path), "studies.db"))
+	db, err := store.Open(database(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func trialsOf(t testing.TB, study *Study) []store.Trial {
 }
 
 // ignoreTimes compares trials by what they are, not by when or how often they ran.
-var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Process", "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
 
 func setTrials(t testing.TB, path string, trials int) {
 	t.Helper()
@@ -382,7 +382,7 @@ func TestDrainAndCancel(t *testing.T) {
 func TestViewersReadWhileAWriterWrites(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 12)
 	study, _ := start(t, path)
-	viewer, err := store.View(filepath.Join(filepath.Dir(path), "studies.db"))
+	viewer, err := store.View(database(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,9 +436,9 @@ func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range inputs.Dataset.Dev {
-		inputs.Dataset.Dev[i].Label = 1
+		inputs.Dataset.Dev[i].Target = []float64{1}
 	}
-	db, err := store.Open(filepath.Join(dir, "studies.db"))
+	db, err := store.Open(database(t, file.File()))
 	if err != nil {
 		t.Fatal(err)
 	}

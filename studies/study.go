@@ -105,18 +105,14 @@ func (s *Study) Status(ctx context.Context) (status Status, err error) {
 		if err != nil {
 			return err
 		}
-		front, err := at.Front(ctx, s.record)
+		front, members, err := latestFront(ctx, at, s.record)
 		if err != nil {
 			return err
 		}
 		status = Status{Trials: max(s.config.Budget.Trials, tally.Total()), Tally: tally,
-			Hypervolume: front.Hypervolume, FrontSize: len(front.Members)}
-		if n := len(front.Members); n > 0 {
-			best, err := at.Select(ctx, s.record, front.Members[n-1:])
-			if err != nil {
-				return err
-			}
-			status.Best = &outcomes(best)[0]
+			Hypervolume: front.Hypervolume, FrontSize: len(members)}
+		if all := outcomes(members); len(all) > 0 {
+			status.Best = &all[len(all)-1]
 		}
 		return nil
 	})

@@ -123,7 +123,7 @@ func keyed(number int, text string) *rand.Rand {
 	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:])))
 }
 
-// sizes are the sizes of the modules of each layer, 0 for none, in the order of peft.Methods.
+// sizes are the sizes of the modules of each layer, 0 for none, in the order of peft.Standard.
 func sizes(s *space.Space, point space.Point) [][4]float64 {
 	candidate, err := s.Candidate(point)
 	if err != nil {
@@ -131,17 +131,10 @@ func sizes(s *space.Space, point space.Point) [][4]float64 {
 	}
 	out := make([][4]float64, len(candidate.Plan.Layers))
 	for i, layer := range candidate.Plan.Layers {
-		if layer.Serial != nil {
-			out[i][0] = float64(layer.Serial.Width)
-		}
-		if layer.Parallel != nil {
-			out[i][1] = float64(layer.Parallel.Width)
-		}
-		if layer.Prefix != nil {
-			out[i][2] = float64(layer.Prefix.Length)
-		}
-		if layer.LoRA != nil {
-			out[i][3] = float64(layer.LoRA.Rank)
+		for m, method := range peft.Standard {
+			if module := layer.Module(method); module != nil {
+				out[i][m] = float64(module.Size())
+			}
 		}
 	}
 	return out
@@ -231,7 +224,7 @@ func newRugged(instance int) (*problem, error) {
 			contributions[i][j] = rng.Float64()
 		}
 	}
-	config := space.Config{Serial: []int{0, 24}, Parallel: []int{0, 48}, Prefix: []int{0, 10}, LoRA: space.LoRAConfig{Ranks: []int{0, 8}}}
+	config := space.Config{Sizes: space.Sizes{"serial": []int{0, 24}, "parallel": []int{0, 48}, "prefix": []int{0, 10}}, LoRA: space.LoRAConfig{Ranks: []int{0, 8}}}
 	return newSynthetic("rugged", instance, config, modules/4, func(*space.Space) func(space.Point) float64 {
 		return func(point space.Point) float64 {
 			total := 0.0

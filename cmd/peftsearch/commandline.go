@@ -1,32 +1,29 @@
 package main
 
 import (
-	"regexp"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-)
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+	"peftsearch/data/quote"
+)
 
 // commandLine writes words so that a shell reads them as they are.
 func commandLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
-		switch {
-		case plainWord.MatchString(word):
-			quoted[i] = word
-		case strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) }): // bash, zsh and ksh read $'…'
-			escaped := strconv.QuoteToASCII(word)
-			quoted[i] = "$'" + strings.ReplaceAll(escaped[1:len(escaped)-1], "'", `\'`) + "'"
-		default:
-			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
+		quoted[i] = quote.Shell(word)
 	}
 	return strings.Join(quoted, " ")
+}
+
+// own is how many arguments are for this program; those behind -- are for Slurm's.
+func own(cmd *cobra.Command, args []string) int {
+	if before := cmd.ArgsLenAtDash(); before >= 0 {
+		return before
+	}
+	return len(args)
 }
 
 // command writes a peftsearch command on the same database.

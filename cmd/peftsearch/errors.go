@@ -6,11 +6,14 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/hub"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -67,13 +70,24 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
-	{search.ErrDamagedHistory, exitEnvironment,
-		"restore the database from a copy, or start a new study: give it another name under the key study"},
+	{hub.ErrNetwork, exitEnvironment, "a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
+	{hub.ErrRefused, exitUsage, "docs/how-to/models.md says which models can be used, and how"},
+	{store.ErrDiverged, exitUsage, "copy it to another file"},
+	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +
+		"session.json in the mirror says which it is"},
+	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},
+	{server.ErrRunning, exitUsage, "peftsearch db status DIR; peftsearch db stop DIR"},
+	{server.ErrNotInstalled, exitEnvironment,
+		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
+	{search.ErrDamagedHistory, exitEnvironment, restore},
+	{store.ErrDamaged, exitEnvironment, restore},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
 	{studies.ErrTooManyFailures, exitFailures,
 		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},
 	{studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show STUDY lists the reasons"},
 }
+
+const restore = "restore the database from a copy, or start a new study: give it another name under the key study"
 
 // explain finds the exit code and the advice for an error.
 func explain(err error) *failure {

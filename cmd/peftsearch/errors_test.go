@@ -10,11 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"peftsearch/data/hub"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
+	"peftsearch/studies/server"
+	"peftsearch/studies/slurm"
 	"peftsearch/studies/store"
 )
 
@@ -26,9 +29,13 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"hub.ErrNetwork":             {hub.ErrNetwork, exitEnvironment, "HTTPS_PROXY"},
+	"hub.ErrRefused":             {hub.ErrRefused, exitUsage, "docs/how-to/models.md"},
+	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
 	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
+	"store.ErrDiverged":          {store.ErrDiverged, exitUsage, "another file"},
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
 	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
@@ -36,6 +43,10 @@ var atEdge = map[string]struct {
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
+	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},
+	"server.ErrRunning":          {server.ErrRunning, exitUsage, "db status"},
+	"slurm.ErrNoSlurm":           {slurm.ErrNoSlurm, exitEnvironment, "--dry-run"},
+	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},
 	"studies.ErrNoUsableTrial":   {studies.ErrNoUsableTrial, exitNoTrial, "peftsearch show"},
 }
 
@@ -43,6 +54,7 @@ var atEdge = map[string]struct {
 var inside = map[string]string{
 	"evaluator.Failure":    "an outcome of a trial; train and confirm say what to do",
 	"evaluator.ErrKilled":  "the loop: it starts the worker again",
+	"search.ErrFewTrials":  "the overview: it leaves out what mattered",
 	"search.ErrExhausted":  "the normal end of a search: run says it",
 	"space.KeyError":       "becomes a *config.Error with its place",
 	"space.ErrOutside":     "a plan that was given need not be in the space",
@@ -52,6 +64,8 @@ var inside = map[string]string{
 	"store.ErrProposed":    "the loop: it waits",
 	"store.ErrKnown":       "the loop asks again",
 	"store.ErrMoved":       "the loop asks again",
+	"store.ErrNoFile":      "in a *store.Error that says what to do",
+	"store.ErrEmpty":       "in a *store.Error that says what to do",
 	"torch.ErrOutOfMemory": "the worker: a failure of its trial",
 	"torch.ErrDevice":      "the worker: it ends after the failure of its trial",
 }

@@ -4,38 +4,59 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// interrupts counts Ctrl-C, SIGTERM and the end of the terminal: the first closes drain, the second cancels the context, and the
-// third ends the program as usual.
+// interrupts counts Ctrl-C, Ctrl-\, SIGTERM and the end of the terminal: the first closes drain, the second cancels
+// the context, and the third ends the program where it stands. Two signals are a scheduler's: SIGUSR1 says that the
+// time is nearly over, and only drains; SIGTERM in a job comes once, some seconds before the end, and cancels at once.
 type interrupts struct {
-	drain chan struct{}
-	stop  func()
+	drain   chan struct{}
+	planned atomic.Bool // all signals so far were SIGUSR1
+	stop    func()
 }
 
 // watchInterrupts calls first on the first signal. The caller calls stop at the end.
 func watchInterrupts(ctx context.Context, first func()) (context.Context, *interrupts) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, endings()...)
-	i := &interrupts{drain: make(chan struct{}), stop: func() {
+	signal.Notify(signals, append(endings(), syscall.SIGUSR1)...)
+	stopped := make(chan struct{})
+	i := &interrupts{drain: make(chan struct{}), stop: sync.OnceFunc(func() {
 		signal.Stop(signals)
+		close(stopped)
 		cancel()
-	}}
+	})}
+	i.planned.Store(true)
 	go func() {
-		select {
-		case <-signals:
-			close(i.drain)
-			first()
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-signals:
-			signal.Stop(signals)
-			cancel()
-		case <-ctx.Done():
+		for asked := 0; ; {
+			select {
+			case s := <-signals:
+				switch {
+				case s == syscall.SIGUSR1:
+				case s == syscall.SIGTERM && inJob():
+					asked = max(2, asked+1)
+				default:
+					asked++
+				}
+				if asked > 0 {
+					i.planned.Store(false)
+				}
+				if !i.interrupted() {
+					close(i.drain)
+					first()
+				}
+				if asked > 1 {
+					cancel()
+				}
+				if asked > 2 {
+					os.Exit(exitInterrupted)
+				}
+			case <-stopped:
+				return
+			}
 		}
 	}()
 	return ctx, i
@@ -43,7 +64,7 @@ func watchInterrupts(ctx context.Context, first func()) (context.Context, *inter
 
 // endings are the signals that ask the program to end. Under nohup the end of the terminal is none of them.
 func endings() []os.Signal {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	signals := []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signals = append(signals, syscall.SIGHUP)
 	}

@@ -18,7 +18,7 @@ func execute(ctx context.Context) int {
 	stderr := newNotices(os.Stderr)
 	defer stderr.close()
 	return guard(stderr, func() error {
-		stdout := &output{w: os.Stdout}
+		stdout := newOutput()
 		root := newRoot()
 		root.SetOut(stdout)
 		root.SetErr(stderr)

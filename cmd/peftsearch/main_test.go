@@ -24,7 +24,9 @@ import (
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/server"
 	"peftsearch/studies/store"
+	"peftsearch/studies/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -51,11 +53,26 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(model, filepath.Join(env.WorkDir, "model"))
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"scrub":   scrub,
-			"shorten": shorten,
-			"waitfor": waitFor,
-			"code":    code,
-			"replace": replace,
+			"scrub":    scrub,
+			"shorten":  shorten,
+			"waitfor":  waitFor,
+			"code":     code,
+			"replace":  replace,
+			"terminal": terminal,
+			"sees":     sees,
+			"keys":     keys,
+			"resize":   resize,
+			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], storetest.Postgres(t))
+				ts.Setenv("PGPASSWORD", os.Getenv("PGPASSWORD"))
+			},
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "postgres" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			_, err := server.Binaries()
+			return err == nil, nil
 		},
 	})
 }
@@ -113,7 +130,8 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // fakeWorker speaks the worker protocol without training. FAKE_FAIL makes every trial fail; FAKE_BLOCK names a
-// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped.
+// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped. FAKE_SECONDS is what
+// a trial takes.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
 		fmt.Println("peftsearch-worker protocol 2, for tests")
@@ -166,7 +184,7 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 			}
 			answer = predictions
 		case evaluator.TypeEvaluate:
-			if answer, err = fakeTrial(request.Job, hello, geometry, lines); err != nil {
+			if answer, err = fakeTrial(request.Job, hello, geometry, lines, out); err != nil {
 				return err
 			}
 		}
@@ -195,7 +213,8 @@ func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
 	return ready, err
 }
 
-func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte) (any, error) {
+func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry, lines <-chan []byte,
+	out *json.Encoder) (any, error) {
 	if os.Getenv("FAKE_FAIL") != "" {
 		return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
 			Failure: evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is not finite"}}, nil
@@ -215,8 +234,21 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 			}
 		}
 	}
+	if seconds, err := time.ParseDuration(os.Getenv("FAKE_SECONDS") + "s"); err == nil {
+		select {
+		case <-lines: // a stop
+			return evaluator.FailedReport{Type: evaluator.TypeFailed, Trial: job.Trial,
+				Failure: evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"}}, nil
+		case <-time.After(seconds):
+		}
+	}
 	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,
 		Dev: map[string]float64{"accuracy": 0.6}}
+	rung := evaluator.Progress{Step: 10, Steps: 10, Loss: 0.5, Score: &result.Score}
+	if err := out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial, Progress: rung}); err != nil {
+		return nil, err
+	}
+	<-lines // go or stop
 	if job.Test {
 		result.Test = map[string]float64{"accuracy": 0.59}
 	}
@@ -233,10 +265,10 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 			return tensors
 		}
 		plan := job.Candidate.Plan
-		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Modules: zeros(plan.TensorShapes(geometry)),
-			Head: zeros(peft.HeadShapes("linear", geometry, 2)), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test},
-			Info: peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
-				Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}})
+		info := peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
+			Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}
+		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Info: info, Modules: zeros(plan.TensorShapes(geometry)),
+			Head: zeros(info.HeadShapes()), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test}})
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,67 +21,85 @@ import (
 	"peftsearch/studies/report"
 )
 
+// The formats of predictions.
+const (
+	formatLines    = "lines"
+	formatSloBENCH = "slobench"
+)
+
+type predictFlags struct {
+	input       []string
+	model       string
+	precision   precisionFlag
+	format, out string
+	json        bool
+}
+
 func newPredict(g *globals) *cobra.Command {
-	var input, model string
-	var precision precisionFlag
-	var asJSON bool
+	var flags predictFlags
 	cmd := &cobra.Command{
 		Use:   "predict DIR --input FILE",
 		Short: "Score new rows with a trained plan",
-		Long: `Score the rows of a .tsv, .csv or .jsonl file with a directory that train wrote: one prediction a line. The
-file has the columns of the training data; it needs no labels.`,
+		Long: `Score the rows of a file with a directory that train wrote: one prediction a line; of a token classification the
+words with their tags, as columns. The file has the columns of the training data; it needs no labels.
+
+With --format slobench it writes the zip file that SloBENCH takes: of SI-NLI (board 9) for a classification, of named
+entities (board 12) for a token classification, with a file for each --input.`,
+		Example: "  peftsearch predict trained --input new.tsv\n" +
+			"  peftsearch predict trained --input test_without_labels.tsv --format slobench --out submission.zip",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			document, err := g.predict(cmd.Context(), cmd.ErrOrStderr(), args[0], input, model, precision)
-			if err != nil {
-				return err
+			if slobench := flags.format == formatSloBENCH; !slobench && flags.format != formatLines {
+				return usage("give lines or slobench", "--format %s: there is no such format", quote.Text(flags.format))
+			} else if slobench != (flags.out != "") || slobench && flags.json {
+				return usage("give --format slobench --out FILE.zip, or neither", "--out is of use with --format slobench, which needs it, and not with --json")
 			}
-			w := cmd.OutOrStdout()
-			if asJSON {
-				return report.WriteJSON(w, document)
-			}
-			for _, p := range document.Predictions {
-				fmt.Fprintln(w, quote.Line(p.Label))
-			}
-			return nil
+			return g.predict(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], flags)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&input, "input", "", "file with the rows")
-	flags.StringVar(&model, "model", "", "directory of the pretrained model, if it has moved since training")
-	precision.add(cmd, "the one that was trained in")
-	flags.BoolVar(&asJSON, "json", false, "print JSON, with the logits")
+	set := cmd.Flags()
+	set.StringArrayVar(&flags.input, "input", nil, "file with the rows; may be given several times")
+	set.StringVar(&flags.model, "model", "", "directory of the pretrained model, if it has moved since training")
+	flags.precision.add(cmd, "the one that was trained in")
+	set.StringVar(&flags.format, "format", formatLines, "lines, or slobench")
+	set.StringVar(&flags.out, "out", "", "the zip file of --format slobench")
+	set.BoolVar(&flags.json, "json", false, "print JSON, with the logits")
 	cmd.MarkFlagRequired("input")
 	return cmd
 }
 
-func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, model string, precision precisionFlag) (report.Predictions, error) {
-	document := report.Predictions{SchemaVersion: report.SchemaVersion}
+func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir string, flags predictFlags) error {
 	trained, err := peft.ReadTrained(dir)
 	if err != nil {
-		return document, usage("peftsearch train writes such a directory", "%w", err)
+		return usage("peftsearch train writes such a directory", "%w", err)
 	}
 	info := trained.Info
-	document.Labels = info.Labels
-	rows, err := data.ReadRows(input, info.Task.Columns)
-	if err != nil {
-		return document, usage("give the file the columns of the training data", "%w", err)
+	var answered []data.Answered
+	var rows []data.Row
+	for _, path := range flags.input {
+		read, err := info.Task.ReadRows(path)
+		if err != nil {
+			return usage("give the file the columns of the training data", "%w", err)
+		}
+		answered = append(answered, data.Answered{Path: path, Rows: read})
+		rows = append(rows, read...)
 	}
-	if model, err = filepath.Abs(cmp.Or(model, info.Model)); err != nil {
-		return document, fmt.Errorf("--model: %w", err)
+	model, err := filepath.Abs(cmp.Or(flags.model, info.Model))
+	if err != nil {
+		return fmt.Errorf("--model: %w", err)
 	}
 	if _, err := os.Stat(model); err != nil {
-		return document, usage("--model names the directory of the pretrained model", "the pretrained model: %w", err)
+		return usage("--model names the directory of the pretrained model", "the pretrained model: %w", err)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return document, fmt.Errorf("%s: %w", dir, err)
+		return fmt.Errorf("%s: %w", dir, err)
 	}
 	command, err := workerCommand(nil)
 	if err != nil {
-		return document, err
+		return err
 	}
 	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(precision), config.AutoPrecision), Threads: cores()}}}
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(flags.precision), config.AutoPrecision), Threads: cores()}}}
 	if g.verbose {
 		options.Log = stderr
 	}
@@ -88,11 +107,46 @@ func (g *globals) predict(ctx context.Context, stderr io.Writer, dir, input, mod
 	ctx, stop := signal.NotifyContext(ctx, endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal does so again
-	document.Predictions, err = predictions(ctx, options, dir, rows)
+	all, err := predictions(ctx, options, dir, rows)
 	if ctx.Err() != nil {
-		return document, &failure{exitInterrupted, errors.New("interrupted; predict stores nothing"), "run the same command again"}
+		return &failure{exitInterrupted, errors.New("interrupted; predict stores nothing"), "run the same command again"}
 	}
-	return document, err
+	if err != nil {
+		return err
+	}
+	if flags.json {
+		return report.WriteJSON(stdout, report.Predictions{SchemaVersion: report.SchemaVersion, Labels: info.Labels, Predictions: all})
+	}
+	for i, a := range answered {
+		for range a.Rows {
+			answered[i].Said = append(answered[i].Said, all[0].Said())
+			all = all[1:]
+		}
+	}
+	if flags.format == formatSloBENCH {
+		return writeSubmission(flags.out, info.Task, answered, stderr)
+	}
+	for _, a := range answered {
+		for i, row := range a.Rows {
+			for _, line := range info.Task.Lines(row, a.Said[i]) {
+				fmt.Fprintln(stdout, quote.Columns(line))
+			}
+		}
+	}
+	return nil
+}
+
+// writeSubmission writes a zip file that must not be there yet, if the board takes it.
+func writeSubmission(path string, task data.Task, answered []data.Answered, stderr io.Writer) error {
+	var archive bytes.Buffer
+	if err := task.WriteSloBENCH(&archive, answered); err != nil {
+		return usage("train on the board's data and give its test file", "%w", err)
+	}
+	if err := writeNew(path, archive.Bytes()); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "wrote %s\n", path)
+	return nil
 }
 
 // predictions scores rows in a worker of their own.

@@ -35,11 +35,8 @@ func reference(root *cobra.Command) []byte {
 	b.WriteString("# Command line\n\nData goes to stdout, everything else to stderr; [exit codes](exit-codes.md), [JSON documents](json.md).\n" +
 		"`peftsearch completion bash|zsh|fish|powershell` writes a completion script, which knows the studies.\n\nFlags of every command:\n\n")
 	writeFlags(&b, root.PersistentFlags())
-	for _, cmd := range root.Commands() {
-		if !cmd.IsAvailableCommand() {
-			continue
-		}
-		fmt.Fprintf(&b, "\n## peftsearch %s\n\n", cmd.Use)
+	for _, cmd := range verbs(root) {
+		fmt.Fprintf(&b, "\n## %s\n\n", strings.TrimSuffix(cmd.UseLine(), " [flags]"))
 		if cmd.Long == "" {
 			fmt.Fprintf(&b, "%s.\n", cmd.Short)
 		} else {
@@ -54,6 +51,17 @@ func reference(root *cobra.Command) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// verbs lists the commands that do something.
+func verbs(parent *cobra.Command) (all []*cobra.Command) {
+	for _, cmd := range parent.Commands() {
+		if cmd.IsAvailableCommand() && cmd.Runnable() {
+			all = append(all, cmd)
+		}
+		all = append(all, verbs(cmd)...)
+	}
+	return all
 }
 
 func writeFlags(b *bytes.Buffer, flags *pflag.FlagSet) {

@@ -46,16 +46,16 @@ against trainable parameters.
 			if err := cmp.Or(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
 				return usage(cmd.CommandPath()+" --help", "%w", err)
 			}
-			return nil
+			return store.CheckName(g.db)
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.db, "db", "studies.db", "database of the studies")
+	flags.StringVar(&g.db, "db", "studies.db", "database of the studies: a file, postgres://USER@HOST/NAME, or the directory of peftsearch db")
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
 	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
-	root.AddCommand(newInit(), newRun(g), newList(g), newShow(g), newFront(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newExport(g), newImport(), newTrain(g), newPredict(g),
-		newDoctor(g), newVersion())
+	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g), newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newExport(g), newImport(), newTrain(g), newPredict(g),
+		newDoctor(g), newPull(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help", "%w", err)
 	})
@@ -82,6 +82,9 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // mustExist refuses a database that is not there.
 func (g *globals) mustExist() error {
+	if store.IsServer(g.db) {
+		return nil
+	}
 	if _, err := os.Stat(g.db); g.db != "" && errors.Is(err, fs.ErrNotExist) {
 		return usage("peftsearch run STUDY.yaml makes it; --db names another", "there is no database %s", g.db)
 	}

@@ -4,40 +4,90 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
 
+type runFlags struct {
+	warmStart string
+	mirror    string
+	plain     bool
+	format    string
+}
+
 func newRun(g *globals) *cobra.Command {
-	var warmStart string
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
 		Long: `Start the study of a study file, or continue it where it stopped.
 
 Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them, and they run again with the
-same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
+same seeds when the study continues. A finished trial is never lost. On a terminal the search is shown as by peftsearch
+watch. To go on after the last trial, raise
 budget.trials in the study file.
+
+With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
+the database is copied there, whole, and a run begins with the newer of the two. One session at a time keeps a mirror.
+
+Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
+lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
 With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
 tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
 	}
-	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
+	cmd.Flags().StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
+	cmd.Flags().StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.MarkFlagDirname("mirror")
+	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
+	cmd.Flags().StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
+	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
+// run runs a study, and keeps the mirror of its database if there is one.
+func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) error {
+	if flags.mirror == "" {
+		return g.search(cmd, path, flags, func() {})
+	}
+	if store.IsServer(g.db) {
+		return usage("--mirror is for a database in a file", "%s is on a server", g.db)
+	}
+	m, err := store.OpenMirror(cmd.Context(), g.db, flags.mirror, func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: the mirror is behind:", err)
+	})
+	if err != nil {
+		return err
+	}
+	err = g.search(cmd, path, flags, m.Changed)
+	if closeErr := m.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// search runs a study, and calls stored after each outcome.
+func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored func()) (err error) {
+	format := logFormat(flags.format)
+	if format != logText && format != logJSON {
+		return usage("peftsearch run --help", "--log-format %s: must be text or json", quote.Text(flags.format))
+	}
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
@@ -51,16 +101,12 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := g.open()
+	stderr := cmd.ErrOrStderr()
+	db, study, err := g.start(cmd.Context(), file, inputs, flags.warmStart, stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	study, err := studies.StartFrom(cmd.Context(), db, file, inputs, warmStart)
-	if err != nil {
-		return err
-	}
-	stderr := cmd.ErrOrStderr()
 	status, err := study.Status(cmd.Context())
 	if err != nil {
 		return err
@@ -71,7 +117,15 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 			return err
 		}
 	}
-	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
+	display := &display{}
+	if !flags.plain && !g.quiet && format == logText && isTerminal(os.Stderr) && isTerminal(os.Stdin) {
+		if display.view, err = g.newRunView(cmd.Context(), db, study.Record()); err != nil {
+			return err
+		}
+	} else {
+		display = g.newDisplay(stderr, format)
+	}
+	progress := &searchProgress{display: display, status: status}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
 	}
@@ -89,11 +143,20 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	})
 	defer signals.stop()
-	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Events: progress.event, Drain: signals.drain})
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
+		Events: func(e studies.Event) {
+			progress.event(e)
+			if e.Kind == studies.EventFinished || e.Kind == studies.EventFailed {
+				stored()
+			}
+		}})
 	progress.close()
 
 	again := g.command(cmd, "run", path)
 	switch {
+	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
+		fmt.Fprintf(stderr, "drained; %d of %d trials are stored\nResume: %s\n", status.Finished(), status.Trials, again)
+		return nil
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
@@ -104,9 +167,40 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart string) (err error) {
 	return g.conclude(cmd, db, study.Record(), again)
 }
 
+// start opens the database and the study in it. In a job it waits for a database that is away.
+func (g *globals) start(ctx context.Context, file *config.Config, inputs *config.Inputs, warmStart string,
+	stderr io.Writer) (*store.Store, *studies.Study, error) {
+	told := false
+	for began := time.Now(); ; {
+		db, err := g.open()
+		if err == nil {
+			var study *studies.Study
+			if study, err = studies.StartFrom(ctx, db, file, inputs, warmStart); err == nil {
+				return db, study, nil
+			}
+			err = errors.Join(err, db.Close())
+		}
+		if !store.IsBusy(err) || time.Since(began) >= databasePatience() {
+			return nil, nil, err
+		}
+		if !told {
+			told = true
+			fmt.Fprintf(stderr, "waiting for the database: %v\n", firstLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(startPause):
+		}
+	}
+}
+
+// startPause is how often a run looks for a database that is away at its start.
+const startPause = 2 * time.Second
+
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	front, err := studies.ReadFront(cmd.Context(), db, record)
+	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -116,8 +210,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if knee, ok := front.KneeMember(); ok && !g.quiet {
-		g.printNext(cmd, record.Name, knee.Number, again)
+	if r := document.Recommendation; r != nil && !g.quiet {
+		printRecommendation(cmd.ErrOrStderr(), document)
+		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
 }

@@ -15,24 +15,32 @@ import (
 // ignore the signal would make every worker ignore it too.)
 func surviveClosedPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// output is stdout. It keeps the first error of a write, so that one place looks at it.
+// output is stdout. It keeps the first error of a write, so that one place looks at it; for who writes, what follows
+// is written.
 type output struct {
-	w   io.Writer
-	err error
+	w    io.Writer
+	err  error
+	used bool // there was something to write
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	if o.err != nil {
-		return 0, o.err
+	if o.used = true; o.err == nil {
+		_, o.err = o.w.Write(b)
 	}
-	n, err := o.w.Write(b)
-	o.err = err
-	return n, err
+	return len(b), nil
+}
+
+// newOutput is stdout, all of whose writes fail if there is none.
+func newOutput() *output {
+	if stdoutClosed() {
+		return &output{err: errors.New("stdout is closed"), w: io.Discard}
+	}
+	return &output{w: os.Stdout}
 }
 
 // failure is what the user must know of; a reader that had enough is no error.
 func (o *output) failure() error {
-	if o.err == nil || errors.Is(o.err, syscall.EPIPE) {
+	if o.err == nil || !o.used || errors.Is(o.err, syscall.EPIPE) {
 		return nil
 	}
 	return fmt.Errorf("writing the output: %w", o.err)

@@ -9,7 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,9 +93,11 @@ func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Wr
 	return file.OpenLoaded(ready)
 }
 
-// evaluators opens the evaluators of a study's workers; their logs go to log.
+// evaluators opens the evaluators of a study's workers; their logs go to log. On several GPUs each worker gets the one
+// that has the fewest.
 func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.Context) (evaluator.Evaluator, error) {
 	file := study.Config()
+	devices := newDevices(file.Evaluator.Device, gpus())
 	return func(ctx context.Context) (evaluator.Evaluator, error) {
 		if file.Evaluator.Analytic {
 			return study.Analytic(), nil
@@ -103,28 +106,77 @@ func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.C
 		if err != nil {
 			return nil, err
 		}
+		device, free := devices.take()
+		options.Hello.Settings.Device = device
 		for {
 			options.Hello.Settings.Precision, options.Expect = study.Precision(), study.Expect()
 			worker, err := evaluator.NewProcess(ctx, options)
 			if err != nil {
+				free()
 				return nil, err // not a nil worker in an interface
 			}
 			same, err := study.Settle(ctx, worker.Ready().Precision)
 			if same && err == nil {
-				return worker, nil
+				return &placed{worker, free}, nil
 			}
 			if err := errors.Join(err, worker.Close()); err != nil {
+				free()
 				return nil, err
 			}
 		}
 	}
 }
 
+// placed is a worker on a device, which is free again when the worker is closed.
+type placed struct {
+	*evaluator.Process
+	free func()
+}
+
+func (p *placed) Close() error {
+	defer p.free()
+	return p.Process.Close()
+}
+
+// devices shares the GPUs among the workers of a run.
+type devices struct {
+	names []string
+
+	mu      sync.Mutex
+	workers []int // on each
+}
+
+// newDevices is for the device of a study file on a machine with a number of GPUs. cuda means all of them.
+func newDevices(device string, gpus int) *devices {
+	d := &devices{names: []string{device}}
+	if device == "cuda" && gpus > 1 {
+		d.names = nil
+		for i := range gpus {
+			d.names = append(d.names, fmt.Sprint("cuda:", i))
+		}
+	}
+	d.workers = make([]int, len(d.names))
+	return d
+}
+
+// take is the device with the fewest workers, which has one more until free is called.
+func (d *devices) take() (name string, free func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	least := slices.Index(d.workers, slices.Min(d.workers))
+	d.workers[least]++
+	return d.names[least], sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.workers[least]--
+	})
+}
+
 // measureFor is how long a number of workers is measured.
 const measureFor = 5 * time.Second
 
 // chooseWorkers replaces evaluator.workers: auto by what trains fastest on this machine and fits in its
-// memory, with a share of the cores for each worker. It says what it measured on stderr.
+// memory, with a share of the cores for each worker; with GPUs by one for each. It says what it measured on stderr.
 func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stderr io.Writer) error {
 	file := study.Config()
 	e := &file.Evaluator
@@ -133,6 +185,10 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 	}
 	if e.Analytic {
 		e.Workers = 1
+		return nil
+	}
+	if e.Device != "cpu" {
+		e.Workers = config.Workers(len(newDevices(e.Device, gpus()).names))
 		return nil
 	}
 	if g.quiet {
@@ -178,5 +234,3 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not measured again\n", best.Workers, best.Threads)
 	return nil
 }
-
-func cores() int { return runtime.GOMAXPROCS(0) }

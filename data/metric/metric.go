@@ -2,164 +2,183 @@
 package metric
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
-
-	"gonum.org/v1/gonum/stat"
 )
 
-// Name names a score. Every metric is better when larger and at most 1.
+// Name names a score. Every metric is better when larger and at most 1: an error is negated.
 type Name string
 
-// The metrics, as scikit-learn and SciPy define them.
+// The metrics, as scikit-learn, SciPy and seqeval define them.
 const (
-	Accuracy Name = "accuracy"
-	F1       Name = "f1"       // binary: of the label with index 1
-	F1Macro  Name = "f1_macro" // unweighted mean over the labels
-	MCC      Name = "mcc"      // Matthews correlation
+	// Of classes.
+	Accuracy         Name = "accuracy" // of sets: the share of rows that are right as a whole
+	BalancedAccuracy Name = "balanced_accuracy"
+	F1               Name = "f1"       // binary, as Precision and Recall are: of the label with index 1
+	F1Macro          Name = "f1_macro" // unweighted mean over the labels, as are PrecisionMacro and RecallMacro
+	F1Micro          Name = "f1_micro" // of all decisions together
+	Precision        Name = "precision"
+	Recall           Name = "recall"
+	PrecisionMacro   Name = "precision_macro"
+	RecallMacro      Name = "recall_macro"
+	MCC              Name = "mcc"               // Matthews correlation
+	AccuracyF1       Name = "accuracy_f1_macro" // mean of both: SuperGLUE's score of CB
+	// Of values.
 	Pearson  Name = "pearson"
 	Spearman Name = "spearman" // average ranks for ties
+	NegRMSE  Name = "neg_rmse" // −√mean (ŷ−y)²
+	NegRAE   Name = "neg_rae"  // −Σ|ŷ−y| / Σ|ȳ−y|
+	// Of entities that BIO tags mark. An entity is right if its type and both of its ends are.
+	EntityF1        Name = "entity_f1"        // read as conlleval does: an I- after another type begins an entity
+	EntityPrecision Name = "entity_precision" // likewise
+	EntityRecall    Name = "entity_recall"    // likewise
+	EntityF1Macro   Name = "entity_f1_macro"  // likewise; unweighted mean over the types
+	EntityF1Strict  Name = "entity_f1_strict" // IOB2 to the letter: entities begin with B- alone
 )
 
-// Range is the least and the greatest value that a score in the metric can have.
-func (n Name) Range() (low, high float64) {
-	switch n {
-	case MCC, Pearson, Spearman:
-		return -1, 1
-	}
-	return 0, 1
+// metrics is what is known of each name.
+var metrics = map[Name]struct {
+	low, high float64
+	score     func(a Answers) float64
+}{
+	Accuracy:         {0, 1, accuracy},
+	BalancedAccuracy: {0, 1, balancedAccuracy},
+	F1:               {0, 1, func(a Answers) float64 { return a.classes()[1].f1() }},
+	F1Macro:          {0, 1, func(a Answers) float64 { return a.classes().mean(count.f1) }},
+	F1Micro:          {0, 1, func(a Answers) float64 { return a.classes().sum().f1() }},
+	Precision:        {0, 1, func(a Answers) float64 { return a.classes()[1].precision() }},
+	Recall:           {0, 1, func(a Answers) float64 { return a.classes()[1].recall() }},
+	PrecisionMacro:   {0, 1, func(a Answers) float64 { return a.classes().mean(count.precision) }},
+	RecallMacro:      {0, 1, func(a Answers) float64 { return a.classes().mean(count.recall) }},
+	MCC:              {-1, 1, mcc},
+	AccuracyF1:       {0, 1, func(a Answers) float64 { return (accuracy(a) + a.classes().mean(count.f1)) / 2 }},
+	Pearson:          {-1, 1, func(a Answers) float64 { return pearson(a.flat()) }},
+	Spearman:         {-1, 1, spearman},
+	NegRMSE:          {-math.MaxFloat64, 0, negRMSE},
+	NegRAE:           {-math.MaxFloat64, 0, negRAE},
+	EntityF1:         {0, 1, func(a Answers) float64 { return a.entities(lenient).sum().f1() }},
+	EntityPrecision:  {0, 1, func(a Answers) float64 { return a.entities(lenient).sum().precision() }},
+	EntityRecall:     {0, 1, func(a Answers) float64 { return a.entities(lenient).sum().recall() }},
+	EntityF1Macro:    {0, 1, func(a Answers) float64 { return a.entities(lenient).mean(count.f1) }},
+	EntityF1Strict:   {0, 1, func(a Answers) float64 { return a.entities(strict).sum().f1() }},
 }
 
-// Score compares predictions with labels: class indices for the metrics of classification, values for
-// those of regression. It equals scikit-learn's or SciPy's function; where that is undefined, as a
-// correlation with a constant or anything of no rows is, the score is 0. A NaN among the predictions makes
-// it NaN. Both slices must have the same length.
-func Score(name Name, predictions, labels []float64) float64 {
-	if len(predictions) != len(labels) {
-		panic(fmt.Sprintf("metric: %d predictions for %d labels", len(predictions), len(labels)))
-	}
-	if len(labels) == 0 {
-		return 0
-	}
-	if slices.ContainsFunc(predictions, math.IsNaN) {
-		return math.NaN()
-	}
-	switch name {
-	case Accuracy:
-		return newConfusion(predictions, labels).accuracy()
-	case F1:
-		return newConfusion(predictions, labels).f1(1)
-	case F1Macro:
-		return newConfusion(predictions, labels).f1Macro()
-	case MCC:
-		return newConfusion(predictions, labels).mcc()
-	case Pearson:
-		return pearson(predictions, labels)
-	case Spearman:
-		return pearson(ranks(predictions), ranks(labels))
-	default:
+// Known reports whether there is such a metric.
+func (n Name) Known() bool {
+	_, ok := metrics[n]
+	return ok
+}
+
+// Range is the least and the greatest value that a score in the metric can have.
+func (n Name) Range() (low, high float64) { return metrics[n].low, metrics[n].high }
+
+// Form is how the answers of a row are written as numbers.
+type Form int
+
+// The forms.
+const (
+	Classes Form = iota // class indices: one, or one for each part of the row
+	Values              // one number
+	Sets                // 1 for each label that the row has, 0 for the others
+	Tags                // the index of each word's BIO tag
+)
+
+// Answers are predictions for rows, and what is true of them.
+type Answers struct {
+	Form              Form
+	Labels            []string    // names of the tags
+	Predicted, Actual [][]float64 // by row, of equal lengths
+}
+
+// flat puts the answers of all rows one after another.
+func (a Answers) flat() (predicted, actual []float64) {
+	return slices.Concat(a.Predicted...), slices.Concat(a.Actual...)
+}
+
+// Score compares predictions with what is true. It equals the function of scikit-learn, SciPy or seqeval; where
+// that is undefined, as a correlation with a constant or anything of no rows is, the score is 0. A NaN among the
+// predictions makes it NaN.
+func Score(name Name, a Answers) float64 {
+	if !name.Known() {
 		panic(fmt.Sprintf("metric: unknown metric %q", name))
 	}
+	predicted, actual := a.flat()
+	if len(a.Predicted) != len(a.Actual) || len(predicted) != len(actual) {
+		panic(fmt.Sprintf("metric: %d predictions for %d answers", len(predicted), len(actual)))
+	}
+	if len(actual) == 0 {
+		return 0
+	}
+	if slices.ContainsFunc(predicted, math.IsNaN) {
+		return math.NaN()
+	}
+	return metrics[name].score(a)
 }
 
-// Chance is the best score of predictions that are all the same.
-func Chance(name Name, labels []float64) float64 {
-	count, most := map[float64]int{}, 0.0
-	for _, label := range labels {
-		if count[label]++; count[label] > count[most] {
-			most = label
+// Chance is the best score of predictions that do not look at the row.
+func Chance(name Name, a Answers) float64 {
+	best := math.Inf(-1)
+	for _, constant := range a.constants() {
+		a.Predicted = make([][]float64, len(a.Actual))
+		for i, actual := range a.Actual {
+			if a.Form == Sets {
+				a.Predicted[i] = constant
+			} else {
+				a.Predicted[i] = slices.Repeat(constant, len(actual))
+			}
 		}
-	}
-	best := 0.0
-	for _, class := range []float64{most, 1} { // F1 is that of class 1, the others are best for the most frequent
-		best = max(best, Score(name, slices.Repeat([]float64{class}, len(labels)), labels))
+		best = max(best, Score(name, a))
 	}
 	return best
 }
 
-// confusion counts, for every class that was predicted or is a label, what the metrics need.
-type confusion struct {
-	n, correct int
-	classes    []float64 // ascending
-	hit        map[float64]int
-	predicted  map[float64]int
-	actual     map[float64]int
-}
-
-func newConfusion(predictions, labels []float64) confusion {
-	c := confusion{n: len(labels), hit: map[float64]int{}, predicted: map[float64]int{}, actual: map[float64]int{}}
-	c.classes = slices.Compact(slices.Sorted(slices.Values(slices.Concat(predictions, labels))))
-	for i, label := range labels {
-		c.predicted[predictions[i]]++
-		c.actual[label]++
-		if predictions[i] == label {
-			c.correct++
-			c.hit[label]++
+// constants are the answers among which the best one that is the same for every row is: a set, or one number for
+// each part of a row.
+func (a Answers) constants() [][]float64 {
+	const manySets = 20
+	_, actual := a.flat()
+	if len(actual) == 0 {
+		return [][]float64{{0}}
+	}
+	frequency := map[float64]int{}
+	for _, v := range actual {
+		frequency[v]++
+	}
+	values := slices.Sorted(maps.Keys(frequency))
+	slices.SortStableFunc(values, func(x, y float64) int { return frequency[y] - frequency[x] })
+	switch a.Form {
+	case Values:
+		sorted := slices.Sorted(slices.Values(actual))
+		return [][]float64{{mean(actual)}, {(sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2}}
+	case Sets: // the most frequent labels, of each number
+		have := make([]int, len(a.Actual[0]))
+		order := make([]int, len(have))
+		for label := range have {
+			order[label] = label
+			for _, row := range a.Actual {
+				have[label] += int(row[label])
+			}
 		}
-	}
-	return c
-}
-
-func (c confusion) accuracy() float64 { return float64(c.correct) / float64(c.n) }
-
-func (c confusion) f1(class float64) float64 {
-	total := c.predicted[class] + c.actual[class]
-	if total == 0 {
-		return 0
-	}
-	return 2 * float64(c.hit[class]) / float64(total)
-}
-
-func (c confusion) f1Macro() float64 {
-	sum := 0.0
-	for _, class := range c.classes {
-		sum += c.f1(class)
-	}
-	return sum / float64(len(c.classes))
-}
-
-// mcc is Gorodkin's multi-class form, as in scikit-learn.
-func (c confusion) mcc() float64 {
-	n := float64(c.n)
-	cross, predicted, actual := n*float64(c.correct), n*n, n*n
-	for _, class := range c.classes {
-		p, t := float64(c.predicted[class]), float64(c.actual[class])
-		cross -= p * t
-		predicted -= p * p
-		actual -= t * t
-	}
-	if predicted == 0 || actual == 0 {
-		return 0
-	}
-	return cross / math.Sqrt(predicted*actual)
-}
-
-func pearson(x, y []float64) float64 {
-	if slices.Min(x) == slices.Max(x) || slices.Min(y) == slices.Max(y) {
-		return 0
-	}
-	return min(1, max(-1, stat.Correlation(x, y, nil)))
-}
-
-// ranks are from 1; equal values share the mean of their ranks.
-func ranks(values []float64) []float64 {
-	order := make([]int, len(values))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(values[a], values[b]) })
-	out := make([]float64, len(values))
-	for i := 0; i < len(order); {
-		j := i + 1
-		for j < len(order) && values[order[j]] == values[order[i]] {
-			j++
+		slices.SortStableFunc(order, func(x, y int) int { return have[y] - have[x] })
+		sets := [][]float64{make([]float64, len(have))}
+		for i, label := range order {
+			set := slices.Clone(sets[len(sets)-1])
+			set[label] = 1
+			if i < manySets || i == len(order)-1 {
+				sets = append(sets, set)
+			} else {
+				sets[len(sets)-1] = set
+			}
 		}
-		for _, k := range order[i:j] {
-			out[k] = float64(i+j+1) / 2
+		return sets
+	case Tags:
+		constants := make([][]float64, len(values))
+		for i, value := range values {
+			constants[i] = []float64{value}
 		}
-		i = j
+		return constants
 	}
-	return out
+	return [][]float64{{values[0]}, {1}} // binary scores are of class 1
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -97,6 +98,9 @@ func editDistance(a, b string) int {
 // direction of writing is spelled out. Joiners stay, because scripts and emoji need them.
 func Line(s string) string { return escape(s, "") }
 
+// Columns is [Line] for columns that tabs separate.
+func Columns(s string) string { return escape(s, "\t") }
+
 // Message is [Line] for a whole message of at most [MessageLimit] bytes; it keeps line breaks and tabs.
 func Message(s string) string {
 	text := escape(s[:min(len(s), MessageLimit+utf8.UTFMax)], "\n\t") // escaping makes no text shorter
@@ -127,20 +131,40 @@ type quoted struct {
 func (q *quoted) Error() string { return q.text }
 func (q *quoted) Unwrap() error { return q.err }
 
-func escape(s, keep string) string {
-	plain := func(r rune, size int) bool {
+// JSON is a JSON document in which what [Line] spells out is written as \u escapes, which mean the same.
+func JSON(document []byte) []byte {
+	out := make([]byte, 0, len(document))
+	for rest := document; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
 		switch {
-		case r == utf8.RuneError && size == 1:
-			return false
-		case r == '\u200c' || r == '\u200d' || strings.ContainsRune(keep, r):
-			return true
+		case r < ' ' || plain(r, size): // between values; inside of texts they are escaped already
+			out = append(out, rest[:size]...)
+		default:
+			for _, unit := range utf16.AppendRune(nil, r) {
+				out = fmt.Appendf(out, `\u%04x`, unit)
+			}
 		}
-		return !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+		rest = rest[size:]
 	}
+	return out
+}
+
+// plain reports whether a character can do nothing to a terminal but show.
+func plain(r rune, size int) bool {
+	switch {
+	case r == utf8.RuneError && size == 1:
+		return false
+	case r == '\u200c' || r == '\u200d':
+		return true
+	}
+	return !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+func escape(s, keep string) string {
 	var b strings.Builder
 	for rest := s; rest != ""; {
 		r, size := utf8.DecodeRuneInString(rest)
-		if plain(r, size) {
+		if plain(r, size) || strings.ContainsRune(keep, r) {
 			b.WriteString(rest[:size])
 		} else {
 			b.WriteString(strings.Trim(strconv.Quote(rest[:size]), `"`))

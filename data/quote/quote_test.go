@@ -1,11 +1,14 @@
 package quote
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -64,6 +67,28 @@ func TestLineAndMessage(t *testing.T) {
 			t.Fatalf("%d bytes: %q", len(got), got)
 		}
 	})
+}
+
+// A JSON document keeps its meaning and does nothing to a terminal.
+func TestJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom(nil, unicode.Cc, unicode.Cf, unicode.Zl))).Draw(t, "text")
+		document, err := json.MarshalIndent(map[string]string{text: text}, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got map[string]string
+		safe := JSON(document)
+		if err := errors.Join(json.Unmarshal(document, &want), json.Unmarshal(safe, &got)); err != nil || !maps.Equal(want, got) {
+			t.Fatalf("%q became %q, %v", document, safe, err)
+		}
+		if line := strings.ReplaceAll(string(safe), "\n", ""); Line(line) != line {
+			t.Fatalf("%q", safe)
+		}
+	})
+	if got := JSON([]byte("{\n\"a\u202e\u009b\U000e0041\u007f ä👩\u200d👧\"}")); string(got) != "{\n\"a\\u202e\\u009b\\udb40\\udc41\\u007f ä👩\u200d👧\"}" {
+		t.Errorf("%s", got)
+	}
 }
 
 func TestError(t *testing.T) {

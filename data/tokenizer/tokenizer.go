@@ -96,6 +96,18 @@ func (t *Tokenizer) EncodeWords(maxLength int, words []string) (Encoding, []Span
 	return e, t.spans(tokens, words, t.wordPrefix)
 }
 
+// EncodeSecond is Encode for a pair of which the second text stays whole as long as it fits: the first one is cut.
+// cut says that tokens were dropped.
+func (t *Tokenizer) EncodeSecond(maxLength int, first, second string) (e Encoding, cut bool) {
+	sequences := t.sequences(maxLength, []string{first, second})
+	a, b := len(sequences[0]), len(sequences[1])
+	room := max(0, maxLength-added(t.template.pair))
+	sequences[1] = t.keep(sequences[1], room)
+	sequences[0] = t.keep(sequences[0], room-len(sequences[1]))
+	e, _ = t.assemble(maxLength, sequences)
+	return e, a+b > room
+}
+
 // token is one of a text, or a special token of the template.
 type token struct {
 	id, typeID        int32

@@ -61,6 +61,15 @@ func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows
 	if p.dropout != nil {
 		probability, seed = p.dropout.probability, p.dropout.rng.Uint64()
 	}
-	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, d.queries[rows], d.keys[prefix],
+	keys := d.keys[prefix]
+	if m.starts != nil { // the prefix is among the keys
+		prefix = int(m.starts[1]) - p.batch.Lengths[0]
+		counts := make([]int, len(p.batch.Lengths))
+		for i, length := range p.batch.Lengths {
+			counts[i] = prefix + length
+		}
+		keys = p.padTo(d.masks[prefix].Size(1), counts)
+	}
+	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, d.queries[rows], keys,
 		d.masks[prefix], p.net.config.Heads, scale, probability, seed)
 }

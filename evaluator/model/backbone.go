@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -27,6 +28,7 @@ type Backbone struct {
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
+	tensors    map[string]*torch.Tensor // by name in the checkpoint
 }
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
@@ -79,6 +81,7 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		checkpoint: checkpoint,
 		geometry:   peft.GeometryOf(checkpoint),
 		scope:      scope,
+		tensors:    tensors,
 		network: network{
 			config:  config,
 			dtype:   dtype,
@@ -148,6 +151,11 @@ type Batch struct {
 	// Marked is the tokens that a head reads, of each row at least one, by ascending index; nil unless it reads
 	// Marked.
 	Marked [][]int
+	// Sequences is how many of the rows each example of a multiple choice has [examples]; nil for one each.
+	Sequences []int
+	// Spans are ranges of the tokens of each row, all of them marked: a mention and its candidates; nil unless the
+	// head reads them.
+	Spans [][]tokenizer.Range
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
 	// model's Frontier.
 	Hidden *torch.Tensor
@@ -164,6 +172,16 @@ func (b Batch) validate(c checkpoint.Config, rows Rows) error {
 			return fmt.Errorf("model: a row of %d tokens: at least 1, at most %d", length, c.MaxLength())
 		}
 		tokens += length
+	}
+	sequences := 0
+	for _, n := range b.Sequences {
+		sequences += n
+		if n < 1 || sequences > len(b.Lengths) {
+			return fmt.Errorf("model: examples of %v rows for %d rows", b.Sequences, len(b.Lengths))
+		}
+	}
+	if b.Sequences != nil && sequences != len(b.Lengths) || b.Spans != nil && len(b.Spans) != len(b.Lengths) {
+		return fmt.Errorf("model: examples of %d rows, and spans of %d, for %d rows", sequences, len(b.Spans), len(b.Lengths))
 	}
 	if rows == Marked {
 		if err := b.validateMarked(); err != nil {

@@ -11,8 +11,8 @@ import (
 // value, serial adapters of 24 and prefixes of 10.
 func BenchmarkStep(b *testing.B) {
 	module := peft.Layer{
-		Serial: &peft.Adapter{Width: 24}, Prefix: &peft.Prefix{Length: 10},
-		LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue}},
+		peft.Serial{Width: 24}, peft.Prefix{Length: 10},
+		peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue}},
 	}
 	backbone := loadBackbone(b, "models/all-MiniLM-L6-v2", onCPU)
 	lengths, labels := make([]int, 32), make([]float64, 32)

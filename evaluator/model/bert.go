@@ -120,6 +120,7 @@ func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor 
 	q, k, v := p.queryKeyValue(i, wanted, x, w.query, w.key, w.value) // [wanted, D], [tokens, D], [tokens, D]
 	a := p.attention(q, p.keysValues(i, k, v), rows)                  // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
+	a, wanted = p.adaptAttention(i, a, wanted, w.attentionNorm)
 	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
 
@@ -139,15 +140,8 @@ func (b *bert) frontier(plan peft.Plan) int {
 	if lowest == len(b.layers) {
 		return b.steps()
 	}
-	layer := plan.Layers[lowest]
-	attention := layer.Prefix != nil
-	if layer.LoRA != nil {
-		for _, target := range layer.LoRA.Targets {
-			attention = attention || target != peft.TargetFFNIn && target != peft.TargetFFNOut
-		}
+	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
+		return 2*lowest + 1
 	}
-	if attention {
-		return 2 * lowest
-	}
-	return 2*lowest + 1
+	return 2 * lowest
 }

@@ -18,8 +18,9 @@
 //	best := m.Snapshot()
 //
 // Three things vary, and none knows the others: a family of backbones is one file with the whole forward
-// pass (bert.go), a method of tuning is one (lora.go, serial.go, …), and a head is one (head_first.go). A
-// block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues, adapt (pass.go).
+// pass (bert.go), a method of tuning is one (lora.go, serial.go, …), and the head of a kind of task is one
+// (head_tokens.go, …). A block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues,
+// adapt (pass.go).
 //
 // Tokens are flat, [tokens, D] from the embeddings to the head: the rows of a batch one after another,
 // without padding. Only the attention pads, in a few groups of rows of alike length (attention.go). So
@@ -39,6 +40,7 @@
 //	layers.{i}.prefix.keys [p, D]          .prefix.values [p, D]   head-major in D, however it was trained
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
 //	head.weight [outputs, D]               head.bias [outputs]
-//	head.dense.weight [D, D]               head.dense.bias [D]     of the dense head
+//	head.dense.weight [D, D]               head.dense.bias [D]     of the dense form
+//	head.pool.weight [1, D]                                        of coreference, for which D is 2·D in the other two
 //	backbone.{name}                        with a trained backbone, by checkpoint.Checkpoint's names
 package model

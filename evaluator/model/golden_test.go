@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -111,9 +112,16 @@ func openBackbone(t testing.TB, dir string, settings evaluator.Settings) *Backbo
 }
 
 // newModel makes a model that lives as long as the test; the head is linear unless spec says otherwise.
+// newModel makes a model: without a task, a regression for one output and else a classification.
 func newModel(t testing.TB, b *Backbone, spec Spec) *Model {
 	t.Helper()
 	spec.Head = cmp.Or(spec.Head, evaluator.HeadLinear)
+	if spec.Task == "" {
+		spec.Task = data.KindClassification
+		if spec.Outputs == 1 {
+			spec.Task = data.KindRegression
+		}
+	}
 	m, err := New(b, spec)
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +222,7 @@ func testGolden(t *testing.T, cases []goldenCase) {
 				copy(values[p.offset:], value.Float32())
 			}
 			m.parameters.set(s, values)
+			setFrozen(m, s, file)
 			batch := unpad(c.IDs, c.Types, c.Lengths)
 			compare(t, "logits", s.Float32s(m.Logits(s, batch)), c.Logits, 1e-4)
 

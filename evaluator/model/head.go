@@ -3,34 +3,113 @@ package model
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
+	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
-// head turns hidden states into what a task asks for. Adding one adds a file and a row of [headKinds].
+// head turns hidden states into what a kind of task asks for. Adding one adds a file and a row of [heads].
 type head interface {
 	// rows says which tokens it reads.
 	rows() Rows
-	// logits computes the outputs [n, outputs] in float32 from the hidden states of the tokens that it
-	// reads [read, D].
-	logits(s *torch.Scope, x *torch.Tensor) *torch.Tensor
-	// loss is the sum of the losses of logits against targets, and of how many terms it is the sum.
-	loss(s *torch.Scope, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int)
+	// logits computes [decisions, outputs] in float32 from the hidden states of the tokens that it reads [read, D].
+	logits(s *torch.Scope, batch Batch, x *torch.Tensor) *torch.Tensor
+	// counts is how many of these numbers each example has.
+	counts(batch Batch) []int
+	// loss is the sum of the losses of logits against the targets of all examples, and of how many terms it is the
+	// sum.
+	loss(s *torch.Scope, batch Batch, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int)
 }
 
-// headKinds declares the parameters of each head in ps.
-var headKinds = map[evaluator.Head]func(ps *parameters, hidden, outputs int) head{
-	evaluator.HeadLinear: declareFirst,
-	evaluator.HeadDense:  declareDenseFirst,
+// heads declares the parameters of each kind's head in ps: for a number of outputs, of a layer of the form that
+// is asked for.
+var heads = map[data.Kind]func(ps *parameters, form evaluator.Head, hidden, outputs int) head{
+	data.KindClassification:      declareClassification,
+	data.KindRegression:          declareRegression,
+	data.KindTokenClassification: declareTokens,
+	data.KindMultipleChoice:      declareChoice,
+	data.KindCoreference:         declareCoreference,
+	data.KindMultilabel:          declareMultilabel,
 }
 
-// declareHead declares the head of a kind.
-func declareHead(ps *parameters, kind evaluator.Head, hidden, outputs int) (head, error) {
-	declare, ok := headKinds[kind]
+// declareHead declares the head of a kind of task.
+func declareHead(ps *parameters, kind data.Kind, form evaluator.Head, hidden, outputs int) (head, error) {
+	declare, ok := heads[kind]
 	if !ok {
-		return nil, fmt.Errorf("model: head %q: must be one of %v", kind, slices.Sorted(maps.Keys(headKinds)))
+		return nil, fmt.Errorf("model: task %q: must be one of %v", kind, slices.Sorted(maps.Keys(heads)))
 	}
-	return declare(ps, hidden, outputs), nil
+	if form != evaluator.HeadLinear && form != evaluator.HeadDense {
+		return nil, fmt.Errorf("model: head %q: must be %s or %s", form, evaluator.HeadLinear, evaluator.HeadDense)
+	}
+	return declare(ps, form, hidden, outputs), nil
+}
+
+// outputLayer is W·h + c, or the dense W·tanh(W_p·h + c_p) + c. It is computed in float32: bfloat16 logits would
+// tie predictions that differ.
+type outputLayer struct {
+	outputs                int
+	denseWeight, denseBias *parameter // [in, in], [in]; nil for the linear one
+	weight, bias           *parameter // [outputs, in], [outputs]
+}
+
+// declareOutput initialises with N(0, 0.02), biases 0.
+func declareOutput(ps *parameters, form evaluator.Head, in, outputs int) outputLayer {
+	l := outputLayer{outputs: outputs}
+	if form == evaluator.HeadDense {
+		l.denseWeight = ps.declare("head.dense.weight", normal(0.02), decay|exact, in, in)
+		l.denseBias = ps.declare("head.dense.bias", zeros, exact, in)
+	}
+	l.weight = ps.declare("head.weight", normal(0.02), decay|exact, outputs, in)
+	l.bias = ps.declare("head.bias", zeros, exact, outputs)
+	return l
+}
+
+// apply is [n, outputs] in float32 of h [n, in].
+func (l outputLayer) apply(s *torch.Scope, h *torch.Tensor) *torch.Tensor {
+	h = s.To(h, torch.Float32)
+	if l.denseWeight != nil {
+		h = s.Tanh(s.Linear(h, l.denseWeight.leaf, l.denseBias.leaf))
+	}
+	return s.Linear(h, l.weight.leaf, l.bias.leaf)
+}
+
+// ignored is the target of a decision that no loss counts.
+const ignored = -100
+
+// crossEntropy is the sum over the decisions of logits [n, classes] whose target is a class, and their number.
+func crossEntropy(s *torch.Scope, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int) {
+	if s.Err() != nil {
+		return nil, 0
+	}
+	n, classes := logits.Size(0), logits.Size(1)
+	if len(targets) != n {
+		s.Fail(fmt.Errorf("model: %d targets for %d decisions", len(targets), n))
+		return nil, 0
+	}
+	indices := make([]int64, n)
+	for i, target := range targets {
+		if target != math.Trunc(target) || (target < 0 || target >= float64(classes)) && target != ignored {
+			s.Fail(fmt.Errorf("model: target %g is not a class index below %d", target, classes))
+			return nil, 0
+		}
+		if indices[i] = int64(target); target != ignored {
+			terms++
+		}
+	}
+	return s.CrossEntropy(logits, torch.From(s, indices, n)), terms
+}
+
+// float32s are the targets of a tensor's shape.
+func float32s(s *torch.Scope, like *torch.Tensor, targets []float64) *torch.Tensor {
+	if s.Err() != nil {
+		return nil
+	}
+	values := make([]float32, len(targets))
+	for i, target := range targets {
+		values[i] = float32(target)
+	}
+	return torch.From(s, values, like.Shape()...)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -15,8 +16,9 @@ import (
 // Spec says what a model is.
 type Spec struct {
 	Plan     peft.Plan
-	Head     evaluator.Head
-	Outputs  int                // logits per row: the number of classes, or 1 for regression
+	Task     data.Kind          // decides the head
+	Head     evaluator.Head     // the form of its layer
+	Outputs  int                // numbers for each of its decisions
 	Training evaluator.Training // how it is trained; the schedule and the batches are the caller's
 	Seed     uint64             // fixes the initialisation and the dropout
 }
@@ -47,9 +49,12 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
-	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
 	var err error
-	if m.head, err = declareHead(&m.parameters, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
+	m.network.modules, m.network.prefixMLP, err = declareModules(&m.parameters, spec.Plan, b.geometry, b.checkpoint, t.PrefixMLP)
+	if err != nil {
+		return nil, err
+	}
+	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
 	}
 	trained := map[string]*parameter{}
@@ -60,9 +65,17 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
-	if t.Backbone {
+	for i := range m.network.modules {
+		maps.Copy(trained, m.network.modules[i].weights)
+	}
+	if len(trained) > 0 {
 		bind := families[b.network.config.ModelType]
-		m.network.family = bind(b.network.config, func(name string) *torch.Tensor { return trained[name].leaf })
+		m.network.family = bind(b.network.config, func(name string) *torch.Tensor {
+			if p := trained[name]; p != nil {
+				return p.leaf
+			}
+			return b.tensors[name]
+		})
 	}
 	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
 	if err := m.scope.Err(); err != nil {
@@ -103,26 +116,31 @@ func (m *Model) Frontier(training bool) Frontier {
 		return Frontier{}
 	}
 	at := Frontier{Step: m.network.family.frontier(m.spec.Plan)}
-	if at.Step > m.network.family.lastMixing() {
+	if at.Step > m.network.lastMixing() {
 		at.Rows = m.head.rows()
 	}
 	return at
 }
 
-// Logits is the head's output [n, outputs] in float32, without dropout and without gradients.
+// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 	var logits *torch.Tensor
 	torch.NoGrad(func() { logits = m.forward(s, batch, m.Frontier(false), nil) })
 	return logits
 }
 
-// Loss is the sum of the head's losses over the batch: of the cross-entropies (targets are class indices)
-// or, with one output, of the squared errors; and of how many terms it is the sum. Sums and their gradients
-// may be added over the parts of a batch, and then divided by all terms. The step, from 0, selects the
-// dropout masks.
+// Counts is how many numbers of Logits each example of the batch has.
+func (m *Model) Counts(batch Batch) []int { return m.head.counts(batch) }
+
+// Loss is the sum of the head's losses over the batch, given the targets of all examples one after another, and of
+// how many terms it is the sum. Sums and their gradients may be added over the parts of a batch, and then divided by
+// all terms. The step, from 0, selects the dropout masks.
 func (m *Model) Loss(s *torch.Scope, batch Batch, targets []float64, step int) (sum *torch.Tensor, terms int) {
 	logits := m.forward(s, batch, m.Frontier(true), newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
-	return m.head.loss(s, logits, targets)
+	if s.Err() != nil {
+		return nil, 0
+	}
+	return m.head.loss(s, batch, logits, targets)
 }
 
 func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout *dropout) *torch.Tensor {
@@ -137,8 +155,13 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 	x = p.run(x, from, m.network.family.steps())
 	if m.head.rows() == All && p.fill > 0 {
 		x = s.Narrow(x, 0, 0, p.tokens)
+	} else if m.network.wide() {
+		x = p.take(x, m.head.rows())
 	}
-	return m.head.logits(s, x)
+	if s.Err() != nil {
+		return nil
+	}
+	return m.head.logits(s, batch, x)
 }
 
 // Gradient is the gradient of a loss with respect to everything that is trained, in the model's own

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
@@ -23,8 +24,8 @@ func hybrid(layers, lowest int) peft.Plan {
 	p := peft.Plan{Layers: make([]peft.Layer, layers)}
 	for i := lowest; i < layers; i++ {
 		p.Layers[i] = peft.Layer{
-			Serial: &peft.Adapter{Width: 1 + i}, Parallel: &peft.Adapter{Width: 4 - i}, Prefix: &peft.Prefix{Length: 2 + i},
-			LoRA: &peft.LoRA{Rank: 1 + i, Alpha: 4, Targets: peft.Targets},
+			peft.Serial{Width: 1 + i}, peft.Parallel{Width: 4 - i}, peft.Prefix{Length: 2 + i},
+			peft.LoRA{Rank: 1 + i, Alpha: 4, Targets: peft.Targets},
 		}
 	}
 	return p
@@ -102,12 +103,12 @@ func TestFreshParallelAndLoRAChangeNothing(t *testing.T) {
 	plan := peft.Plan{Layers: make([]peft.Layer, 3)}
 	bare := logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)
 	for i := range plan.Layers {
-		plan.Layers[i] = peft.Layer{Parallel: &peft.Adapter{Width: 3}, LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: peft.Targets}}
+		plan.Layers[i] = peft.Layer{peft.Parallel{Width: 3}, peft.LoRA{Rank: 2, Alpha: 2, Targets: peft.Targets}}
 	}
 	if diff := cmp.Diff(bare, logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)); diff != "" {
 		t.Errorf("fresh modules change the logits:\n%s", diff)
 	}
-	plan.Layers[1].Serial = &peft.Adapter{Width: 3}
+	plan.Layers[1] = append(plan.Layers[1], peft.Serial{Width: 3})
 	if cmp.Equal(bare, logits(t, newModel(t, b, Spec{Plan: plan, Outputs: 2, Seed: 5}), batch)) {
 		t.Error("a serial adapter changes nothing")
 	}
@@ -143,7 +144,7 @@ func TestTheLastBlockForSomeRows(t *testing.T) {
 
 func TestHiddenStatesAtTheFrontier(t *testing.T) {
 	labels := []float64{0, 1, 1}
-	ffnOnly := peft.Layer{Serial: &peft.Adapter{Width: 3}, LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetFFNOut}}}
+	ffnOnly := peft.Layer{peft.Serial{Width: 3}, peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetFFNOut}}}
 	for _, precision := range []string{PrecisionFloat32, PrecisionBFloat16} {
 		settings := onCPU
 		settings.Precision = precision
@@ -295,22 +296,22 @@ func TestParamsCountsTheTensors(t *testing.T) {
 		for i := range plan.Layers {
 			l := &plan.Layers[i]
 			if w := rapid.IntRange(0, 40).Draw(rt, "serial"); w > 0 {
-				l.Serial = &peft.Adapter{Width: w}
+				*l = append(*l, peft.Serial{Width: w})
 			}
 			if w := rapid.IntRange(0, 40).Draw(rt, "parallel"); w > 0 {
-				l.Parallel = &peft.Adapter{Width: w}
+				*l = append(*l, peft.Parallel{Width: w})
 			}
 			if p := rapid.IntRange(0, 20).Draw(rt, "prefix"); p > 0 {
-				l.Prefix = &peft.Prefix{Length: p}
+				*l = append(*l, peft.Prefix{Length: p})
 			}
 			targets := rapid.Permutation(peft.Targets).Draw(rt, "targets")[:rapid.IntRange(0, 6).Draw(rt, "count")]
 			if len(targets) > 0 {
-				l.LoRA = &peft.LoRA{Rank: rapid.IntRange(1, 32).Draw(rt, "rank"), Alpha: 1, Targets: targets}
+				*l = append(*l, peft.LoRA{Rank: rapid.IntRange(1, 32).Draw(rt, "rank"), Alpha: 1, Targets: targets})
 			}
 		}
 		spec := Spec{
 			Plan: plan, Head: rapid.SampledFrom([]evaluator.Head{evaluator.HeadLinear, evaluator.HeadDense}).Draw(rt, "head"),
-			Outputs:  rapid.IntRange(1, 4).Draw(rt, "outputs"),
+			Task: data.KindClassification, Outputs: rapid.IntRange(1, 4).Draw(rt, "outputs"),
 			Training: evaluator.Training{PrefixMLP: rapid.IntRange(0, 3).Draw(rt, "mlp")},
 		}
 		m, err := New(b, spec)
@@ -345,11 +346,11 @@ func TestTrainingLearns(t *testing.T) {
 	classes, values := []float64{0, 1, 2, 0, 1, 2}, []float64{-1, 0, 2, 1, -2, 0.5}
 	only := func(l peft.Layer) peft.Plan { return peft.Plan{Layers: []peft.Layer{{}, l, {}}} }
 	for name, spec := range map[string]Spec{
-		"serial":     {Plan: only(peft.Layer{Serial: &peft.Adapter{Width: 8}}), Outputs: 3},
-		"parallel":   {Plan: only(peft.Layer{Parallel: &peft.Adapter{Width: 8}}), Outputs: 1},
-		"prefix":     {Plan: only(peft.Layer{Prefix: &peft.Prefix{Length: 6}}), Outputs: 3},
-		"prefix MLP": {Plan: only(peft.Layer{Prefix: &peft.Prefix{Length: 6}}), Outputs: 3, Training: evaluator.Training{PrefixMLP: 16}},
-		"lora":       {Plan: only(peft.Layer{LoRA: &peft.LoRA{Rank: 4, Alpha: 8, Targets: peft.Targets}}), Outputs: 1},
+		"serial":     {Plan: only(peft.Layer{peft.Serial{Width: 8}}), Outputs: 3},
+		"parallel":   {Plan: only(peft.Layer{peft.Parallel{Width: 8}}), Outputs: 1},
+		"prefix":     {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3},
+		"prefix MLP": {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3, Training: evaluator.Training{PrefixMLP: 16}},
+		"lora":       {Plan: only(peft.Layer{peft.LoRA{Rank: 4, Alpha: 8, Targets: peft.Targets}}), Outputs: 1},
 		"hybrid":     {Plan: hybrid(3, 1), Head: evaluator.HeadDense, Outputs: 3},
 		"dropout":    {Plan: hybrid(3, 0), Outputs: 3, Training: evaluator.Training{Dropout: 0.1}},
 		"backbone":   {Plan: only(peft.Layer{}), Outputs: 1, Training: evaluator.Training{Backbone: true}},
@@ -528,7 +529,8 @@ func TestNothingLeaks(t *testing.T) {
 		b := loadBackbone(t, "bert", onCPU)
 		batch, labels := randomBatch(b, 10, 8, 3, 5), []float64{1, 2, 3}
 		loaded := torch.Live()
-		m, err := New(b, Spec{Plan: hybrid(3, 0), Head: evaluator.HeadLinear, Outputs: 1, Training: evaluator.Training{Dropout: 0.1}})
+		m, err := New(b, Spec{Plan: hybrid(3, 0), Task: data.KindRegression, Head: evaluator.HeadLinear, Outputs: 1,
+			Training: evaluator.Training{Dropout: 0.1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -559,7 +561,8 @@ func TestErrors(t *testing.T) {
 	}
 	for name, spec := range map[string]Spec{
 		"outputs":    {Plan: hybrid(3, 0)},
-		"head":       {Plan: hybrid(3, 0), Head: "conv", Outputs: 1},
+		"task":       {Plan: hybrid(3, 0), Task: "parsing", Outputs: 1},
+		"head":       {Plan: hybrid(3, 0), Task: data.KindRegression, Head: "conv", Outputs: 1},
 		"dropout":    {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{Dropout: 1}},
 		"prefix_mlp": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
 	} {

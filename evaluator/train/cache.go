@@ -49,7 +49,12 @@ type hiddenStates struct {
 // layout is the hidden states of a split at a frontier, without their values.
 func (c *hiddenCache) layout(sp *split, at model.Frontier) *hiddenStates {
 	h := &hiddenStates{split: sp, at: at, dtype: c.backbone.DType(), width: c.backbone.Geometry().Hidden,
-		counts: at.Rows.Counts(model.Batch{Lengths: sp.lengths}), offsets: make([]int64, len(sp.lengths))}
+		counts: make([]int, len(sp.lengths)), offsets: make([]int64, len(sp.lengths))}
+	for i, in := range sp.inputs {
+		for _, count := range at.Rows.Counts(gather(model.Batch{}, in, false)) {
+			h.counts[i] += count
+		}
+	}
 	for _, examples := range evalBatches(sp.lengths, c.backbone.BatchTokens()) {
 		for _, example := range examples {
 			h.offsets[example] = h.size

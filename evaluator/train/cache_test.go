@@ -37,7 +37,7 @@ func openSmall(t *testing.T, cacheMemory int64) *Session {
 	t.Helper()
 	s := openTiny(t, cacheMemory)
 	const rows = 100
-	s.dev = &split{encodings: s.dev.encodings[:rows], lengths: s.dev.lengths[:rows], labels: s.dev.labels[:rows]}
+	s.dev = &split{inputs: s.dev.inputs[:rows], lengths: s.dev.lengths[:rows], examples: s.dev.examples[:rows], scale: 1}
 	return s
 }
 
@@ -88,7 +88,7 @@ func warnings(t *testing.T) *strings.Builder {
 func TestTheCacheStaysWithinItsMemory(t *testing.T) {
 	s := openSmall(t, 1<<30)
 	s.cache.memory = s.cache.layout(s.subset(96), upper).size + s.cache.layout(s.dev, upper).size
-	for _, plan := range [][]peft.Layer{{{}, {Serial: &peft.Adapter{Width: 4}}}, {{}, {}}, {{}, {Serial: &peft.Adapter{Width: 8}}}} {
+	for _, plan := range [][]peft.Layer{{{}, {peft.Serial{Width: 4}}}, {{}, {}}, {{}, {peft.Serial{Width: 8}}}} {
 		job := smallJob()
 		job.Candidate.Plan.Layers = plan
 		score(t, s, job)
@@ -199,7 +199,9 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 			for _, e := range s.dataset.Train[:64] {
 				texts = append(texts, e.Row)
 			}
-			h.split, _ = s.encode(texts, 8)
+			short := s.hello.Task
+			short.MaxLength = 8
+			h.split, _ = s.encode(short, texts)
 		},
 		"model": func(f *stateFiles, _ *hiddenStates) {
 			s.ready.Fingerprint.Model = "x"

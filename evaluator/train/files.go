@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"peftsearch/evaluator/model"
 )
 
 // stateFiles is a directory of hidden states, shared by all workers of a user. Each file is named by a
@@ -60,10 +62,15 @@ func (e *filesError) Unwrap() error { return e.err }
 func (f *stateFiles) key(h *hiddenStates) [sha256.Size]byte {
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%s\nstep %d, %s rows\n", f.computed, h.at.Step, h.at.Rows)
-	for _, e := range h.split.encodings {
-		binary.Write(hash, binary.LittleEndian, int64(len(e.IDs)))
-		binary.Write(hash, binary.LittleEndian, e.IDs)
-		binary.Write(hash, binary.LittleEndian, e.TypeIDs)
+	for _, in := range h.split.inputs {
+		for _, e := range in.Sequences {
+			binary.Write(hash, binary.LittleEndian, int64(len(e.IDs)))
+			binary.Write(hash, binary.LittleEndian, e.IDs)
+			binary.Write(hash, binary.LittleEndian, e.TypeIDs)
+		}
+		if h.at.Rows == model.Marked {
+			fmt.Fprintln(hash, in.Marked)
+		}
 	}
 	return [sha256.Size]byte(hash.Sum(nil))
 }

@@ -91,7 +91,7 @@ func TestLanesChangeOnlyTheRounding(t *testing.T) {
 	for _, lowest := range []int{0, 1} {
 		job.Candidate.Plan.Layers[0] = job.Candidate.Plan.Layers[1]
 		if lowest == 1 { // cached
-			job.Candidate.Plan.Layers[0].Serial, job.Candidate.Plan.Layers[0].Prefix = nil, nil
+			job.Candidate.Plan.Layers[0] = nil
 		}
 		want, got := score(t, one, job), score(t, three, job)
 		if math.Abs(got-want) > 1e-4 {

@@ -179,7 +179,7 @@ func (r *run) write() error {
 		}
 		(*into)[name] = tensor
 	}
-	if len(r.dataset.Labels) == 0 {
+	if r.hello.Task.Kind.Numeric() {
 		unstandardise(t.Head, float32(r.rows.mean), float32(r.rows.scale))
 	}
 	return peft.WriteTrained(r.job.Output, t)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/gonum/stat"
 
@@ -37,12 +38,12 @@ type Session struct {
 	subsets          map[int]*split // of train, by size
 }
 
-// split is the tokenised rows of a data split.
+// split is the rows of a data split as the model reads them.
 type split struct {
-	encodings []tokenizer.Encoding
-	lengths   []int
-	labels    []float64 // as in the files
-	// Labels that are values are trained as (label-mean)/scale of the rows; 0 and 1 for classes.
+	inputs   []data.Input
+	lengths  []int          // tokens of each
+	examples []data.Example // nil if nothing is known of the rows but themselves
+	// Targets that are values are trained as (target-mean)/scale of the rows; 0 and 1 for classes.
 	mean, scale float64
 }
 
@@ -94,11 +95,16 @@ func (s *Session) load() (err error) {
 		{s.dataset.Dev, &s.dev, &s.ready.Splits.Dev},
 		{s.dataset.Test, &s.test, &s.ready.Splits.Test},
 	} {
-		sp, err := s.tokenise(load.examples)
+		rows := make([]data.Row, len(load.examples))
+		for i, e := range load.examples {
+			rows[i] = e.Row
+		}
+		sp, err := s.encode(s.hello.Task, rows)
 		if err != nil {
 			return err
 		}
-		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: s.truncated(sp, load.examples)}
+		sp.examples = load.examples
+		*load.into, *load.count = sp, evaluator.Split{Rows: len(rows), Truncated: sp.truncated()}
 	}
 	if len(s.train.lengths) == 0 || len(s.dev.lengths) == 0 {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
@@ -137,38 +143,25 @@ func (s *Session) stateFiles() *stateFiles {
 	}
 }
 
-func (s *Session) tokenise(examples []data.Example) (*split, error) {
-	rows := make([]data.Row, len(examples))
-	labels := make([]float64, len(examples))
-	for i, e := range examples {
-		rows[i], labels[i] = e.Row, e.Label
-	}
-	sp, err := s.encode(rows, s.hello.Task.MaxLength)
-	if err != nil {
-		return nil, err
-	}
-	sp.labels = labels
-	return sp, nil
-}
-
-func (s *Session) encode(rows []data.Row, maxLength int) (*split, error) {
-	sp := &split{encodings: make([]tokenizer.Encoding, len(rows)), lengths: make([]int, len(rows))}
+// encode turns rows into what the model reads.
+func (s *Session) encode(task data.Task, rows []data.Row) (*split, error) {
+	sp := &split{inputs: make([]data.Input, len(rows)), lengths: make([]int, len(rows)), scale: 1}
 	parts := s.lanes.count()
 	err := s.lanes.run(parts, func(part int) error {
 		for i := part; i < len(rows); i += parts {
-			sp.encodings[i] = s.tokenizer.Encode(maxLength, rows[i].Texts()...)
-			sp.lengths[i] = len(sp.encodings[i].IDs)
+			sp.inputs[i] = task.Encode(s.tokenizer, rows[i])
+			sp.lengths[i] = sp.inputs[i].Tokens()
 		}
 		return nil
 	})
 	return sp, err
 }
 
-// truncated counts the rows that max_length cuts: those of this length that would be longer.
-func (s *Session) truncated(sp *split, examples []data.Example) int {
-	limit, count := s.hello.Task.MaxLength, 0
-	for i, length := range sp.lengths {
-		if length == limit && len(s.tokenizer.Encode(limit+1, examples[i].Texts()...).IDs) > limit {
+// truncated counts the rows that max_length cuts.
+func (sp *split) truncated() int {
+	count := 0
+	for _, in := range sp.inputs {
+		if in.Truncated {
 			count++
 		}
 	}
@@ -184,24 +177,27 @@ func (s *Session) subset(n int) *split {
 	if sp := s.subsets[n]; sp != nil {
 		return sp
 	}
-	sp := &split{}
+	sp := &split{scale: 1}
 	for _, i := range newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n] {
-		sp.encodings = append(sp.encodings, s.train.encodings[i])
+		sp.inputs = append(sp.inputs, s.train.inputs[i])
 		sp.lengths = append(sp.lengths, s.train.lengths[i])
-		sp.labels = append(sp.labels, s.train.labels[i])
+		sp.examples = append(sp.examples, s.train.examples[i])
 	}
 	s.standardise(sp)
 	s.subsets[n] = sp
 	return sp
 }
 
-// standardise finds mean and standard deviation of labels that are values.
+// standardise finds mean and standard deviation of targets that are values.
 func (s *Session) standardise(sp *split) {
-	sp.mean, sp.scale = 0, 1
-	if len(s.dataset.Labels) > 0 {
+	if !s.hello.Task.Kind.Numeric() {
 		return
 	}
-	mean, deviation := stat.PopMeanStdDev(sp.labels, nil)
+	var values []float64
+	for _, e := range sp.examples {
+		values = append(values, e.Target...)
+	}
+	mean, deviation := stat.PopMeanStdDev(values, nil)
 	sp.mean = mean
 	if deviation > 0 {
 		sp.scale = deviation
@@ -234,11 +230,7 @@ func (s *Session) Close() {
 func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
 	var b model.Batch
 	for _, example := range examples {
-		b.Lengths = append(b.Lengths, sp.lengths[example])
-		if hidden == nil {
-			b.IDs = append(b.IDs, sp.encodings[example].IDs...)
-			b.TypeIDs = append(b.TypeIDs, sp.encodings[example].TypeIDs...)
-		}
+		b = gather(b, sp.inputs[example], hidden == nil)
 	}
 	if hidden != nil {
 		b.Hidden = hidden.gather(scope, examples)
@@ -246,10 +238,28 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 	return b
 }
 
-// logits computes the head's outputs for every row of a split, row by row, checking stop between
+// gather adds an input to a batch.
+func gather(b model.Batch, in data.Input, ids bool) model.Batch {
+	b.Sequences = append(b.Sequences, len(in.Sequences))
+	for _, sequence := range in.Sequences {
+		b.Lengths = append(b.Lengths, len(sequence.IDs))
+		if ids {
+			b.IDs = append(b.IDs, sequence.IDs...)
+			b.TypeIDs = append(b.TypeIDs, sequence.TypeIDs...)
+		}
+	}
+	if in.Marked != nil {
+		b.Marked = append(b.Marked, in.Marked)
+	}
+	if in.Spans != nil {
+		b.Spans = append(b.Spans, in.Spans)
+	}
+	return b
+}
+
+// outputs computes the head's outputs for every row of a split, row by row, checking stop between
 // batches; stopped says that it ended early.
-func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenStates, stop func() bool) (
-	rows [][]float64, stopped bool, err error) {
+func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
 	for batches := range slices.Chunk(evalBatches(sp.lengths, s.backbone.BatchTokens()/s.lanes.count()), s.lanes.count()) {
 		if stop() {
@@ -258,19 +268,21 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 		err := s.lanes.run(len(batches), func(part int) error {
 			scope := m.Scope()
 			defer scope.Free()
-			values := scope.Float32s(m.Logits(scope, batch(scope, sp, batches[part], hidden)))
+			b := batch(scope, sp, batches[part], hidden)
+			values := scope.Float32s(m.Logits(scope, b))
 			if err := scope.Err(); err != nil {
 				return err
 			}
+			counts := m.Counts(b)
 			for i, example := range batches[part] {
-				row := make([]float64, outputs)
-				for j := range row {
-					row[j] = float64(values[i*outputs+j])
+				row := make([]float64, counts[i])
+				for j, v := range values[:counts[i]] {
+					row[j] = float64(v)
 					if math.IsNaN(row[j]) || math.IsInf(row[j], 0) {
 						return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the model's output is not finite"}
 					}
 				}
-				rows[example] = row
+				rows[example], values = row, values[counts[i]:]
 			}
 			return nil
 		})
@@ -279,21 +291,6 @@ func (s *Session) logits(m *model.Model, sp *split, outputs int, hidden *hiddenS
 		}
 	}
 	return rows, false, nil
-}
-
-// prediction is what a row's outputs say: the class with the largest, the first of equal ones, or the value
-// of a single output.
-func prediction(outputs []float64) float64 {
-	if len(outputs) == 1 {
-		return outputs[0]
-	}
-	best := 0
-	for i, v := range outputs {
-		if v > outputs[best] {
-			best = i
-		}
-	}
-	return float64(best)
 }
 
 // Predictor is a trained model of a session.
@@ -319,8 +316,8 @@ func (s *Session) Predictor(dir string) (*Predictor, error) {
 			return nil, err
 		}
 	}
-	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Head: evaluator.Head(trained.Info.Head),
-		Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
+	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Task: trained.Info.Task.Kind,
+		Head: evaluator.Head(trained.Info.Head), Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
 	}
@@ -336,26 +333,26 @@ func (p *Predictor) Close() { p.model.Close() }
 
 // Predict scores rows.
 func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
+	task, labels := p.info.Task, p.info.Labels
 	for i, row := range rows {
-		if row.Text == "" || p.info.Task.Columns.TextPair != "" && row.TextPair == "" {
-			return nil, fmt.Errorf("row %d has not all texts that the model was trained on", i+1)
+		if err := task.CheckRow(row); err != nil {
+			return nil, fmt.Errorf("row %d: %w", i+1, err)
 		}
 	}
-	encoded, err := p.session.encode(rows, p.info.Task.MaxLength)
+	encoded, err := p.session.encode(task, rows)
 	if err != nil {
 		return nil, err
 	}
-	logits, _, err := p.session.logits(p.model, encoded, p.info.Outputs(), nil, func() bool { return false })
+	outputs, _, err := p.session.outputs(p.model, encoded, nil, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}
 	predictions := make([]evaluator.Prediction, len(rows))
-	for i, row := range logits {
-		predictions[i].Logits = row
-		if labels := p.info.Labels; len(labels) > 0 {
-			predictions[i].Label = labels[int(prediction(row))]
-		} else {
-			predictions[i].Label = fmt.Sprintf("%.4g", prediction(row))
+	for i, row := range rows {
+		said := task.Say(row, task.Answer(encoded.inputs[i], outputs[i], labels), labels)
+		predictions[i] = evaluator.Prediction{Logits: outputs[i], Label: strings.Join(said, " ")}
+		if task.Kind.Several() {
+			predictions[i].Parts = said
 		}
 	}
 	return predictions, nil

@@ -21,10 +21,10 @@ type Control struct {
 	Report func(evaluator.Progress)
 }
 
-const (
-	reportEvery     = 300 * time.Millisecond
-	checkpointEvery = 60 * time.Second
-)
+const checkpointEvery = 60 * time.Second
+
+// reportEvery is the time between reports of progress, but for rungs. Tests shorten it.
+var reportEvery = 300 * time.Millisecond
 
 // Train runs a job. Errors are *evaluator.Failure, and the session can run other jobs after them; or they wrap
 // torch.ErrDevice, and the process must end.
@@ -39,7 +39,6 @@ type run struct {
 	job     evaluator.Job
 	control Control
 	model   *model.Model
-	outputs int
 	rows    *split // the training rows of the budget
 	steps   int    // of the whole budget
 	rungs   []int  // steps after which the dev split is scored, ascending
@@ -54,7 +53,7 @@ type run struct {
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
 	started  time.Time
-	loss     float64 // sum over the terms since the last report
+	loss     float64 // sum over the terms since the last rung
 	terms    int
 }
 
@@ -65,8 +64,10 @@ type progress struct {
 	Score    float64            `json:"score"`
 	BestStep int                `json:"best_step"` // 0 before the first rung
 	Dev      map[string]float64 `json:"dev"`
-	Stale    int                `json:"stale"` // rungs since the best
-	Seconds  float64            `json:"seconds"`
+	// Predictions are those for the dev rows at the best rung.
+	Predictions [][]float64 `json:"predictions"`
+	Stale       int         `json:"stale"` // rungs since the best
+	Seconds     float64     `json:"seconds"`
 }
 
 func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, error) {
@@ -95,10 +96,10 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 	if err := checkJob(job); err != nil {
 		return nil, err
 	}
-	r := &run{Session: s, job: job, control: control, outputs: max(1, len(s.dataset.Labels)), started: time.Now()}
+	r := &run{Session: s, job: job, control: control, started: time.Now()}
 	var err error
-	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Head: s.hello.Head, Outputs: r.outputs,
-		Training: job.Candidate.Training, Seed: job.Seed})
+	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Task: s.hello.Task.Kind, Head: s.hello.Head,
+		Outputs: s.dataset.Outputs(), Training: job.Candidate.Training, Seed: job.Seed})
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +245,7 @@ func (r *run) update(examples []int) error {
 		scope.AddTo(gradient, r.gradients[part])
 	}
 	full := min(r.job.Candidate.Training.BatchSize, len(r.rows.lengths))
-	scope.ScaleTo(gradient, float64(len(examples))/float64(full)/float64(count))
+	scope.ScaleTo(gradient, float64(len(examples))/float64(full)/float64(max(1, count)))
 	norm := r.model.Update(scope, gradient, learningRate(r.job.Candidate.Training, r.Step, r.steps))
 	r.loss, r.terms = r.loss+sum, r.terms+count
 	r.Step++
@@ -264,9 +265,11 @@ func (r *run) finite(what string, value float64) error {
 func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, terms int, err error) {
 	scope := r.model.Scope()
 	defer scope.Free()
-	targets := make([]float64, len(examples))
-	for i, example := range examples {
-		targets[i] = (r.rows.labels[example] - r.rows.mean) / r.rows.scale
+	var targets []float64
+	for _, example := range examples {
+		for _, target := range r.hello.Task.Wanted(r.rows.inputs[example], r.rows.examples[example].Target) {
+			targets = append(targets, (target-r.rows.mean)/r.rows.scale)
+		}
 	}
 	loss, terms := r.model.Loss(scope, batch(scope, r.rows, examples, r.hidden[r.rows]), targets, r.Step)
 	sum = scope.Item(loss)
@@ -277,20 +280,23 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 	return sum, terms, scope.Err()
 }
 
-// report passes on progress with the mean loss since the last report.
+// report passes on progress with the mean loss since the last rung: reports between rungs come by the clock, and what is
+// kept of a trial does not depend on it.
 func (r *run) report(score *float64) {
 	p := evaluator.Progress{Step: r.Step, Steps: r.steps, Score: score}
 	if r.terms > 0 {
 		p.Loss = r.loss / float64(r.terms)
 	}
-	r.loss, r.terms = 0, 0
+	if score != nil {
+		r.loss, r.terms = 0, 0
+	}
 	r.control.Report(p)
 }
 
 // score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
 // the reason if it was stopped.
 func (r *run) score() (stopped string, err error) {
-	metrics, halted, err := r.evaluate(r.dev)
+	metrics, predictions, halted, err := r.evaluate(r.dev)
 	if err != nil {
 		return "", err
 	}
@@ -302,7 +308,7 @@ func (r *run) score() (stopped string, err error) {
 	score := metrics[string(r.hello.Task.Metric)]
 	r.Stale++
 	if r.BestStep == 0 || score > r.Score {
-		r.Score, r.BestStep, r.Dev, r.Stale = score, r.Step, metrics, 0
+		r.Score, r.BestStep, r.Dev, r.Predictions, r.Stale = score, r.Step, metrics, predictions, 0
 		if r.keepsBest() {
 			if r.best, err = r.model.Snapshot(); err != nil {
 				return "", err
@@ -316,17 +322,17 @@ func (r *run) score() (stopped string, err error) {
 // keepsBest reports whether the weights of the best rung are needed at the end.
 func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
 
-// evaluate scores a split in every metric of the task's kind.
-func (r *run) evaluate(sp *split) (metrics map[string]float64, stopped bool, err error) {
-	rows, stopped, err := r.logits(r.model, sp, r.outputs, r.hidden[sp], r.halted)
+// evaluate predicts the rows of a split and scores that in every metric of the task's kind.
+func (r *run) evaluate(sp *split) (metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
+	outputs, stopped, err := r.outputs(r.model, sp, r.hidden[sp], r.halted)
 	if err != nil || stopped {
-		return nil, stopped, err
+		return nil, nil, stopped, err
 	}
-	predictions := make([]float64, len(rows))
-	for i, row := range rows {
-		predictions[i] = prediction(row)
+	predictions = make([][]float64, len(outputs))
+	for i, row := range outputs {
+		predictions[i] = r.hello.Task.Answer(sp.inputs[i], row, r.dataset.Labels)
 	}
-	return r.dataset.Scores(predictions, sp.labels), false, nil
+	return r.dataset.Scores(predictions, sp.examples), predictions, false, nil
 }
 
 // finish makes the result, and leaves the trained directory of a job that was not interrupted. The weights
@@ -337,7 +343,7 @@ func (r *run) finish(stopped string) (evaluator.Result, error) {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
-		Head: r.model.HeadParams(), Stopped: stopped}
+		Resampled: r.resample(r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
 	if !r.halted() {
 		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
@@ -362,7 +368,7 @@ func (r *run) conclude(result *evaluator.Result) error {
 		}
 	}
 	if r.job.Test && len(r.test.lengths) > 0 {
-		metrics, halted, err := r.evaluate(r.test)
+		metrics, _, halted, err := r.evaluate(r.test)
 		if err != nil {
 			return err
 		}

@@ -6,10 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -44,7 +47,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 func upperLayer() evaluator.Job {
 	return evaluator.Job{Trial: 1, Seed: 3,
 		Candidate: evaluator.Candidate{
-			Plan:     peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 16}, Prefix: &peft.Prefix{Length: 3}}}},
+			Plan:     peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 16}, peft.Prefix{Length: 3}}}},
 			Training: evaluator.Training{LearningRate: 2e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 32, MaxGradNorm: 1}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 1600, Rungs: []float64{0.5, 1}}}
 }
@@ -57,7 +60,7 @@ func TestTrainingLearns(t *testing.T) {
 	s := openTiny(t, 0)
 	job := upperLayer()
 	for i := range job.Candidate.Plan.Layers {
-		job.Candidate.Plan.Layers[i] = peft.Layer{Serial: &peft.Adapter{Width: 32}, LoRA: &peft.LoRA{Rank: 8, Alpha: 8, Targets: peft.Targets}}
+		job.Candidate.Plan.Layers[i] = peft.Layer{peft.Serial{Width: 32}, peft.LoRA{Rank: 8, Alpha: 8, Targets: peft.Targets}}
 	}
 	job.Budget = evaluator.Budget{Epochs: 3, Rungs: []float64{0.05, 1}}
 	var scores []float64
@@ -73,6 +76,36 @@ func TestTrainingLearns(t *testing.T) {
 	}
 	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
 		t.Errorf("dev Spearman went %v", scores)
+	}
+	mean, sd := stat.MeanStdDev(result.Resampled, nil)
+	if len(result.Resampled) != evaluator.Resamples || math.Abs(mean-result.Score) > 0.02 || !(sd > 0.01 && sd < 0.1) {
+		t.Errorf("on %d resamples of the dev rows the score %g is %g ± %g", len(result.Resampled), result.Score, mean, sd)
+	}
+}
+
+// What is kept of a trial does not depend on the clock, by which progress is reported.
+func TestRungsSayTheSameHoweverOftenProgressIsReported(t *testing.T) {
+	s := openTiny(t, 0)
+	job := upperLayer()
+	job.Budget = evaluator.Budget{Epochs: 0.1, Rungs: []float64{0.5, 1}}
+	usual := reportEvery
+	defer func() { reportEvery = usual }()
+	var losses [2][]float64
+	var reports [2]int
+	for i, every := range []time.Duration{0, time.Hour} {
+		reportEvery = every
+		control := free()
+		control.Report = func(p evaluator.Progress) {
+			if reports[i]++; p.Score != nil {
+				losses[i] = append(losses[i], p.Loss)
+			}
+		}
+		if _, err := s.Train(job, control); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reports[0] <= reports[1] || len(losses[0]) != 2 || !slices.Equal(losses[0], losses[1]) {
+		t.Errorf("losses %v of %v reports", losses, reports)
 	}
 }
 
@@ -367,9 +400,9 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		rows, labels := make([]data.Row, len(s.dataset.Test)), make([]float64, len(s.dataset.Test))
+		rows := make([]data.Row, len(s.dataset.Test))
 		for i, e := range s.dataset.Test {
-			rows[i], labels[i] = e.Row, e.Label
+			rows[i] = e.Row
 		}
 		predictor, err := s.Predictor(job.Output)
 		if err != nil {
@@ -380,12 +413,12 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		predictor.Close()
-		values, mean := make([]float64, len(rows)), 0.0
+		values, mean := make([][]float64, len(rows)), 0.0
 		for i, p := range predictions {
-			values[i] = p.Logits[0]
-			mean += values[i] / float64(len(rows))
+			values[i] = p.Logits
+			mean += p.Logits[0] / float64(len(rows))
 		}
-		if got := metric.Score(metric.Spearman, values, labels); math.Abs(got-result.Test["spearman"]) > 1e-4 {
+		if got := s.dataset.Scores(values, s.dataset.Test)["spearman"]; math.Abs(got-result.Test["spearman"]) > 1e-4 {
 			t.Errorf("%s: predictions score %g, the test metric is %g", name, got, result.Test["spearman"])
 		}
 		if mean < 1 || mean > 4 { // labels are 0 to 5

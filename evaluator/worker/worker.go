@@ -259,7 +259,10 @@ func (s *server) predict(line []byte) error {
 		return s.fail(0, err)
 	}
 	for len(predictions) > 0 {
-		count := max(1, min(len(predictions), answerBytes/(24*len(predictions[0].Logits)+64)))
+		count := 0
+		for size := 0; count < len(predictions) && size < answerBytes; count++ {
+			size += 64 + 24*len(predictions[count].Logits) + 16*len(predictions[count].Parts)
+		}
 		if err := s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores, Predictions: predictions[:count]}); err != nil {
 			return err
 		}

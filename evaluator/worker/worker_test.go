@@ -58,8 +58,8 @@ func open(t *testing.T, hello evaluator.Hello) (*evaluator.Process, error) {
 func job() evaluator.Job {
 	return evaluator.Job{Trial: 3, Seed: 5, Test: true,
 		Candidate: evaluator.Candidate{
-			Plan: peft.Plan{Layers: []peft.Layer{{}, {Serial: &peft.Adapter{Width: 8}, Prefix: &peft.Prefix{Length: 2},
-				LoRA: &peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetQuery}}}}},
+			Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 8}, peft.Prefix{Length: 2},
+				peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetQuery}}}}},
 			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 16}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 960, Rungs: []float64{0.3, 0.6, 1}}}
 }
@@ -104,7 +104,7 @@ func TestPredictions(t *testing.T) {
 	if _, err := p.Evaluate(context.Background(), trained, func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := data.ReadRows(h.Task.Dev, h.Task.Columns)
+	rows, err := h.Task.ReadRows(h.Task.Dev)
 	if err != nil {
 		t.Fatal(err)
 	}

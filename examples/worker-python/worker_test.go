@@ -34,7 +34,7 @@ func TestConforms(t *testing.T) {
 				Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
 			Settings: evaluator.Settings{Device: "cpu", Precision: "auto", Threads: 1}}}
 	lora := func(rank int, targets ...peft.Target) peft.Layer {
-		return peft.Layer{LoRA: &peft.LoRA{Rank: rank, Alpha: float64(rank), Targets: targets}}
+		return peft.Layer{peft.LoRA{Rank: rank, Alpha: float64(rank), Targets: targets}}
 	}
 	job := evaluator.Job{Trial: 3, Seed: 5, Test: true,
 		Candidate: evaluator.Candidate{

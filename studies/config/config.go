@@ -39,14 +39,14 @@ type Config struct {
 
 // ModelConfig is the section model.
 type ModelConfig struct {
-	Path string         `yaml:"path" doc:"Hugging Face directory: config.json, model.safetensors, tokenizer; relative to this file" identity:"contents"`
+	Path string         `yaml:"path" doc:"Hugging Face directory (config.json, model.safetensors, tokenizer; relative to this file), or the name of a model that peftsearch pull has brought" identity:"contents"`
 	Head evaluator.Head `yaml:"head" default:"linear" doc:"what is put on the first token: linear, or dense (dense, tanh, linear)"`
 }
 
 // TaskConfig is the section task.
 type TaskConfig struct {
-	Kind        data.Kind   `yaml:"kind" doc:"classification or regression"`
-	Metric      metric.Name `yaml:"metric" default:"accuracy, or spearman for regression" doc:"the score: accuracy, f1, f1_macro, mcc; spearman, pearson"`
+	Kind        data.Kind   `yaml:"kind" doc:"classification, regression, token_classification, multiple_choice, coreference or multilabel"`
+	Metric      metric.Name `yaml:"metric" default:"the kind's first" doc:"the score; docs/reference/data.md lists those of each kind"`
 	Train       string      `yaml:"train" doc:"training rows: a .tsv, .csv or .jsonl file, relative to this file" identity:"contents"`
 	Dev         string      `yaml:"dev" default:"carved out of train" doc:"rows that trials are scored on" identity:"contents"`
 	Test        string      `yaml:"test" default:"carved out of train" doc:"rows for the last word: train and confirm report them, the search never sees them" identity:"contents"`
@@ -64,7 +64,14 @@ type TaskConfig struct {
 type Columns struct {
 	Text     string `yaml:"text" default:"" doc:"the sentence, or the first of a pair"`
 	TextPair string `yaml:"text_pair" default:"" doc:"the second sentence of a pair"`
-	Label    string `yaml:"label" default:"" doc:"the class or the number"`
+	Label    string `yaml:"label" default:"" doc:"the class, the number, the tags, the right choice, or all labels"`
+
+	Labels      []string `yaml:"labels" default:"[]" doc:"columns with a yes or no each: of a coreference's candidates, or of a multilabel's labels, which they are named after"`
+	Question    string   `yaml:"question" default:"" doc:"what a multiple choice adds to the text; cause and effect are COPA's questions"`
+	Choices     []string `yaml:"choices" default:"[]" doc:"columns with a choice each, or one with a list"`
+	ChoiceNames string   `yaml:"choice_names" default:"" doc:"list of the names by which label calls the choices, if it does not call them by their place"`
+	Spans       []string `yaml:"spans" default:"[]" doc:"a coreference's mention and then its candidates"`
+	Offsets     []string `yaml:"offsets" default:"[]" doc:"where the spans begin in the text, in characters or words from 0"`
 }
 
 // TrainingConfig is the section training.
@@ -106,9 +113,9 @@ type SearchConfig struct {
 
 // EvaluatorConfig is the section evaluator.
 type EvaluatorConfig struct {
-	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here"`
+	Workers     Workers  `yaml:"workers" default:"1" doc:"trials that run at the same time, each in a process of its own; auto measures what is fastest here, and is one for each GPU"`
 	Threads     int      `yaml:"threads" default:"0" doc:"threads of each worker; 0 shares the cores among the workers"`
-	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda or cuda:N"`
+	Device      string   `yaml:"device" default:"cpu" doc:"cpu, cuda (its workers share all GPUs that are visible) or cuda:N"`
 	Precision   string   `yaml:"precision" default:"auto" doc:"of frozen weights and activations: float32, bfloat16, or auto (bfloat16 where it is fast), which the first worker of a study decides for good"`
 	CacheMemory float64  `yaml:"cache_memory" default:"1" doc:"GiB in each worker for what frozen layers compute and cache_disk has no room for"`
 	CacheDisk   float64  `yaml:"cache_disk" default:"4" doc:"GiB of files for what frozen layers compute, in the user's cache directory, for all workers and studies together; 0 writes none"`
@@ -180,7 +187,7 @@ func fileProblem(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "there is no such file"
 	}
-	return strings.TrimPrefix(err.Error(), path+" ")
+	return strings.TrimLeft(strings.TrimPrefix(err.Error(), path), ": ")
 }
 
 // File is the absolute path of the study file.

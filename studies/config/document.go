@@ -38,10 +38,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// maxMistakes is how many mistakes of one file are listed.
-const maxMistakes = 20
-
-// byLine sorts mistakes by their place and counts those that are too many.
+// byLine sorts mistakes by their place. It lists as many as a message has room for, and counts the others.
 func byLine(path string, errs []error) []error {
 	line := func(err error) int {
 		if e, ok := err.(*Error); ok {
@@ -50,9 +47,13 @@ func byLine(path string, errs []error) []error {
 		return 0
 	}
 	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
-	if more := len(errs) - maxMistakes; more > 0 {
-		errs = append(errs[:maxMistakes:maxMistakes],
-			&Error{File: path, Message: fmt.Sprintf("and %d more mistakes", more)})
+	const between = 10 // bytes that are printed around a mistake
+	size := 0
+	for i, err := range errs {
+		if size += len(err.Error()) + between; i > 0 && size > quote.MessageLimit {
+			more := &Error{File: path, Message: fmt.Sprintf("and %d more mistakes", len(errs)-i)}
+			return append(errs[:i:i], more)
+		}
 	}
 	return errs
 }
@@ -103,10 +104,12 @@ func (d *document) decode(node ast.Node, into reflect.Value, prefix string) []er
 	}
 	for _, k := range known {
 		value, given := values[k.name]
-		field := into.Field(k.index)
+		if isSection(k.fieldType) {
+			errs = append(errs, d.decode(value, into.Field(k.index), k.path+".")...)
+			continue
+		}
+		field := k.value(into)
 		switch {
-		case isSection(field.Type()):
-			errs = append(errs, d.decode(value, field, k.path+".")...)
 		case given:
 			if err := decodeValue(value, field); err != nil {
 				d.bad[k.path] = true
@@ -116,8 +119,9 @@ func (d *document) decode(node ast.Node, into reflect.Value, prefix string) []er
 			d.bad[k.path] = true
 			errs = append(errs, d.errorAt(k.path, k.doc, "%s is missing", k.path))
 		default:
-			k.setDefault(field)
+			parseDefault(k.standard, field) // one in words leaves the field empty
 		}
+		k.set(into, field)
 	}
 	return errs
 }
@@ -214,37 +218,8 @@ func excerpt(line string, column int) string {
 
 // nearest suggests the known word that looks most like the given one, "" if none does.
 func nearest(word string, known []string) string {
-	best, distance := "", len(word)/2+2
-	for _, k := range known {
-		if len(word) > 2*len(k)+2 { // as unlike, and the distance of long words takes long
-			continue
-		}
-		if d := editDistance(word, k); d < distance {
-			best, distance = k, d
-		}
+	if best := quote.Nearest(word, known); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// editDistance is Levenshtein's, in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return ""
 }

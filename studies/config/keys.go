@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"peftsearch/space"
 )
 
 // The values of the tag identity: what a study's scores and proposals depend on, and so must stay as it is
@@ -20,9 +22,15 @@ type key struct {
 	standard                  string // the default
 	optional                  bool
 	identity                  string
-	was                       string // the value that a study had before the key existed
-	index                     int    // of the field
-	fieldType                 reflect.Type
+	was                       string        // the value that a study had before the key existed
+	index                     int           // of the field
+	entry                     reflect.Value // of a field that is a map with an entry for each of several keys: the one of this key
+	fieldType                 reflect.Type  // of the value
+}
+
+// entries is a field that stands for several keys of its section, as a map with a value for each.
+type entries interface {
+	Keys() []space.Key
 }
 
 // keys lists the keys of a section.
@@ -32,6 +40,14 @@ func keys(section reflect.Type, prefix string) []key {
 		f := section.Field(i)
 		name := f.Tag.Get("yaml")
 		if name == "" {
+			continue
+		}
+		if name == ",inline" {
+			for _, e := range reflect.Zero(f.Type).Interface().(entries).Keys() {
+				out = append(out, key{name: e.Name, path: prefix + e.Name, doc: e.Doc, typeName: typeName(f.Type.Elem()),
+					standard: e.Default, optional: true, was: e.Was, index: i,
+					entry: reflect.ValueOf(e.Name).Convert(f.Type.Key()), fieldType: f.Type.Elem()})
+			}
 			continue
 		}
 		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type), identity: f.Tag.Get("identity"),
@@ -49,8 +65,32 @@ func keys(section reflect.Type, prefix string) []key {
 // isSection reports whether a field's value is a mapping with keys of its own.
 func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct }
 
-// setDefault fills a field with its default if that is a value, and leaves it empty if it is in words.
-func (k key) setDefault(field reflect.Value) { parseDefault(k.standard, field) }
+// value is a copy of the key's value that can be changed.
+func (k key) value(section reflect.Value) reflect.Value {
+	copied := reflect.New(k.fieldType).Elem()
+	field := section.Field(k.index)
+	if k.entry.IsValid() {
+		if field = field.MapIndex(k.entry); !field.IsValid() {
+			return copied
+		}
+	}
+	copied.Set(field)
+	return copied
+}
+
+// set changes the key's value.
+func (k key) set(section, value reflect.Value) {
+	field := section.Field(k.index)
+	switch {
+	case !k.entry.IsValid():
+		field.Set(value)
+	case !value.IsZero():
+		if field.IsNil() {
+			field.Set(reflect.MakeMap(field.Type()))
+		}
+		field.SetMapIndex(k.entry, value)
+	}
+}
 
 // before is the canonical value that the key had in a study that is older than the key.
 func (k key) before() string {
@@ -60,7 +100,7 @@ func (k key) before() string {
 }
 
 // walk visits every key of a section that is no section itself, those of its sections included; identity
-// is that of the section.
+// is that of the section. What is done to a value changes the section's if that can be changed.
 func walk(section reflect.Value, prefix, identity string, visit func(k key, value reflect.Value)) {
 	for _, k := range keys(section.Type(), prefix) {
 		if k.identity == "" {
@@ -69,7 +109,10 @@ func walk(section reflect.Value, prefix, identity string, visit func(k key, valu
 		if isSection(k.fieldType) {
 			walk(section.Field(k.index), k.path+".", k.identity, visit)
 		} else {
-			visit(k, section.Field(k.index))
+			value := k.value(section)
+			if visit(k, value); section.CanSet() {
+				k.set(section, value)
+			}
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"peftsearch/data"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -41,8 +40,8 @@ func (c *Config) validate() []error {
 	}
 	oneOf("task.split", c.Task.Split, SplitStratified, SplitRandom)
 	oneOf("model.head", string(c.Model.Head), string(evaluator.HeadLinear), string(evaluator.HeadDense))
-	if c.Task.Metric == "" && data.Metrics[c.Task.Kind] != nil {
-		c.Task.Metric = data.Metrics[c.Task.Kind][0]
+	if metrics := c.Task.Kind.Metrics(); c.Task.Metric == "" && metrics != nil {
+		c.Task.Metric = metrics[0]
 	}
 	if !c.file.failed("task") {
 		if err := c.task().Validate(); err != nil {
@@ -52,6 +51,8 @@ func (c *Config) validate() []error {
 			}
 		}
 	}
+	within("space.groups", float64(c.Space.Groups), 1, peft.MaxLayers)
+	within("space.lora.scale", c.Space.LoRA.Scale, peft.MinScale, peft.MaxScale)
 	t := c.Training
 	within("training.learning_rate", t.LearningRate, 1e-12, 1)
 	oneOf("training.schedule", string(t.Schedule), labels(evaluator.Schedules)...)
@@ -78,9 +79,6 @@ func (c *Config) validate() []error {
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {
 		within("evaluator.workers", float64(e.Workers), 1, 1024)
-	} else if e.Device != "cpu" {
-		fail("evaluator.workers", "give a number", "auto: measures workers on the CPU, evaluator.device is %s",
-			quote.Text(e.Device))
 	}
 	if !device.MatchString(e.Device) {
 		fail("evaluator.device", "", "%s: must be cpu, cuda or cuda:N", quote.Text(e.Device))
@@ -90,6 +88,9 @@ func (c *Config) validate() []error {
 	within("evaluator.cache_memory", e.CacheMemory, 0, 1<<20)
 	within("evaluator.cache_disk", e.CacheDisk, 0, 1<<20)
 	within("evaluator.stall", e.Stall, 0, 1e6)
+	if len(e.Command) > 0 && (e.Command[0] == "" || strings.ContainsRune(strings.Join(e.Command, ""), 0)) {
+		fail("evaluator.command", "", "%s: must be the name of a program and its arguments", quote.List(e.Command))
+	}
 	if e.Analytic && len(e.Command) > 0 {
 		fail("evaluator.analytic", "", "and evaluator.command exclude each other")
 	}
@@ -107,22 +108,31 @@ func (c *Config) validate() []error {
 // maxName is the longest name of a study, in characters.
 const maxName = 100
 
-// checkName refuses names that cannot be typed, told apart or printed.
+// nameRule is what names are, so that each can be typed, told apart from others, printed, and be part of a file's name.
+var nameRule = fmt.Sprintf("a name is of 1 to %d visible characters without a slash, with single blanks between words; "+
+	"it does not begin with a dash and is not . or ..", maxName)
+
+// checkName reports a name that is not as nameRule says.
 func checkName(name string) error {
-	switch {
-	case !strings.ContainsFunc(name, func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }):
-		return errors.New("a name has at least one visible character")
-	case utf8.RuneCountInString(name) > maxName:
-		return fmt.Errorf("a name has at most %d characters", maxName)
-	case name[0] == '-':
-		return errors.New("a name does not begin with a dash, it would be taken for a flag")
-	case strings.Contains(name, "/"):
-		return errors.New("a name has no slash")
-	case quote.Line(name) != name:
-		return errors.New("a name has no control characters and no marks that turn the direction of writing")
+	visible := func(word string) bool {
+		return word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+			return r == '/' || !unicode.IsGraphic(r) || unicode.In(r, unicode.Zs, unicode.Variation_Selector,
+				unicode.Other_Default_Ignorable_Code_Point) || strings.ContainsRune(blank, r)
+		})
+	}
+	for _, word := range strings.Split(name, " ") {
+		if !visible(word) || !utf8.ValidString(word) {
+			return errors.New(nameRule)
+		}
+	}
+	if utf8.RuneCountInString(name) > maxName || name[0] == '-' || name == "." || name == ".." {
+		return errors.New(nameRule)
 	}
 	return nil
 }
+
+// blank are symbols that look like a space, though Unicode has no property for them.
+const blank = "\u2800\U0001d159"
 
 // checkRungs names the first rung that is not right.
 func checkRungs(rungs []float64) error {

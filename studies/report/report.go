@@ -8,20 +8,21 @@ import (
 	"io"
 	"time"
 
+	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 )
 
 // SchemaVersion is that of every document; docs/reference/json.md describes them.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
-// WriteJSON prints a document.
+// WriteJSON prints a document. What others wrote does nothing to a terminal that it is printed on.
 func WriteJSON(w io.Writer, document any) error {
 	encoded, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding JSON: %w", err)
 	}
-	_, err = fmt.Fprintf(w, "%s\n", encoded)
+	_, err = w.Write(append(quote.JSON(encoded), '\n'))
 	return err
 }
 

@@ -42,7 +42,7 @@ type Trial struct {
 	Study         string `json:"study"`
 	Metric        string `json:"metric"`
 	TrialEntry
-	Methods         peft.LayerCount    `json:"params_by_method"`
+	Methods         peft.Counts        `json:"params_by_method"`
 	AutoPEFTPercent float64            `json:"autopeft_percent"` // weights only, of the backbone
 	Curve           []store.CurvePoint `json:"curve"`
 }

@@ -14,10 +14,15 @@ import (
 type dialect struct {
 	now   string // Unix milliseconds, by the database's clock
 	begin string // a transaction that reads one moment, and that no writer waits for
-	// durability makes a connection's transactions of that durability.
+	// durability makes a connection's transactions of that durability; nil where all of them last.
 	durability map[durability]string
-	schema     func(script string) string // a script of schema/ in the dialect's words
-	explain    func(err error) *Error
+	// lock takes the lock of a study's trials; "" where each transaction that writes has that of the whole database.
+	lock     string
+	schema   func(script string) string // a script of schema/ in the dialect's words
+	version  func(ctx context.Context, q querier) (int, error)
+	migrate  string // begins a migration; "" for nothing
+	migrated string // notes that the schema is the latest
+	explain  func(err error) *Error
 }
 
 // lite is SQLite.
@@ -26,6 +31,8 @@ var lite = dialect{
 	begin:      "BEGIN",
 	durability: map[durability]string{later: "PRAGMA synchronous = NORMAL", lasting: "PRAGMA synchronous = FULL"},
 	schema:     func(script string) string { return script },
+	version:    versionOf,
+	migrated:   fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion),
 	explain: func(err error) *Error {
 		switch code(err) {
 		case sqlite3.ErrCantOpen, sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrAuth:
@@ -47,6 +54,18 @@ var lite = dialect{
 func notOurs(what string) *Error {
 	return &Error{Doing: "opening", Err: errors.New("it is not a peftsearch database" + what),
 		Advice: "choose another with --db; it was left as it is"}
+}
+
+// newer is the error of a database that is left to the version that knows it.
+func newer(version int) *Error {
+	return &Error{Doing: "opening", Advice: "update peftsearch",
+		Err: fmt.Errorf("it was written by a newer peftsearch (schema %d, this one knows %d)", version, schemaVersion)}
+}
+
+// empty is the error of a database without a table.
+func empty() *Error {
+	return &Error{Doing: "opening", Err: ErrEmpty,
+		Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
 }
 
 // damaged is the error of a file of ours that cannot be read whole.

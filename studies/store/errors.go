@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -16,7 +17,11 @@ var (
 	ErrProposed = errors.New("another process makes the next proposal")
 	ErrKnown    = errors.New("the study has the candidate already")
 	ErrMoved    = errors.New("another trial has the number now")
-	ErrPath     = errors.New("a database is a file")
+	ErrPath     = errors.New("a database is a file, or has an address on a server")
+	ErrEmpty    = errors.New("it is empty")
+	ErrNoFile   = errors.New("there is none")
+	ErrDiverged = errors.New("it has a study of that name that is not an earlier state of this one")
+	ErrDamaged  = errors.New("the study is damaged")
 )
 
 // Error is a database that cannot do what it was asked to.
@@ -47,10 +52,13 @@ func (s *Store) problem(doing string, err error) error {
 		return err
 	}
 	for _, sentinel := range []error{ErrNoStudy, ErrNoTrial, ErrFenced, ErrNothing, ErrEnough, ErrProposed,
-		ErrKnown, ErrMoved, ErrPath, context.Canceled, context.DeadlineExceeded} {
+		ErrKnown, ErrMoved, ErrPath, ErrDiverged, ErrDamaged, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, sentinel) {
 			return err
 		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("database %s: %w: a row is missing that others need", s.path, ErrDamaged)
 	}
 	known = s.dialect.explain(err)
 	known.Doing, known.Path = doing, s.path

@@ -44,7 +44,7 @@ const AllowNetworkDisk = "PEFTSEARCH_ALLOW_NETWORK_DISK"
 
 // localDisk refuses a file or directory on a network file system.
 func localDisk(path string) error {
-	name, err := networkDisk(path)
+	name, err := NetworkDisk(path)
 	if err != nil || name == "" || os.Getenv(AllowNetworkDisk) != "" {
 		return err
 	}
@@ -52,8 +52,8 @@ func localDisk(path string) error {
 		Advice: "--db on a local disk of the machine that searches; copy the file here when no search runs"}
 }
 
-// networkDisk names the network file system of a file, "" if it is on none.
-func networkDisk(path string) (string, error) {
+// NetworkDisk names the network file system of a file, "" if it is on none.
+func NetworkDisk(path string) (string, error) {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(path, &stat); err != nil {
 		return "", &os.PathError{Op: "statfs", Path: path, Err: err}

@@ -71,7 +71,7 @@ func TestNetworkDisksAreRefused(t *testing.T) {
 		t.Skip(err)
 	}
 	defer os.RemoveAll(dir)
-	if kind, err := networkDisk(dir); err != nil || kind != "nfs" {
+	if kind, err := NetworkDisk(dir); err != nil || kind != "nfs" {
 		t.Skipf("/dev/shm is no tmpfs: %q, %v", kind, err)
 	}
 	path := filepath.Join(dir, "x.db")

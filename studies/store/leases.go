@@ -55,16 +55,17 @@ func (s *Store) vacate(ctx context.Context, tx *sql.Tx, study int64, me Owner) e
 	if err := each(ctx, tx, func(scan func(...any) error) error {
 		var trial int64
 		var o Owner
+		var id string
 		var late bool
-		if err := scan(&trial, &o.Host, &o.Boot, &o.Namespace, &o.Process, &late); err != nil {
+		if err := scan(&trial, &id, &o.Host, &o.Boot, &o.Namespace, &o.Process, &late); err != nil {
 			return err
 		}
 		// The clock says nothing of a process that can be seen to live: it may have slept with its machine.
-		if life := o.seen(me); life == ended || life == unseen && late {
+		if life := o.seen(me); life == ended || life == unseen && late || s.unsure[id] {
 			over = append(over, trial)
 		}
 		return nil
-	}, `SELECT trial, host, boot, namespace, process, until < `+s.dialect.now+`
+	}, `SELECT trial, lease, host, boot, namespace, process, until < `+s.dialect.now+`
 		FROM leases WHERE study = $1`, study); err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, l Lease, me Owner) (t Tri
 		return t, err
 	}
 	if err = do(ctx, tx, `UPDATE trials SET state = 'running', lease = $1, attempts = attempts + 1, version = $2,
-		started = `+s.dialect.now+` WHERE study = $3 AND number = $4`, l.id, version, l.study, l.trial); err != nil {
+		started = `+s.dialect.now+`, host = $3, process = $4 WHERE study = $5 AND number = $6`, l.id, version, me.Host,
+		me.Process, l.study, l.trial); err != nil {
 		return t, err
 	}
 	return queryTrial(ctx, tx, l.study, l.trial)
@@ -117,7 +119,7 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, l Lease, me Owner) (t Tri
 // The error wraps ErrNothing if none waits.
 func (s *Store) Pop(ctx context.Context, r *Record, me Owner) (t Trial, l Lease, err error) {
 	nothing := false // which is no reason to undo what vacate did
-	err = s.write(ctx, later, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, later, func(tx *sql.Tx) error {
 		if err := s.vacate(ctx, tx, r.id, me); err != nil {
 			return err
 		}
@@ -137,17 +139,27 @@ func (s *Store) Pop(ctx context.Context, r *Record, me Owner) (t Trial, l Lease,
 		t, err = s.start(ctx, tx, l, me)
 		return err
 	})
+	s.doubt(l, err)
 	if err == nil && nothing {
 		err = ErrNothing
 	}
 	return t, l, err
 }
 
+// doubt notes a lease that nobody will hold, although it may have been given: the answer was lost.
+func (s *Store) doubt(l Lease, err error) {
+	if l.id != "" && IsBusy(err) {
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		s.unsure[l.id] = true
+	}
+}
+
 // Propose gives the right to make the next trial of a study, to one process at a time; Add uses it up, Abandon returns
 // it. The error wraps ErrEnough if the study has as many trials as the limit, ErrProposed if another process has the
 // right.
 func (s *Store) Propose(ctx context.Context, r *Record, limit int64, me Owner) (l Lease, err error) {
-	err = s.write(ctx, later, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, later, func(tx *sql.Tx) error {
 		if err := s.vacate(ctx, tx, r.id, me); err != nil {
 			return err
 		}
@@ -169,12 +181,13 @@ func (s *Store) Propose(ctx context.Context, r *Record, limit int64, me Owner) (
 		l = Lease{id: rand.Text(), study: r.id, trial: number}
 		return s.grant(ctx, tx, l, proposer, me)
 	})
+	s.doubt(l, err)
 	return l, err
 }
 
 // Abandon returns the right to make a proposal.
 func (s *Store) Abandon(ctx context.Context, right Lease) error {
-	return s.write(ctx, later, func(tx *sql.Tx) error {
+	return s.writeTo(ctx, right.study, later, func(tx *sql.Tx) error {
 		return do(ctx, tx, endProposal, right.study, proposer,
 			right.id)
 	})
@@ -185,7 +198,7 @@ const endProposal = "DELETE FROM leases WHERE study = $1 AND trial = $2 AND leas
 // Beat is a sign of life: the lease holds on. Of a trial it stores how far it is, and the points of its curve that
 // were not stored before. The error wraps ErrFenced if the lease is over and was given to another process.
 func (s *Store) Beat(ctx context.Context, l Lease, p Progress, curve []CurvePoint) error {
-	return s.write(ctx, later, func(tx *sql.Tx) error {
+	return s.writeTo(ctx, l.study, later, func(tx *sql.Tx) error {
 		err := held(ctx, tx, `UPDATE leases SET until = `+s.dialect.now+` + $1, reported = `+s.dialect.now+`,
 			step = $2, steps = $3, loss = $4 WHERE study = $5 AND lease = $6`,
 			s.LeaseTime.Milliseconds(), p.Step, p.Steps, finite(p.Loss), l.study, l.id)

@@ -22,7 +22,7 @@ var scripts embed.FS
 // schemaVersion is the number of scripts, and the user_version of a database with all of them. From markedSchema
 // on our files have our application id.
 const (
-	schemaVersion = 7
+	schemaVersion = 9
 	markedSchema  = 6
 )
 
@@ -30,7 +30,12 @@ const (
 // it, unless it is a copy that nobody works on.
 func (s *Store) migrate(ctx context.Context, shared bool) error {
 	return s.transact(ctx, lasting, func(tx *sql.Tx) error {
-		version, err := versionOf(ctx, tx)
+		if s.dialect.migrate != "" {
+			if err := do(ctx, tx, s.dialect.migrate); err != nil {
+				return err
+			}
+		}
+		version, err := s.dialect.version(ctx, tx)
 		if err != nil || version == schemaVersion {
 			return err
 		}
@@ -57,7 +62,7 @@ func (s *Store) migrate(ctx context.Context, shared bool) error {
 				return err
 			}
 		}
-		return do(ctx, tx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
+		return do(ctx, tx, s.dialect.migrated)
 	})
 }
 
@@ -125,7 +130,7 @@ func setKeys(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
 			return err
 		}
 		if err := json.Unmarshal([]byte(text), &c); err != nil {
-			return fmt.Errorf("candidate of trial %d: %w", at.number, err)
+			return fmt.Errorf("%w: candidate of trial %d: %w", ErrDamaged, at.number, err)
 		}
 		places, keys = append(places, at), append(keys, KeyOf(c))
 		return nil

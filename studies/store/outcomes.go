@@ -33,7 +33,16 @@ func known(ctx context.Context, tx *sql.Tx, study int64, key string) (number int
 // with its number: then the right is used up as well.
 func (s *Store) Add(ctx context.Context, r *Record, right Lease, p Proposal, me Owner) (t Trial, err error) {
 	var refused error // which uses up the right
-	err = s.write(ctx, later, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, later, func(tx *sql.Tx) error {
+		var stored bool // before, and the answer was lost
+		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE study = $1 AND trial = $2 AND lease = $3",
+			r.id, right.trial, right.id).Scan(&stored); err != nil {
+			return err
+		}
+		if stored {
+			t, err = queryTrial(ctx, tx, r.id, right.trial)
+			return err
+		}
 		if err := held(ctx, tx, endProposal, right.study, proposer, right.id); err != nil {
 			return err
 		}
@@ -79,7 +88,7 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, r *Record, number int64,
 
 // Enqueue adds a waiting trial, unless the study has its candidate: then it returns that trial.
 func (s *Store) Enqueue(ctx context.Context, r *Record, p Proposal) (t Trial, added bool, err error) {
-	err = s.write(ctx, lasting, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, lasting, func(tx *sql.Tx) error {
 		key := KeyOf(p.Candidate)
 		number, found, err := known(ctx, tx, r.id, key)
 		if added = err == nil && !found; added {
@@ -134,6 +143,12 @@ func (s *Store) Finish(ctx context.Context, r *Record, l Lease, t Trial) error {
 			sql.NullFloat64{Float64: t.Forecast.SD, Valid: pruned}, l.study, l.trial); err != nil {
 			return err
 		}
+		if len(result.Resampled) > 0 {
+			if err := do(ctx, tx, "INSERT INTO resamples (study, trial, scores) VALUES ($1, $2, $3)",
+				l.study, l.trial, marshal(result.Resampled)); err != nil {
+				return err
+			}
+		}
 		if err := addCurve(ctx, tx, l, t.Curve); err != nil || pruned {
 			return err
 		}
@@ -147,7 +162,7 @@ func (s *Store) end(ctx context.Context, l Lease, state State, store func(tx *sq
 	if state.Finished() {
 		lasts = lasting
 	}
-	err := s.write(ctx, lasts, func(tx *sql.Tx) error {
+	err := s.writeTo(ctx, l.study, lasts, func(tx *sql.Tx) error {
 		var now State
 		var last sql.NullString
 		if err := tx.QueryRowContext(ctx, "SELECT state, lease FROM trials WHERE study = $1 AND number = $2",
@@ -172,7 +187,7 @@ func (s *Store) end(ctx context.Context, l Lease, state State, store func(tx *sq
 		}
 		return store(tx, version)
 	})
-	if err == nil && state.Finished() {
+	if err == nil && state.Finished() && s.file != nil {
 		s.checkpoint(ctx)
 	}
 	return err

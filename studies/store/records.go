@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -27,7 +28,10 @@ func scanRecord(scan func(...any) error) (*Record, error) {
 	if warmStart.Valid {
 		err = errors.Join(err, json.Unmarshal([]byte(warmStart.String), &r.WarmStart))
 	}
-	return &r, err
+	if err != nil {
+		return nil, r.damaged("%w", err)
+	}
+	return &r, nil
 }
 
 // Ensure stores a new study, or finds the one of its name: of several processes that start it at once, one creates
@@ -42,7 +46,10 @@ func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created 
 			sql.NullString{String: marshal(r.WarmStart), Valid: r.WarmStart != nil}).Scan(&id)
 		created = err == nil
 		if created {
-			_, err = tx.ExecContext(ctx, "INSERT INTO counters (study, version) VALUES ($1, 0)", id)
+			err = held(ctx, tx, "INSERT INTO counters (study, version) VALUES ($1, 0) ON CONFLICT DO NOTHING", id)
+			if errors.Is(err, ErrFenced) {
+				err = r.damaged("another study was deleted from the database, and its trials were left")
+			}
 		} else if errors.Is(err, sql.ErrNoRows) {
 			err = nil
 		}
@@ -50,7 +57,9 @@ func (s *Store) Ensure(ctx context.Context, r *Record) (stored *Record, created 
 			stored, err = studyOf(ctx, tx, r.Name)
 		}
 		if err == nil && !created {
-			err = rekey(ctx, tx, stored)
+			if err = s.lock(ctx, tx, stored.id); err == nil {
+				err = rekey(ctx, tx, stored)
+			}
 		}
 		return err
 	})
@@ -85,7 +94,7 @@ func rekey(ctx context.Context, tx *sql.Tx, r *Record) error {
 
 // Used stores the study file that a study was continued with, and where it stands.
 func (s *Store) Used(ctx context.Context, r *Record, path, config string) error {
-	err := s.write(ctx, lasting, func(tx *sql.Tx) error {
+	err := s.writeTo(ctx, r.id, lasting, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE studies SET path = $1, config = $2 WHERE id = $3", path, config, r.id)
 		return err
 	})
@@ -98,7 +107,7 @@ func (s *Store) Used(ctx context.Context, r *Record, path, config string) error 
 // Settle stores a value that a study's identity lacks, unless another process has stored one. It returns the one that
 // counts.
 func (s *Store) Settle(ctx context.Context, r *Record, key, value string) (settled string, err error) {
-	err = s.write(ctx, lasting, func(tx *sql.Tx) error {
+	err = s.writeTo(ctx, r.id, lasting, func(tx *sql.Tx) error {
 		stored, err := studyOf(ctx, tx, r.Name)
 		if err != nil {
 			return err
@@ -122,6 +131,9 @@ func (s *Store) Study(ctx context.Context, name string) (r *Record, err error) {
 	err = s.read(ctx, func(q querier) (err error) {
 		if r, err = studyOf(ctx, q, name); errors.Is(err, sql.ErrNoRows) {
 			err = fmt.Errorf("study %q in %s: %w", name, s.path, ErrNoStudy)
+		}
+		if err == nil {
+			err = r.check()
 		}
 		return err
 	})
@@ -154,8 +166,11 @@ func (s *Store) Trainings(ctx context.Context, r *Record) (all []Training, err e
 			}
 			t.Seed = uint64(seed)
 			err := errors.Join(json.Unmarshal([]byte(candidate), &t.Candidate), json.Unmarshal([]byte(result), &t.Result))
+			if err = cmp.Or(err, t.check(r.metric())); err != nil {
+				return r.damaged("a full training with seed %d: %w", t.Seed, err)
+			}
 			all = append(all, t)
-			return err
+			return nil
 		}, "SELECT candidate, seed, conditions, result FROM trainings WHERE study = $1 ORDER BY id", r.id)
 	})
 	return all, err
@@ -169,4 +184,15 @@ func (s *Store) AddTraining(ctx context.Context, r *Record, t Training) error {
 			r.id, marshal(t.Candidate), int64(t.Seed), t.Conditions, marshal(t.Result))
 		return err
 	})
+}
+
+// Clock is the database's time, by which leases end.
+func (s *Store) Clock(ctx context.Context) (now time.Time, err error) {
+	err = s.read(ctx, func(q querier) error {
+		var milliseconds int64
+		err := q.QueryRowContext(ctx, "SELECT "+s.dialect.now).Scan(&milliseconds)
+		now = time.UnixMilli(milliseconds)
+		return err
+	})
+	return now, err
 }

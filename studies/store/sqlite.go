@@ -39,9 +39,17 @@ func connect(path, options string) (*sql.DB, error) {
 }
 
 // Open opens a database for writing, creates it if it is not there, and brings an older one up to date. One that is
-// not ours, or of a newer version, is left as it was to the byte.
-func Open(path string) (*Store, error) {
-	s := &Store{LeaseTime: leaseTime, path: path, dialect: lite, durability: lasting}
+// not ours, or of a newer version, is left as it was to the byte. The name is the path of a SQLite file, or names a
+// server, as [IsServer] tells.
+func Open(name string) (*Store, error) {
+	if IsServer(name) {
+		return openServer(name, false)
+	}
+	return openFile(name)
+}
+
+func openFile(path string) (*Store, error) {
+	s := &Store{LeaseTime: leaseTime, path: path, dialect: lite, durability: lasting, unsure: map[string]bool{}}
 	absolute, err := resolve(path)
 	if err != nil {
 		return nil, s.problem("opening", err)
@@ -126,8 +134,7 @@ func versionOf(ctx context.Context, q querier) (int, error) {
 	}
 	switch {
 	case application == applicationID && version > schemaVersion:
-		newer := fmt.Errorf("it was written by a newer peftsearch (schema %d, this one knows %d)", version, schemaVersion)
-		return 0, &Error{Doing: "opening", Err: newer, Advice: "update peftsearch"}
+		return 0, newer(version)
 	case application == applicationID && version >= 1:
 		return version, nil
 	case application == 0 && version == 0 && tables == 0:
@@ -169,6 +176,9 @@ func (s *Store) checkpoint(ctx context.Context) {
 func (s *Store) Close() error {
 	if s.viewer != nil {
 		return s.viewer.close()
+	}
+	if s.file == nil {
+		return s.problem("closing", s.db.Close())
 	}
 	told := s.file.isLost()
 	err := s.problem("writing", s.file.present(context.Background()))

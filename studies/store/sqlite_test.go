@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"peftsearch/evaluator"
 	"peftsearch/studies/store"
 	"peftsearch/studies/store/storetest"
 )
@@ -18,7 +19,7 @@ import (
 func put(t *testing.T, s *store.Store, trials int) *store.Record {
 	t.Helper()
 	ctx, me := t.Context(), store.ThisProcess()
-	r, _, err := s.Ensure(ctx, &store.Record{Name: "s"})
+	r, _, err := s.Ensure(ctx, storetest.Record())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,8 @@ func one(t *testing.T, s *store.Store, r *store.Record, me store.Owner) error {
 	if err != nil {
 		return err
 	}
-	trial.State, trial.Result.Score = store.Complete, 0.5
+	trial.State, trial.Result = store.Complete, evaluator.Result{Score: 0.5, BestStep: 1, Steps: 1}
+	trial.Curve = []store.CurvePoint{{Step: 1, Steps: 1, Score: 0.5}}
 	return s.Finish(ctx, r, right, trial)
 }
 
@@ -225,7 +227,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 	_, err = store.Open(filepath.Join(dir, "no", "such", "dir.db"))
 	refused(t, err, "there is no directory", "--db")
 	_, err = store.Open(dir)
-	refused(t, err, "no regular file", "--db")
+	refused(t, err, "without a server.json", "--db")
 	fifo := filepath.Join(dir, "fifo.db")
 	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
 		t.Fatal(err)

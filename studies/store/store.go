@@ -30,15 +30,17 @@ type Store struct {
 	LeaseTime time.Duration
 
 	writing    sync.Mutex
-	durability durability // of the connection's next transaction
+	durability durability      // of the connection's next transaction
+	unsure     map[string]bool // leases that may have been given, but that nobody holds
 
-	db      *sql.DB // nil of a viewer
-	path    string
-	dialect dialect
-	file    *file   // guards a SQLite file
-	viewer  *viewer // of a Store that reads only
-	at      querier // of a Store that reads one moment
-	warning string
+	db       *sql.DB // nil of a file's viewer
+	path     string
+	dialect  dialect
+	readOnly bool
+	file     *file   // guards a SQLite file
+	viewer   *viewer // of a Store that reads a SQLite file only
+	at       querier // of a Store that reads one moment
+	warning  string
 }
 
 // Warning says what is wrong with the database although it can be used, "" for nothing.
@@ -62,13 +64,32 @@ const (
 	lasting                   // it is on disk when it has been committed
 )
 
-// write runs f in a transaction that holds the database's write lock from its start.
+// write runs f in a transaction. What it reads may change until it writes it, in a dialect that locks studies one by
+// one: writeTo is for that.
 func (s *Store) write(ctx context.Context, d durability, f func(tx *sql.Tx) error) error {
 	return s.problem("writing", s.transact(ctx, d, f))
 }
 
+// writeTo runs f in a transaction that holds the lock of a study and its trials from its start.
+func (s *Store) writeTo(ctx context.Context, study int64, d durability, f func(tx *sql.Tx) error) error {
+	return s.write(ctx, d, func(tx *sql.Tx) error {
+		if err := s.lock(ctx, tx, study); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+// lock takes the lock of a study and its trials, for the rest of the transaction.
+func (s *Store) lock(ctx context.Context, tx *sql.Tx, study int64) error {
+	if s.dialect.lock == "" {
+		return nil
+	}
+	return do(ctx, tx, s.dialect.lock, study)
+}
+
 func (s *Store) transact(ctx context.Context, d durability, f func(tx *sql.Tx) error) error {
-	if s.db == nil {
+	if s.db == nil || s.readOnly {
 		return errors.New("it was opened for reading")
 	}
 	if err := ctx.Err(); err != nil {
@@ -81,8 +102,8 @@ func (s *Store) transact(ctx context.Context, d durability, f func(tx *sql.Tx) e
 	if err := s.file.present(ctx); err != nil {
 		return err
 	}
-	if s.durability != d {
-		if _, err := s.db.ExecContext(ctx, s.dialect.durability[d]); err != nil {
+	if statement := s.dialect.durability[d]; statement != "" && s.durability != d {
+		if _, err := s.db.ExecContext(ctx, statement); err != nil {
 			return err
 		}
 		s.durability = d

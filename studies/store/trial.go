@@ -26,6 +26,9 @@ const (
 // Finished reports whether a trial of the state has an outcome, which never changes.
 func (s State) Finished() bool { return s == Complete || s == Pruned || s == Failed }
 
+// scored reports whether a trial of the state has a score.
+func (s State) scored() bool { return s == Complete || s == Pruned }
+
 // Trial is one trial as it is stored.
 type Trial struct {
 	Number    int64
@@ -41,8 +44,10 @@ type Trial struct {
 	Created   time.Time
 	Started   time.Time // zero before
 	Finished  time.Time // zero before
+	Host      string    // of the process that ran it last; "" before, and of trials of older versions
+	Process   string    // its process id and start time
 
-	Result  evaluator.Result   // of complete and pruned trials
+	Result  evaluator.Result   // of complete and pruned trials; its Resampled is read by Store.Resampled
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
@@ -61,7 +66,7 @@ type CurvePoint struct {
 type Progress struct {
 	Step  int
 	Steps int     // of the whole budget; 0 before the first report
-	Loss  float64 // since the report before
+	Loss  float64 // since the last rung
 }
 
 // Entry is what a history keeps of a trial: a fraction of it, so that all trials of a long study are read in
@@ -77,6 +82,8 @@ type Entry struct {
 	Seconds  float64         // of training; of failed trials from start to end
 	Finished time.Time       // zero before
 	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
+	// Resampled is for those who read it by Store.Resampled.
+	Resampled []float64
 }
 
 // Outcome is what a comparison of studies needs of a trial with an outcome.

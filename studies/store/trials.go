@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -13,25 +14,26 @@ import (
 )
 
 const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step,
-	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, reason, point,
-		candidate`
+	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, host, process,
+	reason, point, candidate`
 
 func scanTrial(scan func(...any) error) (Trial, error) {
 	var t Trial
 	var seed, created int64
 	var candidate string
-	var point, dev, stopped, failureKind, failure sql.NullString
+	var point, dev, stopped, failureKind, failure, host, process sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
 	var score, wall, forecast, forecastSD sql.NullFloat64
 	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished,
 		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast,
-		&forecastSD, &t.Reason, &point, &candidate)
+		&forecastSD, &host, &process, &t.Reason, &point, &candidate)
 	if err != nil {
 		return t, err
 	}
 	t.Seed, t.Created, t.Started, t.Finished = uint64(seed), time.UnixMilli(created), timeOf(started), timeOf(finished)
 	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
 		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
+	t.Host, t.Process = host.String, process.String
 	t.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if failureKind.Valid {
 		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
@@ -44,7 +46,7 @@ func scanTrial(scan func(...any) error) (Trial, error) {
 		err = errors.Join(err, json.Unmarshal([]byte(dev.String), &t.Result.Dev))
 	}
 	if err != nil {
-		err = fmt.Errorf("trial %d: %w", t.Number, err)
+		err = fmt.Errorf("%w: trial %d: %w", ErrDamaged, t.Number, err)
 	}
 	return t, err
 }
@@ -78,7 +80,7 @@ func (s *Store) Range(ctx context.Context, r *Record, first, last int64) (trials
 		return each(ctx, q, func(scan func(...any) error) error {
 			t, err := scanTrial(scan)
 			trials = append(trials, t)
-			return err
+			return cmp.Or(err, r.damagedTrial(t.Number, t.check(r.metric())))
 		}, "SELECT "+trialColumns+` FROM trials
 			WHERE study = $1 AND number >= $2 AND ($3 < 0 OR number < $3) ORDER BY number`, r.id, first, last)
 	})
@@ -91,10 +93,11 @@ func (s *Store) Select(ctx context.Context, r *Record, numbers []int64) (trials 
 	err = s.read(ctx, func(q querier) error {
 		trials = make([]Trial, len(numbers))
 		for i, number := range numbers {
-			var err error
-			if trials[i], err = queryTrial(ctx, q, r.id, number); err != nil {
+			t, err := queryTrial(ctx, q, r.id, number)
+			if err = cmp.Or(err, r.damagedTrial(number, t.check(r.metric()))); err != nil {
 				return err
 			}
+			trials[i] = t
 		}
 		return nil
 	})
@@ -108,14 +111,38 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (t Trial, er
 		if t, err = queryTrial(ctx, q, r.id, number); err != nil {
 			return fmt.Errorf("study %s: %w", r.Name, err)
 		}
-		return each(ctx, q, func(scan func(...any) error) error {
+		err = each(ctx, q, func(scan func(...any) error) error {
 			var p CurvePoint
 			err := scan(&p.Step, &p.Steps, &p.Loss, &p.Score)
 			t.Curve = append(t.Curve, p)
 			return err
 		}, "SELECT step, steps, loss, score FROM curves WHERE study = $1 AND trial = $2 ORDER BY step", r.id, number)
+		if err == nil && t.State.scored() {
+			err = r.damagedTrial(number, cmp.Or(t.check(r.metric()), checkCurve(t.Curve, t.Result.Score)))
+		}
+		return err
 	})
 	return t, err
+}
+
+// Resampled has the scores of trials on resamples of the dev rows, by trial, of those numbers from the first to below the
+// last that have any.
+func (s *Store) Resampled(ctx context.Context, r *Record, first, last int64) (scores map[int64][]float64, err error) {
+	err = s.read(ctx, func(q querier) error {
+		scores = map[int64][]float64{}
+		return each(ctx, q, func(scan func(...any) error) error {
+			var trial int64
+			var text string
+			if err := scan(&trial, &text); err != nil {
+				return err
+			}
+			var all []float64
+			err := json.Unmarshal([]byte(text), &all)
+			scores[trial] = all
+			return err
+		}, "SELECT trial, scores FROM resamples WHERE study = $1 AND trial >= $2 AND trial < $3", r.id, first, last)
+	})
+	return scores, err
 }
 
 // Tally counts a study's trials.
@@ -159,7 +186,11 @@ func scanFront(scan func(...any) error) (front FrontPoint, sequence int64, err e
 		return front, 0, err
 	}
 	err = json.Unmarshal([]byte(members), &front.Members)
-	return front, sequence, err
+	if err != nil || !(front.Hypervolume >= 0 && front.Hypervolume <= 1+1e-9) {
+		return front, 0, fmt.Errorf("%w: the front after trial %d has the hypervolume %g and the members %.40q", ErrDamaged,
+			front.Trial, front.Hypervolume, members)
+	}
+	return front, sequence, nil
 }
 
 // Fronts lists the fronts after each complete trial, in the order in which these ended.
@@ -199,36 +230,45 @@ func (s *Store) Attempts(ctx context.Context, r *Record) (attempts []Attempt, er
 func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool) (changed []Entry, version int64,
 	err error) {
 	err = s.read(ctx, func(q querier) error {
-		changed = nil
-		err := q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version)
-		if err != nil || version == since {
-			return err
+		changed, version, err = changes(ctx, q, r, since, curves)
+		for i := 0; i < len(changed) && err == nil; i++ {
+			err = r.damagedTrial(changed[i].Number, changed[i].check(r.metric(), curves))
 		}
-		where, args := "study = $1", []any{r.id}
-		if since > 0 { // all trials are read without the index, in the order in which they lie
-			where, args = "study = $1 AND version > $2", []any{r.id, since}
-		}
-		if err := each(ctx, q, func(scan func(...any) error) error {
-			e, err := scanEntry(scan)
-			changed = append(changed, e)
-			return err
-		}, "SELECT "+entryColumns+" FROM trials WHERE "+where+" ORDER BY number", args...); err != nil || !curves {
-			return err
-		}
-		next := 0
-		return each(ctx, q, func(scan func(...any) error) error {
-			var trial int64
-			var p CurvePoint
-			err := scan(&trial, &p.Step, &p.Steps, &p.Loss, &p.Score)
-			for changed[next].Number < trial {
-				next++
-			}
-			changed[next].Curve = append(changed[next].Curve, p)
-			return err
-		}, `SELECT c.trial, c.step, c.steps, c.loss, c.score FROM trials t CROSS JOIN curves c
-			WHERE c.study = t.study AND c.trial = t.number AND t.state IN ('complete', 'pruned') AND t.`+where+`
-			ORDER BY t.number, c.step`, args...)
+		return err
 	})
+	return changed, version, err
+}
+
+func changes(ctx context.Context, q querier, r *Record, since int64, curves bool) (changed []Entry, version int64,
+	err error) {
+	err = q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version)
+	if err != nil || version == since {
+		return nil, version, err
+	}
+	where, args := "study = $1", []any{r.id}
+	if since > 0 { // all trials are read without the index, in the order in which they lie
+		where, args = "study = $1 AND version > $2", []any{r.id, since}
+	}
+	if err = each(ctx, q, func(scan func(...any) error) error {
+		e, err := scanEntry(scan)
+		changed = append(changed, e)
+		return err
+	}, "SELECT "+entryColumns+" FROM trials WHERE "+where+" ORDER BY number", args...); err != nil || !curves {
+		return changed, version, err
+	}
+	next := 0
+	err = each(ctx, q, func(scan func(...any) error) error {
+		var trial int64
+		var p CurvePoint
+		err := scan(&trial, &p.Step, &p.Steps, &p.Loss, &p.Score)
+		for changed[next].Number < trial {
+			next++
+		}
+		changed[next].Curve = append(changed[next].Curve, p)
+		return err
+	}, `SELECT c.trial, c.step, c.steps, c.loss, c.score FROM trials t CROSS JOIN curves c
+		WHERE c.study = t.study AND c.trial = t.number AND t.state IN ('complete', 'pruned') AND t.`+where+`
+		ORDER BY t.number, c.step`, args...)
 	return changed, version, err
 }
 
@@ -237,11 +277,12 @@ func (s *Store) Outcomes(ctx context.Context, r *Record) (outcomes []Outcome, er
 	err = s.read(ctx, func(q querier) error {
 		outcomes = nil
 		return each(ctx, q, func(scan func(...any) error) error {
-			var o Outcome
-			err := scan(&o.Number, &o.Params, &o.Score, &o.Complete, &o.Seconds)
+			var e Entry
+			err := scan(&e.Number, &e.State, &e.Params, &e.Score, &e.Seconds)
+			o := Outcome{search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}, e.State == Complete, e.Seconds}
 			outcomes = append(outcomes, o)
-			return err
-		}, "SELECT number, params, COALESCE(score, 0), state = 'complete', "+secondsColumn+` FROM trials
+			return cmp.Or(err, r.damagedTrial(e.Number, e.check(r.metric(), false)))
+		}, "SELECT number, state, params, COALESCE(score, 0), "+secondsColumn+` FROM trials
 			WHERE study = $1 AND state IN ('complete', 'pruned', 'failed') ORDER BY finished, version, number`, r.id)
 	})
 	return outcomes, err
@@ -266,8 +307,7 @@ func scanEntry(scan func(...any) error) (e Entry, err error) {
 	e.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if point != nil {
 		if err := json.Unmarshal(point, &e.Point); err != nil {
-			return e, &Error{Doing: "reading", Err: fmt.Errorf("trial %d: its point is damaged", e.Number),
-				Advice: "put a copy of the file in its place"}
+			return e, fmt.Errorf("%w: trial %d: its point: %w", ErrDamaged, e.Number, err)
 		}
 	}
 	return e, nil

@@ -16,8 +16,15 @@ import (
 )
 
 // View opens a database for reading only, of this version or an older one. It fails if there is none. It leaves
-// nothing beside the file, and nobody who writes waits for it.
-func View(path string) (*Store, error) {
+// nothing beside a file, and nobody who writes waits for it. The name is as for [Open].
+func View(name string) (*Store, error) {
+	if IsServer(name) {
+		return openServer(name, true)
+	}
+	return viewFile(name)
+}
+
+func viewFile(path string) (*Store, error) {
 	s := &Store{path: path, dialect: lite}
 	absolute, err := resolve(path)
 	if err != nil {
@@ -85,7 +92,7 @@ func sidesOf(path string) (s sides, err error) {
 		return s, err
 	}
 	if s.main.ino == 0 {
-		return s, &Error{Doing: "opening", Err: errors.New("there is none"),
+		return s, &Error{Doing: "opening", Err: ErrNoFile,
 			Advice: "peftsearch run STUDY.yaml makes it; --db names another"}
 	}
 	if s.main.size > 0 && s.main.size < smallest {
@@ -158,8 +165,7 @@ func (v *viewer) connected(ctx context.Context, path, options string, f func(q q
 		case err != nil:
 			return err
 		case version == 0:
-			return &Error{Doing: "opening", Err: errors.New("it is empty"),
-				Advice: "peftsearch run STUDY.yaml fills it; --db names another"}
+			return empty()
 		case version < schemaVersion:
 			return errOld
 		}

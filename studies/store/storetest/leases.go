@@ -22,7 +22,7 @@ func ensure(t *testing.T, open func() *store.Store) {
 	s := open()
 	want := &store.Record{Name: "new", Path: "/a.yaml", Config: "a", Metric: "mcc",
 		Identity: store.Identity{"k": "v"}, Seed: 1<<64 - 1,
-		Geometry: peft.Geometry{Layers: 2, Hidden: 8}, Reference: search.Reference{Chance: 0.25, MinParams: 2,
+		Geometry: peft.Geometry{Layers: 2, Hidden: 8, FFN: 8}, Reference: search.Reference{Chance: 0.25, MinParams: 2,
 			MaxParams: 9},
 		WarmStart: &store.WarmStart{Study: "old", Trials: []store.WarmTrial{{Point: space.Point{1, 2}, Params: 3,
 			Score: 0.5, SD: 0.1}}}}
@@ -83,12 +83,21 @@ func life(t *testing.T, open func() *store.Store) {
 	p := Proposal(3)
 	want := store.Trial{Number: 0, State: store.Running, Origin: p.Origin, Reason: p.Reason, Point: p.Point,
 		Candidate: p.Candidate, Params: 3,
-		Seed: store.TrialSeed(7, 0), Attempts: 1}
+		Seed: store.TrialSeed(7, 0), Attempts: 1, Host: me.Host, Process: me.Process}
 	if diff := cmp.Diff(want, trial, times); diff != "" {
 		t.Errorf("started:\n%s", diff)
 	}
 	want = finished(trial, store.Pruned, 0.75)
+	resampled := map[int64][]float64{0: {0.7, 0.8125}}
+	want.Result.Resampled = resampled[0]
 	must(t, s.Finish(ctx, r, lease, want))
+	want.Result.Resampled = nil // lists of trials are without
+	if got, err := s.Resampled(ctx, r, 0, 1); err != nil || !cmp.Equal(got, resampled) {
+		t.Errorf("resampled: %v, %v", got, err)
+	}
+	if got, err := s.Resampled(ctx, r, 1, 2); err != nil || len(got) != 0 {
+		t.Errorf("resampled of others: %v, %v", got, err)
+	}
 	got, err := open().Trial(ctx, r, 0)
 	must(t, err)
 	if diff := cmp.Diff(want, got, times); diff != "" {

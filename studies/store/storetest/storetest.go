@@ -41,12 +41,17 @@ func Run(t *testing.T, database func(t *testing.T) (open func() *store.Store)) {
 
 var ctx = context.Background()
 
+// Record is a new study.
+func Record() *store.Record {
+	return &store.Record{Name: "s", Path: "/s.yaml", Config: "study: s", Metric: "accuracy",
+		Identity: store.Identity{"search.seed": "7"}, Geometry: peft.Geometry{Layers: 1, Hidden: 4, FFN: 8},
+		Reference: search.Reference{Chance: 0.5, MinParams: 1, MaxParams: 1000}, Seed: 7}
+}
+
 // study stores a new study.
 func study(t *testing.T, s *store.Store) *store.Record {
 	t.Helper()
-	r, created, err := s.Ensure(ctx, &store.Record{Name: "s", Path: "/s.yaml", Config: "study: s", Metric: "accuracy",
-		Identity: store.Identity{"search.seed": "7"}, Geometry: peft.Geometry{Layers: 1, Hidden: 4},
-		Reference: search.Reference{Chance: 0.5, MinParams: 1, MaxParams: 1000}, Seed: 7})
+	r, created, err := s.Ensure(ctx, Record())
 	if err != nil || !created {
 		t.Fatalf("created %v, %v", created, err)
 	}
@@ -55,7 +60,7 @@ func study(t *testing.T, s *store.Store) *store.Record {
 
 // Proposal makes a candidate of its own for each size.
 func Proposal(size int) store.Proposal {
-	plan := peft.Plan{Layers: []peft.Layer{{Prefix: &peft.Prefix{Length: size}}}}
+	plan := peft.Plan{Layers: []peft.Layer{{peft.Prefix{Length: size}}}}
 	return store.Proposal{Origin: "test", Reason: fmt.Sprint("size ", size), Point: space.Point{size},
 		Candidate: evaluator.Candidate{Plan: plan}, Params: int64(size)}
 }

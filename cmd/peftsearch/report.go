@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"peftsearch/studies"
+	"peftsearch/studies/report"
+	"peftsearch/studies/web"
+)
+
+type reportFlags struct {
+	out, figures  string
+	asJSON, asCSV bool
+}
+
+func newReport(g *globals) *cobra.Command {
+	var flags reportFlags
+	cmd := &cobra.Command{
+		Use:   "report STUDY…",
+		Short: "Write a page, figures or tables of studies",
+		Long: `Write what there is to see of studies, of which several are compared: as a page (--out), one file that any browser
+shows without a network; as figures for a paper (--figures); as a table of the trials (--csv) or everything in
+one document (--json) on stdout.`,
+		Example:           "  peftsearch report my-study --out report.html\n  peftsearch report my-study other --figures figures\n  peftsearch report my-study --csv > trials.csv",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: g.completeStudies,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags == (reportFlags{}) {
+				return usage("peftsearch report "+args[0]+" --out report.html writes a page", "say what to write: --out, --figures, --csv or --json")
+			}
+			return g.report(cmd, args, flags)
+		},
+	}
+	set := cmd.Flags()
+	set.StringVar(&flags.out, "out", "", "write the page to this file")
+	set.StringVar(&flags.figures, "figures", "", "write each figure to this directory as SVG, PDF and PNG")
+	set.BoolVar(&flags.asCSV, "csv", false, "print the trials as CSV")
+	set.BoolVar(&flags.asJSON, "json", false, "print JSON")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	cmd.MarkFlagFilename("out", "html")
+	cmd.MarkFlagDirname("figures")
+	return cmd
+}
+
+func (g *globals) report(cmd *cobra.Command, names []string, flags reportFlags) error {
+	overviews, err := g.overviews(cmd.Context(), names)
+	if err != nil {
+		return err
+	}
+	if flags.asCSV {
+		return report.WriteCSV(cmd.OutOrStdout(), overviews)
+	}
+	insights := make([]report.Insight, len(overviews))
+	for i, o := range overviews {
+		insights[i] = report.NewInsight(o)
+	}
+	views := report.NewViews(overviews, insights, time.Now())
+	if flags.asJSON {
+		return report.WriteJSON(cmd.OutOrStdout(), views)
+	}
+	if flags.figures != "" {
+		if err := report.WriteFigures(flags.figures, views); err != nil {
+			return environment("choose a directory that can be written to", err)
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), flags.figures)
+	}
+	if flags.out == "" {
+		return nil
+	}
+	if err := writeFile(flags.out, func(w io.Writer) error { return web.WritePage(w, views) }); err != nil {
+		return environment("choose a place that can be written to", err)
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), flags.out)
+	return nil
+}
+
+// overviews reads studies of the database.
+func (g *globals) overviews(ctx context.Context, names []string) ([]*studies.Overview, error) {
+	db, err := g.view()
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	var all []*studies.Overview
+	for _, name := range names {
+		record, err := db.Study(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		overview, err := studies.Watch(db, record).Look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, overview)
+	}
+	return all, nil
+}
+
+// writeFile writes a file whole or not at all, in the place of one that is there.
+func writeFile(path string, write func(w io.Writer) error) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(file.Name())
+		}
+	}()
+	buffered := bufio.NewWriter(file)
+	if err := errors.Join(write(buffered), buffered.Flush(), file.Chmod(0o644), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}

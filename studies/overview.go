@@ -1,0 +1,155 @@
+package studies
+
+import (
+	"cmp"
+	"context"
+	"reflect"
+	"slices"
+
+	"peftsearch/search"
+	"peftsearch/studies/store"
+)
+
+// Overview is what views show of a study, at one moment of the database. It never changes.
+type Overview struct {
+	Record    *store.Record
+	Budget    int           // trials that the study file asks for, 0 if it cannot be read
+	Trials    []store.Trial // by number, with their curves
+	Changed   []int64       // numbers of those that differ from the overview before; all of them in the first
+	Tally     store.Tally
+	Front     Front
+	Confirmed Confirmations
+	Attempts  []store.Attempt // by number
+
+	resampled map[int64][]float64 // scores on resamples of the dev rows, of the first rowTrials trials
+}
+
+// Watcher reads a study again and again, and every trial with an outcome once. It is used by one goroutine at a time.
+type Watcher struct {
+	db      *store.Store
+	version int64
+	latest  *Overview
+}
+
+// Watch begins to watch a study.
+func Watch(db *store.Store, record *store.Record) *Watcher {
+	return &Watcher{db: db, latest: &Overview{Record: record}}
+}
+
+// Look is the study as it is now: the same Overview as before if nothing has changed.
+func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
+	var next Overview
+	var version int64
+	err := w.db.Snapshot(ctx, func(at *store.Store) (err error) {
+		record, err := at.Study(ctx, w.latest.Record.Name)
+		if err != nil {
+			return err
+		}
+		next = Overview{Record: record, Trials: w.latest.Trials, Tally: w.latest.Tally, Front: w.latest.Front,
+			resampled: w.latest.resampled}
+		if file, err := StudyFile(record); err == nil {
+			next.Budget = file.Budget.Trials
+		}
+		if version, err = next.read(ctx, at, w.version); err != nil {
+			return err
+		}
+		if next.Attempts, err = at.Attempts(ctx, record); err != nil {
+			return err
+		}
+		next.Confirmed, err = Confirmed(ctx, at, record)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	before := w.latest
+	if w.version > 0 && len(next.Changed) == 0 && next.Budget == before.Budget &&
+		slices.Equal(next.Attempts, before.Attempts) && reflect.DeepEqual(next.Confirmed, before.Confirmed) {
+		return before, nil
+	}
+	w.version, w.latest = version, &next
+	return w.latest, nil
+}
+
+// read brings the trials up to date.
+func (o *Overview) read(ctx context.Context, at *store.Store, since int64) (version int64, err error) {
+	changed, version, err := at.Changes(ctx, o.Record, since, true)
+	if err != nil || len(changed) == 0 {
+		return version, err
+	}
+	if o.resampled, err = at.Resampled(ctx, o.Record, 0, rowTrials); err != nil {
+		return 0, err
+	}
+	var trials []store.Trial
+	if since == 0 {
+		trials, err = at.Trials(ctx, o.Record)
+	} else {
+		numbers := make([]int64, len(changed))
+		for i, e := range changed {
+			numbers[i] = e.Number
+		}
+		trials, err = at.Select(ctx, o.Record, numbers)
+	}
+	if err != nil {
+		return 0, err
+	}
+	o.Trials, o.Tally = slices.Clone(o.Trials), store.Tally{}
+	for i, t := range trials {
+		t.Curve = changed[i].Curve
+		if t.State == store.Running {
+			if t, err = at.Trial(ctx, o.Record, t.Number); err != nil {
+				return 0, err
+			}
+		}
+		if t.Number < int64(len(o.Trials)) {
+			o.Trials[t.Number] = t
+		} else {
+			o.Trials = append(o.Trials, t)
+		}
+		o.Changed = append(o.Changed, t.Number)
+	}
+	for _, t := range o.Trials {
+		*o.Tally.Of(t.State)++
+	}
+	o.Front = FrontOf(o.Trials, o.Record.Reference)
+	return version, nil
+}
+
+// Growth is the hypervolume after each trial with an outcome, in the order in which they ended.
+type Growth struct {
+	Trial       int64
+	Seconds     float64 // of training until then, summed over the trials
+	Hypervolume float64
+}
+
+// Growth is how the front grew, on the study's own scale or another one.
+func (o *Overview) Growth(scale search.Reference) []Growth {
+	var ended []*store.Trial
+	for i := range o.Trials {
+		if o.Trials[i].State.Finished() {
+			ended = append(ended, &o.Trials[i])
+		}
+	}
+	slices.SortStableFunc(ended, func(a, b *store.Trial) int { return cmp.Compare(a.Finished.UnixMilli(), b.Finished.UnixMilli()) })
+	outcomes := make([]store.Outcome, len(ended))
+	for i, t := range ended {
+		outcomes[i] = store.Outcome{Complete: t.State == store.Complete,
+			Outcome: search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score}}
+	}
+	volumes := growth(outcomes, scale)
+	points := make([]Growth, len(ended))
+	seconds := 0.0
+	for i, t := range ended {
+		seconds += Seconds(*t)
+		points[i] = Growth{t.Number, seconds, volumes[i+1]}
+	}
+	return points
+}
+
+// Seconds is what a trial with an outcome took: of a failed one only start and end are known.
+func Seconds(t store.Trial) float64 {
+	if t.State == store.Failed {
+		return t.Finished.Sub(t.Started).Seconds()
+	}
+	return t.Result.WallS
+}

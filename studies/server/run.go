@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"peftsearch/studies/store"
+)
+
+// DumpFile is the name of the file, in the directory of a server's description, that has a copy of all studies: a
+// database like any other.
+const DumpFile = "dump.db"
+
+// dumpEvery is how old a copy gets.
+const dumpEvery = 10 * time.Minute
+
+// Run runs a server until ctx is cancelled. A new one gets the studies of the copy that an earlier one left. The
+// copy is made anew from time to time and at the end: who loses the server's disk loses no more than that.
+func Run(ctx context.Context, o Options) (err error) {
+	if host, err := running(o.Dir); err != nil {
+		return err
+	} else if host != "" {
+		return fmt.Errorf("%w: on %s, by %s", ErrRunning, host, filepath.Join(o.Dir, store.ServerFile))
+	}
+	o.Prepare = func(ctx context.Context, name string) error {
+		copied := filepath.Join(o.Dir, DumpFile)
+		if err := restore(ctx, name, copied); err != nil {
+			return fmt.Errorf("restoring %s: %w", copied, err)
+		}
+		return nil
+	}
+	s, err := Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	for {
+		select {
+		case <-s.ended:
+			return errors.New("the PostgreSQL server ended: its log says why")
+		case <-ctx.Done():
+			return dump(context.WithoutCancel(ctx), o.Dir)
+		case <-time.After(dumpEvery):
+			if err := dump(ctx, o.Dir); err != nil {
+				fmt.Fprintln(o.Log, "no copy was made:", err) // the next one makes up for it
+			}
+		}
+	}
+}
+
+// ErrRunning is the error of a directory whose server runs.
+var ErrRunning = errors.New("a server runs already")
+
+// running is the host of a directory's server, "" if none answers.
+func running(dir string) (host string, err error) {
+	s, err := store.ReadServer(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	db, err := store.View(dir)
+	if err == nil {
+		err = db.Close()
+	}
+	if store.IsBusy(err) {
+		return "", nil
+	}
+	return s.Host, nil
+}
+
+// restore copies the studies of the last copy to a server without studies.
+func restore(ctx context.Context, name, copied string) (err error) {
+	to, err := store.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	studies, err := to.Studies(ctx)
+	if err != nil || len(studies) > 0 {
+		return err
+	}
+	from, err := store.View(copied)
+	if errors.Is(err, store.ErrNoFile) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	return copyAll(ctx, to, from)
+}
+
+func copyAll(ctx context.Context, to, from *store.Store) error {
+	studies, err := from.Studies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range studies {
+		if err := from.Copy(ctx, r.Name, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dump makes the copy: first on a disk of this machine, since SQLite's locks may not hold on the directory's.
+func dump(ctx context.Context, dir string) (err error) {
+	local, err := os.MkdirTemp("", "peftsearch-dump-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
+	path := filepath.Join(local, DumpFile)
+	if err := dumpTo(ctx, path, dir); err != nil {
+		return err
+	}
+	return store.ReplaceFile(filepath.Join(dir, DumpFile), path)
+}
+
+func dumpTo(ctx context.Context, path, dir string) error {
+	from, err := store.View(dir)
+	if err != nil {
+		return err
+	}
+	to, err := store.Open(path)
+	if err != nil {
+		return errors.Join(err, from.Close())
+	}
+	return errors.Join(copyAll(ctx, to, from), to.Close(), from.Close())
+}

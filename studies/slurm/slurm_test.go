@@ -1,0 +1,64 @@
+package slurm
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTimesAreSlurms(t *testing.T) {
+	for text, want := range map[string]time.Duration{"90": 90 * time.Minute, "2:30": 150 * time.Second,
+		"4:00:00": 4 * time.Hour, "2-0": 48 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute, "0-01:00:30": time.Hour + 30*time.Second} {
+		got, err := ParseTime(text)
+		if err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+		if again, err := ParseTime(Minutes(got)); err != nil || again != got {
+			t.Errorf("%s is written %s", got, Minutes(got))
+		}
+	}
+	for _, text := range []string{"", "4h", "-5", "1:2:3:4", "0:30", "1 2", "1-2-3", "+4", "1:-2"} {
+		if got, err := ParseTime(text); err == nil {
+			t.Errorf("%q was read as %v", text, got)
+		}
+	}
+}
+
+func TestLivesFollowTheTrials(t *testing.T) {
+	seconds := slices.Repeat([]float64{300, 420}, 10) // 6 minutes each, 7 for the slow ones
+	trials := Trials{Left: 200, Seconds: seconds}
+	if got := trials.Grace(4 * time.Hour); got != time.Minute+630*time.Second {
+		t.Errorf("grace %v", got)
+	}
+	// 20 hours of training in lives of 3 h 48 min 30 s: 5.25, and one more for each of eight.
+	if got := trials.Lives(8, 1, 4*time.Hour); got != 6+8 {
+		t.Errorf("%d lives", got)
+	}
+	if got := trials.Lives(8, 3, 4*time.Hour); got != 2+8 {
+		t.Errorf("%d lives with three trials side by side", got)
+	}
+	if got := (Trials{Left: 200}).Lives(8, 1, 4*time.Hour); got != 32 {
+		t.Errorf("%d lives where nothing is known", got)
+	}
+	if got := (Trials{Left: 1e6, Guess: 3600}).Lives(8, 1, time.Hour); got != maxArray {
+		t.Errorf("%d lives of a study without end", got)
+	}
+	if got := (Trials{Left: 5, Seconds: seconds}).Grace(10 * time.Minute); got != 5*time.Minute {
+		t.Errorf("grace %v of ten minutes", got)
+	}
+}
+
+func TestTheScriptEndsInTheCommandItself(t *testing.T) {
+	script := Array{Name: "peftsearch-x", Lives: 24, Workers: 8, Time: 4 * time.Hour, Grace: 900 * time.Second,
+		Dir: "/a b", Command: "peftsearch run x.yaml"}.Script()
+	for _, line := range []string{"#SBATCH --array=1-24%8", "#SBATCH --time=04:00:00", "#SBATCH --signal=B:USR1@900",
+		`#SBATCH --output="/a b/%A_%a.log"`} {
+		if !strings.Contains(script, line+"\n") {
+			t.Errorf("no line %s in\n%s", line, script)
+		}
+	}
+	if !strings.HasSuffix(script, "\nexec peftsearch run x.yaml\n") || strings.Contains(script, "cpus") {
+		t.Error(script)
+	}
+}

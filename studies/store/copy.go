@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// copiedTables are the tables of what belongs to a study; each comes after those that it refers to. Leases are of
+// processes that work on the database itself.
+var copiedTables = []string{"counters", "trials", "curves", "resamples", "fronts", "trainings"}
+
+// Copy copies a study, as it is at one moment, to another database of any kind. An earlier state of the same study is
+// replaced there; anything else of that name is left alone, with ErrDiverged. Trials that run wait in the copy.
+func (s *Store) Copy(ctx context.Context, name string, to *Store) error {
+	return s.read(ctx, func(q querier) error {
+		record, err := studyOf(ctx, q, name)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("study %q in %s: %w", name, s.path, ErrNoStudy)
+		}
+		if err != nil {
+			return err
+		}
+		return to.write(ctx, lasting, func(tx *sql.Tx) error { return replace(ctx, to, tx, q, record) })
+	})
+}
+
+func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *Record) error {
+	old, err := studyOf(ctx, tx, record.Name)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return err
+	default:
+		if err := to.lock(ctx, tx, old.id); err != nil {
+			return err
+		}
+		if err := earlier(ctx, tx, old, from, record); err != nil {
+			return err
+		}
+		if err := do(ctx, tx, "DELETE FROM studies WHERE id = $1", old.id); err != nil { // and all that refers to it
+			return err
+		}
+	}
+	if err := copyRows(ctx, tx, from, "studies", "id", record.id, nil); err != nil {
+		return err
+	}
+	copied, err := studyOf(ctx, tx, record.Name)
+	if err != nil {
+		return err
+	}
+	for _, table := range copiedTables {
+		if err := copyRows(ctx, tx, from, table, "study", record.id, copied.id); err != nil {
+			return fmt.Errorf("table %s: %w", table, err)
+		}
+	}
+	return do(ctx, tx, "UPDATE trials SET state = 'waiting' WHERE study = $1 AND state = 'running'", copied.id)
+}
+
+// earlier refuses a study that another one does not contain: each of its outcomes, and its full trainings.
+func earlier(ctx context.Context, old querier, was *Record, now querier, is *Record) error {
+	outcomes := func(q querier, r *Record) (all map[string]bool, err error) {
+		all = map[string]bool{}
+		for _, query := range []string{`SELECT 'trial', number, COALESCE(lease, ''), finished FROM trials
+			WHERE study = $1 AND state IN ('complete', 'pruned', 'failed')`,
+			"SELECT conditions, seed, candidate, finished FROM trainings WHERE study = $1"} {
+			if err := each(ctx, q, func(scan func(...any) error) error {
+				var kind, lease string
+				var number, finished int64
+				err := scan(&kind, &number, &lease, &finished)
+				all[fmt.Sprintf("%q %d %q %d", kind, number, lease, finished)] = true
+				return err
+			}, query, r.id); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	}
+	before, err := outcomes(old, was)
+	if err != nil {
+		return err
+	}
+	after, err := outcomes(now, is)
+	if err != nil {
+		return err
+	}
+	if was.Seed != is.Seed || !was.Created.Equal(is.Created) {
+		return ErrDiverged
+	}
+	for outcome := range before {
+		if !after[outcome] {
+			return ErrDiverged
+		}
+	}
+	return nil
+}
+
+// copyRows copies the rows of one study to another, whose number stands in a column. Each database gives numbers
+// itself in a column id.
+func copyRows(ctx context.Context, tx *sql.Tx, from querier, table, study string, was int64, is any) error {
+	rows, err := from.QueryContext(ctx, "SELECT * FROM "+table+" WHERE "+study+" = $1 ORDER BY 1", was)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	values, targets := make([]any, len(columns)), make([]any, len(columns))
+	var kept, marks []string
+	for i, column := range columns {
+		targets[i] = &values[i]
+		if column != "id" {
+			kept = append(kept, column)
+			marks = append(marks, fmt.Sprint("$", len(kept)))
+		}
+	}
+	insert, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" ("+strings.Join(kept, ", ")+") VALUES ("+
+		strings.Join(marks, ", ")+")")
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for rows.Next() {
+		if err := rows.Scan(targets...); err != nil {
+			return err
+		}
+		var row []any
+		for i, column := range columns {
+			switch column {
+			case "id":
+			case study:
+				row = append(row, is)
+			default:
+				row = append(row, values[i])
+			}
+		}
+		if _, err := insert.ExecContext(ctx, row...); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

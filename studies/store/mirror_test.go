@@ -1,0 +1,102 @@
+package store_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"peftsearch/studies/store"
+)
+
+func tallyOf(t *testing.T, path string) store.Tally {
+	t.Helper()
+	v := view(t, path)
+	if v.Warning() != "" {
+		t.Errorf("%s: %s", path, v.Warning())
+	}
+	r, err := v.Study(t.Context(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tally, err := v.Tally(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tally
+}
+
+// A machine is lost with its disk, and another one goes on with the mirror.
+func TestAMirrorOutlivesItsMachine(t *testing.T) {
+	drive := filepath.Join(t.TempDir(), "drive")
+	local := filepath.Join(t.TempDir(), "studies.db")
+	keep := func(path string) *store.Mirror {
+		t.Helper()
+		m, err := store.OpenMirror(t.Context(), path, drive, func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := keep(local)
+	s, err := store.Open(local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, 2)
+	if _, err := store.OpenMirror(t.Context(), local, drive, nil); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("a second session: %v", err)
+	}
+	m.Changed()
+	if err := m.Close(); err != nil { // while the search has the file open
+		t.Fatal(err)
+	}
+	copied := filepath.Join(drive, "studies.db")
+	if got := tallyOf(t, copied); got.Complete != 2 {
+		t.Errorf("the mirror has %+v", got)
+	}
+
+	another := filepath.Join(t.TempDir(), "studies.db")
+	m = keep(another)
+	put(t, open(t, another), 1)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tallyOf(t, copied); got.Complete != 3 {
+		t.Errorf("the mirror has %+v", got)
+	}
+
+	if err := s.Close(); err != nil { // the first machine is back
+		t.Fatal(err)
+	}
+	m = keep(local)
+	if got := tallyOf(t, local); got.Complete != 3 {
+		t.Errorf("the older of the two is %+v", got)
+	}
+	put(t, open(t, local), 1)
+	taken := []byte(`{"owner": {"Host": "elsewhere"}}`)
+	if err := os.WriteFile(filepath.Join(drive, "session.json"), taken, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("another session has taken over: %v", err)
+	}
+	if got := tallyOf(t, copied); got.Complete != 3 {
+		t.Errorf("the mirror that another session keeps has %+v", got)
+	}
+	m = keep(local) // that session is silent since ever
+	if got := tallyOf(t, local); got.Complete != 4 {
+		t.Errorf("the newer of the two is %+v", got)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	stranger := filepath.Join(t.TempDir(), "x.db")
+	put(t, open(t, stranger), 1)
+	_, err = store.OpenMirror(t.Context(), stranger, drive, nil)
+	refused(t, err, "another database than that of the mirror", "--mirror")
+	if _, err := os.Stat(filepath.Join(drive, "session.json")); err == nil {
+		t.Error("a session that was refused keeps the mirror")
+	}
+}

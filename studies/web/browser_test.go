@@ -1,0 +1,292 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	cdproto "github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	cdp "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// browser is a page in a Chromium without a window.
+type browser struct {
+	*testing.T
+	ctx context.Context
+
+	mu       sync.Mutex
+	requests []string // of whatever the page loads
+	errors   []string // of the console
+}
+
+// browse starts Chromium, where there is one.
+func browse(t *testing.T) *browser {
+	t.Helper()
+	const path = "/usr/bin/chromium"
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("there is no " + path + ": apt-get install chromium")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.WindowSize(1300, 1000), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true))
+	b := &browser{T: t}
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	b.ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	if err := chromedp.Listen(b.ctx, func(event any) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventRequestWillBeSent:
+			b.requests = append(b.requests, e.Request.URL)
+		case *log.EventEntryAdded:
+			b.errors = append(b.errors, e.Entry.Text)
+		case *cdp.EventExceptionThrown:
+			b.errors = append(b.errors, e.ExceptionDetails.Text+" "+e.ExceptionDetails.Exception.Description)
+		case *cdp.EventConsoleAPICalled:
+			b.errors = append(b.errors, string(e.Type))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.do(command(network.Enable, network.EnableParams{}))
+	return b
+}
+
+// command is a command of the browser's protocol as an action.
+func command[P, R any](c cdproto.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdproto.Call(ctx, target, c, params)
+		return err
+	})
+}
+
+// media makes the page believe in a scheme of colours, or in paper.
+func media(kind, scheme string) chromedp.Action[chromedp.Void] {
+	params := emulation.SetEmulatedMediaParams{Media: kind}
+	if scheme != "" {
+		params.Features = []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}
+	}
+	return command(emulation.SetEmulatedMedia, params)
+}
+
+func mouse(x, y float64) chromedp.Action[chromedp.Void] {
+	return command(input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: "mouseMoved", X: x, Y: y})
+}
+
+func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	if err := chromedp.Do(b.ctx, actions...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *browser) open(url string) {
+	b.Helper()
+	b.do(chromedp.Navigate(url), chromedp.WaitVisible(`body[data-ready=yes]`))
+}
+
+// eval is the value of an expression in the page.
+func eval[T any](b *browser, expression string) T {
+	b.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		b.Fatalf("%s: %v", expression, err)
+	}
+	return v
+}
+
+// is waits until an expression is true, for what the page does in its own time.
+func (b *browser) is(expression string) {
+	b.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if eval[bool](b, "Boolean("+expression+")") {
+			return
+		}
+	}
+	b.Fatalf("never true: %s\nbut the page is:\n%.2000s", expression, eval[string](b, "document.body.innerText"))
+}
+
+// quiet checks that nothing was written to the console, and nothing loaded but pages at these places.
+func (b *browser) quiet(places ...string) {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.errors) > 0 {
+		b.Errorf("the console has %q", b.errors)
+	}
+	for _, r := range b.requests {
+		if !slices.ContainsFunc(places, func(p string) bool { return strings.HasPrefix(r, p) }) {
+			b.Errorf("the page loads %s", r)
+		}
+	}
+}
+
+func writeTo(t *testing.T, path string, write func(io.Writer) error) string {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const figureNames = `[...document.querySelectorAll('figure')].filter(f => !f.hidden).map(f => f.id).join(' ')`
+
+func TestReportInABrowser(t *testing.T) {
+	b := browse(t)
+	study := sample("first", 100, 1)
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error { return WritePage(w, views(study)) })
+	if info, err := os.Stat(path); err != nil || info.Size() > 200<<10 {
+		t.Errorf("%d bytes, %v", info.Size(), err)
+	}
+	b.open("file://" + path)
+	if got, want := eval[string](b, figureNames), "front confirmed growth effects curves map parallel timeline"; got != want {
+		t.Errorf("figures %q, want %q", got, want)
+	}
+
+	b.is(`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`)
+
+	// The text of a point of the front, under the mouse.
+	member := study.Front.Members[len(study.Front.Members)/2]
+	at := eval[[]float64](b, `(() => { const t = figures.front.targets[`+number(len(study.Front.Members)/2)+`]
+		figures.front.plot.scrollIntoView(); const r = figures.front.plot.getBoundingClientRect(); return [r.x + t.x, r.y + t.y] })()`)
+	b.do(mouse(at[0]-40, at[1]-40), mouse(at[0], at[1]))
+	b.is(`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(int(member.Number)) + ` · complete · on the front')`)
+	if tip := eval[string](b, `document.querySelector('#front .tip').textContent`); !strings.HasSuffix(tip, "\n"+member.Candidate.Plan.String()) {
+		t.Errorf("the tip is %q, the plan %q", tip, member.Candidate.Plan)
+	}
+	// A click takes it into the comparison, which lists what differs alone.
+	b.do(chromedp.MouseClickXY(at[0], at[1]))
+	b.is(`document.querySelectorAll('#comparison input')[1].value === '` + number(int(member.Number)) + `'`)
+	b.is(`[...document.querySelectorAll('#comparison tbody tr')].every(r => r.children[1].textContent !== r.children[2].textContent)`)
+	b.is(`document.querySelectorAll('#comparison tbody tr').length > 2`)
+	// The arrow keys go on from there along the front.
+	b.do(chromedp.Focus("#front .plot"), chromedp.KeyEvent(kb.ArrowRight))
+	b.is(`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(int(study.Front.Members[len(study.Front.Members)/2+1].Number)) + ` ·')`)
+
+	// Words filter the table and the figures.
+	b.do(chromedp.SendKeys("#filter", "complete score>0.7 params<500k"))
+	b.is(`document.querySelector('#table .note').textContent !== '100 of 100'`)
+	wanted := 0
+	for _, trial := range study.Trials {
+		if trial.State == "complete" && trial.Result.Score > 0.7 && trial.Params < 500_000 {
+			wanted++
+		}
+	}
+	b.is(`document.querySelectorAll('#table tbody tr').length === ` + number(wanted))
+	eval[bool](b, `search.value = '', search.dispatchEvent(new Event('input')), true`)
+	// A title of the table sorts by it.
+	b.do(chromedp.Click(`#table th:nth-child(4) button`))
+	b.is(`Number(document.querySelector('#table tbody tr td:nth-child(4)').textContent.replaceAll(',', '')) === Math.max(...studies[0].trials.params)`)
+
+	// Dark where the reader's system is dark.
+	light := eval[string](b, `getComputedStyle(document.body).backgroundColor`)
+	b.do(media("", "dark"))
+	dark := eval[string](b, `getComputedStyle(document.body).backgroundColor`)
+	if light != "rgb(255, 255, 255)" || dark != "rgb(21, 21, 21)" {
+		t.Errorf("the background is %s, in the dark %s", light, dark)
+	}
+	// A phone: nothing is wider than the screen.
+	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	b.is(`document.documentElement.scrollWidth <= 390 && figures.front.width < 390 && document.querySelector('#front svg').getBoundingClientRect().width < 390`)
+	// On paper there are no controls.
+	b.do(chromedp.ResetViewport(), media("print", ""))
+	b.is(`[...document.querySelectorAll('figcaption input, figcaption select')].every(e => e.offsetParent === null)`)
+
+	// Texts of the study stay texts.
+	b.is(`document.querySelectorAll('img').length === 0 && document.title === 'first · peftsearch'`)
+	b.is(`document.querySelector('#table').textContent.includes(` + quoted("enqueued:"+hostile) + `)`)
+	b.quiet("file://" + path)
+}
+
+func TestSeveralStudiesInABrowser(t *testing.T) {
+	b := browse(t)
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error {
+		return WritePage(w, views(sample("first", 60, 1), sample("second", 80, 2)))
+	})
+	b.open("file://" + path)
+	b.is(`!figures.fronts.box.hidden && !figures.growths.box.hidden && document.querySelector('h1').textContent === '2 studies'`)
+	b.do(chromedp.Click(`nav button:nth-child(2)`))
+	b.is(`document.querySelector('#facts h2').textContent === 'second' && document.querySelector('#table .note').textContent === '80 of 80'`)
+	b.quiet("file://" + path)
+}
+
+func TestTenThousandTrialsInABrowser(t *testing.T) {
+	b := browse(t)
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error {
+		return WritePage(w, views(sample("long", 10_000, 3)))
+	})
+	b.open("file://" + path)
+	ready := eval[float64](b, "performance.now()")
+	t.Logf("ready after %.0f ms", ready)
+	if limit := 3000.0; ready > limit && os.Getenv("PEFTSEARCH_TIMES") != "" { // other programs may keep the machine busy
+		t.Errorf("ready after %.0f ms, more than %.0f", ready, limit)
+	}
+	b.is(`document.querySelectorAll('#table tbody tr').length === 100 && document.querySelectorAll('#front svg').length === 1`)
+	b.quiet("file://" + path)
+}
+
+// TestAccessibility runs axe-core, which make axe fetches.
+func TestAccessibility(t *testing.T) {
+	axe, err := os.ReadFile(os.Getenv("PEFTSEARCH_AXE"))
+	if err != nil {
+		t.Skip("PEFTSEARCH_AXE does not name axe.min.js: make test-page fetches it and runs this")
+	}
+	b := browse(t)
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error {
+		return WritePage(w, views(sample("first", 60, 1), sample("second", 80, 2)))
+	})
+	for _, scheme := range []string{"light", "dark"} {
+		b.do(media("", scheme))
+		b.open("file://" + path)
+		eval[bool](b, string(axe)+";true")
+		var found []struct {
+			ID, Impact, Help string
+			Nodes            []struct{ HTML string }
+		}
+		eval[bool](b, `axe.run().then(r => { window.faults = JSON.stringify(r.violations) }), true`)
+		b.is(`window.faults`)
+		if err := json.Unmarshal([]byte(eval[string](b, `window.faults`)), &found); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			report := t.Errorf
+			if f.Impact != "serious" && f.Impact != "critical" {
+				report = t.Logf
+			}
+			report("%s: %s, %s: %d, such as %.200s", scheme, f.Impact, f.Help, len(f.Nodes), f.Nodes[0].HTML)
+		}
+	}
+}
+
+func number(n int) string { return quoted(n) }
+
+func quoted(v any) string {
+	encoded, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(encoded)
+}
