@@ -71,7 +71,7 @@ function drawFacts(s) {
     ['model', `${s.geometry.architecture}, ${s.geometry.layers} layers, ${thousands(s.geometry.backbone_params)} parameters`],
     ['hypervolume', score(s.hypervolume)], ['front', `${s.front.length} plans`]]
   if (best !== undefined) facts_.push([`best ${s.metric}`, `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`])
-  if (s.recommended !== null) facts_.push(['look first at', `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`])
+  if (s.recommended !== null) facts_.push(['recommended', `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`])
   facts.replaceChildren(html('h2', {}, s.study), html('dl', {}, facts_.map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, value)))))
 }
 
