@@ -48,7 +48,8 @@ var greetings = map[string]func(w *workerProgram){
 		w.line(`{"type":"progress"}`)
 		w.out.Encode(w.ready())
 	},
-	"reads no more": func(w *workerProgram) { w.out.Encode(w.ready()); forever() },
+	"reads no more":                 func(w *workerProgram) { w.out.Encode(w.ready()); forever() },
+	"has a child and reads no more": func(w *workerProgram) { w.offspring(false); w.out.Encode(w.ready()); forever() },
 }
 
 // returns are what a worker that has crashed does when it is started again.
