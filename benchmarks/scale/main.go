@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"peftsearch/evaluator"
@@ -237,13 +238,14 @@ func supervise(ctx context.Context, path, database string) (err error) {
 
 // proposalRun is one line of the output.
 type proposalRun struct {
-	Sampler string  `json:"sampler"`
-	Trials  int     `json:"trials"`
-	Seconds float64 `json:"seconds"` // of the median of some proposals
+	Sampler   string  `json:"sampler"`
+	Trials    int     `json:"trials"`
+	Seconds   float64 `json:"seconds"`   // of the median of some proposals
+	Processor float64 `json:"processor"` // seconds of a processor, of that one's kin
 }
 
 // asks is how many proposals are timed.
-const asks = 9
+const asks = 5
 
 func (b bench) proposals(counts []int) error {
 	path, err := b.study("proposals", "tpe", 10)
@@ -289,20 +291,29 @@ func (b bench) proposals(counts []int) error {
 			if err != nil {
 				return err
 			}
-			var times []float64
+			var times, used []float64
 			for i := range int64(asks) {
-				start := time.Now()
+				start, before := time.Now(), processorSeconds()
 				if _, err := optimizer.Ask(history, int64(n)+i); err != nil {
 					return err
 				}
-				times = append(times, time.Since(start).Seconds())
+				times, used = append(times, time.Since(start).Seconds()), append(used, processorSeconds()-before)
 			}
-			if err := json.NewEncoder(os.Stdout).Encode(proposalRun{sampler, n, median(times)}); err != nil {
+			if err := json.NewEncoder(os.Stdout).Encode(proposalRun{sampler, n, median(times), median(used)}); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// processorSeconds is what this process has used of the processors.
+func processorSeconds() float64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err) // its arguments are right
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
 }
 
 func median(values []float64) float64 {

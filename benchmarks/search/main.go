@@ -17,6 +17,7 @@ const usage = `usage: bench-search run [flags] RESULTS.jsonl      run our sample
                                                    are whole trainings
        bench-search workers [flags] RESULTS.jsonl  run them with -workers many on a simulated clock; -evaluations are trials
        bench-search recommend [flags]              compare rules of picking a plan after searches by gp
+       bench-search warm [flags] RECORD            start with a record of another task: its trials, and turned upside down
        bench-search serve PROBLEM SEED             play one run with a program on stdin and stdout
        bench-search optima OPTIMA.json             find the best hypervolumes that are missing in the file
        bench-search problems                       list the problems`
@@ -64,6 +65,8 @@ func command(args []string) error {
 		return runCrowds(flags.Arg(0), names, arms, counts, *evaluations, *first, *seeds)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
+	case args[0] == "warm" && flags.NArg() == 1:
+		return warm(names, flags.Arg(0), *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "recommend" && flags.NArg() == 0:
 		return recommend(names, *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "serve" && flags.NArg() == 2:

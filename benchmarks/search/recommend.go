@@ -105,28 +105,16 @@ func searched(name string, seed, evaluations int) (*episode, *found, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: "gp", Reference: e.reference})
-	if err != nil {
-		return nil, nil, err
-	}
-	history, err := search.NewHistory(e.space, nil)
+	history, err := e.play(search.Options{Seed: 1<<32 + uint64(seed), Sampler: "gp", Reference: e.reference}, evaluations)
 	if err != nil {
 		return nil, nil, err
 	}
 	f := &found{reference: e.reference}
-	for number := range int64(evaluations) {
-		suggestion, err := optimizer.Ask(history, number)
-		if err != nil {
-			return nil, nil, err
-		}
-		o := search.Observation{Number: number, Point: suggestion.Point, Params: e.space.Params(suggestion.Point),
-			State: search.Complete, Score: e.evaluate(suggestion.Point)}
-		if err := history.Set(o); err != nil {
-			return nil, nil, err
-		}
-		f.front = search.Front(append(f.front, search.Outcome{Number: number, Params: o.Params, Score: o.Score}))
+	for _, o := range history.Observations() {
+		f.front = append(f.front, search.Outcome{Number: o.Number, Params: o.Params, Score: o.Score})
 		f.params = append(f.params, o.Params)
 	}
+	f.front = search.Front(f.front)
 	f.posterior, err = search.NewPosterior(e.space, e.reference, history.Observations())
 	return e, f, err
 }

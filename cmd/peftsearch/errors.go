@@ -95,6 +95,7 @@ func explain(err error) *failure {
 	var file *config.Error
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
+	var mapped *studies.MapError
 	var database *store.Error
 	var confirm *studies.ConfirmError
 	switch {
@@ -108,6 +109,8 @@ func explain(err error) *failure {
 			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
 		}
 		return &failure{exitUsage, err, another}
+	case errors.As(err, &mapped):
+		return &failure{exitUsage, err, "name studies on one model with the same section training"}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err,
 			"leave out --warm-start, or start a new study: give it another name under the key study"}

@@ -39,6 +39,7 @@ var atEdge = map[string]struct {
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
 	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
+	"studies.MapError":           {&studies.MapError{Reason: "no"}, exitUsage, "the same section training"},
 	"studies.WarmStartError":     {&studies.WarmStartError{Study: "s", From: "t", Reason: "no"}, exitUsage, "leave out --warm-start"},
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},

@@ -74,7 +74,7 @@ func (c *Config) Open() (*Inputs, error) { return c.OpenLoaded(evaluator.Ready{}
 // OpenLoaded is Open for the worker of evaluator.command: what it says that it has loaded replaces what the
 // files say, so that it may know models that this program cannot read.
 func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
-	in := &Inputs{Training: c.training()}
+	in := &Inputs{Training: c.TrialTraining()}
 	var errs []error
 	if err := c.openModel(in, ready); err != nil {
 		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
@@ -98,7 +98,7 @@ func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 
 // SpaceOn is the search space on a backbone. The error joins one *Error for every mistake.
 func (c *Config) SpaceOn(g peft.Geometry) (*space.Space, error) {
-	s, err := space.New(c.Space, c.training(), g)
+	s, err := space.New(c.Space, c.TrialTraining(), g)
 	if err == nil {
 		return s, nil
 	}

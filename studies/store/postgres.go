@@ -34,11 +34,17 @@ var (
 	strictTables = regexp.MustCompile(`\) STRICT(, WITHOUT ROWID)?`)
 )
 
-// postgresVersion is the schema of a database, 0 for one that has none of our tables.
+// lockTimeout is the code of a statement that waited too long for a lock.
+const lockTimeout = "55P03"
+
+// postgresVersion is the schema of a database, 0 for one that has none of our tables. It reads the catalogue itself:
+// to_regclass may remember that a table was not there.
 func postgresVersion(ctx context.Context, q querier) (version int, err error) {
 	var ours, others bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('peftsearch') IS NOT NULL,
-		to_regclass('studies') IS NOT NULL OR to_regclass('trials') IS NOT NULL`).Scan(&ours, &others); err != nil {
+	if err := q.QueryRowContext(ctx, `SELECT COUNT(*) FILTER (WHERE relname = 'peftsearch') > 0,
+		COUNT(*) FILTER (WHERE relname <> 'peftsearch') > 0
+		FROM pg_class WHERE relname IN ('peftsearch', 'studies', 'trials') AND pg_table_is_visible(oid)`).
+		Scan(&ours, &others); err != nil {
 		return 0, err
 	}
 	switch {
@@ -81,7 +87,7 @@ func explainPostgres(err error) *Error {
 	case e.Code == "53300":
 		return &Error{Err: err, Busy: true, Advice: fmt.Sprintf(
 			"raise the server's max_connections: each running peftsearch takes %d", connections)}
-	case class == "08", class == "40", class == "57" && e.Code != "57014", e.Code == "55P03", e.Code == "25P03":
+	case class == "08", class == "40", class == "57" && e.Code != "57014", e.Code == lockTimeout, e.Code == "25P03":
 		return &Error{Err: err, Advice: away, Busy: true}
 	case class == "28":
 		return &Error{Err: err, Advice: passwordAdvice}

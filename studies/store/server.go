@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"golang.org/x/sys/unix"
 )
@@ -168,28 +169,33 @@ func openServer(name string, view bool) (*Store, error) {
 	s.db.SetMaxOpenConns(connections)
 	s.db.SetMaxIdleConns(connections)
 	s.db.SetConnMaxIdleTime(idleTime)
-	ctx := context.Background()
-	if view {
-		err = s.dialect.moment(ctx, s.db, func(q querier) error { return current(ctx, q) })
-	} else {
-		err = s.migrate(ctx, true)
-	}
-	if err != nil {
+	if err := s.latest(context.Background(), view); err != nil {
 		return nil, errors.Join(s.problem("opening", err), s.db.Close())
 	}
 	return s, nil
 }
 
-// current refuses to view a database of another version.
-func current(ctx context.Context, q querier) error {
-	version, err := postgresVersion(ctx, q)
-	switch {
-	case err != nil:
-		return err
-	case version == 0:
-		return empty()
-	case version < schemaVersion:
-		return &Error{Doing: "opening", Err: errOld, Advice: "peftsearch run STUDY.yaml brings it up to date"}
+// latest brings the schema up to date, or of a viewer refuses one that is not. Of many processes that start at once
+// one does it, and the others wait: for longer than for a lock while a search runs.
+func (s *Store) latest(ctx context.Context, view bool) error {
+	for start := time.Now(); ; {
+		version := 0
+		err := s.dialect.moment(ctx, s.db, func(q querier) (err error) {
+			version, err = s.dialect.version(ctx, q)
+			return err
+		})
+		switch {
+		case err != nil || version == schemaVersion:
+			return err
+		case view && version == 0:
+			return empty()
+		case view:
+			return &Error{Doing: "opening", Err: errOld, Advice: "peftsearch run STUDY.yaml brings it up to date"}
+		}
+		var waited *pgconn.PgError
+		err = s.migrate(ctx, true)
+		if !errors.As(err, &waited) || waited.Code != lockTimeout || time.Since(start) > patience {
+			return err
+		}
 	}
-	return nil
 }

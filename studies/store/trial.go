@@ -136,15 +136,16 @@ type Attempt struct {
 // Identity is what a study's scores depend on, by the key of the study file that decides it.
 type Identity map[string]string
 
-// WarmStart is what a study knew of another one when it started. It is kept as it was, so that the study
-// continues in the same way whatever becomes of the other.
+// WarmStart is what a study knew of others when it started. It is kept as it was, so that the study
+// continues in the same way whatever becomes of the others.
 type WarmStart struct {
-	Study  string      `json:"study"`
+	Study  string      `json:"study"` // its name; of several those of all
 	Trials []WarmTrial `json:"trials"`
 }
 
-// WarmTrial is a finished trial of the other study, at a point of this one's space.
+// WarmTrial is a finished trial of another study, at a point of this one's space.
 type WarmTrial struct {
+	Source int         `json:"source,omitempty"` // which of the others; scores are compared within one only
 	Point  space.Point `json:"point"`
 	Params int64       `json:"params"`
 	Score  float64     `json:"score"` // of a pruned trial its forecast, as for samplers
