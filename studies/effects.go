@@ -31,8 +31,11 @@ func (o *Overview) Effects() ([]Effect, error) {
 	var trials []search.Observation
 	for _, t := range o.Trials {
 		if t.State.Finished() {
-			trials = append(trials, observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
-				Score: t.Result.Score, Forecast: t.Forecast}))
+			trials = append(
+				trials,
+				observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
+					Score: t.Result.Score, Forecast: t.Forecast}),
+			)
 		}
 	}
 	effects, groups := choices(s, o.Record.Geometry.Layers)
@@ -49,7 +52,10 @@ func (o *Overview) Effects() ([]Effect, error) {
 // choices names what can be left out of plans, with the dimensions that decide it.
 func choices(s *space.Space, layers int) (effects []Effect, groups [][]int) {
 	add := func(method peft.Method, layers []int, dimension int) {
-		at := slices.IndexFunc(effects, func(e Effect) bool { return e.Method == method && slices.Equal(e.Layers, layers) })
+		at := slices.IndexFunc(
+			effects,
+			func(e Effect) bool { return e.Method == method && slices.Equal(e.Layers, layers) },
+		)
 		if at < 0 {
 			at = len(effects)
 			effects, groups = append(effects, Effect{Method: method, Layers: layers}), append(groups, nil)

@@ -159,7 +159,9 @@ func NewView(o *studies.Overview, effects []studies.Effect, numbers []int64) Vie
 	r := o.Record
 	v := View{Study: r.Name, Created: r.Created.UTC(), Metric: r.Metric, Geometry: r.Geometry, Reference: r.Reference,
 		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{},
-		Growth: newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
+		Growth: newGrowth(
+			o.Growth(r.Reference),
+		), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
 	kinds := newKinds(o.Trials)
 	v.Modules, v.Trials = kinds.list, newTrials(o, numbers, kinds)
 	for _, m := range o.Front.Members {
@@ -173,8 +175,11 @@ func NewView(o *studies.Overview, effects []studies.Effect, numbers []int64) Vie
 		v.Effects = append(v.Effects, Effect{e.Method, e.Layers, e.Plans, round(e.Mean), round(e.SD)})
 	}
 	for _, a := range o.Attempts {
-		v.Running = append(v.Running, Running{Trial: a.Trial, Lane: lane(a.Owner.Host, a.Owner.Process), Step: a.Progress.Step,
-			Steps: a.Progress.Steps, Loss: a.Progress.Loss, Started: a.Started.UTC(), Reported: a.Reported.UTC()})
+		v.Running = append(
+			v.Running,
+			Running{Trial: a.Trial, Lane: lane(a.Owner.Host, a.Owner.Process), Step: a.Progress.Step,
+				Steps: a.Progress.Steps, Loss: a.Progress.Loss, Started: a.Started.UTC(), Reported: a.Reported.UTC()},
+		)
 	}
 	return v
 }
@@ -220,7 +225,10 @@ func newConfirmed(o *studies.Overview) (all []Confirmed) {
 func newTrials(o *studies.Overview, numbers []int64, kinds *kinds) Trials {
 	n := len(numbers)
 	c := Trials{Number: numbers, State: make([]store.State, n), Origin: make([]string, n), Params: make([]int64, n),
-		Score: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
+		Score: make(
+			[]*float64,
+			n,
+		), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
 		Finished: make([]*int64, n), Lane: make([]string, n), Rate: make([]float64, n), Schedule: make([]string, n),
 		Modules: make([][]int, n), Curve: make([][]float64, n), Failure: map[int64]string{}}
 	after := func(t time.Time) *int64 {
