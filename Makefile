@@ -85,7 +85,7 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 FUZZTIME ?= 2m
 .PHONY: test-processes
 test-processes: models/bert-tiny ## run the tests of many and of killed processes at full length (30 minutes)
-	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces' -v ./studies
+	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces|Chaos' -v ./studies
 
 .PHONY: race
 race: ## run the tests of everything that runs side by side under the race detector

@@ -55,6 +55,9 @@ func (c Count) AutoPEFTPercent(g Geometry) float64 {
 // Params counts the plan on a backbone; the plan must be valid for it.
 func (p Plan) Params(g Geometry) Count {
 	c := Count{Methods: Counts{}}
+	for _, m := range Standard { // documents have them always
+		c.Methods[m] = MethodCount{}
+	}
 	for _, at := range p.places() {
 		counts := Counts{}
 		for _, module := range at.Layer {

@@ -3,6 +3,7 @@ package peft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -48,8 +49,9 @@ type bottleneckConfig struct {
 	IsParallel       bool               `json:"is_parallel"`
 	NonLinearity     string             `json:"non_linearity"`
 	OriginalLNBefore bool               `json:"original_ln_before"`
-	Scaling          pythonFloat        `json:"scaling"`
+	Scaling          any                `json:"scaling"` // a pythonFloat or "learned"
 	InitWeights      string             `json:"init_weights"`
+	UseGating        bool               `json:"use_gating,omitempty"`
 	ReductionFactor  map[string]float64 `json:"reduction_factor"` // by layer
 	LeaveOut         []int              `json:"leave_out"`
 }
@@ -58,6 +60,7 @@ type prefixConfig struct {
 	Architecture string `json:"architecture"` // "prefix_tuning"
 	Flat         bool   `json:"flat"`
 	PrefixLength int    `json:"prefix_length"`
+	UseGating    bool   `json:"use_gating,omitempty"`
 	LeaveOut     []int  `json:"leave_out"`
 }
 
@@ -69,6 +72,7 @@ type loraConfig struct {
 	AttnMatrices     []string `json:"attn_matrices"`
 	IntermediateLoRA bool     `json:"intermediate_lora"`
 	OutputLoRA       bool     `json:"output_lora"`
+	UseGating        bool     `json:"use_gating,omitempty"`
 	LeaveOut         []int    `json:"leave_out"`
 }
 
@@ -89,15 +93,16 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.Info.Model, t.family().adapterModel, t.Info.Geometry.Hidden, config}
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel, t.Info.Geometry.Hidden, config}
 }
 
 type headConfig struct {
-	HeadType           string         `json:"head_type"`
-	NumLabels          int            `json:"num_labels"`
+	HeadType           headType       `json:"head_type"`
+	NumLabels          int            `json:"num_labels,omitempty"`
+	NumChoices         int            `json:"num_choices,omitempty"`
 	Layers             int            `json:"layers"`
 	ActivationFunction *string        `json:"activation_function"`
-	UsePooler          bool           `json:"use_pooler"`
+	UsePooler          *bool          `json:"use_pooler,omitempty"`
 	Label2ID           map[string]int `json:"label2id"`
 }
 
@@ -159,6 +164,9 @@ func exportAdapters(t Trained) (*export, error) {
 	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
 		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
 	})
+	if err := conflict(t.Plan, fused); err != nil {
+		return nil, err
+	}
 	parts := a.parts(fused)
 	switch {
 	case len(parts) == 0 && !fused:
@@ -275,6 +283,46 @@ func (a *adaptersExport) standIns() (list []standIn) {
 	return list
 }
 
+// standIn is an adapter of width 1 of the kind that the plan has.
+func (a *adaptersExport) standIn(m Method) Module {
+	if m == MethodSerial {
+		module := a.Plan.any(m).(Serial)
+		module.Width = 1
+		return module
+	}
+	module := a.Plan.any(m).(Parallel)
+	module.Width = 1
+	return module
+}
+
+// conflict says why one setup cannot hold the plan's bottlenecks.
+func conflict(p Plan, fused bool) error {
+	for i, layer := range p.Layers {
+		if layer.Module(MethodHoulsby) != nil && (layer.Module(MethodSerial) != nil || layer.Module(MethodParallel) != nil) {
+			return fmt.Errorf("layer %d has a houlsby adapter beside another one, and the format holds one in a layer", i)
+		}
+	}
+	if !fused {
+		return nil
+	}
+	for _, m := range []Method{MethodSerial, MethodParallel} {
+		var first bottleneck
+		for _, layer := range p.Layers {
+			module, ok := layer.Module(m).(bottleneck)
+			if !ok {
+				continue
+			}
+			if first == nil {
+				first = module
+			}
+			if full := module.Full(); full.LearnedScale || full.Gate || module.(adaptersModule).adaptersKind() != first.(adaptersModule).adaptersKind() {
+				return fmt.Errorf("in a plan with both in one layer, the format holds %s adapters of one kind, without gates and learned scales", m)
+			}
+		}
+	}
+	return nil
+}
+
 type standIn struct {
 	adapter string
 	layer   int
@@ -292,56 +340,73 @@ func (a *adaptersExport) addFusion() {
 	}
 	for _, s := range a.standIns() {
 		if s.adapter == fusedSerial {
-			both.Layers[s.layer] = both.Layers[s.layer].With(Serial{Width: 1})
+			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodSerial))
 		} else {
-			both.Layers[s.layer] = both.Layers[s.layer].With(Parallel{Width: 1})
+			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodParallel))
 		}
 	}
-	for _, f := range []struct {
-		name   string
-		method Method
-	}{{fusedParallel, MethodParallel}, {fusedSerial, MethodSerial}} {
-		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, bottleneckConfigOf(a.Info.Geometry, both, f.method, 2))
+	fused := []struct {
+		name string
+		bottleneck
+	}{{fusedParallel, both.any(MethodParallel).(bottleneck)}, {fusedSerial, both.any(MethodSerial).(bottleneck)}}
+	for _, f := range fused {
+		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, bottleneckConfigOf(a.Info.Geometry, both, f.bottleneck, 2))
 	}
 	a.documents[path.Join(fusionName, "adapter_fusion_config.json")] = a.adapterFile(fusionName,
 		fusionConfig{Query: true, ValueBeforeSoftmax: true})
 	if a.configOnly() {
 		return
 	}
-	d := a.Info.Geometry.Hidden
-	parallel, serial, fusion := map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}, map[string]checkpoint.Tensor{}
-	missing := a.standIns()
-	zero := map[string]checkpoint.Tensor{"down.weight": checkpoint.NewTensor(make([]float32, d), 1, d), "down.bias": checkpoint.NewTensor([]float32{0}, 1),
-		"up.weight": checkpoint.NewTensor(make([]float32, d), d, 1), "up.bias": checkpoint.NewTensor(make([]float32, d), d)}
+	with := a.Trained
+	with.Modules = maps.Clone(a.Modules)
+	for _, s := range a.standIns() {
+		m := MethodParallel
+		if s.adapter == fusedSerial {
+			m = MethodSerial
+		}
+		for _, tensor := range both.Layers[s.layer].Module(m).Tensors(a.Info.Geometry) {
+			with.Modules[fmt.Sprintf("layers.%d.%s.%s", s.layer, m, tensor.Name)] = zeroTensor(checkpoint.Float32, tensor.Shape...)
+		}
+	}
+	for _, f := range fused {
+		tensors := map[string]checkpoint.Tensor{}
+		addBottlenecks(with, f.name, both, f.bottleneck, tensors)
+		a.tensors[path.Join(f.name, "adapter.safetensors")] = tensors
+	}
+	fusion, d := map[string]checkpoint.Tensor{}, a.Info.Geometry.Hidden
 	for i, layer := range both.Layers {
 		if len(layer) == 0 {
 			continue
 		}
-		for _, f := range []struct {
-			name   string
-			method Method
-			into   map[string]checkpoint.Tensor
-		}{{fusedParallel, MethodParallel, parallel}, {fusedSerial, MethodSerial, serial}} {
-			tensors := zero
-			if !slices.Contains(missing, standIn{f.name, i}) {
-				tensors = bottleneckTensors(a.Trained, i, f.method)
-			}
-			addBottleneck(a.Trained, f.into, f.name, i, tensors)
-		}
 		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
 		// Half precision keeps the zeros small.
-		fusion[query+".weight"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d, d}, Data: make([]byte, 2*d*d)}
-		fusion[query+".bias"] = checkpoint.Tensor{DType: checkpoint.Float16, Shape: []int{d}, Data: make([]byte, 2*d)}
+		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d), zeroTensor(checkpoint.Float16, d)
 	}
-	a.tensors[path.Join(fusedParallel, "adapter.safetensors")] = parallel
-	a.tensors[path.Join(fusedSerial, "adapter.safetensors")] = serial
 	a.tensors[path.Join(fusionName, "model_adapter_fusion.safetensors")] = fusion
+}
+
+func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
+	t := checkpoint.Tensor{DType: dtype, Shape: shape}
+	size := 4
+	if dtype == checkpoint.Float16 {
+		size = 2
+	}
+	t.Data = make([]byte, size*t.Elements())
+	return t
 }
 
 // addHead adds the head, which reads the first token's hidden state and not the library's pooler.
 func (a *adaptersExport) addHead(dir string) {
-	c := headConfig{HeadType: "classification", NumLabels: a.Info.Outputs(), Layers: 1}
+	pooler := false
+	c := headConfig{HeadType: a.head().adapters, NumLabels: a.Info.Outputs(), Layers: 1, UsePooler: &pooler}
 	_, c.Label2ID = a.Info.labelMaps()
+	switch c.HeadType {
+	case headTagging:
+		c.UsePooler = nil
+	case headChoice:
+		c.NumLabels, c.NumChoices, c.Label2ID = 0, max(2, len(a.Info.Labels)), nil
+		a.notes = append(a.notes, fmt.Sprintf("The library wants the same number of choices in every row: num_choices in head_config.json, %d.", c.NumChoices))
+	}
 	names := map[string]string{"head": "1"}
 	if a.Info.Head == headDense {
 		tanh := "tanh"
@@ -361,9 +426,17 @@ func (a *adaptersExport) addHead(dir string) {
 	a.tensors[path.Join(dir, "model_head.safetensors")] = tensors
 }
 
+// add is the call that adds such a head.
+func (h headType) add(name string) string {
+	method := map[headType]string{headClassification: "add_classification_head(%q, **head)",
+		headMultilabel: "add_classification_head(%q, multilabel=True, **head)", headTagging: "add_tagging_head(%q, **head)",
+		headChoice: "add_multiple_choice_head(%q, **head)"}[h]
+	return fmt.Sprintf(method, name)
+}
+
 // snippet loads the export in Python.
 func (a *adaptersExport) snippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
@@ -390,12 +463,12 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	lines := []string{"import json", "import os", ""}
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,
 		`del head["head_type"], head["label2id"]`,
-		`model.add_classification_head("` + adapterName + `", **head)`,
+		"model." + a.head().adapters.add(adapterName),
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		"model = AutoAdapterModel.from_pretrained(" + model + ")"}

@@ -3,8 +3,8 @@ package peft
 import (
 	"errors"
 	"fmt"
-	"slices"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 )
 
@@ -13,17 +13,21 @@ import (
 // peftConfig is adapter_config.json. Patterns are regular expressions on the path of a module, which
 // override r and lora_alpha.
 type peftConfig struct {
-	PEFTType         string             `json:"peft_type"`
-	TaskType         string             `json:"task_type"` // "SEQ_CLS"
-	BaseModel        string             `json:"base_model_name_or_path"`
-	InferenceMode    bool               `json:"inference_mode"`
-	R                int                `json:"r,omitempty"`
-	Alpha            float64            `json:"lora_alpha,omitempty"`
-	TargetModules    []string           `json:"target_modules,omitempty"`
-	RankPattern      map[string]int     `json:"rank_pattern,omitempty"`
-	AlphaPattern     map[string]float64 `json:"alpha_pattern,omitempty"`
-	ModulesToSave    []string           `json:"modules_to_save,omitempty"`
-	NumVirtualTokens int                `json:"num_virtual_tokens,omitempty"`
+	PEFTType           string             `json:"peft_type"`
+	TaskType           string             `json:"task_type,omitempty"`
+	BaseModel          string             `json:"base_model_name_or_path"`
+	InferenceMode      bool               `json:"inference_mode"`
+	R                  int                `json:"r,omitempty"`
+	Alpha              float64            `json:"lora_alpha,omitempty"`
+	TargetModules      []string           `json:"target_modules,omitempty"`
+	RankPattern        map[string]int     `json:"rank_pattern,omitempty"`
+	AlphaPattern       map[string]float64 `json:"alpha_pattern,omitempty"`
+	ModulesToSave      []string           `json:"modules_to_save,omitempty"`
+	UseDoRA            bool               `json:"use_dora,omitempty"`
+	NumVirtualTokens   int                `json:"num_virtual_tokens,omitempty"`
+	SaveProjection     bool               `json:"save_projection,omitempty"`
+	DInitial           float64            `json:"d_initial,omitempty"`
+	FeedforwardModules []string           `json:"feedforward_modules,omitempty"`
 }
 
 // peftModule is a module of a method that PEFT has.
@@ -37,15 +41,16 @@ type peftModule interface {
 	peftTensors(t Trained, into map[string]checkpoint.Tensor)
 }
 
-// peftMethod is a module of the method that an adapter for the plan has: the last in the table's order, which of the
-// first ones has the widest choice.
-func peftMethod(p Plan, g Geometry) peftModule {
-	for _, m := range slices.Backward(Methods) {
-		if module, ok := p.any(m).(peftModule); ok && module.peftHolds(p, g) {
-			return module
+// peftMethod is a module of the method that an adapter for the plan has, since it has only one: the one with the most
+// parameters.
+func peftMethod(p Plan, g Geometry) (chosen peftModule) {
+	counts, most := p.Params(g).Methods, int64(0)
+	for _, m := range Methods {
+		if module, ok := p.any(m).(peftModule); ok && module.peftHolds(p, g) && counts[m].Total() > most {
+			chosen, most = module, counts[m].Total()
 		}
 	}
-	return nil
+	return chosen
 }
 
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
@@ -62,13 +67,16 @@ func exportPEFT(t Trained) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and the format does not hold it: export as merged")
 	}
-	if t.Plan.Empty() {
+	module := peftMethod(t.Plan, t.Info.Geometry)
+	if module == nil {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
-	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
+	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType, BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
-	module := peftMethod(t.Plan, t.Info.Geometry)
 	module.peftConfig(t, &config)
+	if config.NumVirtualTokens > 0 && config.TaskType == "" {
+		return nil, fmt.Errorf("PEFT has no prefixes for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
+	}
 	if config.NumVirtualTokens > 0 {
 		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
 			"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.",
@@ -78,7 +86,7 @@ func exportPEFT(t Trained) (*export, error) {
 		tensors := map[string]checkpoint.Tensor{}
 		module.peftTensors(t, tensors)
 		e.tensors["adapter_model.safetensors"] = tensors
-		if t.Info.Head == headLinear {
+		if t.linearHead() {
 			e.notes = append(e.notes, linearHeadNote)
 		}
 	}
@@ -89,19 +97,25 @@ func exportPEFT(t Trained) (*export, error) {
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
-	model := pythonString(t.Info.Model)
-	base := fmt.Sprintf("model = AutoModelForSequenceClassification.from_pretrained(%s, num_labels=%d)", model, t.Info.Outputs())
+	model := pythonString(t.modelName())
+	class := t.head().autoClass()
+	base := fmt.Sprintf("model = %s.from_pretrained(%s, num_labels=%d)", class, model, t.Info.Outputs())
+	if t.Info.Task.Kind == data.KindMultipleChoice { // the class has one output whatever is asked for
+		base = fmt.Sprintf("model = %s.from_pretrained(%s)", class, model)
+	}
 	if t.configOnly() {
 		return python(
-			"from peft import PeftConfig, get_peft_model", "from transformers import AutoModelForSequenceClassification", "",
+			"from peft import PeftConfig, get_peft_model", "from transformers import "+class, "",
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	example := t.example()
-	lines := []string{"from peft import PeftModel", "from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
+	inputs, call := example[:len(example)-1], example[len(example)-1]
+	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
-		"model = PeftModel.from_pretrained(model, directory).eval()", example[0]}
+		"model = PeftModel.from_pretrained(model, directory).eval()"}
+	lines = append(lines, inputs...)
 	if c.NumVirtualTokens == 0 {
-		return python(append(lines, example[1])...)
+		return python(append(lines, call)...)
 	}
 	return python(append(append([]string{"import torch"}, lines...),
 		fmt.Sprintf(`position_ids = torch.arange(inputs["input_ids"].shape[1])[None] - %d`, c.NumVirtualTokens),

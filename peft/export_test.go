@@ -22,6 +22,7 @@ import (
 // goldenExport is a plan with what a library has for it; scripts/golden/exports.py writes them.
 type goldenExport struct {
 	Name      string         `json:"name"`
+	Type      string         `json:"architecture"`
 	Format    peft.Format    `json:"format"`
 	Plan      peft.Plan      `json:"plan"`
 	Head      string         `json:"head"`
@@ -48,8 +49,10 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	}
 	for _, golden := range cases {
 		t.Run(golden.Name, func(t *testing.T) {
+			geometry := small
+			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels,
+				Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
 				Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
@@ -247,8 +250,8 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
-		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 2}}, {peft.Prefix{Length: 2}}},
-			[]string{"prefix 2 (layers 0-1)"}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
+			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
 		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
 	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
 
 	"peftsearch/data/files"
@@ -165,91 +163,48 @@ func (s settings) importPEFT(p Plan, g Geometry) error {
 			return fmt.Errorf("modules_to_save has %.40q: a plan trains no module of the backbone whole", name)
 		}
 	}
-	switch kind {
-	case "LORA":
-		return s.importPEFTLoRA(p, g)
-	case "PREFIX_TUNING":
-		length, hidden, layers := 0, g.Hidden, g.Layers
-		if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden, "num_layers": &layers}); err != nil {
-			return err
-		}
-		if hidden != g.Hidden || layers != g.Layers {
-			return fmt.Errorf("the prefix is for %d layers of width %d, the backbone has %d of width %d", layers, hidden, g.Layers, g.Hidden)
-		}
-		if length < 1 || length > maxImportedSize {
-			return fmt.Errorf("num_virtual_tokens %d: must be from 1 to %d", length, maxImportedSize)
-		}
-		for i := range p.Layers {
-			p.Layers[i] = append(p.Layers[i], Prefix{Length: length})
-		}
-		return s.rest(append(peftRecords, "encoder_hidden_size", "num_attention_heads", "num_transformer_submodules",
-			"prefix_projection", "init_weights")...)
+	importer, known := importers(peftImporter.peftTypes)[kind]
+	if !known {
+		return fmt.Errorf("peft_type %.40q: must be one of %s", kind, importable(peftImporter.peftTypes))
 	}
-	return fmt.Errorf("peft_type %.40q: must be LORA or PREFIX_TUNING", kind)
+	return importer.importPEFT(s, p, g)
+}
+
+// peftImporter is a method that PEFT has; its own value means nothing.
+type peftImporter interface {
+	// peftTypes are the values of peft_type that it reads.
+	peftTypes() []string
+	// importPEFT puts modules into a plan.
+	importPEFT(s settings, p Plan, g Geometry) error
+}
+
+// adaptersImporter is a method that adapters has; its own value means nothing.
+type adaptersImporter interface {
+	// architectures are the values of architecture that it reads.
+	architectures() []string
+	// importAdapters returns the module of each layer.
+	importAdapters(s settings, g Geometry) (func(layer int) (Module, error), error)
+}
+
+// importers are the methods of the table that read a configuration, by what it is called there.
+func importers[T any](names func(T) []string) map[string]T {
+	found := map[string]T{}
+	for _, r := range table {
+		if importer, ok := r.zero.(T); ok {
+			for _, name := range names(importer) {
+				found[name] = importer
+			}
+		}
+	}
+	return found
+}
+
+func importable[T any](names func(T) []string) string {
+	return strings.Join(slices.Sorted(maps.Keys(importers(names))), ", ")
 }
 
 // peftRecords are keys that do not change what a trained adapter computes.
 var peftRecords = []string{"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"}
-
-func (s settings) importPEFTLoRA(p Plan, g Geometry) error {
-	rank, alpha, bias, rankStabilised := 8, 8.0, "none", false
-	ranks, alphas := map[string]int{}, map[string]float64{}
-	var targets, layers, layerNames json.RawMessage
-	if err := s.takeAll(map[string]any{"r": &rank, "lora_alpha": &alpha, "bias": &bias, "use_rslora": &rankStabilised,
-		"rank_pattern": &ranks, "alpha_pattern": &alphas, "target_modules": &targets, "layers_to_transform": &layers,
-		"layers_pattern": &layerNames}); err != nil {
-		return err
-	}
-	if bias != "none" {
-		return fmt.Errorf("bias is %.40q: a plan trains no biases of the backbone", bias)
-	}
-	if err := s.rest(append(peftRecords, "init_lora_weights", "lora_dropout", "megatron_core", "qalora_group_size",
-		"eva_config", "corda_config", "lora_ga_config")...); err != nil {
-		return err
-	}
-	selected, err := selectModules(targets, layers, layerNames, g)
-	if err != nil {
-		return err
-	}
-	rankOf, err := compilePatterns("rank_pattern", ranks)
-	if err != nil {
-		return err
-	}
-	alphaOf, err := compilePatterns("alpha_pattern", alphas)
-	if err != nil {
-		return err
-	}
-	for i := range p.Layers {
-		for _, target := range Targets {
-			if !selected(i, target) {
-				continue
-			}
-			path := families[g.Architecture].backbone + "." + g.path(i, target)
-			r, err := rankOf(path, rank)
-			if err != nil {
-				return err
-			}
-			a, err := alphaOf(path, alpha)
-			if err != nil {
-				return err
-			}
-			if rankStabilised { // the scale is alpha/√rank
-				a *= math.Sqrt(float64(r))
-			}
-			lora, ok := Find[LoRA](p.Layers[i])
-			if !ok {
-				lora = LoRA{Rank: r, Alpha: a}
-			}
-			if lora.Rank != r || lora.Alpha != a {
-				return fmt.Errorf("layer %d has LoRA of rank %d, alpha %g and of rank %d, alpha %g: a plan has one rank and alpha in a layer",
-					i, lora.Rank, lora.Alpha, r, a)
-			}
-			lora.Targets = append(lora.Targets, target)
-			p.Layers[i] = p.Layers[i].With(lora)
-		}
-	}
-	return nil
-}
 
 // selectModules says which modules target_modules means: a regular expression for the whole path of a
 // module, "all-linear", or a list of paths and their ends, which layers_to_transform restricts.
@@ -433,18 +388,12 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 			return fmt.Errorf("leave_out: the backbone has no layer %d", layer)
 		}
 	}
-	var module func(layer int) (Module, error)
-	var err error
-	switch architecture {
-	case "":
-		module, err = s.importBottleneck(g)
-	case "prefix_tuning":
-		module, err = s.importPrefix()
-	case "lora":
-		module, err = s.importLoRA()
-	default:
-		err = fmt.Errorf("architecture %.40q: must be a bottleneck adapter, prefix_tuning, lora or a union of them", architecture)
+	importer, known := importers(adaptersImporter.architectures)[architecture]
+	if !known {
+		return fmt.Errorf("architecture %.40q: must be a bottleneck adapter, a union or one of %s", architecture,
+			strings.TrimPrefix(importable(adaptersImporter.architectures), ", "))
 	}
+	module, err := importer.importAdapters(s, g)
 	if err != nil {
 		return err
 	}
@@ -462,122 +411,4 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 		p.Layers[i] = append(p.Layers[i], m)
 	}
 	return nil
-}
-
-// importBottleneck takes the configurations that compute what [Adapter] says.
-func (s settings) importBottleneck(g Geometry) (func(int) (Module, error), error) {
-	var attention, output, parallel, before bool
-	after, residual, scaling, activation := true, true, 1.0, ""
-	var factor json.RawMessage
-	if err := s.takeAll(map[string]any{"mh_adapter": &attention, "output_adapter": &output, "is_parallel": &parallel,
-		"original_ln_before": &before, "original_ln_after": &after, "residual_before_ln": &residual, "scaling": &scaling,
-		"non_linearity": &activation, "reduction_factor": &factor}); err != nil {
-		return nil, err
-	}
-	wantScale := SerialScale
-	if parallel {
-		wantScale = ParallelScale
-	}
-	switch {
-	case attention || !output:
-		return nil, errors.New("mh_adapter, output_adapter: a plan has adapters after the feed-forward part only")
-	case activation != "relu":
-		return nil, fmt.Errorf("non_linearity %.40q: a plan's adapters have relu", activation)
-	case scaling != wantScale:
-		return nil, fmt.Errorf("scaling %g: a plan's adapters have %g here", scaling, wantScale)
-	case !after || !parallel && !(before && residual):
-		return nil, errors.New("original_ln_before, original_ln_after, residual_before_ln: a plan's adapters have all three true")
-	}
-	if err := s.rest("adapter_residual_before_ln", "cross_adapter", "dropout", "factorized_phm_W", "hypercomplex_nonlinearity",
-		"init_weights", "init_weights_seed", "inv_adapter_reduction_factor", "learn_phm", "phm_bias", "phm_c_init", "phm_dim",
-		"phm_init_range", "phm_rank", "shared_phm_rule", "stochastic_depth"); err != nil {
-		return nil, err
-	}
-	var factors map[string]float64
-	if json.Unmarshal(factor, &factors) != nil {
-		var one float64
-		if err := json.Unmarshal(factor, &one); err != nil {
-			return nil, errors.New("reduction_factor: must be a number or a number for each layer")
-		}
-		factors = map[string]float64{"default": one}
-	}
-	return func(layer int) (Module, error) {
-		factor, ok := factors[strconv.Itoa(layer)]
-		if !ok {
-			if factor, ok = factors["default"]; !ok {
-				return nil, errors.New("reduction_factor has neither this layer nor a default")
-			}
-		}
-		if !(factor > 0) {
-			return nil, fmt.Errorf("reduction_factor %g: must be above 0", factor)
-		}
-		width := floorDivide(float64(g.Hidden), factor)
-		if width < 1 || width > maxImportedSize {
-			return nil, fmt.Errorf("reduction_factor %g makes an adapter of width %g", factor, width)
-		}
-		if parallel {
-			return Parallel{Width: int(width)}, nil
-		}
-		return Serial{Width: int(width)}, nil
-	}, nil
-}
-
-// floorDivide is Python's a // b for positive numbers, which is not always ⌊a/b⌋.
-func floorDivide(a, b float64) float64 {
-	quotient := (a - math.Mod(a, b)) / b
-	return math.Round(quotient)
-}
-
-func (s settings) importPrefix() (func(int) (Module, error), error) {
-	length, encoder := 30, true
-	if err := s.takeAll(map[string]any{"prefix_length": &length, "encoder_prefix": &encoder}); err != nil {
-		return nil, err
-	}
-	if !encoder {
-		return nil, errors.New("encoder_prefix is false: the backbone is an encoder")
-	}
-	if length < 1 || length > maxImportedSize {
-		return nil, fmt.Errorf("prefix_length %d: must be from 1 to %d", length, maxImportedSize)
-	}
-	if err := s.rest("bottleneck_size", "cross_prefix", "dropout", "flat", "init_weights_seed", "non_linearity", "shared_gating"); err != nil {
-		return nil, err
-	}
-	return func(int) (Module, error) { return Prefix{Length: length}, nil }, nil
-}
-
-func (s settings) importLoRA() (func(int) (Module, error), error) {
-	rank, alpha, mode, matrices := 8, 8.0, "add", []string{"q", "v"}
-	attention, in, out := true, false, false
-	if err := s.takeAll(map[string]any{"r": &rank, "alpha": &alpha, "composition_mode": &mode, "attn_matrices": &matrices,
-		"selfattn_lora": &attention, "intermediate_lora": &in, "output_lora": &out}); err != nil {
-		return nil, err
-	}
-	if mode != "add" {
-		return nil, fmt.Errorf("composition_mode %.40q: a plan's LoRA adds to the weights", mode)
-	}
-	if err := s.rest("dropout", "dtype", "init_weights", "init_weights_seed"); err != nil {
-		return nil, err
-	}
-	var targets []Target
-	if attention {
-		for _, target := range []Target{TargetQuery, TargetKey, TargetValue} {
-			if slices.Contains(matrices, string(target)[:1]) {
-				targets = append(targets, target)
-			}
-		}
-		for _, m := range matrices {
-			if !slices.Contains([]string{"q", "k", "v"}, m) {
-				return nil, fmt.Errorf("attn_matrices: %.40q is none of q, k, v", m)
-			}
-		}
-	}
-	if in {
-		targets = append(targets, TargetFFNIn)
-	}
-	if out {
-		targets = append(targets, TargetFFNOut)
-	}
-	return func(int) (Module, error) {
-		return LoRA{Rank: rank, Alpha: alpha, Targets: slices.Clone(targets)}, nil
-	}, nil
 }

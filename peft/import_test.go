@@ -1,6 +1,7 @@
 package peft_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"peftsearch/data"
@@ -81,6 +81,8 @@ func importText(t *testing.T, text string) (peft.Plan, error) {
 	return peft.Import(file, small)
 }
 
+const adapter = `"mh_adapter": false, "output_adapter": true, "non_linearity": "relu", "original_ln_before": true, "reduction_factor": 2`
+
 func TestImport(t *testing.T) {
 	lora := func(rank int, alpha float64, targets ...peft.Target) peft.Layer {
 		return peft.Layer{peft.LoRA{Rank: rank, Alpha: alpha, Targets: targets}}
@@ -110,6 +112,14 @@ func TestImport(t *testing.T) {
 		"adapters, widths by layer": {`{"version": "adapters.1.2.0", "config": {"mh_adapter": false, "output_adapter": true, "non_linearity": "relu",
 			"original_ln_before": true, "reduction_factor": {"1": 8, "default": 3.9}, "phm_dim": 4, "leave_out": []}}`,
 			[]peft.Layer{{peft.Serial{Width: 2}}, {peft.Serial{Width: 1}}}},
+		"peft, dora": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["query"]}`,
+			[]peft.Layer{{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}, {peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}}},
+		"peft, ia3": {`{"peft_type": "IA3", "target_modules": ["key", "intermediate.dense"], "feedforward_modules": []}`,
+			[]peft.Layer{{peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}}, {peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}}}},
+		"adapters, houlsby": {`{"config": {"mh_adapter": true, "output_adapter": true, "non_linearity": "swish", "original_ln_before": false, "reduction_factor": 2}}`,
+			[]peft.Layer{{peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}}, {peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}}}},
+		"adapters, gates": {`{"config": {"is_parallel": true, "use_gating": true, "scaling": "learned", "leave_out": [1], ` + adapter + `}}`,
+			[]peft.Layer{{peft.Parallel{Width: 4, LearnedScale: true, Gate: true}}, {}}},
 		"adapters, mix and match": {`{"config": {"architecture": "union", "configs": [
 			{"architecture": "prefix_tuning", "bottleneck_size": 512, "dropout": 0.1, "leave_out": [1]},
 			{"mh_adapter": false, "output_adapter": true, "is_parallel": true, "non_linearity": "relu", "scaling": 4.0, "reduction_factor": 2}]}}`,
@@ -118,23 +128,35 @@ func TestImport(t *testing.T) {
 		got, err := importText(t, test.text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if diff := cmp.Diff(test.want, got.Layers, cmpopts.EquateEmpty()); diff != "" {
+		} else if diff := diffLayers(t, test.want, got.Layers); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
 	}
 }
 
+// diffLayers compares layers in their canonical forms.
+func diffLayers(t *testing.T, want, got []peft.Layer) string {
+	t.Helper()
+	text := func(layers []peft.Layer) string {
+		out, err := json.MarshalIndent(peft.Plan{Layers: layers}, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	return cmp.Diff(text(want), text(got))
+}
+
 func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
-	const adapter = `"mh_adapter": false, "output_adapter": true, "non_linearity": "relu", "original_ln_before": true, "reduction_factor": 2`
 	for name, test := range map[string]struct{ text, words string }{
 		"no JSON":                 {`weights`, "invalid character"},
 		"a list":                  {`[]`, "cannot unmarshal array"},
 		"another file":            {`{"hidden_size": 8}`, "peft_type"},
-		"another method":          {`{"peft_type": "IA3"}`, `"IA3"`},
+		"another method":          {`{"peft_type": "LOHA"}`, `"LOHA"`},
 		"a wrong type":            {`{"peft_type": "LORA", "r": "four"}`, "r: json"},
 		"rank 0":                  {`{"peft_type": "LORA", "r": 0}`, "lora rank 0"},
 		"a huge rank":             {`{"peft_type": "LORA", "r": 9}`, "full rank"},
-		"DoRA":                    {`{"peft_type": "LORA", "use_dora": true}`, "use_dora"},
+		"LoRA-GA":                 {`{"peft_type": "LORA", "use_qalora": true}`, "use_qalora"},
 		"biases":                  {`{"peft_type": "LORA", "bias": "all"}`, "bias"},
 		"a saved encoder":         {`{"peft_type": "LORA", "modules_to_save": ["classifier", "encoder"]}`, "encoder"},
 		"unknown modules":         {`{"peft_type": "LORA", "target_modules": ["q_proj"]}`, "q_proj"},
@@ -150,11 +172,10 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
 		"another architecture":    {`{"config": {"architecture": "prompt_tuning"}}`, "prompt_tuning"},
 		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
-		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "swish", 1) + `}}`, "swish"},
+		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "mish", 1) + `}}`, "mish"},
 		"another norm":            {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`, "original_ln_before"},
-		"another scale":           {`{"config": {"is_parallel": true, ` + adapter + `}}`, "scaling 1"},
-		"a learned scale":         {`{"config": {"scaling": "learned", ` + adapter + `}}`, "scaling"},
-		"gates":                   {`{"config": {"use_gating": true, ` + adapter + `}}`, "use_gating"},
+		"another scale":           {`{"config": {"scaling": "channel", ` + adapter + `}}`, "channel"},
+		"shared gates":            {`{"config": {"shared_gating": true, ` + adapter + `}}`, "shared_gating"},
 		"a hostile factor":        {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 1e-300`, 1) + `}}`, "1e-300"},
 		"a negative factor":       {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": -2`, 1) + `}}`, "above 0"},
 		"width 0":                 {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 9`, 1) + `}}`, "width 0"},

@@ -3,6 +3,7 @@ package peft
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"peftsearch/data/checkpoint"
 )
@@ -32,6 +33,9 @@ type LoRA struct {
 	Rank    int      `json:"rank"`    // 1 to the full rank of each target
 	Alpha   float64  `json:"alpha"`   // the update is scaled by Alpha/Rank, which is MinScale to MaxScale
 	Targets []Target `json:"targets"` // at least one, no repeats
+	// Gate multiplies the update of each target by its own gate in place of Alpha/Rank (Mao et al. 2022, "UniPELT"):
+	// the mean of sigmoid(w·x + c) over a row's tokens, of the target's inputs x.
+	Gate bool `json:"gate,omitempty"`
 }
 
 // Bounds of Alpha/Rank, beyond which nothing is learned.
@@ -40,36 +44,63 @@ const (
 	MaxScale = 1e6
 )
 
-func (LoRA) Method() Method   { return MethodLoRA }
-func (l LoRA) Size() int      { return l.Rank }
-func (l LoRA) Part() Part     { return firstPart(l.Targets) }
-func (l LoRA) String() string { return fmt.Sprintf("lora r%d", l.Rank) }
-func (LoRA) version() int     { return 1 }
+func (LoRA) Method() Method { return MethodLoRA }
+func (l LoRA) Size() int    { return l.Rank }
+func (l LoRA) Part() Part   { return firstPart(l.Targets) }
 
-// Tensors are A [r, in] and B [out, r] of each target.
+func (l LoRA) version() int {
+	if l.Gate {
+		return 2
+	}
+	return 1
+}
+
+func (l LoRA) String() string {
+	if l.Gate {
+		return fmt.Sprintf("lora r%d gated", l.Rank)
+	}
+	return fmt.Sprintf("lora r%d", l.Rank)
+}
+
+// Tensors are A [r, in] and B [out, r] of each target, and its gate.
 func (l LoRA) Tensors(g Geometry) []Tensor {
 	var list []Tensor
 	for _, target := range l.Targets {
 		in, out := g.TargetShape(target)
 		list = append(list, Tensor{string(target) + ".a", []int{l.Rank, in}, false},
 			Tensor{string(target) + ".b", []int{out, l.Rank}, false})
+		if l.Gate {
+			list = append(list, Tensor{string(target) + ".gate.weight", []int{1, in}, false},
+				Tensor{string(target) + ".gate.bias", []int{1}, true})
+		}
 	}
 	return list
 }
 
-func (l LoRA) validate(g Geometry, _ Stack) error {
-	if l.Rank < 1 {
-		return fmt.Errorf("lora rank %d: at least 1, leave the key out for none", l.Rank)
-	}
-	if rank := float64(l.Rank); !(l.Alpha >= MinScale*rank && l.Alpha <= MaxScale*rank) {
-		return fmt.Errorf("lora alpha %g at rank %d: alpha/rank must be between %g and %g", l.Alpha, l.Rank, MinScale, MaxScale)
-	}
-	if err := validateTargets("lora", l.Targets); err != nil {
+// Replaced are the targets.
+func (l LoRA) Replaced() []Target { return l.Targets }
+
+func (l LoRA) validate(g Geometry, s Stack) error {
+	if err := validateLowRank(MethodLoRA, l.Rank, l.Alpha, l.Targets, g); err != nil {
 		return err
 	}
-	for _, target := range l.Targets {
-		if in, out := g.TargetShape(target); l.Rank > min(in, out) {
-			return fmt.Errorf("lora rank %d is above %d, the full rank of %s", l.Rank, min(in, out), target)
+	return validateGate(MethodLoRA, l.Gate, s)
+}
+
+// validateLowRank checks what LoRA and DoRA share.
+func validateLowRank(m Method, rank int, alpha float64, targets []Target, g Geometry) error {
+	if rank < 1 {
+		return fmt.Errorf("%s rank %d: at least 1, leave the key out for none", m, rank)
+	}
+	if r := float64(rank); !(alpha >= MinScale*r && alpha <= MaxScale*r) {
+		return fmt.Errorf("%s alpha %g at rank %d: alpha/rank must be between %g and %g", m, alpha, rank, MinScale, MaxScale)
+	}
+	if err := validateTargets(m, targets); err != nil {
+		return err
+	}
+	for _, target := range targets {
+		if in, out := g.TargetShape(target); rank > min(in, out) {
+			return fmt.Errorf("%s rank %d is above %d, the full rank of %s", m, rank, min(in, out), target)
 		}
 	}
 	return nil
@@ -133,26 +164,37 @@ func (g Geometry) TargetShape(t Target) (in, out int) {
 	}
 }
 
-// peftHolds: ranks, alphas and targets by layer are PEFT's own.
-func (LoRA) peftHolds(Plan, Geometry) bool { return true }
+// peftHolds: ranks, alphas and targets by layer are PEFT's own, gates are not.
+func (LoRA) peftHolds(p Plan, _ Geometry) bool {
+	return !slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		lora, _ := Find[LoRA](l)
+		return lora.Gate
+	})
+}
 
 func (LoRA) peftConfig(t Trained, c *peftConfig) {
 	c.PEFTType = "LORA"
-	c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
 	for i, layer := range t.Plan.Layers {
 		lora, ok := Find[LoRA](layer)
 		if !ok {
 			continue
 		}
-		if c.R == 0 {
-			c.R, c.Alpha = lora.Rank, lora.Alpha
-		}
-		for _, target := range sortedTargets(lora.Targets) {
-			module := t.path(i, target)
-			c.TargetModules = append(c.TargetModules, module)
-			// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong.
-			c.RankPattern["^"+module], c.AlphaPattern["^"+module] = lora.Rank, lora.Alpha
-		}
+		t.peftLowRank(c, i, lora.Rank, lora.Alpha, lora.Targets)
+	}
+}
+
+// peftLowRank adds a layer's LoRA to the configuration.
+func (t Trained) peftLowRank(c *peftConfig, layer, rank int, alpha float64, targets []Target) {
+	if c.R == 0 {
+		c.R, c.Alpha = rank, alpha
+		c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
+	}
+	for _, target := range sortedTargets(targets) {
+		c.TargetModules = append(c.TargetModules, t.path(layer, target))
+		// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong. A key is searched
+		// for behind any dot of a path, and before 0.15 nowhere else: no ^ stands before it.
+		_, key, _ := strings.Cut(t.path(layer, target), ".")
+		c.RankPattern[key], c.AlphaPattern[key] = rank, alpha
 	}
 }
 
@@ -165,11 +207,17 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
 		}
 	}
-	for name, tensor := range t.sequenceHead() {
+	t.peftHead(into)
+}
+
+// peftHead adds the head, as a model whose modules are wrapped has it.
+func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
+	for name, tensor := range t.classHead() {
 		into["base_model.model."+name] = tensor
 	}
 }
 
+// merge folds B·A into the weight; a gated update depends on the input.
 func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range l.Targets {
@@ -215,7 +263,7 @@ func (l LoRA) adaptersPart() (kept Module, lost string) {
 func (l LoRA) adaptersKind() string { return fmt.Sprint(l.canonical()) }
 
 func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
-	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, LeaveOut: leaveOut(p, MethodLoRA)}
+	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate, LeaveOut: leaveOut(p, MethodLoRA)}
 	for _, target := range sortedTargets(l.Targets) {
 		switch target {
 		case TargetFFNIn:
@@ -236,6 +284,10 @@ func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]chec
 			module := t.path(i, target) + ".loras." + name
 			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
 			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
+			if lora.Gate {
+				into[module+".gate.weight"] = t.tensor(i, MethodLoRA, string(target)+".gate.weight")
+				into[module+".gate.bias"] = t.tensor(i, MethodLoRA, string(target)+".gate.bias")
+			}
 		}
 	}
 }

@@ -72,25 +72,38 @@ type worth struct{ half, limit float64 }
 // package and a file to evaluator/model.
 var table = []row{
 	{zero: Serial{}, sizes: "widths of the serial adapter", levels: widths, levelsText: widthsText, most: widest,
-		sized:    func(size int, _ Style) Module { return Serial{Width: size} },
+		sized:    func(size int, s Style) Module { return Serial{Width: size, Gate: s.Gate} },
 		autoPEFT: true, standard: true, worth: worth{8, 1}},
 	{zero: Parallel{}, sizes: "widths of the parallel adapter", levels: widths, levelsText: widthsText, most: widest,
-		sized:    func(size int, _ Style) Module { return Parallel{Width: size} },
+		sized:    func(size int, s Style) Module { return Parallel{Width: size, Gate: s.Gate} },
 		autoPEFT: true, standard: true, worth: worth{16, 0.9}},
 	{zero: Prefix{}, sizes: "prefix lengths", levels: lengths, levelsText: "0, 1, 2, 5, 10, 20, 40", most: longest,
-		sized:    func(size int, _ Style) Module { return Prefix{Length: size} },
+		sized:    func(size int, s Style) Module { return Prefix{Length: size, Gate: s.Gate} },
 		autoPEFT: true, standard: true, worth: worth{4, 0.5}},
-	{zero: LoRA{}, sizes: "ranks", levels: ranks, levelsText: "0, 1, 2, 4, 8, 16, 32", most: func(g Geometry) int { return g.Hidden },
+	{zero: LoRA{}, sizes: "ranks", levels: ranks, levelsText: ranksText, most: hidden,
 		sized: func(size int, s Style) Module {
-			return LoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets)}
+			return LoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets), Gate: s.Gate}
 		},
 		standard: true, worth: worth{2, 0.8}},
+	{zero: Houlsby{}, sizes: "widths of the two Houlsby adapters", levels: widths, levelsText: widthsText, most: widest,
+		sized: func(size int, s Style) Module { return Houlsby{Width: size, Gate: s.Gate} }, worth: worth{6, 1}},
+	{zero: DoRA{}, sizes: "ranks of DoRA", levels: ranks, levelsText: ranksText, most: hidden,
+		sized: func(size int, s Style) Module {
+			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets)}
+		}, worth: worth{2, 0.82}},
+	{zero: VeRA{}, sizes: "ranks of VeRA", levels: func(Geometry) []int { return []int{0, 64, 256} }, levelsText: "0, 64, 256", most: longest,
+		sized: func(size int, s Style) Module { return VeRA{Rank: size, Targets: slices.Clone(s.Targets)} }, worth: worth{64, 0.6}},
+	{zero: IA3{}, sizes: "IA3: 1 for its vectors", levels: present, levelsText: "0, 1", most: one,
+		sized: func(int, Style) Module { return IA3{Targets: slices.Clone(IA3Targets)} }, worth: worth{1, 0.8}},
+	{zero: BitFit{}, sizes: "BitFit: 1 for the biases", levels: present, levelsText: "0, 1", most: one,
+		sized: func(int, Style) Module { return BitFit{} }, worth: worth{1, 0.9}},
 }
 
 // Style is what modules of one size may differ in.
 type Style struct {
 	Scale   float64  // of low-rank updates: alpha/rank
 	Targets []Target // of low-rank updates
+	Gate    bool     // of those that can have one: a gate
 }
 
 // Methods lists the methods in the order in which everything shows them.
@@ -182,6 +195,14 @@ func widest(g Geometry) int { return min(4*g.Hidden, MaxSize) }
 func lengths(Geometry) []int { return []int{0, 1, 2, 5, 10, 20, 40} }
 
 func longest(Geometry) int { return 1024 }
+
+func hidden(g Geometry) int { return g.Hidden }
+
+func present(Geometry) []int { return []int{0, 1} }
+
+func one(Geometry) int { return 1 }
+
+const ranksText = "0, 1, 2, 4, 8, 16, 32"
 
 func ranks(Geometry) []int { return []int{0, 1, 2, 4, 8, 16, 32} }
 

@@ -166,6 +166,26 @@ func (at place) validate(g Geometry) (errs []error) {
 			if err := module.validate(g, stack); err != nil {
 				errs = append(errs, err)
 			}
+			errs = append(errs, at.overlaps(module, at.Layer[:i])...)
+		}
+	}
+	return errs
+}
+
+// replaces is a module that makes another matrix of each target: a matrix has one such module.
+type replaces interface{ Replaced() []Target }
+
+func (at place) overlaps(module Module, others Layer) (errs []error) {
+	mine, ok := module.(replaces)
+	for _, other := range others {
+		theirs, both := other.(replaces)
+		if !ok || !both {
+			continue
+		}
+		for _, target := range mine.Replaced() {
+			if slices.Contains(theirs.Replaced(), target) {
+				errs = append(errs, fmt.Errorf("%s has %s and %s: leave one of them out there", target, other.Method(), module.Method()))
+			}
 		}
 	}
 	return errs

@@ -26,7 +26,7 @@ var Presets = []Preset{PresetPerLayer, PresetGroups, PresetAutoPEFT}
 type Config struct {
 	Preset       Preset               `yaml:"preset" default:"per-layer" doc:"how layers share sizes: per-layer (each its own), groups (bands share), autopeft (one size per method and one bit per layer)"`
 	Groups       int                  `yaml:"groups" default:"3" doc:"preset groups only: number of bands of neighbouring layers"`
-	Methods      []peft.Method        `yaml:"methods" default:"serial, parallel, prefix, lora" doc:"methods to choose from: serial, parallel, prefix, lora; a method whose sizes are given counts too" identity:"no"`
+	Methods      []peft.Method        `yaml:"methods" default:"serial, parallel, prefix, lora" doc:"methods to choose from, beside those whose sizes are given: serial, parallel, prefix, lora, houlsby, dora, vera, ia3, bitfit" identity:"no"`
 	Sizes        Sizes                `yaml:",inline"`
 	LoRA         LoRAConfig           `yaml:"lora" doc:"LoRA"`
 	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate" doc:"learning rates to search"`
@@ -45,12 +45,18 @@ type LoRAConfig struct {
 // LoRA, whose ranks are in a section.
 type Sizes map[peft.Method][]int
 
-// Keys lists the keys of the study file, with their defaults and what they mean.
-func (Sizes) Keys() (keys []struct{ Name, Default, Doc string }) {
+// Key is a key of the study file, its default in words, what studies had before it existed, and what it means.
+type Key struct{ Name, Default, Was, Doc string }
+
+// Keys lists the keys of the study file.
+func (Sizes) Keys() (keys []Key) {
 	for _, m := range peft.Methods {
-		if m != peft.MethodLoRA {
-			keys = append(keys, struct{ Name, Default, Doc string }{string(m), m.LevelsText(),
-				m.Sizes() + " to try, 0 for none; [] leaves the method out"})
+		switch doc := m.Sizes() + " to try, 0 for none; [] leaves the method out"; {
+		case m == peft.MethodLoRA:
+		case slices.Contains(peft.Standard, m):
+			keys = append(keys, Key{string(m), m.LevelsText(), m.LevelsText(), doc})
+		default:
+			keys = append(keys, Key{string(m), m.LevelsText() + " if methods names it", "[]", doc})
 		}
 	}
 	return keys

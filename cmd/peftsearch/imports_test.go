@@ -35,6 +35,7 @@ var layers = []string{
 	"peft",
 	"data",
 	"data/checkpoint",
+	"data/hub",
 	"data/tokenizer",
 	"data/metric",
 	"data/files",

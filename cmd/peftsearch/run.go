@@ -45,8 +45,10 @@ the database is copied there, whole, and a run begins with the newer of the two.
 Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
 lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
-With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
-tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
+A new study learns from the other studies of the database, and from maps, that have the same model and training
+(search.warm_start: none in the study file turns that off); with --warm-start from one study alone, of any model of the same
+shape. It first tries what these promise most, and leaves them out of account where they prove wrong. What is learned is
+kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
@@ -132,6 +134,9 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 		display = g.newDisplay(stderr, format)
 	}
 	progress := &searchProgress{display: display, status: status}
+	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
+		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials), "from", warm.Study)
+	}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
 	}
@@ -216,7 +221,7 @@ const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	front, err := studies.ReadFront(cmd.Context(), db, record)
+	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -226,8 +231,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if knee, ok := front.KneeMember(); ok && !g.quiet {
-		g.printNext(cmd, record.Name, knee.Number, again)
+	if r := document.Recommendation; r != nil && !g.quiet {
+		printRecommendation(cmd.ErrOrStderr(), document)
+		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
 }

@@ -90,6 +90,7 @@ func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Wr
 	if err != nil {
 		return nil, err
 	}
+	options.Expect = file.Expect(&config.Inputs{}) // before a study is made for a worker that is then refused
 	ready, err := evaluator.Describe(ctx, options)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ const (
 type memory struct {
 	keys, values *torch.Tensor
 	prefix       prefixPair
+	starts       []int64 // where each row's keys begin, and the last one's end; nil for those of the tokens
 }
 
 // attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
@@ -38,12 +39,16 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 	if rows != All {
 		starts.Queries = rows.starts(p.batch)
 	}
+	if m.starts != nil {
+		starts.Keys = m.starts
+	}
 	return p.Attention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, starts, heads, scale)
 }
 
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
 // products: on CPUs, with dropout and where heads have no kernel for flat tokens.
 type groups struct {
+	rows     [][]int // of each group
 	lengths  [][]int // of each group's rows, falling
 	from, to padding // of keys and values, and of the queries of the wanted tokens
 	masks    map[int][]*torch.Tensor
@@ -73,7 +78,7 @@ func (p *pass) group() *groups {
 			rows, width = append(rows, slices.Clone(chunk)), longest
 		}
 	}
-	g := &groups{masks: map[int][]*torch.Tensor{}}
+	g := &groups{rows: rows, masks: map[int][]*torch.Tensor{}}
 	for _, group := range rows {
 		lengths := make([]int, len(group))
 		for i, row := range group {
@@ -98,22 +103,26 @@ func roundWidth(tokens int) int { return (tokens + widthUnit - 1) / widthUnit * 
 
 // pad lays out the tokens that are read of the rows of each group.
 func (p *pass) pad(groups [][]int, read Rows, tokens int) padding {
-	counts, starts := read.Counts(p.batch), read.starts(p.batch)
-	to := padding{tokens: tokens}
+	return p.padFlat(groups, read.starts(p.batch), tokens)
+}
+
+// padFlat lays out the rows of each group, which begin and end at starts among flat positions.
+func (p *pass) padFlat(groups [][]int, starts []int64, positions int) padding {
+	to := padding{tokens: positions}
 	for _, group := range groups {
 		width := 0
 		for _, row := range group {
-			width = max(width, counts[row])
+			width = max(width, int(starts[row+1]-starts[row]))
 		}
 		if width > 1 {
 			width = roundWidth(width)
 		}
 		var index []int64
 		for _, row := range group {
-			for j := range width {
-				at := int64(tokens) // padding
-				if j < counts[row] {
-					at = starts[row] + int64(j)
+			for j := range int64(width) {
+				at := int64(positions) // padding
+				if starts[row]+j < starts[row+1] {
+					at = starts[row] + j
 				}
 				index = append(index, at)
 			}
@@ -159,11 +168,15 @@ func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64)
 	if rows != All {
 		to = g.to
 	}
-	prefix := m.prefix.length()
+	prefix, from := m.prefix.length(), g.from
+	if m.starts != nil { // the prefix is among the keys
+		from = p.padFlat(g.rows, m.starts, m.keys.Size(0))
+		prefix = int(m.starts[1]) - p.batch.Lengths[0]
+	}
 	widths, masks := g.keyWidths(prefix), g.masks[prefix]
-	q := p.PadHeads(queries, nil, to.index, heads, to.widths)               // [n·H, width, d] of each group
-	k := p.PadHeads(m.keys, m.prefix.keys, g.from.index, heads, widths)     // [n·H, p+width, d]
-	v := p.PadHeads(m.values, m.prefix.values, g.from.index, heads, widths) // [n·H, p+width, d]
+	q := p.PadHeads(queries, nil, to.index, heads, to.widths)             // [n·H, width, d] of each group
+	k := p.PadHeads(m.keys, m.prefix.keys, from.index, heads, widths)     // [n·H, p+width, d]
+	v := p.PadHeads(m.values, m.prefix.values, from.index, heads, widths) // [n·H, p+width, d]
 	if p.Err() != nil {
 		return nil
 	}

@@ -28,6 +28,7 @@ type Backbone struct {
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
+	tensors    map[string]*torch.Tensor // by name in the checkpoint
 }
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
@@ -80,6 +81,7 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		checkpoint: checkpoint,
 		geometry:   peft.GeometryOf(checkpoint),
 		scope:      scope,
+		tensors:    tensors,
 		network: network{
 			config:  config,
 			dtype:   dtype,

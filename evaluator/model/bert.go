@@ -120,6 +120,7 @@ func (b *bert) attend(p *pass, i int, x *torch.Tensor, rows Rows) *torch.Tensor 
 	q, k, v := p.queryKeyValue(i, wanted, x, w.query, w.key, w.value) // [wanted, D], [tokens, D], [tokens, D]
 	a := p.attention(q, p.keysValues(i, k, v), rows)                  // [wanted, D]
 	a = p.drop(p.project(i, peft.TargetAttentionOutput, w.attentionOutput, a))
+	a, wanted = p.adaptAttention(i, a, wanted, w.attentionNorm)
 	return w.attentionNorm.sum(p.Scope, a, wanted)
 }
 

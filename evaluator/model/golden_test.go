@@ -222,6 +222,7 @@ func testGolden(t *testing.T, cases []goldenCase) {
 				copy(values[p.offset:], value.Float32())
 			}
 			m.parameters.set(s, values)
+			setFrozen(m, s, file)
 			batch := unpad(c.IDs, c.Types, c.Lengths)
 			compare(t, "logits", s.Float32s(m.Logits(s, batch)), c.Logits, 1e-4)
 

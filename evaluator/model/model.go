@@ -49,8 +49,11 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
-	m.network.modules, m.network.prefixMLP = declareModules(&m.parameters, spec.Plan, b.geometry, t.PrefixMLP)
 	var err error
+	m.network.modules, m.network.prefixMLP, err = declareModules(&m.parameters, spec.Plan, b.geometry, b.checkpoint, t.PrefixMLP)
+	if err != nil {
+		return nil, err
+	}
 	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
 	}
@@ -62,9 +65,17 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
-	if t.Backbone {
+	for i := range m.network.modules {
+		maps.Copy(trained, m.network.modules[i].weights)
+	}
+	if len(trained) > 0 {
 		bind := families[b.network.config.ModelType]
-		m.network.family = bind(b.network.config, func(name string) *torch.Tensor { return trained[name].leaf })
+		m.network.family = bind(b.network.config, func(name string) *torch.Tensor {
+			if p := trained[name]; p != nil {
+				return p.leaf
+			}
+			return b.tensors[name]
+		})
 	}
 	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
 	if err := m.scope.Err(); err != nil {
@@ -105,7 +116,7 @@ func (m *Model) Frontier(training bool) Frontier {
 		return Frontier{}
 	}
 	at := Frontier{Step: m.network.family.frontier(m.spec.Plan)}
-	if at.Step > m.network.family.lastMixing() {
+	if at.Step > m.network.lastMixing() {
 		at.Rows = m.head.rows()
 	}
 	return at
@@ -144,6 +155,8 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 	x = p.run(x, from, m.network.family.steps())
 	if m.head.rows() == All && p.fill > 0 {
 		x = s.Narrow(x, 0, 0, p.tokens)
+	} else if m.network.wide() {
+		x = p.take(x, m.head.rows())
 	}
 	if s.Err() != nil {
 		return nil

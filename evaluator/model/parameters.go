@@ -14,8 +14,9 @@ import (
 type trait int
 
 const (
-	decay trait = 1 << iota // weight decay applies
-	exact                   // float32 whatever the precision of the activations
+	decay  trait = 1 << iota // weight decay applies
+	exact                    // float32 whatever the precision of the activations
+	second                   // the second matrix of an update, which may have a learning rate of its own
 )
 
 // parameter is one trained tensor: a view of the flat tensor.
@@ -41,8 +42,9 @@ func (p *parameter) size() int {
 type parameters struct {
 	list         []*parameter // in the order of the flat tensor
 	size         int
-	decayed      int           // the first so many elements have weight decay
-	master, copy *torch.Tensor // [size]; copy is nil in float32
+	decayed      int                                       // the first so many elements have weight decay
+	master, copy *torch.Tensor                             // [size]; copy is nil in float32
+	frozen       []func(s *torch.Scope, dtype torch.DType) // make what is not trained
 }
 
 // declare adds a parameter, to be made by build.
@@ -70,6 +72,9 @@ func (ps *parameters) build(s *torch.Scope, dtype torch.DType, seed uint64) {
 	ps.master = torch.From(s, values, ps.size)
 	if dtype != torch.Float32 {
 		ps.copy = s.Clone(s.To(ps.master, dtype))
+	}
+	for _, make := range ps.frozen {
+		make(s, dtype)
 	}
 	for _, p := range ps.list {
 		source := ps.master
@@ -150,6 +155,15 @@ func uniform(fanIn int) initializer {
 // uniformFanIn is torch.nn.init.kaiming_uniform_ with a=√5 of a matrix [out, in]: U(±1/√in).
 func uniformFanIn(values []float32, shape []int, rng *rand.Rand) {
 	uniform(shape[1])(values, shape, rng)
+}
+
+// constant fills in one value.
+func constant(value float32) initializer {
+	return func(values []float32, _ []int, _ *rand.Rand) {
+		for i := range values {
+			values[i] = value
+		}
+	}
 }
 
 // given copies values.

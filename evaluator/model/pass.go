@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator/torch"
@@ -23,14 +24,38 @@ type pass struct {
 	*torch.Scope
 	net      *network
 	batch    Batch
-	rows     Rows          // that are read at the end
-	tokens   int           // of all rows
-	fill     int           // positions after the tokens, which nothing reads
-	prefixes []prefixPair  // per layer
-	onDevice *onDevice     // for the attention of a GPU; nil on a CPU
-	groups   *groups       // of a padded attention; nil if it takes flat tokens
-	wanted   *torch.Tensor // indices of the rows that are read; nil for all
-	dropout  *dropout      // nil outside training
+	rows     Rows                 // that are read at the end
+	tokens   int                  // of all rows
+	fill     int                  // positions after the tokens, which nothing reads
+	prefixes []prefixPair         // per layer
+	onDevice *onDevice            // for the attention of a GPU; nil on a CPU
+	groups   *groups              // of a padded attention; nil if it takes flat tokens
+	wanted   *torch.Tensor        // indices of the rows that are read; nil for all
+	dropout  *dropout             // nil outside training
+	means    *torch.Tensor        // rowMeans, for gates; nil without
+	gated    []*torch.Tensor      // by layer, what a gate makes of its prefix: a factor for each row [n, 1]
+	gates    map[string][]float32 // values of gates by name and row; nil if nobody wants them
+}
+
+// lastMixing is the family's, or the end where modules after the last attention read all tokens.
+func (net *network) lastMixing() int {
+	if net.wide() {
+		return net.family.steps()
+	}
+	return net.family.lastMixing()
+}
+
+func (net *network) hasGates() bool {
+	return slices.ContainsFunc(net.modules, func(m modules) bool { return m.gates > 0 })
+}
+
+// wide reports whether modules after the last attention read all tokens.
+func (net *network) wide() bool { return net.modules[len(net.modules)-1].wide }
+
+// product takes the place of a matrix.
+type product interface {
+	// product is the output [rows, out] for x [rows, in]. all is the same for all tokens, of which x may be some.
+	product(p *pass, d dense, x, all *torch.Tensor) *torch.Tensor
 }
 
 // start returns a pass and its hidden states before step from: the batch's own, or the embeddings.
@@ -49,6 +74,10 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		p.wanted = torch.From(s, indices, len(indices))
 	}
 	p.prefixes = net.prefixes(s)
+	p.gated = make([]*torch.Tensor, len(net.modules))
+	if net.hasGates() {
+		p.means = p.rowMeans()
+	}
 	switch width := net.config.Hidden / net.config.Heads; {
 	case p.Device() != torch.CPU:
 		p.onDevice = p.padRows()
@@ -60,7 +89,7 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		return p, net.family.embed(p)
 	}
 	want := p.tokens
-	if mixed := from > net.family.lastMixing(); mixed && rows != All {
+	if mixed := from > net.lastMixing(); mixed && rows != All {
 		want = p.wanted.Size(0)
 	}
 	if shape := x.Shape(); len(shape) != 2 || shape[0] != want || shape[1] != net.config.Hidden {
@@ -74,15 +103,18 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 	return p, x
 }
 
-// roundTokens is the least number of positions for so many tokens that recurs in other batches. In
-// bfloat16 oneDNN compiles a kernel for each number of rows, about a millisecond each: rounding to a few
-// per cent of the batch wastes half as much, and leaves a dozen numbers in place of hundreds.
+// roundTokens is the least number of positions for so many tokens that recurs in other batches: rounding to a few
+// per cent of the batch leaves a dozen numbers in place of hundreds. For each number of rows oneDNN compiles kernels in
+// bfloat16, about a millisecond each, and a GPU's libraries choose theirs.
 func (p *pass) roundTokens(tokens int) int {
-	if p.net.dtype != torch.BFloat16 || p.Device() != torch.CPU {
+	unit, most := 16, 64 // the height of a matrix unit's tile; 1/32 is lost
+	switch {
+	case p.Device() != torch.CPU:
+		unit, most = 64, 16
+	case p.net.dtype != torch.BFloat16:
 		return tokens
 	}
-	unit := 16 // the height of a matrix unit's tile
-	for unit*64 < tokens {
+	for unit*most < tokens {
 		unit *= 2
 	}
 	return (tokens + unit - 1) / unit * unit
@@ -92,7 +124,7 @@ func (p *pass) roundTokens(tokens int) int {
 func (p *pass) run(x *torch.Tensor, from, to int) *torch.Tensor {
 	for at := from; at < to && p.Err() == nil; at++ {
 		rows := All
-		if at >= p.net.family.lastMixing() {
+		if at >= p.net.lastMixing() {
 			rows = p.rows
 		}
 		x = p.Keep(func() *torch.Tensor { return p.net.family.step(p, at, x, rows) })
@@ -125,14 +157,41 @@ func (p *pass) adapted(layer int, target peft.Target, d dense) torch.Projection 
 	return projection
 }
 
-// project applies a matrix of a layer with its LoRA.
+// project applies a matrix of a layer with its modules.
 func (p *pass) project(layer int, target peft.Target, d dense, x *torch.Tensor) *torch.Tensor {
-	return p.Project(x, p.adapted(layer, target, d))[0]
+	return p.projectFrom(layer, target, d, x, x)
+}
+
+// projectFrom is project where x is some of all tokens.
+func (p *pass) projectFrom(layer int, target peft.Target, d dense, x, all *torch.Tensor) *torch.Tensor {
+	m := &p.net.modules[layer]
+	scale := m.scales[target]
+	if scale != nil && target.ScalesInput() {
+		x, scale = p.Mul(x, scale.leaf), nil
+	}
+	var y *torch.Tensor
+	if product := m.products[target]; product != nil {
+		y = product.product(p, d, x, all)
+	} else {
+		y = p.Project(x, p.adapted(layer, target, d))[0]
+	}
+	if scale != nil {
+		y = p.Mul(y, scale.leaf)
+	}
+	return y
 }
 
 // queryKeyValue projects the wanted tokens to queries and all tokens x to keys and values. Where those are the same,
 // the three share one gradient.
 func (p *pass) queryKeyValue(layer int, wanted, x *torch.Tensor, query, key, value dense) (q, k, v *torch.Tensor) {
+	m := &p.net.modules[layer]
+	if m.prefix != nil && m.prefix.gate != nil {
+		p.gated[layer] = m.prefix.gate.rows(p, x)
+	}
+	if m.products != nil || m.scales != nil {
+		return p.projectFrom(layer, peft.TargetQuery, query, wanted, x), p.project(layer, peft.TargetKey, key, x),
+			p.project(layer, peft.TargetValue, value, x)
+	}
 	toQuery := p.adapted(layer, peft.TargetQuery, query)
 	toKey, toValue := p.adapted(layer, peft.TargetKey, key), p.adapted(layer, peft.TargetValue, value)
 	if wanted == x {
@@ -146,19 +205,27 @@ func (p *pass) queryKeyValue(layer int, wanted, x *torch.Tensor, query, key, val
 // keysValues is what a layer's attention reads: the tokens' keys and values [tokens, D], after the prefix
 // that all rows share.
 func (p *pass) keysValues(layer int, keys, values *torch.Tensor) memory {
+	if p.gated[layer] != nil {
+		return p.gatedMemory(layer, keys, values)
+	}
 	return memory{keys: keys, values: values, prefix: p.prefixes[layer]}
 }
 
 // adapt adds the adapters of a layer's feed-forward part to the sum of its output f and its input a, before ln:
 // it returns two terms of that sum. It may change f in place.
 func (p *pass) adapt(layer int, f, a *torch.Tensor, ln norm) (x, rest *torch.Tensor) {
-	m := p.net.modules[layer]
+	return p.adaptWith(p.net.modules[layer].ffn, f, a, ln)
+}
+
+// adaptAttention is adapt for the attention.
+func (p *pass) adaptAttention(layer int, f, a *torch.Tensor, ln norm) (x, rest *torch.Tensor) {
+	return p.adaptWith(p.net.modules[layer].attention, f, a, ln)
+}
+
+func (p *pass) adaptWith(adapters []adapter, f, a *torch.Tensor, ln norm) (x, rest *torch.Tensor) {
 	x, rest = f, a
-	if m.serial != nil {
-		x, rest = m.serial.serial(p.Scope, f, a, ln)
-	}
-	if m.parallel != nil {
-		x = m.parallel.addParallel(p.Scope, x, a)
+	for _, adapter := range adapters {
+		x, rest = adapter.adapt(p, x, rest, f, a, ln, len(adapters) == 1)
 	}
 	return x, rest
 }

@@ -16,15 +16,49 @@ func (p prefixPair) length() int { return p.keys.Size(0) }
 type prefix struct {
 	length       int
 	keys, values *parameter // [p, D]
+	gate         *gate      // nil for none
 }
 
+func init() { methods[peft.MethodPrefix] = declarePrefix }
+
 // declarePrefix initialises with N(0, 1), as the adapters library does for flat prefixes.
-func declarePrefix(ps *parameters, name string, p peft.Prefix, hidden int) *prefix {
-	return &prefix{
-		length: p.Length,
-		keys:   ps.declare(name+".keys", normal(1), decay, p.Length, hidden),
-		values: ps.declare(name+".values", normal(1), decay, p.Length, hidden),
+func declarePrefix(d *declaration, m peft.Module) error {
+	module := m.(peft.Prefix)
+	d.prefix = &prefix{length: module.Length}
+	if !d.mlp {
+		d.prefix.keys = d.add("keys", normal(1), decay, module.Length, d.geometry.Hidden)
+		d.prefix.values = d.add("values", normal(1), decay, module.Length, d.geometry.Hidden)
 	}
+	if module.Gate {
+		d.prefix.gate = d.addGate("", d.geometry.Hidden)
+	}
+	return nil
+}
+
+// gatedMemory has a prefix for each row, times the row's gate.
+func (p *pass) gatedMemory(layer int, keys, values *torch.Tensor) memory {
+	if p.Err() != nil {
+		return memory{}
+	}
+	pair := p.prefixes[layer]
+	length, rows, positions := pair.length(), len(p.batch.Lengths), keys.Size(0)
+	var index []int64 // of each key: behind the tokens stand the prefixes of all rows
+	starts, at := []int64{0}, 0
+	for row, tokens := range p.batch.Lengths {
+		for j := range length {
+			index = append(index, int64(positions+row*length+j))
+		}
+		for range tokens {
+			index, at = append(index, int64(at)), at+1
+		}
+		starts = append(starts, int64(len(index)))
+	}
+	order := torch.From(p.Scope, index, len(index))
+	join := func(own, prefix *torch.Tensor) *torch.Tensor {
+		gated := p.Mul(p.Reshape(prefix, 1, length, -1), p.Reshape(p.gated[layer], rows, 1, 1)) // [n, p, D]
+		return p.Select(p.Cat(0, own, p.Reshape(gated, rows*length, -1)), order)
+	}
+	return memory{keys: join(keys, pair.keys), values: join(values, pair.values), starts: starts}
 }
 
 // prefixMLP generates the prefixes of all layers that have one, as W₂·tanh(W₁·E + c₁) + c₂ (Li & Liang

@@ -57,8 +57,8 @@ func (o *AdamW) Step(s *Scope, grad *Tensor, rate float64) (norm float64) {
 		s.AddTo(s.ScaleTo(o.v, beta2), s.ScaleTo(s.Mul(grad, grad), 1-beta2))
 		correction1 := 1 - math.Pow(beta1, float64(o.step))
 		correction2 := 1 - math.Pow(beta2, float64(o.step))
-		root := s.addScalarTo(s.ScaleTo(s.sqrt(o.v), 1/math.Sqrt(correction2)), epsilon)
-		s.AddTo(o.params, s.ScaleTo(s.div(o.m, root), -rate/correction1))
+		root := s.addScalarTo(s.ScaleTo(s.Sqrt(o.v), 1/math.Sqrt(correction2)), epsilon)
+		s.AddTo(o.params, s.ScaleTo(s.Div(o.m, root), -rate/correction1))
 	})
 	return norm
 }
@@ -88,14 +88,6 @@ func (o *AdamW) SetState(s *Scope, state AdamWState) {
 
 func (s *Scope) norm(t *Tensor) *Tensor {
 	return s.run("norm", func(out *libtch.Ctensor) { libtch.AtgNorm(out, t.c) }, t)
-}
-
-func (s *Scope) sqrt(t *Tensor) *Tensor {
-	return s.run("sqrt", func(out *libtch.Ctensor) { libtch.AtgSqrt(out, t.c) }, t)
-}
-
-func (s *Scope) div(a, b *Tensor) *Tensor {
-	return s.run("div", func(out *libtch.Ctensor) { libtch.AtgDiv(out, a.c, b.c) }, a, b)
 }
 
 func (s *Scope) addScalarTo(t *Tensor, value float64) *Tensor {

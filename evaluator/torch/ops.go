@@ -181,6 +181,21 @@ func (s *Scope) Mul(a, b *Tensor) *Tensor {
 	return s.run("mul", func(out *libtch.Ctensor) { libtch.AtgMul(out, a.c, b.c) }, a, b)
 }
 
+// Div is a/b, broadcast.
+func (s *Scope) Div(a, b *Tensor) *Tensor {
+	return s.run("div", func(out *libtch.Ctensor) { libtch.AtgDiv(out, a.c, b.c) }, a, b)
+}
+
+// Sqrt is the square root of every element.
+func (s *Scope) Sqrt(t *Tensor) *Tensor {
+	return s.run("sqrt", func(out *libtch.Ctensor) { libtch.AtgSqrt(out, t.c) }, t)
+}
+
+// Sigmoid is 1/(1+exp(-t)).
+func (s *Scope) Sigmoid(t *Tensor) *Tensor {
+	return s.run("sigmoid", func(out *libtch.Ctensor) { libtch.AtgSigmoid(out, t.c) }, t)
+}
+
 // Scale is a·factor.
 func (s *Scope) Scale(a *Tensor, factor float64) *Tensor {
 	f := libtch.AtsFloat(factor)

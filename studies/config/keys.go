@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"peftsearch/space"
 )
 
 // The values of the tag identity: what a study's scores and proposals depend on, and so must stay as it is
@@ -28,7 +30,7 @@ type key struct {
 
 // entries is a field that stands for several keys of its section, as a map with a value for each.
 type entries interface {
-	Keys() []struct{ Name, Default, Doc string }
+	Keys() []space.Key
 }
 
 // keys lists the keys of a section.
@@ -43,7 +45,7 @@ func keys(section reflect.Type, prefix string) []key {
 		if name == ",inline" {
 			for _, e := range reflect.Zero(f.Type).Interface().(entries).Keys() {
 				out = append(out, key{name: e.Name, path: prefix + e.Name, doc: e.Doc, typeName: typeName(f.Type.Elem()),
-					standard: e.Default, optional: true, was: e.Default, index: i,
+					standard: e.Default, optional: true, was: e.Was, index: i,
 					entry: reflect.ValueOf(e.Name).Convert(f.Type.Key()), fieldType: f.Type.Elem()})
 			}
 			continue

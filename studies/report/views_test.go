@@ -54,7 +54,7 @@ func TestStudiesWithLittleToSee(t *testing.T) {
 		"all failed": overview(store.Failed, store.Failed), "one score": overview(store.Complete),
 		"a bit of each": overview(store.Complete, store.Failed, store.Waiting, store.Running)} {
 		t.Run(name, func(t *testing.T) {
-			v := NewViews([]*studies.Overview{o}, [][]studies.Effect{nil}, time.Now())
+			v := NewViews([]*studies.Overview{o}, []Insight{{}}, time.Now())
 			if err := WriteFigures(filepath.Join(t.TempDir(), "figures"), v); err != nil {
 				t.Error(err)
 			}
@@ -78,7 +78,7 @@ func TestStudiesWithLittleToSee(t *testing.T) {
 // The columns of trials are what the trials have.
 func TestColumns(t *testing.T) {
 	o := overview(store.Complete, store.Failed, store.Complete)
-	v := NewView(o, nil, []int64{2, 1})
+	v := NewView(o, Insight{Recommended: new(int64(2))}, []int64{2, 1})
 	c := v.Trials
 	if *c.Score[0] != 0.72 || c.Score[1] != nil || *c.Finished[0] != 60_000 || c.Lane[0] != "node 7" ||
 		c.Params[0] != 3*256 {

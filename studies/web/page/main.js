@@ -170,7 +170,7 @@ function drawFacts(s) {
     ])
   if (s.recommended !== null)
     facts_.push([
-      'look first at',
+      'recommended',
       `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
     ])
   facts.replaceChildren(
