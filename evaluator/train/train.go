@@ -330,6 +330,9 @@ func (r *run) evaluate(sp *split) (metrics map[string]float64, predictions [][]f
 	}
 	predictions = make([][]float64, len(outputs))
 	for i, row := range outputs {
+		for j := range row { // errors are in the labels' units
+			row[j] = row[j]*r.rows.scale + r.rows.mean
+		}
 		predictions[i] = r.hello.Task.Answer(sp.inputs[i], row, r.dataset.Labels)
 	}
 	return r.dataset.Scores(predictions, sp.examples), predictions, false, nil
