@@ -55,7 +55,7 @@ func TestWatching(t *testing.T) {
 		t.Errorf("looking once and looking often differ:\n%s", diff)
 	}
 	growth := last.Growth(last.Record.Reference)
-	stored, err := db.Fronts(t.Context(), study.Record())
+	stored, err := db.Fronts(t.Context(), study.Record(), 1, -1)
 	if err != nil || len(growth) != 30 || len(stored) != 30 {
 		t.Fatalf("%d points, %d fronts, %v", len(growth), len(stored), err)
 	}

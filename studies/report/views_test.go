@@ -56,7 +56,13 @@ func TestStudiesWithLittleToSee(t *testing.T) {
 				t.Errorf("%s, %v", encoded, err)
 			}
 			var csv, journal bytes.Buffer
-			if err := WriteCSV(&csv, []*studies.Overview{o}); err != nil {
+			if err := WriteCSV(&csv, []Table{{o.Record, o.Front, o.Confirmed, func(yield func(store.Trial, error) bool) {
+				for _, t := range o.Trials {
+					if !yield(t, nil) {
+						return
+					}
+				}
+			}}}); err != nil {
 				t.Error(err)
 			}
 			if err := WriteOptuna(&journal, o); err != nil || strings.Count(journal.String(), "\n") != 2+len(o.Trials) {
