@@ -68,6 +68,10 @@ func (e *exchange) run() (Result, error) {
 				return Result{}, err
 			}
 		case <-e.stall.C:
+			if e.stop != nil {
+				return Result{}, &slip{silence: true, what: fmt.Sprintf("the worker did not end the trial within %s after the stop",
+					e.stall.after) + e.child.log.lastWords()}
+			}
 			return Result{}, e.silent()
 		case line, ok := <-e.child.lines:
 			if !ok {

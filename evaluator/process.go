@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -167,13 +168,13 @@ func (p *Process) launch(ctx context.Context) (Ready, error) {
 
 // check compares what a worker has loaded with what it should have.
 func (e Expect) check(r Ready) error {
-	differ := func(what string, want, got any) error {
-		return fmt.Errorf("it has loaded another %s: %+v, not %+v", what, got, want)
+	differ := func(what, want, got string) error {
+		return fmt.Errorf("it has loaded another %s: %s, not %s", what, got, want)
 	}
 	other := func(want, got string) bool { return want != "" && got != "" && want != got }
 	switch none := (peft.Geometry{}); {
 	case e.Geometry != none && r.Geometry != none && e.Geometry != r.Geometry:
-		return differ("model", e.Geometry, r.Geometry)
+		return fmt.Errorf("it has loaded another model: %s", strings.Join(e.Geometry.Differences(r.Geometry), ", "))
 	case other(e.Fingerprint.Model, r.Fingerprint.Model):
 		return differ("model", brief(e.Fingerprint.Model), brief(r.Fingerprint.Model))
 	case other(e.Fingerprint.Data, r.Fingerprint.Data):

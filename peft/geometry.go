@@ -3,6 +3,7 @@ package peft
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"peftsearch/data/checkpoint"
 )
@@ -27,6 +28,26 @@ func (g Geometry) Validate() error {
 	check("feed-forward width", int64(g.FFN), 1, MaxSize)
 	check("parameters", g.BackboneParams, 0, maxWeights)
 	return errors.Join(errs...)
+}
+
+// Differences names what another backbone has otherwise, as "layers: 12 → 6".
+func (g Geometry) Differences(other Geometry) (out []string) {
+	for _, d := range []struct {
+		name     string
+		one, two any
+	}{
+		{"architecture", strconv.Quote(g.Architecture), strconv.Quote(other.Architecture)},
+		{"layers", g.Layers, other.Layers},
+		{"hidden width", g.Hidden, other.Hidden},
+		{"feed-forward width", g.FFN, other.FFN},
+		{"attention heads", g.Heads, other.Heads},
+		{"parameters of the backbone", g.BackboneParams, other.BackboneParams},
+	} {
+		if d.one != d.two {
+			out = append(out, fmt.Sprintf("%s: %v → %v", d.name, d.one, d.two))
+		}
+	}
+	return out
 }
 
 // Stack is the encoder or the decoder of a backbone.

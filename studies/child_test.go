@@ -257,7 +257,7 @@ func stored(t testing.TB, path string) []store.Trial {
 		if trials, err = at.Trials(t.Context(), record); err != nil {
 			return err
 		}
-		fronts, err = at.Fronts(t.Context(), record)
+		fronts, err = at.Fronts(t.Context(), record, 1, -1)
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -127,7 +127,7 @@ func readAll(t *testing.T, path, database string, number int64) (all []error) {
 		note(err)
 		_, err = view.Outcomes(t.Context(), record)
 		note(err)
-		_, err = view.Fronts(t.Context(), record)
+		_, err = view.Fronts(t.Context(), record, 1, -1)
 		note(err)
 	}
 	file, err := config.Read(path)

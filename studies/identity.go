@@ -152,7 +152,8 @@ func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
 	}
 	now := identity(file, inputs)
 	changes := config.Changes(comparable(old, now), comparable(now, old))
-	if changes == nil {
+	shape := r.Geometry.Differences(inputs.Geometry)
+	if changes == nil && shape == nil {
 		return nil
 	}
 	refused := &IdentityError{Study: r.Name, Related: r.Geometry.SameShape(inputs.Geometry)}
@@ -163,6 +164,9 @@ func Check(r *store.Record, file *config.Config, inputs *config.Inputs) error {
 		} else {
 			refused.Changes = append(refused.Changes, describe(c))
 		}
+	}
+	for _, difference := range shape {
+		refused.Changes = append(refused.Changes, "the model's "+quote.Line(difference))
 	}
 	return refused
 }

@@ -30,7 +30,9 @@ func TestWatching(t *testing.T) {
 	if len(before.Trials) != 0 || before.Budget != 30 {
 		t.Errorf("%+v", before)
 	}
-	_, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+	_, err := study.Run(
+		t.Context(),
+		func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
 		RunOptions{Events: func(e Event) {
 			if e.Kind != EventStarted && e.Kind != EventFinished {
 				return
@@ -39,7 +41,8 @@ func TestWatching(t *testing.T) {
 				read += len(o.Changed)
 				before = o
 			}
-		}})
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +58,7 @@ func TestWatching(t *testing.T) {
 		t.Errorf("looking once and looking often differ:\n%s", diff)
 	}
 	growth := last.Growth(last.Record.Reference)
-	stored, err := db.Fronts(t.Context(), study.Record())
+	stored, err := db.Fronts(t.Context(), study.Record(), 1, -1)
 	if err != nil || len(growth) != 30 || len(stored) != 30 {
 		t.Fatalf("%d points, %d fronts, %v", len(growth), len(stored), err)
 	}

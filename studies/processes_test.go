@@ -182,8 +182,11 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		}
 		var after []store.Trial
 		if db, err := store.View(database(t, path)); err == nil { // it may be empty yet, or not there
+			_, err := db.Study(t.Context(), "trial-run")
 			db.Close()
-			after = stored(t, path)
+			if err == nil {
+				after = stored(t, path)
+			}
 		}
 		for i, trial := range before {
 			if trial.State.Finished() && !cmp.Equal(trial, after[i]) {

@@ -132,7 +132,7 @@ func TestTwiceHalfIsTheWhole(t *testing.T) {
 	if diff := cmp.Diff(want, mustRun(t, second), ignoreTimes); diff != "" {
 		t.Errorf("30 trials and 15 + 15 differ:\n%s", diff)
 	}
-	volumes, err := db.Fronts(context.Background(), second.record)
+	volumes, err := db.Fronts(context.Background(), second.record, 1, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 			t.Errorf("trial %d is on the front and %s", m.Number, m.State)
 		}
 	}
-	if volumes, err := db.Fronts(context.Background(), whole.record); err != nil || len(volumes) != 60-pruned {
+	if volumes, err := db.Fronts(context.Background(), whole.record, 1, -1); err != nil || len(volumes) != 60-pruned {
 		t.Errorf("%d fronts for %d complete trials, %v", len(volumes), 60-pruned, err)
 	}
 

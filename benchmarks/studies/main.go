@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -213,7 +214,8 @@ func measure(n int64, model, binary string) (r result, err error) {
 		return r, err
 	}
 	r.Bytes = info.Size()
-	for _, verb := range []string{"ls", "front first", "show first", "show first --trial 7", "compare first second"} {
+	for _, verb := range []string{"ls", "front first", "show first", "show first --trial 7", "show first --all",
+		"show first --json", "show first --csv", "report first --json", "compare first second"} {
 		if r.Commands[verb], err = timed(binary, append(strings.Fields(verb), "--db", database)...); err != nil {
 			return r, err
 		}
@@ -231,8 +233,10 @@ func timed(binary string, args ...string) (command, error) {
 	for range 5 {
 		cmd := exec.Command(binary, args...)
 		start := time.Now()
-		if output, err := cmd.CombinedOutput(); err != nil {
-			return command{}, fmt.Errorf("%v: %w: %.500s", args, err, output)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil {
+			return command{}, fmt.Errorf("%v: %w: %.500s", args, err, stderr.Bytes())
 		}
 		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10

@@ -14,6 +14,7 @@ import (
 
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 	"peftsearch/studies/web"
 )
 
@@ -35,7 +36,10 @@ one document (--json) on stdout.`,
 		ValidArgsFunction: g.completeStudies,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if flags == (reportFlags{}) {
-				return usage("peftsearch report "+args[0]+" --out report.html writes a page", "say what to write: --out, --figures, --csv or --json")
+				return usage(
+					"peftsearch report "+args[0]+" --out report.html writes a page",
+					"say what to write: --out, --figures, --csv or --json",
+				)
 			}
 			return g.report(cmd, args, flags)
 		},
@@ -52,12 +56,12 @@ one document (--json) on stdout.`,
 }
 
 func (g *globals) report(cmd *cobra.Command, names []string, flags reportFlags) error {
+	if flags.asCSV {
+		return g.csv(cmd.Context(), cmd.OutOrStdout(), names)
+	}
 	overviews, err := g.overviews(cmd.Context(), names)
 	if err != nil {
 		return err
-	}
-	if flags.asCSV {
-		return report.WriteCSV(cmd.OutOrStdout(), overviews)
 	}
 	insights := make([]report.Insight, len(overviews))
 	for i, o := range overviews {
@@ -81,6 +85,71 @@ func (g *globals) report(cmd *cobra.Command, names []string, flags reportFlags) 
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), flags.out)
 	return nil
+}
+
+// csv prints the trials of studies.
+func (g *globals) csv(ctx context.Context, w io.Writer, names []string) error {
+	db, err := g.view()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return writeSnapshot(ctx, db, w, func(w io.Writer, at *store.Store) error {
+		var records []*store.Record
+		for _, name := range names {
+			record, err := at.Study(ctx, name)
+			if err != nil {
+				return err
+			}
+			records = append(records, record)
+		}
+		return writeCSV(ctx, w, at, records)
+	})
+}
+
+func writeCSV(ctx context.Context, w io.Writer, at *store.Store, records []*store.Record) error {
+	var tables []report.Table
+	for _, record := range records {
+		table, err := report.ReadTable(ctx, at, record)
+		if err != nil {
+			return err
+		}
+		tables = append(tables, table)
+	}
+	return report.WriteCSV(w, tables)
+}
+
+// writeSnapshot prints one moment of a database, however long that is: in a file first, since a snapshot may be read again
+// and a study may turn out to be damaged in the middle.
+func writeSnapshot(ctx context.Context, db *store.Store, w io.Writer, write func(w io.Writer, at *store.Store) error) (err error) {
+	file, err := os.CreateTemp("", "peftsearch-*")
+	if err != nil {
+		return environment("TMPDIR names a directory that can be written to", err)
+	}
+	defer file.Close()
+	if err := os.Remove(file.Name()); err != nil { // it ends with this program
+		return err
+	}
+	if err := db.Snapshot(ctx, func(at *store.Store) error {
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if err := file.Truncate(0); err != nil {
+			return err
+		}
+		buffered := bufio.NewWriter(file)
+		if err := write(buffered, at); err != nil {
+			return err
+		}
+		return buffered.Flush()
+	}); err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, file)
+	return err
 }
 
 // overviews reads studies of the database.

@@ -46,25 +46,15 @@ func newShow(g *globals) *cobra.Command {
 				printTrial(w, document)
 				return nil
 			}
-			if asCSV {
-				overview, err := studies.Watch(db, record).Look(cmd.Context())
-				if err != nil {
-					return err
+			return writeSnapshot(cmd.Context(), db, w, func(w io.Writer, at *store.Store) error {
+				switch {
+				case asJSON:
+					return report.WriteStudy(cmd.Context(), w, at, record)
+				case asCSV:
+					return writeCSV(cmd.Context(), w, at, []*store.Record{record})
 				}
-				return report.WriteCSV(w, []*studies.Overview{overview})
-			}
-			var document report.Study
-			if err := db.Snapshot(cmd.Context(), func(at *store.Store) (err error) {
-				document, err = readStudy(cmd.Context(), at, record, all || asJSON, asJSON)
-				return err
-			}); err != nil {
-				return err
-			}
-			if asJSON {
-				return report.WriteJSON(w, document)
-			}
-			printStudy(w, document)
-			return nil
+				return showStudy(cmd.Context(), w, at, record, all)
+			})
 		},
 	}
 	cmd.Flags().Int64Var(&number, "trial", 0, "show this trial in full")
@@ -76,32 +66,38 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-// latestTrials is how many trials show lists at most, unless it is told to list all.
+// latestTrials is how many trials show lists at most, unless it is told to list all, which it does in tables of so many.
 const latestTrials = 1000
 
-// readStudy reads a study with all or the latest of its trials.
-func readStudy(ctx context.Context, at *store.Store, record *store.Record, all, withFronts bool) (document report.Study, err error) {
+// showStudy prints a study with all or the latest of its trials.
+func showStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.Record, all bool) error {
 	tally, err := at.Tally(ctx, record)
 	if err != nil {
-		return document, err
+		return err
 	}
 	front, err := studies.ReadFront(ctx, at, record)
 	if err != nil {
-		return document, err
+		return err
 	}
+	total := int64(tally.Total())
 	first := int64(0)
 	if !all {
-		first = max(0, int64(tally.Total()-latestTrials))
+		first = max(0, total-latestTrials)
 	}
-	trials, err := at.Range(ctx, record, first, -1)
-	if err != nil {
-		return document, err
+	printStudy(w, report.NewStudy(record, front))
+	if first > 0 {
+		field(w, "trials", "%s before these; --all lists them too", thousands(first))
 	}
-	var fronts []store.FrontPoint
-	if withFronts {
-		fronts, err = at.Fronts(ctx, record)
+	for ok := true; ok; ok = first < total {
+		trials, err := at.Range(ctx, record, first, first+latestTrials)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+		printTrials(w, record, trials)
+		first += latestTrials
 	}
-	return report.NewStudy(record, front, trials, fronts), err
+	return nil
 }
 
 // field writes a line of a list of names and values.
@@ -119,13 +115,13 @@ func printStudy(w io.Writer, s report.Study) {
 		field(w, "warm start", "with %d trials of study %s", s.WarmTrials, s.WarmStart)
 	}
 	field(w, "front", "%d plans, hypervolume %s", s.FrontSize, score(s.Hypervolume))
-	if s.Earlier > 0 {
-		field(w, "trials", "%s before these; --all lists them too", thousands(s.Earlier))
-	}
-	fmt.Fprintln(w)
-	t := newTable(w, "trial", "state", "from", "params", "% of model", s.Metric, "plan")
+}
+
+func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
+	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
 	t.SetColumnConfigs(append(right(1, 4, 5, 6), planColumn(7, 72)))
-	for _, trial := range s.Trials {
+	for _, stored := range trials {
+		trial := report.NewTrialEntry(record, stored)
 		value := ""
 		if trial.Result != nil {
 			value = score(trial.Result.Score)

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"peftsearch/data"
+	"peftsearch/evaluator"
 	"peftsearch/peft"
 )
 
@@ -225,6 +227,40 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	}
 	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: space.max_params: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
+	}
+}
+
+// What a worker of the user's own leaves out is read from the checkpoint; what it says counts.
+func TestWorkersMayLeaveOutTheirGeometry(t *testing.T) {
+	model, err := filepath.Abs("../../models/bert-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	dir := t.TempDir()
+	rows := "a\tb\n"
+	for i := range 40 {
+		rows += fmt.Sprintf("row %d\t%d\n", i, i%2)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "t.tsv"), []byte(rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	open := func(model string) (*Inputs, error) {
+		c, err := Parse(filepath.Join(dir, "study.yaml"), []byte(strings.Replace(minimal, "path: m", "path: "+model, 1)+
+			"evaluator: {command: [worker]}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.OpenLoaded(evaluator.Ready{Fingerprint: evaluator.Fingerprint{Model: "mine", Data: "rows"}})
+	}
+	in, err := open(model)
+	if err != nil || in.Geometry.Layers != 2 || in.Fingerprint != (evaluator.Fingerprint{Model: "mine", Data: "rows"}) {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if _, err := open(dir); err == nil || !strings.Contains(err.Error(), "says its geometry") {
+		t.Errorf("a directory without a checkpoint: %v", err)
 	}
 }
 

@@ -130,6 +130,11 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		in.Geometry, in.Fingerprint.Model = ready.Geometry, ready.Fingerprint.Model
 		return nil
 	}
+	defer func() {
+		if err != nil && len(c.Evaluator.Command) > 0 {
+			err = fmt.Errorf("%w; a worker that says its geometry when it is ready may have any model", err)
+		}
+	}()
 	if missing != nil {
 		return missing
 	}
@@ -145,7 +150,9 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)
-	in.Fingerprint.Model, err = checkpoint.Fingerprint()
+	if in.Fingerprint.Model = ready.Fingerprint.Model; in.Fingerprint.Model == "" {
+		in.Fingerprint.Model, err = checkpoint.Fingerprint()
+	}
 	return err
 }
 

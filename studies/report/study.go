@@ -10,7 +10,8 @@ import (
 	"peftsearch/studies/store"
 )
 
-// Study is what show STUDY --json prints.
+// Study is what show STUDY --json prints before the lists "fronts", of FrontAfter in the order of the complete trials,
+// and "trials", of TrialEntry.
 type Study struct {
 	SchemaVersion int              `json:"schema_version"`
 	Study         string           `json:"study"`
@@ -23,10 +24,7 @@ type Study struct {
 	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
 	WarmTrials    int              `json:"warm_start_trials,omitempty"`
 	FrontSize     int              `json:"front_size"`
-	Earlier       int64            `json:"-"` // trials that were left out of the list, before its first
 	Hypervolume   float64          `json:"hypervolume"`
-	Fronts        []FrontAfter     `json:"fronts"` // as they were stored, in the order of the complete trials
-	Trials        []TrialEntry     `json:"trials"`
 }
 
 // FrontAfter is a study's front after one of its complete trials.
@@ -81,22 +79,13 @@ func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
 	return e
 }
 
-// NewStudy describes a study with its trials from some number on, 0 for all, and the fronts after them.
-func NewStudy(record *store.Record, front studies.Front, trials []store.Trial, fronts []store.FrontPoint) Study {
+// NewStudy describes a study with its front.
+func NewStudy(record *store.Record, front studies.Front) Study {
 	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
 		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
-		FrontSize: len(front.Members), Hypervolume: front.Hypervolume, Fronts: []FrontAfter{}, Trials: []TrialEntry{}}
+		FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
 	if record.WarmStart != nil {
 		document.WarmStart, document.WarmTrials = record.WarmStart.Study, len(record.WarmStart.Trials)
-	}
-	for _, f := range fronts {
-		document.Fronts = append(document.Fronts, FrontAfter(f))
-	}
-	if len(trials) > 0 {
-		document.Earlier = trials[0].Number
-	}
-	for _, t := range trials {
-		document.Trials = append(document.Trials, NewTrialEntry(record, t))
 	}
 	return document
 }

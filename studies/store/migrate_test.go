@@ -58,7 +58,7 @@ func readAll(t *testing.T, s *store.Store, name string) (all everything) {
 		ctx := t.Context()
 		all.Trials, err = at.Trials(ctx, r)
 		read(err)
-		all.Fronts, err = at.Fronts(ctx, r)
+		all.Fronts, err = at.Fronts(ctx, r, 1, -1)
 		read(err)
 		all.Trainings, err = at.Trainings(ctx, r)
 		read(err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
 	"peftsearch/evaluator"
 	"peftsearch/search"
@@ -200,14 +202,20 @@ func addFront(ctx context.Context, tx *sql.Tx, r *Record, last int64) error {
 	if err != nil {
 		return err
 	}
+	numbers := make([]string, len(before.Members))
+	for i, number := range before.Members {
+		numbers[i] = strconv.FormatInt(number, 10)
+	}
+	numbers = append(numbers, strconv.FormatInt(last, 10))
 	var outcomes []search.Outcome
-	for _, number := range append(before.Members, last) {
-		o := search.Outcome{Number: number}
-		if err := tx.QueryRowContext(ctx, "SELECT params, score FROM trials WHERE study = $1 AND number = $2",
-			r.id, number).Scan(&o.Params, &o.Score); err != nil {
-			return err
-		}
+	if err := each(ctx, tx, func(scan func(...any) error) error { // in one statement: others wait for the lock
+		var o search.Outcome
+		err := scan(&o.Number, &o.Params, &o.Score)
 		outcomes = append(outcomes, o)
+		return err
+	}, "SELECT number, params, score FROM trials WHERE study = $1 AND number IN ("+strings.Join(numbers, ", ")+")",
+		r.id); err != nil {
+		return err
 	}
 	front := search.Front(outcomes)
 	members := make([]int64, len(front))

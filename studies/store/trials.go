@@ -193,15 +193,17 @@ func scanFront(scan func(...any) error) (front FrontPoint, sequence int64, err e
 	return front, sequence, nil
 }
 
-// Fronts lists the fronts after each complete trial, in the order in which these ended.
-func (s *Store) Fronts(ctx context.Context, r *Record) (fronts []FrontPoint, err error) {
+// Fronts lists the fronts after complete trials, in the order in which these ended, from the first one, which has the
+// number 1, on to below the last; −1 is no limit.
+func (s *Store) Fronts(ctx context.Context, r *Record, first, last int64) (fronts []FrontPoint, err error) {
 	err = s.read(ctx, func(q querier) error {
 		fronts = nil
 		return each(ctx, q, func(scan func(...any) error) error {
 			front, _, err := scanFront(scan)
 			fronts = append(fronts, front)
 			return err
-		}, "SELECT sequence, trial, hypervolume, members FROM fronts WHERE study = $1 ORDER BY sequence", r.id)
+		}, `SELECT sequence, trial, hypervolume, members FROM fronts
+			WHERE study = $1 AND sequence >= $2 AND ($3 < 0 OR sequence < $3) ORDER BY sequence`, r.id, first, last)
 	})
 	return fronts, err
 }

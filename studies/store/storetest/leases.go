@@ -155,7 +155,7 @@ func idempotent(t *testing.T, open func() *store.Store) {
 	for range 2 {
 		must(t, s.Fail(ctx, lease, &evaluator.Failure{Kind: evaluator.FailureInternal}))
 	}
-	fronts, err := s.Fronts(ctx, r)
+	fronts, err := s.Fronts(ctx, r, 1, -1)
 	if err != nil || len(fronts) != 1 {
 		t.Errorf("%d fronts, %v", len(fronts), err)
 	}

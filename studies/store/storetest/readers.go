@@ -125,7 +125,7 @@ func fronts(t *testing.T, open func() *store.Store) {
 			t.Errorf("after trial %d: %+v, want %v", i, front, want)
 		}
 	}
-	all, err := s.Fronts(ctx, r)
+	all, err := s.Fronts(ctx, r, 1, -1)
 	if err != nil || len(all) != 7 || all[4].Trial != 5 {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -226,7 +226,7 @@ func crowd(t *testing.T, open func() *store.Store) {
 			t.Errorf("trial %d at place %d is %s with %d parameters", trial.Number, i, trial.State, trial.Params)
 		}
 	}
-	fronts, err := s.Fronts(ctx, r)
+	fronts, err := s.Fronts(ctx, r, 1, -1)
 	if err != nil || len(fronts) != trials || len(all) != trials {
 		t.Errorf("%d trials, %d fronts, %v", len(all), len(fronts), err)
 	}
@@ -246,7 +246,7 @@ func snapshot(t *testing.T, open func() *store.Store) {
 		if err != nil || after != before {
 			t.Errorf("%+v, then %+v, %v", before, after, err)
 		}
-		fronts, err := at.Fronts(ctx, r)
+		fronts, err := at.Fronts(ctx, r, 1, -1)
 		if len(fronts) != 0 {
 			t.Errorf("%d fronts of a moment without one", len(fronts))
 		}
