@@ -56,6 +56,7 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	}
 	e, err := exporter.build(source)
 	if err == nil {
+		e.documents[planFile] = source.Plan // for Import
 		err = e.write(dir, e.readme(format, source, lost))
 	}
 	if err != nil {

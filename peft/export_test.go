@@ -409,7 +409,7 @@ func TestMerged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := weight.Float32()[5], 4096*source.Head["head.weight"].Float32()[5]; got != want {
+	if got, want := weight.Float32()[5], 128*source.Head["head.weight"].Float32()[5]; got != want {
 		t.Errorf("classifier %g, want %g", got, want)
 	}
 	config := readDocument(t, filepath.Join(dir, "config.json")).(map[string]any)
