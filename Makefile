@@ -85,7 +85,7 @@ test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 FUZZTIME ?= 2m
 .PHONY: test-processes
 test-processes: models/bert-tiny ## run the tests of many and of killed processes at full length (30 minutes)
-	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces' -v ./studies
+	PEFTSEARCH_LONG_TESTS=1 go test -count 1 -timeout 60m -run 'ManyProcesses|Killed|Namespaces|Chaos' -v ./studies
 
 .PHONY: race
 race: ## run the tests of everything that runs side by side under the race detector
@@ -108,9 +108,19 @@ $(AXE):
 test-page: $(AXE) ## test the page in Chromium, its speed and with axe-core its accessibility too
 	PEFTSEARCH_AXE=$(AXE) PEFTSEARCH_TIMES=1 go test -count 1 -v ./studies/web
 
+.PHONY: pictures
+pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and docs from a real study; goes on where it stopped (2 hours)
+	bin/peftsearch run scripts/pictures/stsb.yaml --db pictures.db --plain
+	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
+	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
+
 .PHONY: check-exports
 check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
 	benchmarks/.venv/bin/python scripts/check_exports.py
+
+.PHONY: check-optuna
+check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)
+	benchmarks/.venv/bin/python scripts/check_optuna.py bin/peftsearch models/all-MiniLM-L6-v2
 
 .PHONY: check-worker
 check-worker: models/bert-tiny benchmarks/.venv ## check that the example of a worker in Python keeps the protocol (5 minutes)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Measure the worker on a GPU with the PyTorch that is installed there: correctness against the CPU, a training step, a
-# trial, several trials at once, evaluation. Takes less than 10 minutes and writes JSON to stdout.
+# trial, evaluation, several trials at once, the adapters library. Takes less than 10 minutes, writes JSON to stdout.
 #
 #   benchmarks/gpu.sh                   builds the worker against the PyTorch that python3 finds
 #   benchmarks/gpu.sh --worker WORKER   uses one that was built against the same version elsewhere
 #   benchmarks/gpu.sh --device cpu      tries the script itself where there is no GPU
 #
-# Other arguments are those of gpu.py: --model, --train, --dev.
+# Other arguments are those of gpu.py: --model, --steps, …
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -11,7 +11,6 @@ import json
 import pathlib
 import random
 import tempfile
-import time
 
 import compare
 import plan
@@ -20,23 +19,12 @@ PEERS = ["autopeft", "dynamic", "dynamic autocast", "sorted", "sorted autocast",
 UPPER = ["sorted", "sorted autocast", "sorted bfloat16", "sorted bfloat16 compiled"]
 
 
-def matrix_rate(args, dtype):
-    """The best rate in FLOP/s of the products of this model, with a batch of 1,600 tokens."""
-    import torch
-
-    torch.set_num_threads(args.threads)
+def matrix_rate(args, precision):
+    """FLOP/s of the products of this model's layers with their inputs and the gradients of their outputs."""
     c = compare.config(args.model)
-    best = 0.0
-    for columns, rows in ((c["hidden_size"], c["hidden_size"]), (c["hidden_size"], c["intermediate_size"]), (c["intermediate_size"], c["hidden_size"])):
-        x, w = torch.randn(1600, columns).to(dtype), torch.randn(rows, columns).to(dtype)
-        for _ in range(5):
-            torch.nn.functional.linear(x, w)
-        for _ in range(5):
-            start = time.perf_counter()
-            for _ in range(20):
-                torch.nn.functional.linear(x, w)
-            best = max(best, 20 * 2 * 1600 * columns * rows / (time.perf_counter() - start))
-    return best
+    return 1e9 * compare.answer([args.worker, "matmul"], json.dumps({
+        "hidden": c["hidden_size"], "ffn": c["intermediate_size"], "tokens": 1600, "device": "cpu", "precision": precision,
+        "threads": args.threads, "repetitions": 40}))["gflops"]
 
 
 def flop_per_token(args, lowest, cached, length):
@@ -90,9 +78,7 @@ def main():
 
         def shares(medians):
             """Of each of our ways, its FLOP/s as a share of the machine's matrix rate."""
-            import torch
-
-            rates = {str(dtype).removeprefix("torch."): matrix_rate(args, dtype) for dtype in (torch.float32, torch.bfloat16)}
+            rates = {precision: matrix_rate(args, precision) for precision in ("float32", "bfloat16")}
             rate = max(rates.values()) if any(compare.machine()["flags"][flag] for flag in compare.BFLOAT16_FLAGS) else rates["float32"]
             found = {}
             for name, (lowest, cache) in ours.items():

@@ -45,6 +45,13 @@ func (d *Dataset) Scores(predictions [][]float64, examples []Example) map[string
 	return scores
 }
 
+// Score is the task's metric alone.
+func (d *Dataset) Score(predictions [][]float64, examples []Example) float64 {
+	a := d.answers(examples)
+	a.Predicted = predictions
+	return metric.Score(d.Task.Metric, a)
+}
+
 // ofTwoClasses are the metrics of two classes.
 var ofTwoClasses = map[metric.Name]bool{metric.F1: true, metric.Precision: true, metric.Recall: true}
 

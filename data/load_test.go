@@ -54,6 +54,10 @@ func TestLoadExampleData(t *testing.T) {
 	if diff := cmp.Diff(want, d.Train[0]); diff != "" {
 		t.Errorf("first row (-want +got)\n%s", diff)
 	}
+	// Studies are recognised by it: no later version may change it.
+	if want := "59caa6a595e1ba5b432b1040182eb1bb54bcad1694d727df6e12a84225163bb8"; d.Fingerprint != want {
+		t.Errorf("the fingerprint is %s, want %s", d.Fingerprint, want)
+	}
 	if d.Chance() != 0 || d.Labels != nil {
 		t.Errorf("chance %g, labels %v", d.Chance(), d.Labels)
 	}

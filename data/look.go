@@ -250,7 +250,7 @@ func (g *guesser) hasHeader(rows [][]string) bool {
 			}
 		}
 		values := column.all()
-		if len(values) > 0 && !slices.Contains(values, name) && (column.every(isNumber) || column.distinct() <= max(2, len(values)/10)) {
+		if len(values) > 3 && !slices.Contains(values, name) && (column.every(isNumber) || column.distinct() <= max(2, len(values)/10)) {
 			g.unsure("the first row is taken for names, since %s is no value of its column", quote.Text(name))
 			return true
 		}

@@ -8,14 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"peftsearch/data/quote"
 )
@@ -31,21 +28,21 @@ const (
 	unkillable = 5 * time.Second
 )
 
-// child is a running worker: the leader of a process group of its own. The group ends with its leader, and the
-// leader with this program. Three goroutines serve a child; they end soon after the leader, whoever holds its
-// pipes. The methods are for one goroutine.
+// child is a running worker in a process group of its own, which a guard leads. The group ends with the worker, and
+// with this program. Three goroutines serve a child; they end soon after the worker, whoever holds its pipes. The
+// methods are for one goroutine.
 type child struct {
 	pid            int
+	guard          *guard
 	stdin          *os.File
 	stdout, stderr *os.File
 	lines          chan line     // the messages on stdout; closed at its end
 	logged         chan struct{} // closed at the end of stderr
 	log            *childLog
 
-	exited    chan struct{} // closed when the leader was reaped
-	abandoned chan struct{} // closed when nobody takes lines any more
-	mu        sync.Mutex
-	state     *os.ProcessState // of the leader, nil while it runs; guarded by mu until exited
+	exited    chan struct{}    // closed when the group is dead
+	abandoned chan struct{}    // closed when nobody takes lines any more
+	state     *os.ProcessState // of the worker; set before exited
 }
 
 // line is one message of a worker.
@@ -80,13 +77,19 @@ func startChild(command []string, dir string, env []string, log io.Writer) (*chi
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir, cmd.Env = dir, env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
-	// Ctrl-C in the terminal goes to the supervisor alone, which ends the worker in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	started := make(chan error, 1)
-	go c.supervise(cmd, started)
-	if err := <-started; err != nil {
+	var err error
+	if c.guard, err = startGuard(); err != nil {
 		return nil, errors.Join(err, closeAll(pipes[:]))
 	}
+	// Ctrl-C in the terminal goes to the supervisor alone, which ends the worker in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: c.guard.group}
+	if err := cmd.Start(); err != nil {
+		c.guard.kill()
+		c.guard.release()
+		return nil, errors.Join(err, closeAll(pipes[:]))
+	}
+	c.pid = cmd.Process.Pid
+	go c.supervise(cmd)
 	go c.readLines()
 	go c.readLog()
 	return c, nil
@@ -100,28 +103,12 @@ func closeAll(files []*os.File) error {
 	return errors.Join(errs...)
 }
 
-// supervise starts the leader and waits for its end. It keeps its thread: the parent that Pdeathsig watches is
-// a thread, not the process.
-func (c *child) supervise(cmd *exec.Cmd, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
-		started <- err
-		return
-	}
-	c.pid = cmd.Process.Pid
-	started <- nil
-	for { // leave the leader as a zombie, so that its number stays taken until its group is dead
-		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	c.mu.Lock()
-	syscall.Kill(-c.pid, syscall.SIGKILL)
+// supervise waits for the worker's end and ends its group.
+func (c *child) supervise(cmd *exec.Cmd) {
 	cmd.Wait() // its error is the state's
+	c.guard.kill()
+	c.guard.release()
 	c.state = cmd.ProcessState
-	c.mu.Unlock()
 	close(c.exited)
 	c.stdout.SetReadDeadline(time.Now())
 	c.stderr.SetReadDeadline(time.Now())
@@ -214,17 +201,13 @@ func (c *child) send(ctx context.Context, text []byte, deadline time.Time) error
 }
 
 // end orders the worker to exit by closing its stdin, and kills its group if it lives after the grace. It
-// returns how the leader ended, nil for one that the kernel does not let go.
+// returns how the worker ended, nil for one that the kernel does not let go.
 func (c *child) end(grace time.Duration) *os.ProcessState {
 	c.stdin.Close()
 	select {
 	case <-c.exited:
 	case <-time.After(grace):
-		c.mu.Lock()
-		if c.state == nil {
-			syscall.Kill(-c.pid, syscall.SIGKILL)
-		}
-		c.mu.Unlock()
+		c.guard.kill()
 	}
 	select {
 	case <-c.exited:

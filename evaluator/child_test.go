@@ -8,12 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"peftsearch/evaluator"
 )
@@ -28,9 +26,10 @@ func testSupervisor(command []string) {
 	forever()
 }
 
-// A worker that does not look at its stdin ends with a supervisor that was killed.
+// A worker that does not look at its stdin ends with a supervisor that was killed, and so does what it has started.
 func TestWorkersEndWithTheirSupervisor(t *testing.T) {
-	supervisor := exec.Command(os.Args[0], "supervisor", "worker", "reads no more")
+	dir := t.TempDir()
+	supervisor := exec.Command(os.Args[0], "supervisor", "worker", "has a child and reads no more", dir)
 	stdout, err := supervisor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -51,33 +50,13 @@ func TestWorkersEndWithTheirSupervisor(t *testing.T) {
 	if !dead(pid) {
 		t.Errorf("worker %d lives", pid)
 	}
-}
-
-// The kernel ends a worker with the thread that started it, so that thread must not be one of the caller's.
-func TestWorkersOutliveTheThreadThatAskedForThem(t *testing.T) {
-	p := make(chan *evaluator.Process, 1)
-	thread := 0
-	for thread == 0 || thread == os.Getpid() { // the first thread does not end
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread() // and never unlocks, so that the thread ends
-			if thread = syscall.Gettid(); thread != os.Getpid() {
-				p <- open(t, options("good"))
-			}
-		}()
-		<-done
+	text, err := os.ReadFile(filepath.Join(dir, "child"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for range 200 {
-		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	process := <-p
-	pid := process.Pid()
-	if _, err := process.Evaluate(context.Background(), job, goOn); err != nil || process.Pid() != pid {
-		t.Errorf("process %d became %d: %v", pid, process.Pid(), err)
+	if child, _ := strconv.Atoi(string(text)); !dead(child) {
+		syscall.Kill(child, syscall.SIGKILL)
+		t.Errorf("the worker's child %d lives", child)
 	}
 }
 

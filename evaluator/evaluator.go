@@ -116,6 +116,9 @@ type Verdict struct {
 	Reason string // in words and numbers, stored with the trial; "stopped" if it is empty
 }
 
+// Resamples is the number of draws of the dev rows on which a result is scored too.
+const Resamples = 128
+
 // Result is the outcome of a trial that was trained to its end or stopped by a verdict.
 type Result struct {
 	Score    float64            `json:"score"`     // best dev score over the rungs, in the task's metric
@@ -123,9 +126,12 @@ type Result struct {
 	Steps    int                `json:"steps"`     // steps done
 	Dev      map[string]float64 `json:"dev"`       // every metric of the task kind at the best rung
 	Test     map[string]float64 `json:"test,omitempty"`
-	WallS    float64            `json:"wall_s"`     // seconds of training and evaluation
-	PeakB    int64              `json:"peak_bytes"` // the worker's highest resident memory so far
-	Head     int64              `json:"head_params"`
+	// Resampled is the score at the best rung on Resamples draws, with replacement, of as many dev rows, the same draws
+	// for every job: what other dev rows would have changed. Empty where the worker does not tell.
+	Resampled []float64 `json:"resampled,omitempty"`
+	WallS     float64   `json:"wall_s"`     // seconds of training and evaluation
+	PeakB     int64     `json:"peak_bytes"` // the worker's highest resident memory so far
+	Head      int64     `json:"head_params"`
 	// Stopped is the reason of the verdict that ended the job before its budget, or "" if none did. Patience
 	// is part of the budget.
 	Stopped string `json:"stopped,omitempty"`

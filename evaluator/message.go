@@ -101,6 +101,14 @@ func decodeResult(text []byte, s scale) (Result, error) {
 	if err := r.Check(s.metric); err != nil {
 		return Result{}, slipIn(text, "", "%v", err)
 	}
+	if n := len(r.Resampled); n != 0 && n != Resamples {
+		return Result{}, slipIn(text, "", "%d resampled scores, it takes %d", n, Resamples)
+	}
+	for i := range r.Resampled {
+		if err := checkScore(text, &r.Resampled[i], s); err != nil {
+			return Result{}, err
+		}
+	}
 	if score, ok := r.Test[string(s.metric)]; ok {
 		if err := checkScore(text, &score, s); err != nil {
 			return Result{}, err

@@ -48,7 +48,8 @@ var greetings = map[string]func(w *workerProgram){
 		w.line(`{"type":"progress"}`)
 		w.out.Encode(w.ready())
 	},
-	"reads no more": func(w *workerProgram) { w.out.Encode(w.ready()); forever() },
+	"reads no more":                 func(w *workerProgram) { w.out.Encode(w.ready()); forever() },
+	"has a child and reads no more": func(w *workerProgram) { w.offspring(false); w.out.Encode(w.ready()); forever() },
 }
 
 // returns are what a worker that has crashed does when it is started again.
@@ -152,6 +153,7 @@ var misbehaviour = map[string]func(w *workerProgram){
 	"slow without end":    ends(`"score":0.6,"wall_s":1e300`),
 	"endless head":        ends(`"score":0.6,"head_params":9223372036854775807`),
 	"stopped by nobody":   ends(`"score":0.6,"stopped":"bored"`),
+	"too few resamples":   ends(`"score":0.6,"resampled":[0.5,0.6]`),
 	"result of no rung":   ends(`"score":0.6`),
 	"result above rungs":  scores(0.5, 0.6, 0.7),
 	"result below a rung": scores(0.7, 0.6, 0.6),
@@ -318,6 +320,7 @@ func TestMisbehavingWorkers(t *testing.T) {
 		"slow without end":    {"protocol", "wall_s 1e+300: more than 1e+09"},
 		"endless head":        {"protocol", "head_params 9223372036854775807: more than 1e+15"},
 		"stopped by nobody":   {"protocol", "nobody did"},
+		"too few resamples":   {"protocol", "2 resampled scores, it takes 128"},
 		"result of no rung":   {"protocol", "best_step 100 is no rung"},
 		"result above rungs":  {"protocol", "the score 0.7, and 0.6 at the rung of best_step 100"},
 		"result below a rung": {"protocol", "best_step 100 with the score 0.6, and 0.7 at step 25"},

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 )
@@ -91,7 +92,7 @@ func (t Trained) exportable(format Format) error {
 	if err := t.Info.checkHead(); err != nil && format != FormatPlan {
 		return err
 	}
-	if err := t.family().refuse(format, t.Info.Head); err != nil {
+	if err := t.Info.refuse(format, t.family()); err != nil {
 		return err
 	}
 	if t.configOnly() {
@@ -195,7 +196,7 @@ func copyFile(path, original string) error {
 func (e *export) readme(format Format, t Trained, lost []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
-	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.Info.Model,
+	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.modelName(),
 		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
 	if t.configOnly() && format != FormatPlan {
 		b.WriteString("This is the configuration without trained weights.\n")
@@ -230,18 +231,15 @@ func pythonString(s string) string {
 
 // example calls the model on one input of the task.
 func (t Trained) example() []string {
-	text := `"A sentence."`
-	if t.Info.Task.Columns.TextPair != "" {
-		text = `"The first sentence.", "The second."`
-	}
 	limit := ""
 	if t.Info.Task.MaxLength > 0 {
 		limit = fmt.Sprintf(", max_length=%d", t.Info.Task.MaxLength)
 	}
-	return []string{
-		fmt.Sprintf(`inputs = tokenizer(%s, truncation=True%s, return_tensors="pt")`, text, limit),
-		"logits = model(**inputs).logits",
+	lines := []string{fmt.Sprintf(`inputs = %s%s, return_tensors="pt")`, t.head().example(t.Info.Task), limit)}
+	if t.Info.Task.Kind == data.KindMultipleChoice {
+		lines = append(lines, "inputs = {key: value[None] for key, value in inputs.items()}")
 	}
+	return append(lines, "logits = model(**inputs).logits")
 }
 
 // tensor is a trained tensor of a layer's module.
@@ -283,14 +281,6 @@ func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, los
 		kept.Layers = append(kept.Layers, part(layer, func(what string) { l.add(what, i) }))
 	}
 	return kept, l.list()
-}
-
-// holds is for [split]: the modules that implement T, whole.
-func holds[T any](m Module) (kept Module, lost string) {
-	if _, ok := m.(T); ok {
-		return m, ""
-	}
-	return nil, m.String()
 }
 
 // losses describes the modules of a plan that a format drops, and in which layers.

@@ -93,15 +93,16 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.Info.Model, t.family().adapterModel, t.Info.Geometry.Hidden, config}
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel, t.Info.Geometry.Hidden, config}
 }
 
 type headConfig struct {
-	HeadType           string         `json:"head_type"`
-	NumLabels          int            `json:"num_labels"`
+	HeadType           headType       `json:"head_type"`
+	NumLabels          int            `json:"num_labels,omitempty"`
+	NumChoices         int            `json:"num_choices,omitempty"`
 	Layers             int            `json:"layers"`
 	ActivationFunction *string        `json:"activation_function"`
-	UsePooler          bool           `json:"use_pooler"`
+	UsePooler          *bool          `json:"use_pooler,omitempty"`
 	Label2ID           map[string]int `json:"label2id"`
 }
 
@@ -396,8 +397,16 @@ func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
 
 // addHead adds the head, which reads the first token's hidden state and not the library's pooler.
 func (a *adaptersExport) addHead(dir string) {
-	c := headConfig{HeadType: "classification", NumLabels: a.Info.Outputs(), Layers: 1}
+	pooler := false
+	c := headConfig{HeadType: a.head().adapters, NumLabels: a.Info.Outputs(), Layers: 1, UsePooler: &pooler}
 	_, c.Label2ID = a.Info.labelMaps()
+	switch c.HeadType {
+	case headTagging:
+		c.UsePooler = nil
+	case headChoice:
+		c.NumLabels, c.NumChoices, c.Label2ID = 0, max(2, len(a.Info.Labels)), nil
+		a.notes = append(a.notes, fmt.Sprintf("The library wants the same number of choices in every row: num_choices in head_config.json, %d.", c.NumChoices))
+	}
 	names := map[string]string{"head": "1"}
 	if a.Info.Head == headDense {
 		tanh := "tanh"
@@ -417,9 +426,17 @@ func (a *adaptersExport) addHead(dir string) {
 	a.tensors[path.Join(dir, "model_head.safetensors")] = tensors
 }
 
+// add is the call that adds such a head.
+func (h headType) add(name string) string {
+	method := map[headType]string{headClassification: "add_classification_head(%q, **head)",
+		headMultilabel: "add_classification_head(%q, multilabel=True, **head)", headTagging: "add_tagging_head(%q, **head)",
+		headChoice: "add_multiple_choice_head(%q, **head)"}[h]
+	return fmt.Sprintf(method, name)
+}
+
 // snippet loads the export in Python.
 func (a *adaptersExport) snippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
@@ -446,12 +463,12 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
-	model := pythonString(a.Info.Model)
+	model := pythonString(a.modelName())
 	lines := []string{"import json", "import os", ""}
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,
 		`del head["head_type"], head["label2id"]`,
-		`model.add_classification_head("` + adapterName + `", **head)`,
+		"model." + a.head().adapters.add(adapterName),
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		"model = AutoAdapterModel.from_pretrained(" + model + ")"}

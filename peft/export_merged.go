@@ -16,15 +16,24 @@ import (
 	"peftsearch/data/tokenizer"
 )
 
-// The export as a plain Hugging Face model for sequence classification.
+// The export as a plain Hugging Face model with a head.
 
 // mergeable is a module that only changes weights of its layer.
 type mergeable interface {
+	// mergeable is false for a module that depends on its input in another way.
+	mergeable() bool
 	// merge lists what it does to weights, by their names in the checkpoint.
 	merge(t Trained, layer int) map[string]func(weight []float32)
 }
 
-func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) { return split(p, holds[mergeable]) }
+func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+	return split(p, func(m Module) (Module, string) {
+		if module, ok := m.(mergeable); ok && module.mergeable() {
+			return m, ""
+		}
+		return nil, m.String()
+	})
+}
 
 func exportMerged(t Trained) (*export, error) {
 	if t.configOnly() {
@@ -56,9 +65,9 @@ func exportMerged(t Trained) (*export, error) {
 		documents: map[string]any{"config.json": config},
 		tensors:   map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors},
 		copies:    map[string]string{},
-		loading: python(append([]string{"from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
+		loading: python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
 			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
-			"model = AutoModelForSequenceClassification.from_pretrained(directory).eval()"}, t.example()...)...),
+			"model = " + t.head().autoClass() + ".from_pretrained(directory).eval()"}, t.example()...)...),
 	}
 	for _, name := range tokenizer.FileNames {
 		path := filepath.Join(t.Info.Model, name)
@@ -68,7 +77,7 @@ func exportMerged(t Trained) (*export, error) {
 			return nil, err
 		}
 	}
-	if t.Info.Head == headLinear {
+	if t.linearHead() {
 		e.notes = append(e.notes, linearHeadNote)
 	}
 	return e, nil
@@ -96,7 +105,7 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 		}
 		backbone = t.Backbone
 	}
-	tensors := t.sequenceHead()
+	tensors := t.classHead()
 	for name, tensor := range backbone {
 		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
 		if update := updates[name]; update != nil {
@@ -122,11 +131,12 @@ func (t Trained) mergedConfig(path string) (map[string]any, error) {
 	delete(config, "torch_dtype") // the older name of dtype
 	delete(config, "_name_or_path")
 	config["dtype"] = "float32"
-	config["architectures"] = []string{t.family().classifier}
-	config["id2label"], config["label2id"] = t.Info.labelMaps()
-	config["problem_type"] = "single_label_classification"
-	if len(t.Info.Labels) == 0 {
-		config["problem_type"] = "regression"
+	config["architectures"] = []string{t.family().class(t.head())}
+	if t.Info.Outputs() > 1 || t.Info.Task.Kind.Numeric() {
+		config["id2label"], config["label2id"] = t.Info.labelMaps()
+	}
+	if problem := t.head().problem; problem != "" {
+		config["problem_type"] = problem
 	}
 	return config, nil
 }

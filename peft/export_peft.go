@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 )
 
@@ -13,7 +14,7 @@ import (
 // override r and lora_alpha.
 type peftConfig struct {
 	PEFTType           string             `json:"peft_type"`
-	TaskType           string             `json:"task_type"` // "SEQ_CLS"
+	TaskType           string             `json:"task_type,omitempty"`
 	BaseModel          string             `json:"base_model_name_or_path"`
 	InferenceMode      bool               `json:"inference_mode"`
 	R                  int                `json:"r,omitempty"`
@@ -70,9 +71,12 @@ func exportPEFT(t Trained) (*export, error) {
 	if module == nil {
 		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
 	}
-	config := peftConfig{ModulesToSave: t.family().saved, TaskType: "SEQ_CLS", BaseModel: t.Info.Model, InferenceMode: !t.configOnly()}
+	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType, BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	module.peftConfig(t, &config)
+	if config.NumVirtualTokens > 0 && config.TaskType == "" {
+		return nil, fmt.Errorf("PEFT has no prefixes for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
+	}
 	if config.NumVirtualTokens > 0 {
 		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
 			"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.",
@@ -82,7 +86,7 @@ func exportPEFT(t Trained) (*export, error) {
 		tensors := map[string]checkpoint.Tensor{}
 		module.peftTensors(t, tensors)
 		e.tensors["adapter_model.safetensors"] = tensors
-		if t.Info.Head == headLinear {
+		if t.linearHead() {
 			e.notes = append(e.notes, linearHeadNote)
 		}
 	}
@@ -93,19 +97,25 @@ func exportPEFT(t Trained) (*export, error) {
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.
 func (t Trained) peftSnippet(c peftConfig) string {
-	model := pythonString(t.Info.Model)
-	base := fmt.Sprintf("model = AutoModelForSequenceClassification.from_pretrained(%s, num_labels=%d)", model, t.Info.Outputs())
+	model := pythonString(t.modelName())
+	class := t.head().autoClass()
+	base := fmt.Sprintf("model = %s.from_pretrained(%s, num_labels=%d)", class, model, t.Info.Outputs())
+	if t.Info.Task.Kind == data.KindMultipleChoice { // the class has one output whatever is asked for
+		base = fmt.Sprintf("model = %s.from_pretrained(%s)", class, model)
+	}
 	if t.configOnly() {
 		return python(
-			"from peft import PeftConfig, get_peft_model", "from transformers import AutoModelForSequenceClassification", "",
+			"from peft import PeftConfig, get_peft_model", "from transformers import "+class, "",
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	example := t.example()
-	lines := []string{"from peft import PeftModel", "from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
+	inputs, call := example[:len(example)-1], example[len(example)-1]
+	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
-		"model = PeftModel.from_pretrained(model, directory).eval()", example[0]}
+		"model = PeftModel.from_pretrained(model, directory).eval()"}
+	lines = append(lines, inputs...)
 	if c.NumVirtualTokens == 0 {
-		return python(append(lines, example[1])...)
+		return python(append(lines, call)...)
 	}
 	return python(append(append([]string{"import torch"}, lines...),
 		fmt.Sprintf(`position_ids = torch.arange(inputs["input_ids"].shape[1])[None] - %d`, c.NumVirtualTokens),

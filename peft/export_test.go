@@ -22,6 +22,7 @@ import (
 // goldenExport is a plan with what a library has for it; scripts/golden/exports.py writes them.
 type goldenExport struct {
 	Name      string         `json:"name"`
+	Type      string         `json:"architecture"`
 	Format    peft.Format    `json:"format"`
 	Plan      peft.Plan      `json:"plan"`
 	Head      string         `json:"head"`
@@ -48,8 +49,10 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 	}
 	for _, golden := range cases {
 		t.Run(golden.Name, func(t *testing.T) {
+			geometry := small
+			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-				Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: golden.Head, Labels: golden.Labels,
+				Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
 				Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
@@ -245,6 +248,8 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 	}{
 		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
+		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets, Gate: true}}},
+			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
 		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
@@ -260,6 +265,9 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s: refused, but something was written", name)
+		}
+		if test.format == peft.FormatMerged { // has no configuration alone
+			continue
 		}
 		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, true); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -13,10 +14,10 @@ type family struct {
 	name          string // of the architecture, in sentences
 	backbone      string // attribute of the backbone in a model with a head
 	adapterModel  string // the class with flexible heads in adapters; "" where it has none
-	classifier    string // the class for sequence classification in transformers
-	dense, logits string // the two linear layers of that class's head
+	classes       string // what the names of transformers' classes begin with
+	dense, logits string // the two linear layers of the head for sequence classification
 	between       between
-	saved         []string // the attributes with the head's layers
+	saved         []string // the attributes with that head's layers
 	output        string   // where adapters puts bottlenecks in a layer
 	prefix        string   // what adapters calls the place of a prefix
 	peftPrefix    bool     // PEFT can run a prefix
@@ -34,21 +35,24 @@ const (
 // families has an entry for every architecture that can be exported. PEFT runs prefixes for BERT alone: it gives the
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
-	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "BertForSequenceClassification",
+	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "Bert",
 		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true},
-	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "RobertaForSequenceClassification",
+	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "Roberta",
 		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
-	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRobertaForSequenceClassification",
+	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRoberta",
 		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
-	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "CamembertForSequenceClassification",
+	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "Camembert",
 		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
-	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "ElectraForSequenceClassification",
+	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "Electra",
 		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false},
-	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBertForSequenceClassification",
+	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBert",
 		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false},
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
+
+// modelName is what the libraries load the backbone by.
+func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{
@@ -93,43 +97,29 @@ func (t Trained) attentionPath(layer int) string {
 	return strings.TrimSuffix(t.outputPath(layer), t.family().output) + place
 }
 
-// refuse says why a format cannot hold any plan with a head of a kind.
-func (f family) refuse(format Format, head string) error {
-	switch format {
-	case FormatAdapters:
-		if f.adapterModel == "" {
-			return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-		}
-	case FormatPEFT, FormatMerged:
-		if head == headDense && f.between != tanh {
-			return fmt.Errorf("%s has %s where the dense head has tanh: train with head: linear, or export as %s",
-				f.classifier, f.between, FormatAdapters)
-		}
-	}
-	return nil
-}
-
 const (
-	// linearScale is ε of [Trained.sequenceHead]; as a power of two it rounds nothing. A smaller one would be closer to
+	// linearScale is ε of [Trained.classHead]; as a power of two it rounds nothing. A smaller one would be closer to
 	// linear, but one step of an optimiser would then move the logits by much more than what was learned.
 	linearScale = 1.0 / (1 << 7)
 	// linearShift is its s, above the values that hidden states have after a LayerNorm.
 	linearShift = 64.0
 )
 
-// sequenceHead is the head in the only form that the classes for sequence classification have,
-// W·f(W_p·h + c_p) + c. A linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since
-// tanh(x) = x - x³/3 + …, logits change by about 1e-4. ReLU and GELU are the identity far above 0, so there
-// W_p = I, c_p = s, c = c - W·s.
-func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
-	f := t.family()
-	head := map[string]checkpoint.Tensor{f.logits + ".weight": t.Head["head.weight"], f.logits + ".bias": t.Head["head.bias"]}
+// classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone. A
+// linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about
+// 1e-4. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
+func (t Trained) classHead() map[string]checkpoint.Tensor {
+	l := t.head().layers(t.family())
+	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"], l.logits + ".bias": t.Head["head.bias"]}
 	if t.Info.Head == headDense {
-		head[f.dense+".weight"], head[f.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
+		head[l.dense+".weight"], head[l.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
+		return head
+	}
+	if l.dense == "" {
 		return head
 	}
 	scale, shift := float32(linearScale), float32(0)
-	if f.between != tanh {
+	if l.between != tanh {
 		scale, shift = 1, linearShift
 	}
 	d := t.Info.Geometry.Hidden
@@ -137,7 +127,7 @@ func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
 	for i := range d {
 		matrix[i*d+i], offset[i] = scale, shift
 	}
-	head[f.dense+".weight"], head[f.dense+".bias"] = checkpoint.NewTensor(matrix, d, d), checkpoint.NewTensor(offset, d)
+	head[l.dense+".weight"], head[l.dense+".bias"] = checkpoint.NewTensor(matrix, d, d), checkpoint.NewTensor(offset, d)
 	weight, bias := t.Head["head.weight"].Float32(), t.Head["head.bias"].Float32()
 	for output := range bias {
 		var sum float64
@@ -147,13 +137,18 @@ func (t Trained) sequenceHead() map[string]checkpoint.Tensor {
 		}
 		bias[output] = float32(float64(bias[output]) - sum*float64(shift))
 	}
-	head[f.logits+".weight"] = checkpoint.NewTensor(weight, len(bias), d)
-	head[f.logits+".bias"] = checkpoint.NewTensor(bias, len(bias))
+	head[l.logits+".weight"] = checkpoint.NewTensor(weight, len(bias), d)
+	head[l.logits+".bias"] = checkpoint.NewTensor(bias, len(bias))
 	return head
 }
 
-// linearHeadNote explains sequenceHead to whoever looks at the weights.
+// linearHead says that classHead had to put a layer before a linear head.
+func (t Trained) linearHead() bool {
+	return t.Info.Head == headLinear && t.head().layers(t.family()).dense != ""
+}
+
+// linearHeadNote explains classHead to whoever looks at the weights.
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or GELU before the "+
 	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are linear, and "+
-	"the classifier undoes that; logits agree to about 1e-4. "+
-	"To train on with PEFT at its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)
+	"the classifier undoes that; logits agree to about 1e-4. To train on with PEFT at "+
+	"its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)

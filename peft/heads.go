@@ -13,20 +13,112 @@ const (
 	headDense  = "dense"  // W·tanh(W_p·h + c_p) + c
 )
 
-// headKind is how the head of a kind of task is kept.
+// headKind is how the head of a kind of task is kept, and what the libraries have for it.
 type headKind struct {
 	states int  // hidden states that it reads together
 	pools  bool // it makes one state of several by head.pool.weight
+
+	adapters headType // what adapters has; "" for nothing
+	class    string   // transformers' models with such a head, "" for none: BertFor…, AutoModelFor…
+	problem  string   // problem_type of config.json, "" for none
+	taskType string   // PEFT's, "" for none
+	// layers are those of the class's head.
+	layers func(f family) headLayers
+	// example is Python that makes inputs of a row.
+	example func(t data.Task) string
 }
 
-var headKinds = map[data.Kind]headKind{
-	data.KindClassification:      {states: 1},
-	data.KindRegression:          {states: 1},
-	data.KindMultilabel:          {states: 1},
-	data.KindTokenClassification: {states: 1},
-	data.KindMultipleChoice:      {states: 1},
-	data.KindCoreference:         {states: 2, pools: true},
+// headLayers are the linear layers of a head in transformers, with a function between them.
+type headLayers struct {
+	dense, logits string // dense is "" for a head of one layer
+	between       between
+	saved         []string // the attributes that hold them
 }
+
+// headType is a head of adapters.
+type headType string
+
+const (
+	headClassification headType = "classification"
+	headMultilabel     headType = "multilabel_classification"
+	headTagging        headType = "tagging"
+	headChoice         headType = "multiple_choice"
+)
+
+var headKinds = map[data.Kind]headKind{
+	data.KindClassification: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "single_label_classification",
+		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+	data.KindRegression: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "regression",
+		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification", problem: "multi_label_classification",
+		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
+		layers: tokenLayers, example: wordsExample},
+	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers, example: choiceExample},
+	data.KindCoreference:    {states: 2, pools: true},
+}
+
+func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }
+
+// tokenLayers are the same in every family: one layer.
+func tokenLayers(family) headLayers {
+	return headLayers{logits: "classifier", saved: []string{"classifier"}}
+}
+
+func choiceLayers(f family) headLayers {
+	switch f.backbone {
+	case "electra":
+		return headLayers{"sequence_summary.summary", "classifier", gelu, []string{"classifier", "sequence_summary"}}
+	case "distilbert":
+		return sequenceLayers(f)
+	}
+	return headLayers{f.backbone + ".pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}}
+}
+
+func textExample(t data.Task) string {
+	if t.Columns.TextPair != "" {
+		return `tokenizer("The first sentence.", "The second.", truncation=True`
+	}
+	return `tokenizer("A sentence.", truncation=True`
+}
+
+func wordsExample(data.Task) string {
+	return `tokenizer("A sentence in words .".split(), is_split_into_words=True, truncation=True`
+}
+
+func choiceExample(data.Task) string {
+	return `tokenizer(["What comes before."] * 2, ["One choice.", "Another one."], truncation="only_first", padding=True`
+}
+
+// refuse says why a format cannot hold any plan with the head.
+func (i Info) refuse(format Format, f family) error {
+	kind := headKinds[i.Task.Kind]
+	switch {
+	case format == FormatPlan:
+		return nil
+	case format == FormatAdapters && f.adapterModel == "":
+		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
+	case kind.adapters == "" || kind.class == "":
+		return fmt.Errorf("none of the libraries has a head for %s: export as %s", i.Task.Kind, FormatPlan)
+	case format == FormatAdapters || i.Head != headDense:
+		return nil
+	}
+	if layers := kind.layers(f); layers.dense == "" {
+		return fmt.Errorf("%s has one layer where the dense head has two: train with head: linear, or export as %s", f.class(kind), FormatAdapters)
+	} else if layers.between != tanh {
+		return fmt.Errorf("%s has %s where the dense head has tanh: train with head: linear, or export as %s", f.class(kind), layers.between, FormatAdapters)
+	}
+	return nil
+}
+
+// class is transformers' model of the family with a kind's head.
+func (f family) class(k headKind) string { return f.classes + "For" + k.class }
+
+// autoClass is the name under which transformers finds it.
+func (k headKind) autoClass() string { return "AutoModelFor" + k.class }
+
+// head is what is known of the kind of the task's head.
+func (t Trained) head() headKind { return headKinds[t.Info.Task.Kind] }
 
 // Outputs is the number of logits of each of the head's decisions.
 func (i Info) Outputs() int { return i.Task.Kind.Outputs(len(i.Labels)) }

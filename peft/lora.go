@@ -212,10 +212,12 @@ func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 
 // peftHead adds the head, as a model whose modules are wrapped has it.
 func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
-	for name, tensor := range t.sequenceHead() {
+	for name, tensor := range t.classHead() {
 		into["base_model.model."+name] = tensor
 	}
 }
+
+func (l LoRA) mergeable() bool { return !l.Gate }
 
 // merge folds B·A into the weight; a gated update depends on the input.
 func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {

@@ -75,7 +75,7 @@ func (p Prefix) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	pairs := prefixPairs(t, t.Plan)
 	into["prompt_embeddings"] = checkpoint.NewTensor(interleave(pairs, p.Length, t.Info.Geometry.Hidden),
 		p.Length, len(pairs)*t.Info.Geometry.Hidden)
-	for name, tensor := range t.sequenceHead() {
+	for name, tensor := range t.classHead() {
 		into["base_model."+name] = tensor
 	}
 }

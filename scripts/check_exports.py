@@ -55,7 +55,7 @@ def prefix(length):
 
 
 def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
-    """Name, model, layers, head, outputs."""
+    """Name, model, layers, head, outputs, and the kind of the task if its heads are not those of the number of outputs."""
     rnd = torch.Generator().manual_seed(7)
 
     def draw(*options):
@@ -102,10 +102,19 @@ def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
         yield f"{name} lora", model, [lora(2, 4, *TARGETS), lora(3, 3, *one)], "dense", 2
         yield f"{name} lora, linear head", model, [lora(2, 4, *TARGETS[:3], *TARGETS[4:]), {}], "linear", 3
         yield f"{name} prefix", model, [prefix(4)] * 2, "linear", 2
+    for kind, outputs in (("multilabel", 3), ("token_classification", 5), ("multiple_choice", 1), ("coreference", 2)):
+        for name, model in (("bert", tiny), ("roberta", roberta), ("electra", electra), ("distilbert", distilbert)):
+            yield f"{name} {kind} lora", model, [lora(2, 4, *one), {}], "linear", outputs, kind
+        yield f"bert {kind} lora, dense head", tiny, [lora(2, 4, *one), {}], "dense", outputs, kind
+        yield f"bert {kind} prefix", tiny, [prefix(3)] * 2, "linear", outputs, kind
 
 
-def refused(plan, head, model_type, to):
-    """Whether the format cannot hold the plan."""
+def refused(plan, head, model_type, to, kind):
+    """Whether the format cannot hold the plan with the head of a task."""
+    if kind == "coreference" or kind == "token_classification" and head == "dense" and to != "adapters":
+        return True
+    if kind == "multiple_choice" and to == "peft" and "prefix" in plan[0]:
+        return True
     if to == "adapters" and model_type == "camembert" or to != "adapters" and head == "dense" and model_type in ("electra", "distilbert"):
         return True
     used = {m for layer in plan for m in layer}
@@ -130,12 +139,12 @@ def fingerprint(model):
 class Reference:
     """The formula, on a plan's tensors."""
 
-    def __init__(self, model, plan, head, outputs, seed):
+    def __init__(self, model, plan, head, outputs, seed, kind):
         self.config = c = json.loads((model / "config.json").read_text())
         for ours, theirs in (("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")):
             c.setdefault(ours, c.get(theirs))
         c.setdefault("layer_norm_eps", 1e-12)
-        self.plan, self.head = plan, head
+        self.plan, self.head, self.kind = plan, head, kind
         self.w = {}
         for name, t in safetensors.torch.load_file(model / "model.safetensors").items():
             name = re.sub(r"^(bert|roberta)\.", "", name).replace("gamma", "weight").replace("beta", "bias")
@@ -147,9 +156,12 @@ class Reference:
         def tensor(std, *shape):
             return torch.randn(shape, generator=g) * std
 
-        self.modules, self.heads = {}, {"head.weight": tensor(0.3, outputs, d), "head.bias": tensor(0.3, outputs)}
+        wide = 2 * d if kind == "coreference" else d
+        self.modules, self.heads = {}, {"head.weight": tensor(0.3, outputs, wide), "head.bias": tensor(0.3, outputs)}
         if head == "dense":
-            self.heads |= {"head.dense.weight": tensor(0.1, d, d), "head.dense.bias": tensor(0.1, d)}
+            self.heads |= {"head.dense.weight": tensor(0.1, wide, wide), "head.dense.bias": tensor(0.1, wide)}
+        if kind == "coreference":
+            self.heads["head.pool.weight"] = tensor(0.3, 1, d)
         for i, layer in enumerate(plan):
             for kind in ("serial", "parallel"):
                 if kind in layer:
@@ -181,8 +193,17 @@ class Reference:
         m = {k: self.modules[f"layers.{i}.{kind}.{k}"] for k in ("down.weight", "down.bias", "up.weight", "up.bias")}
         return F.linear(F.relu(F.linear(h, m["down.weight"], m["down.bias"])), m["up.weight"], m["up.bias"])
 
+    def logits(self, **inputs):
+        """What the head says of each row, of each token or, two rows being an example, of each choice."""
+        if inputs["input_ids"].dim() == 3:  # examples of choices
+            inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
+        if self.kind == "coreference":
+            return torch.zeros(1)  # no library has it
+        logits = self.scores(**inputs)
+        return logits.view(-1, 2) if self.kind == "multiple_choice" else logits
+
     @torch.no_grad()
-    def logits(self, input_ids, attention_mask, token_type_ids=None):
+    def scores(self, input_ids, attention_mask, token_type_ids=None):
         c, w, mask = self.config, self.w, attention_mask
         n, s = input_ids.shape
         heads, d = c["num_attention_heads"], c["hidden_size"]
@@ -213,7 +234,7 @@ class Reference:
             if "parallel" in layer:
                 y = y + 4 * self.adapter(i, "parallel", a)
             x = self.norm(out, y)
-        h = x[:, 0]
+        h = x if self.kind == "token_classification" else x[:, 0]
         if self.head == "dense":
             h = torch.tanh(F.linear(h, self.heads["head.dense.weight"], self.heads["head.dense.bias"]))
         return F.linear(h, self.heads["head.weight"], self.heads["head.bias"])
@@ -232,8 +253,7 @@ class Reference:
                 "version": 1, "model": str(model), "model_fingerprint": fingerprint(model), "head": self.head,
                 "geometry": {"architecture": c["model_type"], "layers": len(self.plan), "hidden": c["hidden_size"],
                              "ffn": c["intermediate_size"], "heads": c["num_attention_heads"], "backbone_params": params},
-                "task": {"kind": "regression" if outputs == 1 else "classification", "columns": {"text": "a", "text_pair": "b", "label": "c"},
-                         "max_length": 128},
+                "task": {"kind": self.kind, "columns": {"text": "a", "text_pair": "b", "label": "c"}, "max_length": 128},
                 "labels": [f"class {n}" for n in range(outputs)] if outputs > 1 else None, "training": {}, "seed": 1},
             "plan.json": {"version": 1, "layers": self.plan},
         }
@@ -296,9 +316,14 @@ def compare(directory, reference, batches, wanted):
         if reference.config["model_type"] == "distilbert":
             batch = {k: v for k, v in batch.items() if k != "token_type_ids"}
         more = {}
+        if reference.kind == "multiple_choice":
+            batch = {k: v.view(-1, 2, v.shape[-1]) for k, v in batch.items()}
         if "position_ids" in names:
             more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-        worst = max(worst, (names["model"](**batch, **more).logits - want).abs().max().item())
+        difference = (names["model"](**batch, **more).logits - want).abs()
+        if reference.kind == "token_classification":
+            difference = difference[batch["attention_mask"].bool()]
+        worst = max(worst, difference.max().item())
     return worst
 
 
@@ -312,19 +337,20 @@ def main():
         place = pathlib.Path(place)
         subprocess.run(["go", "build", "-o", place / "peftsearch", "./cmd/peftsearch"], check=True)
         models = [pathlib.Path("models", name).resolve() for name in ("bert-tiny", "all-MiniLM-L6-v2")]
-        print(f"{'plan':34}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
-        for seed, (name, model, plan, head, outputs) in enumerate(cases(*models, *random_models(place))):
+        print(f"{'plan':38}{'head':>8}{'outputs':>9}" + "".join(f"{to:>12}" for to in ("adapters", "peft", "merged")))
+        for seed, (name, model, plan, head, outputs, *kind) in enumerate(cases(*models, *random_models(place))):
+            kind = kind[0] if kind else "regression" if outputs == 1 else "classification"
             if not all(word in name for word in sys.argv[1:]):
                 continue
-            reference = Reference(model, plan, head, outputs, seed)
+            reference = Reference(model, plan, head, outputs, seed, kind)
             trained = place / f"{seed}"
             reference.write(trained, model, outputs)
             wanted = [reference.logits(**b) for b in batches]
-            row = f"{name:34}{head:>8}{outputs:>9}"
+            row = f"{name:38}{head:>8}{outputs:>9}"
             for to in ("adapters", "peft", "merged"):
                 out = place / f"{seed}-{to}"
                 done = subprocess.run([place / "peftsearch", "export", trained, "--to", to, "--out", out], capture_output=True, text=True)
-                expected = refused(plan, head, reference.config["model_type"], to)
+                expected = refused(plan, head, reference.config["model_type"], to, kind)
                 if done.returncode or expected:
                     right = bool(done.returncode) and expected and not out.exists()
                     row += f"{'refused' if right else 'wrong':>12}"

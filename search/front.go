@@ -87,25 +87,3 @@ func Hypervolume(outcomes []Outcome, ref Reference) float64 {
 	}
 	return volume
 }
-
-// Knee is the front's member that lies farthest above the straight line between its ends, on the scales of the
-// hypervolume: beyond it, score becomes expensive. A front with fewer than three members has its knee at the last;
-// one without members has none.
-func Knee(front []Outcome, ref Reference) (knee Outcome, ok bool) {
-	last := len(front) - 1
-	if last < 0 {
-		return Outcome{}, false
-	}
-	knee = front[last]
-	at := func(o Outcome) (x, y float64) { return ref.cost(o.Params), ref.gain(o.Score) }
-	x0, y0 := at(front[0])
-	x1, y1 := at(knee)
-	farthest := 0.0
-	for _, o := range front[:last] {
-		x, y := at(o)
-		if above := (y-y0)*(x1-x0) - (x-x0)*(y1-y0); above > farthest {
-			knee, farthest = o, above
-		}
-	}
-	return knee, true
-}

@@ -85,19 +85,6 @@ func TestHypervolumeOfASinglePoint(t *testing.T) {
 	}
 }
 
-func TestKneeIsFarthestAboveTheLineBetweenTheEnds(t *testing.T) {
-	front := []search.Outcome{{Params: 100, Score: 0.6}, {Params: 1000, Score: 0.85}, {Params: 10_000, Score: 0.88}, {Params: 100_000, Score: 0.9}}
-	if got, ok := search.Knee(front, reference); !ok || got != front[1] {
-		t.Errorf("knee %v, want %v", got, front[1])
-	}
-	if got, ok := search.Knee(front[:1], reference); !ok || got != front[0] {
-		t.Errorf("knee of one is %v", got)
-	}
-	if got, ok := search.Knee(nil, reference); ok {
-		t.Errorf("knee of none is %v", got)
-	}
-}
-
 func TestScalesWithoutMeaningAreRefused(t *testing.T) {
 	change := func(f func(*search.Reference)) search.Reference {
 		r := reference

@@ -62,13 +62,17 @@ type inputs struct {
 func (f *features) encode(points []space.Point) inputs {
 	in := inputs{mat.NewDense(len(points), len(f.dimension), nil), make([]float64, len(points))}
 	for i, p := range points {
-		row := in.features.RawRowView(i)
-		for d, level := range p {
-			f.put(row[f.first[d]:f.first[d+1]], d, level)
-		}
+		f.putPoint(in.features.RawRowView(i), p)
 		in.costs[i] = f.cost(p)
 	}
 	return in
+}
+
+// putPoint writes the features of all dimensions.
+func (f *features) putPoint(row []float64, p space.Point) {
+	for d, level := range p {
+		f.put(row[f.first[d]:f.first[d+1]], d, level)
+	}
 }
 
 func (f *features) cost(p space.Point) float64 { return f.reference.cost(f.space.Params(p)) }
@@ -378,10 +382,12 @@ func (r *regression) fit() (optimum, error) {
 	starts.Wait()
 	best := slices.MinFunc(fits[:], func(a, b optimum) int { return cmp.Compare(a.loss, b.loss) })
 	if best.theta == nil {
-		return best, errors.New("the covariance of the scores is not positive definite")
+		return best, errNotPositive
 	}
 	return r.descend(best.theta, fitFinish), nil
 }
+
+var errNotPositive = errors.New("the covariance of the scores is not positive definite")
 
 // optimum is the best that a descent has seen; theta is nil if the loss was finite nowhere.
 type optimum struct {

@@ -163,9 +163,9 @@ func TestSuggestionsAreThoseOfEarlierVersions(t *testing.T) {
 
 	s := goldenSpaces(t)["per-layer"]
 	warm := options(s, "gp", 3)
-	warm.Prior = scattered(s, 320)
-	for i := range warm.Prior {
-		warm.Prior[i].Score = 0.3 + 0.5*warm.Prior[i].Score
+	warm.Prior = [][]search.Observation{scattered(s, 320)}
+	for i := range warm.Prior[0] {
+		warm.Prior[0][i].Score = 0.3 + 0.5*warm.Prior[0][i].Score
 	}
 	got["warm gp"] = played(t, s, warm, 20)
 

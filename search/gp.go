@@ -174,8 +174,8 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	return s, nil
 }
 
-// standardise scales the scores of trials to mean 0 and standard deviation 1, and the variances of pruned
-// trials' with them.
+// standardise scales the scores of trials to mean 0 and standard deviation 1, and with them the variances that
+// scores have beside the noise between trainings: of forecasts, and by the dev rows.
 func standardise(trials []*Observation) (scale standard, scores, variances []float64, err error) {
 	if len(trials) < 2 {
 		return scale, nil, nil, fmt.Errorf("%d finished trials, it needs 2", len(trials))
@@ -187,9 +187,10 @@ func standardise(trials []*Observation) (scale standard, scores, variances []flo
 	if !(scale.sd > 1e-9*math.Abs(scale.mean)) {
 		return scale, nil, nil, errors.New("all scores are equal")
 	}
+	rows := rowVariances(trials)
 	for i, o := range trials {
 		scores[i] = scale.of(o.Score)
-		variances = append(variances, o.SD*o.SD/(scale.sd*scale.sd))
+		variances = append(variances, (o.SD*o.SD+rows[i])/(scale.sd*scale.sd))
 	}
 	return scale, scores, variances, nil
 }

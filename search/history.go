@@ -31,6 +31,8 @@ type Observation struct {
 	Score  float64 // of complete trials; of pruned ones the forecast; finite
 	SD     float64 // of a pruned trial's forecast, finite and at least 0; 0 for other trials
 	Curve  []Rung  // by ascending share; read by pruners only
+	// Resampled is the score on resamples of the dev rows, the same for every trial; nil where it is not known.
+	Resampled []float64
 }
 
 // ErrDamagedHistory says that a trial cannot be one of the space that is searched.

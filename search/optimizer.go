@@ -21,8 +21,9 @@ type Options struct {
 	Sampler   string    // one of Samplers
 	Initial   int       // trials of the initial design; 0 chooses by the number of dimensions
 	Reference Reference // scale of the objectives; Check accepts it
-	// Prior is the finished trials of a study on another task, at points of this space; gp learns from them.
-	Prior []Observation
+	// Prior is the finished trials of studies on other tasks with the same model, at points of this space. What they
+	// promise most is tried first, and gp learns from them.
+	Prior [][]Observation
 	// TrialSeconds is what a trial takes, by an estimate that comes out alike whenever it is made: a measurement would
 	// make the samplers' choices depend on what else the machine does. 0 is unknown, and taken for long.
 	TrialSeconds float64
@@ -31,7 +32,7 @@ type Options struct {
 // Suggestion is a proposed point, and where it comes from.
 type Suggestion struct {
 	Point   space.Point
-	Sampler string // "initial" or the sampler's name
+	Sampler string // "initial", "transfer" or the sampler's name
 	Reason  string // why this sampler, in words
 }
 
@@ -96,11 +97,15 @@ func NewOptimizer(s *space.Space, options Options) (*Optimizer, error) {
 	if options.Initial == 0 && len(options.Prior) > 0 {
 		options.Initial = warmInitial
 	} else if options.Initial == 0 {
-		options.Initial = min(max(len(s.Dimensions())/3, warmInitial), 20)
+		options.Initial = min(max(len(s.Dimensions())/3, leastInitial), 20)
 	}
-	prior, err := NewHistory(s, options.Prior)
+	pooled, err := pool(s, options.Prior)
 	if err != nil {
-		return nil, fmt.Errorf("the other study: %w", err)
+		return nil, fmt.Errorf("another study: %w", err)
+	}
+	prior, err := NewHistory(s, pooled)
+	if err != nil {
+		return nil, fmt.Errorf("another study: %w", err)
 	}
 	o := &Optimizer{space: s, options: options, dists: map[string]any{}}
 	o.prior = sync.OnceValue(func() *source { return newSource(s, options.Reference, prior.lists) })
@@ -173,8 +178,11 @@ func (r *relativeSampler) SampleRelative(study *goptuna.Study, _ goptuna.FrozenT
 	o, v := r.optimizer, r.view
 	v.study = study
 	chosen := samplers[o.options.Sampler]
-	if asked := len(v.finished) + len(v.failed) + len(v.running); asked < o.options.Initial {
-		chosen = initialDesign{size: o.options.Initial}
+	initial := o.options.Initial + len(v.prior.frontPoints())
+	if first := v.untried(); first != nil {
+		chosen = transfer{first}
+	} else if asked := len(v.finished) + len(v.failed) + len(v.running); asked < initial {
+		chosen = initialDesign{size: initial}
 	}
 	if r.suggestion, err = chosen.propose(v); err != nil {
 		return nil, err

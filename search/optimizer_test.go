@@ -376,10 +376,11 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 			opts := options(s, "gp", seed)
 			opts.Initial = 6
 			if task != nil {
-				opts.Prior = extend(t, s, options(s, "tpe", seed+100), nil, 60)
-				for i := range opts.Prior {
-					opts.Prior[i].Score = task(opts.Prior[i].Point, seed)
+				prior := extend(t, s, options(s, "tpe", seed+100), nil, 60)
+				for i := range prior {
+					prior[i].Score = task(prior[i].Point, seed)
 				}
+				opts.Prior = [][]search.Observation{prior}
 			}
 			mean += search.Hypervolume(outcomes(extend(t, s, opts, nil, trials)), opts.Reference) / seeds
 		}

@@ -84,7 +84,7 @@ func TestPruningSavesTrainingAndKeepsTheFront(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
 	}
-	const seeds, trials = 8, 100
+	const seeds, trials = 20, 100
 	for _, c := range []struct{ growth, kept float64 }{{search.DefaultGrowth / 2, 0.99}, {search.DefaultGrowth, 0.98}} {
 		pruner := newPruner(t)
 		pruner.Growth = c.growth

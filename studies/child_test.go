@@ -130,12 +130,17 @@ func runChild(spec childSpec) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(databaseOf(spec.Path))
-	if err != nil {
+	var db *store.Store
+	var study *Study
+	if err := repeat(context.Background(), func(ctx context.Context) (err error) {
+		if db, err = store.Open(databaseOf(spec.Path)); err != nil {
+			return err
+		}
+		if study, err = Start(ctx, db, file, inputs); err != nil {
+			db.Close()
+		}
 		return err
-	}
-	study, err := Start(context.Background(), db, file, inputs)
-	if err != nil {
+	}, func(error) {}); err != nil {
 		return err
 	}
 	if ask := study.ask; spec.Ask > 0 {

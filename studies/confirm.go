@@ -273,6 +273,7 @@ func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job eva
 	// A result is stored even if the call is being cancelled.
 	done := store.Training{Candidate: job.Candidate, Seed: job.Seed,
 		Conditions: conditions(c.config, evaluator.TrainingVersion), Result: result}
+	done.Result.Resampled = nil // it is the test score that counts
 	if err := repeat(context.WithoutCancel(ctx), func(ctx context.Context) error { return c.db.AddTraining(ctx, c.record, done) },
 		func(err error) {
 			c.emit(ConfirmEvent{Kind: EventDelayed, Candidate: job.Candidate, Seed: job.Seed, Err: err})

@@ -17,6 +17,7 @@ import (
 // A database that somebody edited is an error of its study that says which trial, whatever reads it: no result is
 // taken for one that a training has, and nothing panics.
 func TestAnEditedDatabaseIsAnErrorOfItsStudy(t *testing.T) {
+	onFile(t)
 	path := writeStudy(t, t.TempDir(), 40)
 	edit(t, path, "initial: 4", "initial: 4, pruner: front")
 	study, db := start(t, path)

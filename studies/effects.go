@@ -28,15 +28,8 @@ func (o *Overview) Effects() ([]Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	var trials []search.Observation
-	for _, t := range o.Trials {
-		if t.State.Finished() {
-			trials = append(trials, observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
-				Score: t.Result.Score, Forecast: t.Forecast}))
-		}
-	}
 	effects, groups := choices(s, o.Record.Geometry.Layers)
-	found, err := search.Effects(s, o.Record.Reference, trials, groups)
+	found, err := search.Effects(s, o.Record.Reference, o.observations(), groups)
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +37,17 @@ func (o *Overview) Effects() ([]Effect, error) {
 		effects[i].Effect = found[i]
 	}
 	return slices.DeleteFunc(effects, func(e Effect) bool { return e.Plans == 0 }), nil
+}
+
+// observations are the trials with an outcome.
+func (o *Overview) observations() (trials []search.Observation) {
+	for _, t := range o.Trials {
+		if t.State.Finished() {
+			trials = append(trials, observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
+				Score: t.Result.Score, Forecast: t.Forecast, Resampled: o.resampled[t.Number]}))
+		}
+	}
+	return trials
 }
 
 // choices names what can be left out of plans, with the dimensions that decide it.

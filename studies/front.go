@@ -15,18 +15,6 @@ import (
 type Front struct {
 	Members     []store.Trial
 	Hypervolume float64
-	knee        int64 // number of the member at the knee
-}
-
-// KneeMember is the member beyond which score becomes expensive; false if the front is empty, or if the knee was left
-// out of the members.
-func (f Front) KneeMember() (store.Trial, bool) {
-	for _, m := range f.Members {
-		if m.Number == f.knee {
-			return m, true
-		}
-	}
-	return store.Trial{}, false
 }
 
 // ReadFront reads the front of a study, and nothing of its other trials.
@@ -79,9 +67,6 @@ func FrontOf(trials []store.Trial, ref search.Reference) Front {
 	f := Front{Hypervolume: search.Hypervolume(members, ref)}
 	for _, m := range members {
 		f.Members = append(f.Members, byNumber[m.Number])
-	}
-	if knee, ok := search.Knee(members, ref); ok {
-		f.knee = knee.Number
 	}
 	return f
 }

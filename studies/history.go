@@ -53,6 +53,9 @@ func (h *History) Sync(ctx context.Context) error {
 		}
 		next = max(next, e.Number+1)
 	}
+	if err := h.resample(ctx, changed); err != nil {
+		return err
+	}
 	if err := h.remember(changed); err != nil {
 		return fmt.Errorf("study %s: %w", quote.Text(h.record.Name), err)
 	}
@@ -69,7 +72,7 @@ var searchStates = map[store.State]search.State{store.Waiting: search.Running, s
 // observation is what samplers and pruners are told of a trial.
 func observation(e store.Entry) search.Observation {
 	o := search.Observation{Number: e.Number, Point: e.Point, Params: e.Params, State: searchStates[e.State],
-		Score: e.Score, Curve: rungs(e.Curve)}
+		Score: e.Score, Curve: rungs(e.Curve), Resampled: e.Resampled}
 	if e.State == store.Pruned {
 		o.Score, o.SD = e.Forecast.Score, e.Forecast.SD
 	}
@@ -82,6 +85,26 @@ func rungs(curve []store.CurvePoint) []search.Rung {
 		out = append(out, search.Rung{Share: float64(p.Step) / float64(p.Steps), Score: p.Score})
 	}
 	return out
+}
+
+// rowTrials is how many trials, the first ones, have their scores on resamples of the dev rows kept in memory: those
+// samplers that read them model fewer.
+const rowTrials = 1000
+
+// resample reads the scores of changed trials on resamples of the dev rows, for samplers.
+func (h *History) resample(ctx context.Context, changed []store.Entry) error {
+	if h.space == nil || len(changed) == 0 {
+		return nil
+	}
+	first, last := changed[0].Number, min(changed[len(changed)-1].Number+1, rowTrials)
+	if first >= last {
+		return nil
+	}
+	resampled, err := h.db.Resampled(ctx, h.record, first, last)
+	for i := range changed {
+		changed[i].Resampled = resampled[changed[i].Number]
+	}
+	return err
 }
 
 // remember tells samplers and pruners of the trials.

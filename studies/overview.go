@@ -20,6 +20,8 @@ type Overview struct {
 	Front     Front
 	Confirmed Confirmations
 	Attempts  []store.Attempt // by number
+
+	resampled map[int64][]float64 // scores on resamples of the dev rows, of the first rowTrials trials
 }
 
 // Watcher reads a study again and again, and every trial with an outcome once. It is used by one goroutine at a time.
@@ -43,7 +45,8 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 		if err != nil {
 			return err
 		}
-		next = Overview{Record: record, Trials: w.latest.Trials, Tally: w.latest.Tally, Front: w.latest.Front}
+		next = Overview{Record: record, Trials: w.latest.Trials, Tally: w.latest.Tally, Front: w.latest.Front,
+			resampled: w.latest.resampled}
 		if file, err := StudyFile(record); err == nil {
 			next.Budget = file.Budget.Trials
 		}
@@ -73,6 +76,9 @@ func (o *Overview) read(ctx context.Context, at *store.Store, since int64) (vers
 	changed, version, err := at.Changes(ctx, o.Record, since, true)
 	if err != nil || len(changed) == 0 {
 		return version, err
+	}
+	if o.resampled, err = at.Resampled(ctx, o.Record, 0, rowTrials); err != nil {
+		return 0, err
 	}
 	var trials []store.Trial
 	if since == 0 {

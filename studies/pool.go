@@ -124,7 +124,8 @@ func (p *pool) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// repeat repeats a step of the store until it is decided, or ctx ends. The first time that it is not it calls delayed.
+// repeat repeats a step of the store until it is decided, or ctx ends: the error is then ctx.Err() if it was cancelled,
+// and the step's if its time is over. The first time that the step is not decided it calls delayed.
 func repeat(ctx context.Context, step func(context.Context) error, delayed func(error)) error {
 	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
 	for pause := shortest; ; pause = min(2*pause, longest) {
@@ -137,6 +138,9 @@ func repeat(ctx context.Context, step func(context.Context) error, delayed func(
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) { // which may be what the step failed of
+				return ctx.Err()
+			}
 			return err
 		case <-time.After(pause/2 + rand.N(pause/2)): // not in step with other processes
 		}

@@ -110,7 +110,7 @@ func trialsOf(t testing.TB, study *Study) []store.Trial {
 }
 
 // ignoreTimes compares trials by what they are, not by when or how often they ran.
-var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Process", "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
 
 func setTrials(t testing.TB, path string, trials int) {
 	t.Helper()

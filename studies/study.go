@@ -41,8 +41,13 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 	}
 	want := &store.Record{Name: file.Study, Path: file.File(), Config: file.Text(), Identity: identity(file, inputs),
 		Metric: string(file.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: file.Search.Seed}
-	if _, err := db.Study(ctx, file.Study); errors.Is(err, store.ErrNoStudy) && other != "" {
-		if want.WarmStart, err = warmStart(ctx, db, file, inputs, other); err != nil {
+	if _, err := db.Study(ctx, file.Study); errors.Is(err, store.ErrNoStudy) {
+		if other != "" {
+			want.WarmStart, err = warmStart(ctx, db, file, inputs, other)
+		} else {
+			want.WarmStart, err = related(ctx, db, file, inputs, want.Identity)
+		}
+		if err != nil {
 			return nil, err
 		}
 	} else if err != nil && !errors.Is(err, store.ErrNoStudy) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"peftsearch/evaluator"
 	"peftsearch/search"
@@ -21,6 +22,9 @@ func (e *WarmStartError) Error() string {
 	return fmt.Sprintf("study %s cannot start from study %s: %s", e.Study, e.From, e.Reason)
 }
 
+// learning are the samplers that learn from other studies.
+var learning = []string{"auto", "gp"}
+
 // warmStart reads the other study.
 func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, from string) (*store.WarmStart, error) {
 	refuse := func(format string, args ...any) error {
@@ -33,14 +37,100 @@ func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs
 	if !record.Geometry.SameShape(inputs.Geometry) {
 		return nil, refuse("their models have different shapes")
 	}
-	if !slices.Contains([]string{"auto", "gp"}, file.Search.Sampler) {
+	if !slices.Contains(learning, file.Search.Sampler) {
 		return nil, refuse("sampler %s does not learn from other studies, gp and auto do", file.Search.Sampler)
 	}
+	trials, err := warmTrials(ctx, db, record, file, inputs, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(trials) < 2 {
+		return nil, refuse("%d of its trials are finished and in the space of %s, it takes 2", len(trials), file.Study)
+	}
+	return &store.WarmStart{Study: from, Trials: trials}, nil
+}
+
+const (
+	mostSources  = 8  // that a study learns from by itself: the latest
+	leastTrained = 10 // finished trials of such a study
+)
+
+// related is what a study can learn from without being told: the studies of the database, and the maps, that had the same
+// model and trained plans in the same way; nil for nothing. Which plans are good is a matter of these far more than of the
+// task (docs/explain/search.md).
+func related(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, want store.Identity) (*store.WarmStart, error) {
+	if file.Search.WarmStart != config.WarmStartAuto || !slices.Contains(learning, file.Search.Sampler) || file.Evaluator.Analytic {
+		return nil, nil
+	}
+	records, err := db.Studies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	out := &store.WarmStart{}
+	add := func(name string, trials []store.WarmTrial) {
+		names, out.Trials = append(names, name), append(out.Trials, trials...)
+	}
+	for _, record := range slices.Backward(records) {
+		if len(names) == mostSources {
+			break
+		}
+		if record.Name == file.Study || !trainsAlike(record, want) {
+			continue
+		}
+		trials, err := warmTrials(ctx, db, record, file, inputs, len(names))
+		if err != nil {
+			return nil, err
+		}
+		if len(trials) >= leastTrained {
+			add(record.Name, trials)
+		}
+	}
+	maps, err := Maps()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range maps {
+		if m.fits(file, inputs) {
+			for _, task := range m.Tasks {
+				if trials := m.trials(task, inputs.Space, len(names)); len(trials) >= leastTrained {
+					add(fmt.Sprintf("map %s/%s", m.Name, task.Name), trials)
+				}
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	out.Study = strings.Join(names, ", ")
+	return out, nil
+}
+
+// trainsAlike reports whether a study had the same model and trained plans in the same way, as far as both say.
+func trainsAlike(r *store.Record, want store.Identity) bool {
+	old, err := startedWith(r)
+	if err != nil {
+		return false
+	}
+	if old[modelKey] != want[modelKey] || old[trainingKey] != want[trainingKey] {
+		return false
+	}
+	for _, change := range config.Changes(comparable(old, want), comparable(want, old)) {
+		if strings.HasPrefix(change.Key, "training.") || strings.HasPrefix(change.Key, "evaluator.") {
+			return false
+		}
+	}
+	return true
+}
+
+// warmTrials are the finished trials of another study, at the points that they have in the space; what that cannot express
+// is left out.
+func warmTrials(ctx context.Context, db *store.Store, record *store.Record, file *config.Config, inputs *config.Inputs,
+	source int) (out []store.WarmTrial, err error) {
 	trials, err := db.Trials(ctx, record)
 	if err != nil {
 		return nil, err
 	}
-	out := &store.WarmStart{Study: from}
 	for i, trial := range trials {
 		if trial.State != store.Complete && trial.State != store.Pruned {
 			continue
@@ -56,24 +146,25 @@ func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs
 		if len(file.Space.Schedule) > 0 {
 			candidate.Training.Schedule = trials[i].Candidate.Training.Schedule
 		}
-		if point, err := inputs.Space.Point(candidate); err == nil { // of what the space cannot express nothing is learned
-			out.Trials = append(out.Trials, store.WarmTrial{Point: point, Params: trial.Params, Score: score, SD: sd})
+		if point, err := inputs.Space.Point(candidate); err == nil {
+			out = append(out, store.WarmTrial{Source: source, Point: point, Params: trial.Params, Score: score, SD: sd})
 		}
-	}
-	if len(out.Trials) < 2 {
-		return nil, refuse("%d of its %d trials are finished and in the space of %s, it takes 2", len(out.Trials), len(trials), file.Study)
 	}
 	return out, nil
 }
 
 // priorOf is what the samplers are told.
-func priorOf(w *store.WarmStart) []search.Observation {
+func priorOf(w *store.WarmStart) (sources [][]search.Observation) {
 	if w == nil {
 		return nil
 	}
-	out := make([]search.Observation, len(w.Trials))
-	for i, t := range w.Trials {
-		out[i] = search.Observation{Number: int64(i), Point: t.Point, Params: t.Params, State: search.Complete, Score: t.Score, SD: t.SD}
+	for _, t := range w.Trials {
+		for len(sources) <= t.Source {
+			sources = append(sources, nil)
+		}
+		of := &sources[t.Source]
+		*of = append(*of, search.Observation{Number: int64(len(*of)), Point: t.Point, Params: t.Params, State: search.Complete,
+			Score: t.Score, SD: t.SD})
 	}
-	return out
+	return sources
 }

@@ -13,6 +13,7 @@ import (
 
 const usage = `usage: peftbench record [--plans N] [--worker PROGRAM] STUDY.yaml …
        peftbench retrain [--worker PROGRAM] STUDY.yaml …
+       peftbench map --name MODEL --out FILE.json RECORD.jsonl.gz …
        peftbench pruning [--out FILE.json] RECORD.jsonl.gz …
 `
 
@@ -45,6 +46,11 @@ func command(ctx context.Context, args []string) error {
 			}
 		}
 		return nil
+	case "map":
+		name := flags.String("name", "", "what people call the model")
+		out := flags.String("out", "", "file for the map")
+		flags.Parse(args[1:])
+		return makeMap(*name, *out, flags.Args())
 	case "pruning":
 		out := flags.String("out", "benchmarks/results/pruning.json", "file for every figure")
 		flags.Parse(args[1:])

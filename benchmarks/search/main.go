@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"peftsearch/search"
@@ -14,6 +15,9 @@ import (
 const usage = `usage: bench-search run [flags] RESULTS.jsonl      run our samplers, what is missing in the file
        bench-search pruning [flags] RESULTS.jsonl  run them on recorded tasks, with a pruner and without; -evaluations
                                                    are whole trainings
+       bench-search workers [flags] RESULTS.jsonl  run them with -workers many on a simulated clock; -evaluations are trials
+       bench-search recommend [flags]              compare rules of picking a plan after searches by gp
+       bench-search warm [flags] RECORD            start with a record of another task: its trials, and turned upside down
        bench-search serve PROBLEM SEED             play one run with a program on stdin and stdout
        bench-search optima OPTIMA.json             find the best hypervolumes that are missing in the file
        bench-search problems                       list the problems`
@@ -35,6 +39,7 @@ func command(args []string) error {
 	first := flags.Int("first", 0, "first seed; from 1000 upwards they are for tuning")
 	seeds := flags.Int("seeds", 20, "how many seeds")
 	evaluations := flags.Int("evaluations", 200, "evaluations of each run")
+	workers := flags.String("workers", "1,8,32,128,1000", "numbers of workers")
 	flags.Parse(args[1:])
 	names, arms := strings.Split(*problems, ","), strings.Split(*samplers, ",")
 	switch {
@@ -48,8 +53,22 @@ func command(args []string) error {
 			return err
 		}
 		return writePruned(flags.Arg(0), os.Stdout)
+	case args[0] == "workers" && flags.NArg() == 1:
+		var counts []int
+		for text := range strings.SplitSeq(*workers, ",") {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return fmt.Errorf("-workers %s: must be numbers of at least 1", *workers)
+			}
+			counts = append(counts, n)
+		}
+		return runCrowds(flags.Arg(0), names, arms, counts, *evaluations, *first, *seeds)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
+	case args[0] == "warm" && flags.NArg() == 1:
+		return warm(names, flags.Arg(0), *first, *seeds, *evaluations, os.Stdout)
+	case args[0] == "recommend" && flags.NArg() == 0:
+		return recommend(names, *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "serve" && flags.NArg() == 2:
 		var seed int
 		if _, err := fmt.Sscan(flags.Arg(1), &seed); err != nil {

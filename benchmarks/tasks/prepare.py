@@ -30,11 +30,11 @@ def write(name, rows):
 
 
 def sentences(path, known=()):
-    """Sentences of more than 4 words, each once; those that stand in known are left out."""
+    """Sentences of 5 to 20 words, each once; those that stand in known are left out."""
     seen = set(known)
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         words = tuple(line.split("\t")[0] for line in block.split("\n"))
-        if len(words) > 4 and words not in seen:
+        if 5 <= len(words) <= 20 and words not in seen:
             seen.add(words)
             yield words, block
 
@@ -42,7 +42,7 @@ def sentences(path, known=()):
 def ner(folder):
     """The tags, and as rows of several labels the types of the entities that a sentence has."""
     known = set()
-    for split, count in (("train", 800), ("dev", 250), ("test", 600)):
+    for split, count in (("train", 400), ("dev", 120), ("test", 500)):
         drawn = draw(sentences(folder / f"sl_ner/bsnlp_{split}.tsv", known), count, f"ner {split}")
         known |= {words for words, _ in drawn}
         write(f"ner/{split}.tsv", [block + "\n" for _, block in drawn])
@@ -62,24 +62,44 @@ def openbookqa(folder):
 
     test = list(rows("test"))
     stems = {stem for stem, _ in test}
-    train = draw((row for stem, row in rows("train") if stem not in stems), 1000, "openbookqa")
-    write("openbookqa/train.jsonl", train[:800])
-    write("openbookqa/dev.jsonl", train[800:])
+    train = draw((row for stem, row in rows("train") if stem not in stems), 620, "openbookqa")
+    write("openbookqa/train.jsonl", train[:500])
+    write("openbookqa/dev.jsonl", train[500:])
     write("openbookqa/test.jsonl", [row for _, row in test])
 
 
 def gap(folder):
-    for split, source, count in (("train", "train_gap-development", 700), ("dev", "dev_gap-validation", 200), ("test", "test_gap-test", 500)):
+    for split, source, count in (("train", "train_gap-development", 600), ("dev", "dev_gap-validation", 120), ("test", "test_gap-test", 400)):
         header, *rows = (folder / f"gap/{source}.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        rows = [row for row in rows if len(row.split("\t")[1].split()) <= 80]
         write(f"gap/{split}.tsv", [header, *draw(rows, count, f"gap {split}")])
+
+
+def wsc(folder):
+    """WSC's rows as they are, and as choices: each text with its pronoun replaced by each candidate, where one fits."""
+    rows = (folder / "wsc/train_joined.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    write("wsc/rows.jsonl", rows)
+    groups = {}
+    for row in map(json.loads, rows):
+        target = row["target"]
+        groups.setdefault((row["text"], target["span2_index"]), []).append(row)
+    choices = []
+    for (text, at), group in groups.items():
+        if len(group) < 2 or sum(row["label"] for row in group) != 1:
+            continue
+        words = text.split()
+        pronoun = len(group[0]["target"]["span2_text"].split())
+        choices.append(json.dumps({
+            "text": text, "answer": [row["label"] for row in group].index(True),
+            "choices": [" ".join([*words[:at], row["target"]["span1_text"], *words[at + pronoun:]]) for row in group]}))
+    write("wsc/choices.jsonl", choices)
 
 
 def whole(folder):
     for split in ("train", "dev", "test"):
         write(f"copa/{split}.jsonl", (folder / f"copa/{split}.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n"))
-    write("wsc/rows.jsonl", (folder / "wsc/train_joined.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n"))
 
 
 if __name__ == "__main__":
-    for task in (ner, openbookqa, gap, whole):
+    for task in (ner, openbookqa, gap, wsc, whole):
         task(pathlib.Path(sys.argv[1]))

@@ -77,7 +77,8 @@ func startCluster(t *testing.T, nodes int) *cluster {
 		text[i] = strconv.Itoa(ports[i+1])
 		c.must(os.MkdirAll(filepath.Join(c.dir, "spool", fmt.Sprint("n", i+1)), 0o755))
 	}
-	c.must(os.WriteFile(conf, fmt.Appendf(nil, clusterConfig, c.dir, me.Username, ports[0], nodes, strings.Join(text, ",")), 0o644))
+	content := fmt.Appendf(nil, clusterConfig, c.dir, me.Username, ports[0], nodes, strings.Join(text, ","))
+	c.must(os.WriteFile(conf, content, 0o644))
 	t.Setenv("SLURM_CONF", conf)
 	c.daemon("slurmctld", "-D", "-f", conf)
 	for i := range nodes {

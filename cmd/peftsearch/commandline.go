@@ -18,6 +18,14 @@ func commandLine(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
+// own is how many arguments are for this program; those behind -- are for Slurm's.
+func own(cmd *cobra.Command, args []string) int {
+	if before := cmd.ArgsLenAtDash(); before >= 0 {
+		return before
+	}
+	return len(args)
+}
+
 // command writes a peftsearch command on the same database.
 func (g *globals) command(cmd *cobra.Command, words ...string) string {
 	words = append([]string{"peftsearch"}, words...)

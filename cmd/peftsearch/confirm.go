@@ -146,7 +146,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 			return err
 		}
 	}
-	progress := &confirmProgress{display: g.newDisplay(stderr), names: names}
+	progress := &confirmProgress{display: g.newDisplay(stderr, logText), names: names}
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
 	})

@@ -44,8 +44,8 @@ func newDBStart(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start DIR [-- SBATCH-OPTION...]",
 		Short: "Start the server of a directory",
-		Long: `Start a PostgreSQL server on this machine, or with --slurm as a job. Every command finds it by --db DIR, from every
-machine that sees the directory: DIR/server.json says where it listens and has its password, for your eyes alone.
+		Long: `Start a PostgreSQL server on this machine, or with --slurm as a job. Every command finds it by --db DIR,
+from every machine that sees the directory: DIR/server.json says where it listens and has its password, for your eyes alone.
 What goes over the network is not encrypted.
 
 The database itself must lie on a disk of the machine that serves it: --data names a directory there if DIR is on a
@@ -55,10 +55,7 @@ network disk. Two servers on one shared database would destroy it, and on such d
 		Example: "  peftsearch db start ~/peft-db --data /scratch/$USER/peft-db\n" +
 			"  peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if before := cmd.ArgsLenAtDash(); before >= 0 {
-				args = args[:before]
-			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return cobra.ExactArgs(1)(cmd, args[:own(cmd, args)])
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
@@ -76,7 +73,8 @@ network disk. Two servers on one shared database would destroy it, and on such d
 			return startServer(cmd, dir, o.data)
 		},
 	}
-	cmd.Flags().StringVar(&o.data, "data", "", "directory of the database itself, on a disk of the machine that serves it (default DIR/data)")
+	cmd.Flags().StringVar(&o.data, "data", "",
+		"directory of the database itself, on a disk of the machine that serves it (default DIR/data)")
 	cmd.Flags().BoolVar(&o.slurm, "slurm", false, "start it as a Slurm job; what follows -- goes to sbatch")
 	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "serve until a signal")
 	cmd.Flags().MarkHidden("foreground")
@@ -87,8 +85,8 @@ func newDBStop() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop DIR",
 		Short: "Stop the server of a directory",
-		Long: `Stop the server of a directory: what was stored is on disk. Searches wait for it to come back, and keep meanwhile
-what is to be stored.`,
+		Long: `Stop the server of a directory: what was stored is on disk. Searches wait for it to come back, and keep
+meanwhile what is to be stored.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return stopServer(cmd.Context(), args[0]) },
 	}
@@ -168,8 +166,8 @@ func startServer(cmd *cobra.Command, dir, data string) error {
 	go func() { ended <- serving.Wait() }()
 	for {
 		if s, err := store.ReadServer(dir); err == nil && s.PID == serving.Process.Pid && answers(dir) {
-			fmt.Fprintf(cmd.OutOrStdout(), "server  %s:%d\nlog     %s\nuse     --db %s\nstop    peftsearch db stop %[4]s\n", s.Host, s.Port,
-				log.Name(), commandLine(dir))
+			fmt.Fprintf(cmd.OutOrStdout(), "server  %s:%d\nlog     %s\nuse     --db %s\nstop    peftsearch db stop %[4]s\n",
+				s.Host, s.Port, log.Name(), commandLine(dir))
 			return nil
 		}
 		select {
@@ -206,16 +204,19 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 		words = append(words, "--data", data)
 	}
 	script := filepath.Join(dir, "server.sh")
-	content := slurm.Service{Name: "peftsearch-db", Log: filepath.Join(dir, serverLog), Command: commandLine(words...)}.Script()
-	if err := os.WriteFile(script, []byte(content), 0o700); err != nil {
+	service := slurm.Service{Name: "peftsearch-db", Log: filepath.Join(dir, serverLog), Command: commandLine(words...)}
+	if err := os.WriteFile(script, []byte(service.Script()), 0o700); err != nil {
 		return err
 	}
 	job, err := slurm.Submit(cmd.Context(), script, options...)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "job     %s\nlog     %s\nuse     --db %s, when the job runs: searches wait for it\nstop    peftsearch db stop %[3]s\n", job,
-		filepath.Join(dir, serverLog), commandLine(dir))
+	fmt.Fprintf(cmd.OutOrStdout(), `job     %s
+log     %s
+use     --db %s, when the job runs: searches wait for it
+stop    peftsearch db stop %[3]s
+`, job, service.Log, commandLine(dir))
 	return nil
 }
 
@@ -254,7 +255,8 @@ func stopServer(ctx context.Context, dir string) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return environment("see "+filepath.Join(dir, serverLog), fmt.Errorf("the server has not ended for %s", stopPatience))
+			return environment("see "+filepath.Join(dir, serverLog),
+				fmt.Errorf("the server has not ended for %s", stopPatience))
 		}
 	}
 }
@@ -284,6 +286,7 @@ func showServer(cmd *cobra.Command, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, server.DumpFile)); err == nil {
 		copied = fmt.Sprintf("%s, %s old", filepath.Join(dir, server.DumpFile), duration(time.Since(info.ModTime())))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies, copied, commandLine(dir))
+	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies, copied,
+		commandLine(dir))
 	return nil
 }

@@ -49,10 +49,12 @@ func TestAServerOfOnesOwn(t *testing.T) {
 	if err != nil || strings.Contains(string(said), s.Password) {
 		t.Fatalf("%v: %s", err, said)
 	}
-	if said := outputOf(t, "peftsearch", "db", "status", dir); !strings.Contains(said, "answers") || !strings.Contains(said, "studies 1") {
-		t.Error(said)
+	status := outputOf(t, "peftsearch", "db", "status", dir)
+	if !strings.Contains(status, "answers") || !strings.Contains(status, "studies 1") {
+		t.Error(status)
 	}
-	if said, err := exec.Command("peftsearch", "db", "start", dir).CombinedOutput(); err == nil || !strings.Contains(string(said), "runs already") {
+	said, err = exec.Command("peftsearch", "db", "start", dir).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "runs already") {
 		t.Errorf("a second server: %v, %s", err, said)
 	}
 	want := front(dir)

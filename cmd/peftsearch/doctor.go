@@ -30,32 +30,42 @@ type check struct {
 }
 
 func newDoctor(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var slurm bool
+	cmd := &cobra.Command{
 		Use:   "doctor [STUDY.yaml]",
 		Short: "Check that everything needed is there",
 		Long: `Check the worker, memory and the database. With a study file, also check its model and data, and start a
-worker with them.`,
-		Args:              cobra.MaximumNArgs(1),
+worker with them. With --slurm, do so in a job of a minute too: a node may see other disks, and no database.`,
+		Example: "  peftsearch doctor study.yaml\n  peftsearch doctor study.yaml --db ~/peft-db --slurm -- --partition=gpu --gres=gpu:1",
+		Args: func(cmd *cobra.Command, args []string) error {
+			return cobra.MaximumNArgs(1)(cmd, args[:own(cmd, args)])
+		},
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			checks := []check{checkMemory(), checkDatabase(g.db)}
+			args, options := args[:own(cmd, args)], args[own(cmd, args):]
+			checks := []check{checkMemory(), checkDatabase(cmd.Context(), g.db)}
 			if len(args) == 0 {
-				checks = append(checks, checkWorker(cmd.Context()))
+				checks = append(checks, checkDisks(""), checkWorker(cmd.Context()))
 			} else {
 				checks = append(checks, g.checkStudy(cmd, args[0])...)
+			}
+			if slurm {
+				checks = append(checks, g.checkJob(cmd.Context(), args, options))
+			} else if len(options) > 0 {
+				return usage("", "what follows -- is for --slurm")
 			}
 			failed := 0
 			for _, c := range checks {
 				if c.err == nil {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n", text.FgGreen.Sprint("✓"), c.name, quote.Message(c.detail))
-					for _, line := range c.more {
-						fmt.Fprintf(cmd.OutOrStdout(), "            %s\n", quote.Line(line))
-					}
-					continue
+				} else {
+					failed++
+					fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name,
+						quote.Message(c.err.Error()), c.try)
 				}
-				failed++
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %-9s %s\n            Try: %s\n", text.FgRed.Sprint("✗"), c.name,
-					quote.Message(c.err.Error()), c.try)
+				for _, line := range c.more {
+					fmt.Fprintf(cmd.OutOrStdout(), "            %s\n", quote.Line(line))
+				}
 			}
 			if failed > 0 {
 				return environment("", fmt.Errorf("%d of %d checks failed", failed, len(checks)))
@@ -63,6 +73,8 @@ worker with them.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&slurm, "slurm", false, "check from a Slurm job too; what follows -- goes to srun")
+	return cmd
 }
 
 // minMemory is what a worker with a small model needs.
@@ -83,32 +95,11 @@ func checkMemory() check {
 }
 
 // checkDatabase changes nothing.
-func checkDatabase(name string) check {
+func checkDatabase(ctx context.Context, name string) check {
 	if store.IsServer(name) {
-		return checkServer(name)
+		return checkServer(ctx, name)
 	}
 	return checkFile(name)
-}
-
-func checkServer(name string) check {
-	c := check{name: "database", try: "see that the server runs and can be reached from here"}
-	db, err := store.View(name)
-	var known *store.Error
-	switch {
-	case errors.Is(err, store.ErrEmpty):
-		c.detail = name + ", new"
-		return c
-	case errors.As(err, &known):
-		c.err, c.try = err, known.Advice
-		return c
-	case err != nil:
-		c.err = err
-		return c
-	}
-	records, err := db.Studies(context.Background())
-	c.err = errors.Join(err, db.Close())
-	c.detail = fmt.Sprintf("%s, %d studies", name, len(records))
-	return c
 }
 
 func checkFile(path string) check {
@@ -191,12 +182,12 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		study.more = append(study.more, "Note: "+note)
 	}
 	if file.Evaluator.Analytic {
-		return []check{study, {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
+		return []check{study, checkDisks(inputs.Model), {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
 	}
 	options, err := g.workerOptions(file, cores(), cmd.ErrOrStderr())
 	if err != nil {
 		worker.err = err
-		return []check{study, worker}
+		return []check{study, checkDisks(inputs.Model), worker}
 	}
 	options.Expect = file.Expect(inputs)
 	ready, err := evaluator.Describe(cmd.Context(), options)
@@ -205,5 +196,5 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 	if s := ready.Splits; s.Train.Truncated+s.Dev.Truncated+s.Test.Truncated > 0 {
 		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated, s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
 	}
-	return []check{study, worker}
+	return []check{study, checkDisks(inputs.Model), worker}
 }

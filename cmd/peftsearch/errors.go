@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"peftsearch/data/hub"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/search"
@@ -69,6 +70,8 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
+	{hub.ErrNetwork, exitEnvironment, "a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
+	{hub.ErrRefused, exitUsage, "docs/how-to/models.md says which models can be used, and how"},
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
 	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +
 		"session.json in the mirror says which it is"},
@@ -92,6 +95,7 @@ func explain(err error) *failure {
 	var file *config.Error
 	var identity *studies.IdentityError
 	var warmStart *studies.WarmStartError
+	var mapped *studies.MapError
 	var database *store.Error
 	var confirm *studies.ConfirmError
 	switch {
@@ -105,6 +109,8 @@ func explain(err error) *failure {
 			another += ";\nwith --warm-start " + quote.Shell(identity.Study) + " it learns from this one"
 		}
 		return &failure{exitUsage, err, another}
+	case errors.As(err, &mapped):
+		return &failure{exitUsage, err, "name studies on one model with the same section training"}
 	case errors.As(err, &warmStart):
 		return &failure{exitUsage, err,
 			"leave out --warm-start, or start a new study: give it another name under the key study"}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"peftsearch/data/hub"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/search"
@@ -28,6 +29,8 @@ var atEdge = map[string]struct {
 }{
 	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
 	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"hub.ErrNetwork":             {hub.ErrNetwork, exitEnvironment, "HTTPS_PROXY"},
+	"hub.ErrRefused":             {hub.ErrRefused, exitUsage, "docs/how-to/models.md"},
 	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
 	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
 	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
@@ -36,6 +39,7 @@ var atEdge = map[string]struct {
 	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
 	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
 	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
+	"studies.MapError":           {&studies.MapError{Reason: "no"}, exitUsage, "the same section training"},
 	"studies.WarmStartError":     {&studies.WarmStartError{Study: "s", From: "t", Reason: "no"}, exitUsage, "leave out --warm-start"},
 	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
@@ -51,6 +55,7 @@ var atEdge = map[string]struct {
 var inside = map[string]string{
 	"evaluator.Failure":    "an outcome of a trial; train and confirm say what to do",
 	"evaluator.ErrKilled":  "the loop: it starts the worker again",
+	"search.ErrFewTrials":  "the overview: it leaves out what mattered",
 	"search.ErrExhausted":  "the normal end of a search: run says it",
 	"space.KeyError":       "becomes a *config.Error with its place",
 	"space.ErrOutside":     "a plan that was given need not be in the space",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,19 +27,24 @@ type exportFlags struct {
 func newExport(g *globals) *cobra.Command {
 	var flags exportFlags
 	cmd := &cobra.Command{
-		Use:   "export {STUDY --trial N | DIR | --plan FILE --config STUDY.yaml}",
+		Use:   "export {STUDY --trial N | DIR | --plan FILE --config STUDY.yaml | STUDY --to optuna}",
 		Short: "Write a plan, with its trained weights, for use elsewhere",
 		Long: `Write a plan for peftsearch (plan), AdapterHub's adapters, Hugging Face peft, or as a merged Hugging Face
 model. From a directory that train wrote, the trained weights go with it; from a trial or a plan file there
 is only the configuration. What a format cannot express is refused, unless --lossy leaves it out. Without
---out, --to plan prints the plan.`,
+--out, --to plan prints the plan.
+
+--to optuna writes a whole study as a journal file of Optuna, which optuna-dashboard shows.`,
 		Example:           "  peftsearch export my-study --trial 17 > plan.json\n  peftsearch export trained --to adapters --out adapter",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.to == formatOptuna {
+				return g.exportOptuna(cmd, args, flags)
+			}
 			format := peft.Format(flags.to)
 			if !slices.Contains(peft.Formats, format) {
-				return usage("peftsearch export --help", "--to %q: must be one of %v", flags.to, peft.Formats)
+				return usage("peftsearch export --help", "--to %q: must be one of %v, %s", flags.to, peft.Formats, formatOptuna)
 			}
 			if flags.out == "" && format != peft.FormatPlan {
 				return usage("peftsearch export --help", "--to %s needs a directory: --out DIR", format)
@@ -68,15 +74,41 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set.Int64Var(&flags.trial, "trial", 0, "number of the trial")
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
 	flags.file.add(cmd, false)
-	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged")
-	set.StringVar(&flags.out, "out", "", "new directory to write to")
+	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged; or optuna, of a whole study")
+	set.StringVar(&flags.out, "out", "", "new directory to write to; of optuna a file")
 	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
-	var formats []string
+	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
 		formats = append(formats, string(f))
 	}
 	cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// formatOptuna is the format of whole studies.
+const formatOptuna = "optuna"
+
+// exportOptuna writes a study for Optuna.
+func (g *globals) exportOptuna(cmd *cobra.Command, args []string, flags exportFlags) error {
+	if len(args) != 1 || cmd.Flags().Changed("trial") || flags.plan != "" || flags.out == "" {
+		return usage("peftsearch export STUDY --to optuna --out STUDY.log", "--to optuna takes a whole study, and needs a file: --out")
+	}
+	overviews, err := g.overviews(cmd.Context(), args)
+	if err != nil {
+		return err
+	}
+	var journal bytes.Buffer
+	if err := report.WriteOptuna(&journal, overviews[0]); err != nil {
+		return err
+	}
+	if err := writeNew(flags.out, journal.Bytes()); err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), flags.out)
+	if !g.quiet {
+		fmt.Fprintf(cmd.ErrOrStderr(), "look at it with: optuna-dashboard %s\n", commandLine(flags.out))
+	}
+	return nil
 }
 
 // exportSource finds what is to be exported.

@@ -3,8 +3,13 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
+	"slices"
+	"strings"
 
+	"github.com/charmbracelet/colorprofile"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"peftsearch/studies"
 	"peftsearch/studies/report"
@@ -14,33 +19,28 @@ import (
 type selection struct {
 	maxParams count
 	minScore  float64
-	knee      bool
+	recommend bool
 }
 
-// of keeps the hypervolume, which is the whole front's.
-func (s selection) of(front studies.Front) studies.Front {
-	knee, _ := front.KneeMember()
-	selected := front
-	selected.Members = nil
-	for _, m := range front.Members {
-		if m.Params > int64(s.maxParams) || m.Result.Score < s.minScore || s.knee && m.Number != knee.Number {
-			continue
-		}
-		selected.Members = append(selected.Members, m)
-	}
-	return selected
+func (s selection) of(members []report.FrontMember) []report.FrontMember {
+	return slices.DeleteFunc(members, func(m report.FrontMember) bool {
+		return m.Params > int64(s.maxParams) || m.Score < s.minScore || s.recommend && !m.Recommended
+	})
 }
 
 func newFront(g *globals) *cobra.Command {
 	pick := selection{maxParams: math.MaxInt64, minScore: math.Inf(-1)}
-	var asJSON bool
+	var asJSON, plot bool
 	cmd := &cobra.Command{
 		Use:   "front STUDY",
 		Short: "Show the best score at each size",
 		Long: `Show the Pareto front of a study: the plans that no other plan beats in both score and number of
-trainable parameters. The knee is where more parameters begin to buy little. Test scores of plans that were
-confirmed stand beside the search score.`,
-		Example:           "  peftsearch front my-study --max-params 100k\n  peftsearch front my-study --knee --json",
+trainable parameters. ± is what other dev rows would have changed. The expected score is that of another training, by
+all trials of the study: of many scores the highest is partly luck. Recommended is the smallest plan that is not
+distinguishably worse than the best one: it has at least one chance in five of being as good. A step of the front that is
+"within noise" is no better than the plan before it, as far as can be told. Test scores of plans that were confirmed
+stand beside these.`,
+		Example:           "  peftsearch front my-study --max-params 100k\n  peftsearch front my-study --recommend --json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,7 +49,7 @@ confirmed stand beside the search score.`,
 				return err
 			}
 			defer db.Close()
-			members, err := studies.ReadFront(cmd.Context(), db, record)
+			assessed, err := studies.ReadAssessed(cmd.Context(), db, record)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,8 @@ confirmed stand beside the search score.`,
 			if err != nil {
 				return err
 			}
-			front := report.NewFront(record, pick.of(members), confirmed)
+			front := report.NewFront(record, assessed, confirmed)
+			front.Front = pick.of(front.Front)
 			if asJSON {
 				return report.WriteJSON(cmd.OutOrStdout(), front)
 			}
@@ -65,7 +66,15 @@ confirmed stand beside the search score.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), "no plan of the front matches")
 				return nil
 			}
+			if plot {
+				if err := g.printChart(cmd, record.Name); err != nil {
+					return err
+				}
+			}
 			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
+			if !g.quiet {
+				printRecommendation(cmd.ErrOrStderr(), front)
+			}
 			return nil
 		},
 	}
@@ -75,6 +84,30 @@ confirmed stand beside the search score.`,
 	flags.Lookup("max-params").DefValue = "none"
 	flags.Float64Var(&pick.minScore, "min-score", pick.minScore, "only plans with at least this score")
 	flags.Lookup("min-score").DefValue = "none"
-	flags.BoolVar(&pick.knee, "knee", false, "only the knee")
+	flags.BoolVar(&pick.recommend, "recommend", false, "only the recommended plan")
+	flags.BoolVar(&plot, "plot", false, "draw every score against the size above the table")
+	cmd.MarkFlagsMutuallyExclusive("plot", "json")
 	return cmd
+}
+
+// printChart draws the scores of a study, with the front.
+func (g *globals) printChart(cmd *cobra.Command, study string) error {
+	overviews, err := g.overviews(cmd.Context(), []string{study})
+	if err != nil {
+		return err
+	}
+	const usual, rows = 80, 20
+	width := usual
+	if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		width = min(max(columns, minWidth), 2*usual)
+	}
+	w := colorprofile.Writer{Forward: cmd.OutOrStdout(), Profile: colorprofile.Detect(os.Stdout, os.Environ())}
+	if g.noColor {
+		w.Profile = colorprofile.NoTTY
+	}
+	for _, line := range (screen{Overview: overviews[0], cursor: -1}).chart(width, rows) {
+		fmt.Fprintln(&w, strings.TrimRight(line, " "))
+	}
+	fmt.Fprintln(&w)
+	return nil
 }

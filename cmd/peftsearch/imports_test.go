@@ -35,6 +35,7 @@ var layers = []string{
 	"peft",
 	"data",
 	"data/checkpoint",
+	"data/hub",
 	"data/tokenizer",
 	"data/metric",
 	"data/files",
@@ -53,6 +54,8 @@ var owners = []struct{ library, place string }{
 	{"github.com/vbauerster/mpb", "cmd/"},
 	{"golang.org/x/term", "cmd/"},
 	{"gonum.org/v1/plot", "studies/report/"},
+	{"charm.land", "cmd/"},
+	{"github.com/charmbracelet", "cmd/"},
 	{"google.golang.org/protobuf", "data/tokenizer/"},
 	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }

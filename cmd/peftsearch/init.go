@@ -54,7 +54,7 @@ the file as comments. Files beside it that are called dev or test instead of tra
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&rows, "data", "", "file of labelled rows to write the study file for")
-	flags.StringVar(&model, "model", "", "directory of the pretrained model")
+	flags.StringVar(&model, "model", "", "directory or name of the pretrained model")
 	cmd.MarkFlagFilename("data", "tsv", "csv", "jsonl", "conll")
 	cmd.MarkFlagDirname("model")
 	return cmd

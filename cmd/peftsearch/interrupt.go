@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// interrupts counts Ctrl-C, Ctrl-\, SIGTERM and the end of the terminal: the first closes drain, the second cancels the
-// context, and the third ends the program where it stands. Two signals are a scheduler's: SIGUSR1 says that the time is
-// nearly over, and only drains; SIGTERM in a job comes once, some seconds before the end, and cancels at once.
+// interrupts counts Ctrl-C, Ctrl-\, SIGTERM and the end of the terminal: the first closes drain, the second cancels
+// the context, and the third ends the program where it stands. Two signals are a scheduler's: SIGUSR1 says that the
+// time is nearly over, and only drains; SIGTERM in a job comes once, some seconds before the end, and cancels at once.
 type interrupts struct {
 	drain   chan struct{}
 	planned atomic.Bool // all signals so far were SIGUSR1

@@ -55,8 +55,8 @@ func TestTheMemoryOfACgroup(t *testing.T) {
 }
 
 func TestWhatAJobHas(t *testing.T) {
-	for _, name := range []string{"SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"} {
-		t.Setenv(name, "")
+	for _, name := range []string{"CPUS_PER_TASK", "CPUS_ON_NODE", "MEM_PER_NODE", "MEM_PER_CPU"} {
+		t.Setenv("SLURM_"+name, "")
 	}
 	all := runtime.GOMAXPROCS(0)
 	if cores() != all || jobMemory() != math.MaxInt64 {
@@ -72,7 +72,8 @@ func TestWhatAJobHas(t *testing.T) {
 	if cores() != all || jobMemory() != 2<<30 {
 		t.Errorf("%d cores, %d bytes", cores(), jobMemory())
 	}
-	for visible, want := range map[string]int{"": 0, "0": 1, "0,1,3": 3, "GPU-ab, GPU-cd": 2, "-1": 0, "1,-1,2": 1, "NoDevFiles": 0} {
+	for visible, want := range map[string]int{"": 0, "0": 1, "0,1,3": 3, "GPU-ab, GPU-cd": 2, "-1": 0, "1,-1,2": 1,
+		"NoDevFiles": 0} {
 		t.Setenv("CUDA_VISIBLE_DEVICES", visible)
 		if got := gpus(); got != want {
 			t.Errorf("CUDA_VISIBLE_DEVICES=%s: %d GPUs", visible, got)

@@ -53,11 +53,15 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(model, filepath.Join(env.WorkDir, "model"))
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"scrub":   scrub,
-			"shorten": shorten,
-			"waitfor": waitFor,
-			"code":    code,
-			"replace": replace,
+			"scrub":    scrub,
+			"shorten":  shorten,
+			"waitfor":  waitFor,
+			"code":     code,
+			"replace":  replace,
+			"terminal": terminal,
+			"sees":     sees,
+			"keys":     keys,
+			"resize":   resize,
 			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], storetest.Postgres(t))
 				ts.Setenv("PGPASSWORD", os.Getenv("PGPASSWORD"))

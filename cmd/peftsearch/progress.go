@@ -19,21 +19,31 @@ import (
 	"peftsearch/studies/store"
 )
 
-// display shows how far work has come: a bar with a line of text on a terminal, log lines elsewhere.
+// display shows how far work has come: a bar with a line of text on a terminal, or a view of all of it; log lines elsewhere.
 type display struct {
+	view *runView      // nil for none
 	bars *mpb.Progress // nil without a terminal
 	bar  *mpb.Bar
 	text atomic.Value // string beside the bar
 	log  *slog.Logger
 }
 
+// logFormat is how a display writes log lines.
+type logFormat string
+
+// The formats. The first is that of people: it gives way to a bar on a terminal.
+const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
 // newDisplay starts a display on stderr, which is silent if quiet.
-func (g *globals) newDisplay(stderr io.Writer) *display {
+func (g *globals) newDisplay(stderr io.Writer, format logFormat) *display {
 	d := &display{log: slog.New(slog.DiscardHandler)}
 	d.text.Store("")
 	switch {
 	case g.quiet:
-	case isTerminal(os.Stderr):
+	case isTerminal(os.Stderr) && format == logText:
 		d.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(20), mpb.WithRefreshRate(200*time.Millisecond))
 		d.bar = d.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return d.text.Load().(string) })))
@@ -42,10 +52,16 @@ func (g *globals) newDisplay(stderr io.Writer) *display {
 		if g.verbose {
 			level = slog.LevelDebug
 		}
-		d.log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+		options := &slog.HandlerOptions{Level: level}
+		if d.log = slog.New(slog.NewTextHandler(stderr, options)); format == logJSON {
+			d.log = slog.New(slog.NewJSONHandler(stderr, options))
+		}
 	}
 	return d
 }
+
+// logs reports whether there is nothing but log lines.
+func (d *display) logs() bool { return d.bars == nil && d.view == nil }
 
 // update moves the bar.
 func (d *display) update(current, total int, parts ...string) {
@@ -58,7 +74,7 @@ func (d *display) update(current, total int, parts ...string) {
 
 // note writes a message: above the bar, or to the log.
 func (d *display) note(level slog.Level, message string, attributes ...any) {
-	if d.bars == nil {
+	if d.logs() {
 		d.log.Log(context.Background(), level, message, attributes...)
 		return
 	}
@@ -67,12 +83,15 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 	for i := 0; i+1 < len(attributes); i += 2 {
 		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
 	}
-	fmt.Fprintln(d.bars, quote.Line(b.String()))
+	fmt.Fprintln(d.writer(nil), quote.Line(b.String()))
 }
 
 // writer is where other programs' logs go while the display is on.
 func (d *display) writer(stderr io.Writer) io.Writer {
-	if d.bars != nil {
+	switch {
+	case d.view != nil:
+		return d.view
+	case d.bars != nil:
 		return d.bars
 	}
 	return stderr
@@ -80,6 +99,9 @@ func (d *display) writer(stderr io.Writer) io.Writer {
 
 // close leaves the bar as it is.
 func (d *display) close() {
+	if d.view != nil {
+		d.view.close()
+	}
 	if d.bars != nil {
 		d.bar.Abort(false)
 		d.bars.Wait()
@@ -99,7 +121,7 @@ func (s *searchProgress) event(e studies.Event) {
 	running := ""
 	if e.Kind == studies.EventProgress {
 		running = fmt.Sprintf("#%d %d/%d", e.Trial.Number, e.Progress.Step, e.Progress.Steps)
-		if s.bars == nil {
+		if s.logs() {
 			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
 		}
 	} else {
@@ -115,11 +137,11 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventDelayed:
 		s.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventStarted:
-		if s.bars == nil {
+		if s.logs() {
 			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params", e.Trial.Params, "from", e.Trial.Origin)...)
 		}
 	case studies.EventFinished:
-		if s.bars == nil {
+		if s.logs() {
 			message := string(e.Kind)
 			trial = append(trial, "score", score(e.Trial.Result.Score))
 			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
@@ -167,7 +189,7 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 	switch e.Kind {
 	case studies.EventProgress:
 		running = fmt.Sprintf("%s, seed %d: %d/%d", name, e.Seed, e.Progress.Step, e.Progress.Steps)
-		if c.bars == nil {
+		if c.logs() {
 			c.note(slog.LevelDebug, string(e.Kind), append(training, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
 		}
 	case studies.EventFailed:
@@ -177,7 +199,7 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 	case studies.EventFinished:
 		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", score(e.Score), "done", e.Done, "of", e.Total)...)
 	case studies.EventStarted:
-		if c.bars == nil {
+		if c.logs() {
 			c.note(slog.LevelInfo, string(e.Kind), training...)
 		}
 	}
@@ -213,7 +235,7 @@ func (t *trainProgress) report(p evaluator.Progress) evaluator.Verdict {
 	if p.Score != nil {
 		level = slog.LevelInfo
 	}
-	if t.bars == nil {
+	if t.logs() {
 		t.note(level, strings.Join(parts, ", "))
 	}
 	return evaluator.Verdict{}

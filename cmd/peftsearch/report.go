@@ -59,11 +59,11 @@ func (g *globals) report(cmd *cobra.Command, names []string, flags reportFlags) 
 	if flags.asCSV {
 		return report.WriteCSV(cmd.OutOrStdout(), overviews)
 	}
-	effects := make([][]studies.Effect, len(overviews))
+	insights := make([]report.Insight, len(overviews))
 	for i, o := range overviews {
-		effects[i], _ = o.Effects() // where they cannot be told, the page has no such figure
+		insights[i] = report.NewInsight(o)
 	}
-	views := report.NewViews(overviews, effects, time.Now())
+	views := report.NewViews(overviews, insights, time.Now())
 	if flags.asJSON {
 		return report.WriteJSON(cmd.OutOrStdout(), views)
 	}

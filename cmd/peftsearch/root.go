@@ -54,8 +54,8 @@ against trainable parameters.
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
 	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
-	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g), newServe(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newExport(g), newImport(), newTrain(g), newPredict(g),
-		newDoctor(g), newVersion())
+	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g), newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newMap(g), newExport(g), newImport(), newTrain(g), newPredict(g),
+		newDoctor(g), newPull(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help", "%w", err)
 	})

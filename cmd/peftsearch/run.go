@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/studies"
 	"peftsearch/studies/config"
@@ -18,15 +20,23 @@ import (
 	"peftsearch/studies/store"
 )
 
+type runFlags struct {
+	warmStart string
+	mirror    string
+	plain     bool
+	format    string
+}
+
 func newRun(g *globals) *cobra.Command {
-	var warmStart, mirror string
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run STUDY.yaml",
 		Short: "Start a study, or continue it",
 		Long: `Start the study of a study file, or continue it where it stopped.
 
 Ctrl-C lets running trials end and stores them; a second Ctrl-C interrupts them, and they run again with the
-same seeds when the study continues. A finished trial is never lost. To go on after the last trial, raise
+same seeds when the study continues. A finished trial is never lost. On a terminal the search is shown as by peftsearch
+watch. To go on after the last trial, raise
 budget.trials in the study file.
 
 With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
@@ -35,34 +45,39 @@ the database is copied there, whole, and a run begins with the newer of the two.
 Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
 lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
-With --warm-start a new study learns from the finished trials of another one, of a model of the same shape: if the
-tasks turn out to be related, it finds good plans sooner. What is learned is kept with the study.`,
+A new study learns from the other studies of the database, and from maps, that have the same model and training
+(search.warm_start: none in the study file turns that off); with --warm-start from one study alone, of any model of the same
+shape. It first tries what these promise most, and leaves them out of account where they prove wrong. What is learned is
+kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], warmStart, mirror) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
 	}
-	cmd.Flags().StringVar(&warmStart, "warm-start", "", "start a new study with what this study of the database found")
+	cmd.Flags().StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
-	cmd.Flags().StringVar(&mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.Flags().StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
 	cmd.MarkFlagDirname("mirror")
+	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
+	cmd.Flags().StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
+	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 // run runs a study, and keeps the mirror of its database if there is one.
-func (g *globals) run(cmd *cobra.Command, path, warmStart, mirror string) error {
-	if mirror == "" {
-		return g.search(cmd, path, warmStart, func() {})
+func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) error {
+	if flags.mirror == "" {
+		return g.search(cmd, path, flags, func() {})
 	}
 	if store.IsServer(g.db) {
 		return usage("--mirror is for a database in a file", "%s is on a server", g.db)
 	}
-	m, err := store.OpenMirror(cmd.Context(), g.db, mirror, func(err error) {
+	m, err := store.OpenMirror(cmd.Context(), g.db, flags.mirror, func(err error) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: the mirror is behind:", err)
 	})
 	if err != nil {
 		return err
 	}
-	err = g.search(cmd, path, warmStart, m.Changed)
+	err = g.search(cmd, path, flags, m.Changed)
 	if closeErr := m.Close(); closeErr != nil {
 		return errors.Join(err, closeErr)
 	}
@@ -70,7 +85,11 @@ func (g *globals) run(cmd *cobra.Command, path, warmStart, mirror string) error 
 }
 
 // search runs a study, and calls stored after each outcome.
-func (g *globals) search(cmd *cobra.Command, path, warmStart string, stored func()) (err error) {
+func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored func()) (err error) {
+	format := logFormat(flags.format)
+	if format != logText && format != logJSON {
+		return usage("peftsearch run --help", "--log-format %s: must be text or json", quote.Text(flags.format))
+	}
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
@@ -85,7 +104,7 @@ func (g *globals) search(cmd *cobra.Command, path, warmStart string, stored func
 		return err
 	}
 	stderr := cmd.ErrOrStderr()
-	db, study, err := g.start(cmd.Context(), file, inputs, warmStart, stderr)
+	db, study, err := g.start(cmd.Context(), file, inputs, flags.warmStart, stderr)
 	if err != nil {
 		return err
 	}
@@ -100,7 +119,18 @@ func (g *globals) search(cmd *cobra.Command, path, warmStart string, stored func
 			return err
 		}
 	}
-	progress := &searchProgress{display: g.newDisplay(stderr), status: status}
+	display := &display{}
+	if !flags.plain && !g.quiet && format == logText && isTerminal(os.Stderr) && isTerminal(os.Stdin) {
+		if display.view, err = g.newRunView(cmd.Context(), db, study.Record()); err != nil {
+			return err
+		}
+	} else {
+		display = g.newDisplay(stderr, format)
+	}
+	progress := &searchProgress{display: display, status: status}
+	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
+		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials), "from", warm.Study)
+	}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
 	}
@@ -175,7 +205,7 @@ const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr what can be done with it.
 func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
-	front, err := studies.ReadFront(cmd.Context(), db, record)
+	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
 	}
@@ -185,8 +215,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if knee, ok := front.KneeMember(); ok && !g.quiet {
-		g.printNext(cmd, record.Name, knee.Number, again)
+	if r := document.Recommendation; r != nil && !g.quiet {
+		printRecommendation(cmd.ErrOrStderr(), document)
+		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
 }

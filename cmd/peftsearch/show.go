@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 
 func newShow(g *globals) *cobra.Command {
 	var number int64
-	var all, asJSON bool
+	var all, asJSON, asCSV bool
 	cmd := &cobra.Command{
 		Use:               "show STUDY",
 		Short:             "Show a study with its trials, or one trial in full",
@@ -45,6 +46,13 @@ func newShow(g *globals) *cobra.Command {
 				printTrial(w, document)
 				return nil
 			}
+			if asCSV {
+				overview, err := studies.Watch(db, record).Look(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return report.WriteCSV(w, []*studies.Overview{overview})
+			}
 			var document report.Study
 			if err := db.Snapshot(cmd.Context(), func(at *store.Store) (err error) {
 				document, err = readStudy(cmd.Context(), at, record, all || asJSON, asJSON)
@@ -62,6 +70,9 @@ func newShow(g *globals) *cobra.Command {
 	cmd.Flags().Int64Var(&number, "trial", 0, "show this trial in full")
 	cmd.Flags().BoolVar(&all, "all", false, fmt.Sprintf("list all trials, not only the latest %d", latestTrials))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with all trials")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "print all trials as CSV")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	cmd.MarkFlagsMutuallyExclusive("csv", "trial")
 	return cmd
 }
 
@@ -137,6 +148,9 @@ func printTrial(w io.Writer, t report.Trial) {
 	training := t.Training
 	field(w, "trial", "%d of %s, %s", t.TrialEntry.Trial, t.Study, t.State)
 	field(w, "plan", "%s", t.Plan)
+	for _, line := range planMap(t.Plan, math.MaxInt) {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
 	field(w, "from", "%s: %s", t.Origin, cmp.Or(t.Reason, "no reason is stored"))
 	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.ParamsPercent), t.AutoPEFTPercent)
 	for _, m := range peft.Methods {

@@ -49,12 +49,10 @@ trials so far; submitting again goes on with what is left.
 
 The study's database is on a PostgreSQL server: --db names it, peftsearch db start makes one. What follows -- goes to
 sbatch as it is. The script and the logs are in the directory STUDY.slurm beside the study file.`,
-		Example: "  peftsearch submit study.yaml --db postgres://me@server/peft --workers 8 --time 4:00:00 -- --partition=gpu --gres=gpu:1",
+		Example: "  peftsearch submit study.yaml --db postgres://me@server/peft --workers 8 --time 4:00:00 " +
+			"-- --partition=gpu --gres=gpu:1",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if before := cmd.ArgsLenAtDash(); before >= 0 {
-				args = args[:before]
-			}
-			return cobra.ExactArgs(1)(cmd, args)
+			return cobra.ExactArgs(1)(cmd, args[:own(cmd, args)])
 		},
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,7 +88,8 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 		return err
 	}
 	if trials.Left == 0 {
-		return usage("raise budget.trials in the study file", "study %s has all its %d trials", file.Study, file.Budget.Trials)
+		return usage("raise budget.trials in the study file", "study %s has all its %d trials", file.Study,
+			file.Budget.Trials)
 	}
 	array, err := g.array(file, trials, s)
 	if err != nil {
@@ -101,7 +100,10 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 		return err
 	}
 	script := filepath.Join(array.Dir, "run.sh")
-	if err := errors.Join(os.MkdirAll(array.Dir, 0o777), os.WriteFile(script, []byte(array.Script()), 0o777)); err != nil {
+	if err := os.MkdirAll(array.Dir, 0o777); err != nil {
+		return err
+	}
+	if err := os.WriteFile(script, []byte(array.Script()), 0o777); err != nil {
 		return err
 	}
 	job, err := slurm.Submit(cmd.Context(), script, s.options...)
@@ -127,7 +129,8 @@ func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *co
 	trials := slurm.Trials{Left: file.Budget.Trials, Guess: file.TrialSeconds(inputs)}
 	db, err := store.View(g.db)
 	if store.IsBusy(err) {
-		fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(err.Error()), duration(jobPatience))
+		fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(err.Error()),
+			duration(jobPatience))
 	}
 	if store.IsBusy(err) || errors.Is(err, store.ErrEmpty) {
 		return trials, nil

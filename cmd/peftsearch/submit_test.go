@@ -57,7 +57,11 @@ func TestAStudyOnACluster(t *testing.T) {
 	t.Setenv("FAKE_SECONDS", "1")
 	c := startCluster(t, 3)
 
-	said := c.command("peftsearch", "submit", path, "--db", db, "--workers", "4", "--time", "10:00", "--", "--cpus-per-task=1")
+	if said := c.command("peftsearch", "doctor", path, "--db", db, "--slurm"); strings.Count(said, "✓ database") != 2 {
+		t.Errorf("not checked from here and from a node: %s", said)
+	}
+	said := c.command("peftsearch", "submit", path, "--db", db, "--workers", "4", "--time", "10:00", "--",
+		"--cpus-per-task=1")
 	found := regexp.MustCompile(`(?m)^job +(\d+)$`).FindStringSubmatch(said)
 	if found == nil {
 		t.Fatal(said)

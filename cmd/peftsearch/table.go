@@ -73,24 +73,67 @@ func planColumn(number, before int) table.ColumnConfig {
 	return config
 }
 
-// printFront writes the front as a table, the knee marked, with a column for confirmed test scores if
-// there are any.
+// printFront writes the front as a table, the best and the recommended plan marked, with the columns that there is
+// something for.
 func printFront(w io.Writer, metric string, front []report.FrontMember) {
-	shown := slices.ContainsFunc(front, func(m report.FrontMember) bool { return m.Confirmed != nil })
-	t := newTable(w, "trial", "params", "% of model", metric, "test ± sd (seeds)", "", "plan")
-	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5), table.ColumnConfig{Number: 5, Hidden: !shown}, planColumn(7, 68)))
+	without := func(known func(m report.FrontMember) bool) bool { return !slices.ContainsFunc(front, known) }
+	t := newTable(w, "trial", "params", "% of model", metric, "expected", "test ± sd (seeds)", "", "plan")
+	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5, 6),
+		table.ColumnConfig{Number: 5, Hidden: without(func(m report.FrontMember) bool { return m.Expected != nil })},
+		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })}, planColumn(8, 92)))
 	for _, m := range front {
-		var mark, plan any = "", m.Plan.String()
-		test := ""
+		expected, test, plan := "", "", any(m.Plan.String())
+		if m.Expected != nil {
+			expected = plusMinus(*m.Expected, m.ExpectedSD)
+		}
 		if m.Confirmed != nil {
 			test = spread(*m.Confirmed)
 		}
-		if m.Knee {
-			mark, plan = green("knee"), green(m.Plan.String())
+		mark := any(standing(m))
+		if m.Recommended {
+			mark, plan = green(standing(m)), green(m.Plan.String())
 		}
-		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), score(m.Score), test, mark, plan})
+		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), plusMinus(m.Score, m.RowSD), expected, test, mark, plan})
 	}
 	t.Render()
+}
+
+// standing says in words what is known of a member of a front.
+func standing(m report.FrontMember) string {
+	var words []string
+	for _, w := range []struct {
+		applies bool
+		word    string
+	}{{m.Recommended, "recommended"}, {m.Best, "best"}, {!m.OnFront, "off the front"}, {m.WithinNoise, "within noise"}} {
+		if w.applies {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// printRecommendation says how sure the recommendation is.
+func printRecommendation(w io.Writer, front report.Front) {
+	r := front.Recommendation
+	switch {
+	case r == nil:
+	case r.Trial == r.Best:
+		fmt.Fprintf(w, "\nrecommended: trial %d, the best; every smaller plan is distinguishably worse\n", r.Trial)
+	default:
+		fmt.Fprintf(w, "\nrecommended: trial %d, the smallest plan that is not distinguishably worse than the best, trial %d: "+
+			"as good with a probability of %.2f\n", r.Trial, r.Best, r.AsGood)
+		if b := r.Behind; b != nil && b.SD != nil {
+			fmt.Fprintf(w, "its score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)\n", -b.Mean, *b.SD, *b.PValue)
+		}
+	}
+}
+
+// plusMinus writes a value with its standard deviation, if that is known.
+func plusMinus(value float64, sd *float64) string {
+	if sd == nil {
+		return score(value)
+	}
+	return score(value) + " ± " + score(*sd)
 }
 
 // spread writes a sample of test scores: mean ± sd (seeds).

@@ -133,7 +133,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal ends the program
 	stderr := cmd.ErrOrStderr()
-	progress := &trainProgress{display: g.newDisplay(stderr)}
+	progress := &trainProgress{display: g.newDisplay(stderr, logText)}
 	result, err := g.evaluate(ctx, file, inputs, job, progress, stderr)
 	progress.close()
 	var failed *evaluator.Failure

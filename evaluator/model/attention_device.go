@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"slices"
 
 	"peftsearch/evaluator/torch"
 )
@@ -9,61 +10,49 @@ import (
 // onDevice is the rows of a batch padded to one length, for the attention of a GPU, where a launch costs more than
 // padding.
 type onDevice struct {
-	queries, back map[Rows]*torch.Tensor // of the tokens that are read: [n, m], [read]
-	keys, masks   map[int]*torch.Tensor  // by the length of the prefix: [n, k], [n, p+k]
+	queries map[Rows]torch.Padding // of the tokens that are read
+	keys    map[int]torch.Padding  // by the length of the prefix
+	masks   map[int]*torch.Tensor  // likewise: [n, p+k]
 }
 
 // padRows makes what all layers share.
 func (p *pass) padRows() *onDevice {
-	d := &onDevice{map[Rows]*torch.Tensor{}, map[Rows]*torch.Tensor{}, map[int]*torch.Tensor{}, map[int]*torch.Tensor{}}
+	d := &onDevice{map[Rows]torch.Padding{}, map[int]torch.Padding{}, map[int]*torch.Tensor{}}
 	for _, read := range []Rows{All, p.rows} {
-		counts, starts := read.Counts(p.batch), read.starts(p.batch)
-		width := longest(counts)
-		var queries, back []int64
-		for i, count := range counts {
-			queries = append(queries, padTo(width, starts[i], count)...)
-			for j := range count {
-				back = append(back, int64(i*width+j))
-			}
-		}
-		d.queries[read], d.back[read] = torch.From(p.Scope, queries, len(counts), width), torch.From(p.Scope, back, len(back))
+		counts := read.Counts(p.batch)
+		d.queries[read] = p.padTo(slices.Max(counts), counts)
 	}
-	starts, n := All.starts(p.batch), len(p.batch.Lengths)
 	for _, pair := range p.prefixes {
 		prefix := pair.length()
-		if d.keys[prefix] != nil {
+		if d.masks[prefix] != nil {
 			continue
 		}
-		width := roundWidth(prefix+longest(p.batch.Lengths)) - prefix
-		var keys []int64
-		mask := make([]float32, n*(prefix+width))
+		width := roundWidth(prefix + slices.Max(p.batch.Lengths))
+		mask := make([]float32, len(p.batch.Lengths)*width)
 		for i, length := range p.batch.Lengths {
-			keys = append(keys, padTo(width, starts[i], length)...)
-			for j := length; j < width; j++ {
-				mask[i*(prefix+width)+prefix+j] = float32(math.Inf(-1))
+			padding := mask[i*width+prefix+length : (i+1)*width]
+			for j := range padding {
+				padding[j] = float32(math.Inf(-1))
 			}
 		}
-		d.keys[prefix] = torch.From(p.Scope, keys, n, width)
-		d.masks[prefix] = p.To(torch.From(p.Scope, mask, n, prefix+width), p.net.dtype)
+		d.keys[prefix] = p.padTo(width-prefix, p.batch.Lengths)
+		d.masks[prefix] = p.To(torch.From(p.Scope, mask, len(p.batch.Lengths), width), p.net.dtype)
 	}
 	return d
 }
 
-func longest(lengths []int) int {
-	most := 0
-	for _, length := range lengths {
-		most = max(most, length)
+// padTo pads rows of so many tokens to a width.
+func (p *pass) padTo(width int, counts []int) torch.Padding {
+	index := make([]int64, len(counts)*width)
+	var back []int64
+	for i, count := range counts {
+		for j := range count {
+			at := i*width + j
+			index[at] = int64(len(back))
+			back = append(back, int64(at))
+		}
 	}
-	return most
-}
-
-// padTo is count indices from start on and then, for padding, the first token's.
-func padTo(width int, start int64, count int) []int64 {
-	index := make([]int64, width)
-	for i := range count {
-		index[i] = start + int64(i)
-	}
-	return index
+	return torch.Padding{Index: torch.From(p.Scope, index, len(counts), width), Back: torch.From(p.Scope, back, len(back))}
 }
 
 // attention is that of a pass, from its queries of the rows to m.
@@ -75,14 +64,12 @@ func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows
 	keys := d.keys[prefix]
 	if m.starts != nil { // the prefix is among the keys
 		prefix = int(m.starts[1]) - p.batch.Lengths[0]
-		width := d.masks[prefix].Size(1)
-		var index []int64
+		counts := make([]int, len(p.batch.Lengths))
 		for i, length := range p.batch.Lengths {
-			index = append(index, padTo(width, m.starts[i], prefix+length)...)
+			counts[i] = prefix + length
 		}
-		keys = torch.From(p.Scope, index, len(p.batch.Lengths), width)
+		keys = p.padTo(d.masks[prefix].Size(1), counts)
 	}
-	padding := torch.Padding{Queries: d.queries[rows], Back: d.back[rows], Keys: keys, Mask: d.masks[prefix]}
-	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, padding,
-		p.net.config.Heads, scale, probability, seed)
+	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, d.queries[rows], keys,
+		d.masks[prefix], p.net.config.Heads, scale, probability, seed)
 }

@@ -103,15 +103,18 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 	return p, x
 }
 
-// roundTokens is the least number of positions for so many tokens that recurs in other batches. In
-// bfloat16 oneDNN compiles a kernel for each number of rows, about a millisecond each: rounding to a few
-// per cent of the batch wastes half as much, and leaves a dozen numbers in place of hundreds.
+// roundTokens is the least number of positions for so many tokens that recurs in other batches: rounding to a few
+// per cent of the batch leaves a dozen numbers in place of hundreds. For each number of rows oneDNN compiles kernels in
+// bfloat16, about a millisecond each, and a GPU's libraries choose theirs.
 func (p *pass) roundTokens(tokens int) int {
-	if p.net.dtype != torch.BFloat16 || p.Device() != torch.CPU {
+	unit, most := 16, 64 // the height of a matrix unit's tile; 1/32 is lost
+	switch {
+	case p.Device() != torch.CPU:
+		unit, most = 64, 16
+	case p.net.dtype != torch.BFloat16:
 		return tokens
 	}
-	unit := 16 // the height of a matrix unit's tile
-	for unit*64 < tokens {
+	for unit*most < tokens {
 		unit *= 2
 	}
 	return (tokens + unit - 1) / unit * unit

@@ -22,6 +22,7 @@
 #endif
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -132,8 +133,10 @@ namespace amx {
 #endif
 
 #if defined(__x86_64__)
-// Whether there are tiles for bfloat16, and Linux lets this process use them.
+// Whether there are tiles for bfloat16, Linux lets this process use them, and oneDNN's own limit does not exclude them.
 bool tilesAllowed() {
+  const char *const limit = std::getenv("ONEDNN_MAX_CPU_ISA");
+  if (limit && !std::strstr(limit, "AMX") && std::strcmp(limit, "DEFAULT") && std::strcmp(limit, "ALL")) return false;
   unsigned a, b, c, d;
   const unsigned bfloat16 = 1 << 22, tiles = 1 << 24;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & bfloat16) || !(d & tiles)) return false;

@@ -123,12 +123,55 @@ struct Unpad : torch::autograd::Function<Unpad> {
   }
 };
 
+// Rows of flat x at an index [n, m] of padded rows: [n·m, D]; back [tokens] is where in them each token is. Every token
+// is in one row, so the gradient is read, too, from where it is: adding it up would be slow, and in no fixed order. Tokens
+// behind those of back are in no row.
+struct Spread : torch::autograd::Function<Spread> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &index, const Tensor &back) {
+    ctx->save_for_backward({back});
+    ctx->saved_data["tokens"] = x.size(0);
+    return x.index_select(0, index.flatten());
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    return {collected(grads[0], ctx->get_saved_variables()[0], ctx->saved_data["tokens"].toInt()), Tensor(), Tensor()};
+  }
+
+  static Tensor collected(const Tensor &padded, const Tensor &back, int64_t tokens) {
+    Tensor flat = at::empty({tokens, padded.size(1)}, padded.options()), known = flat.narrow(0, 0, back.size(0));
+    at::index_select_out(known, padded, 0, back);
+    if (back.size(0) < tokens) flat.narrow(0, back.size(0), tokens - back.size(0)).zero_();
+    return flat;
+  }
+};
+
+// The inverse: padded [n·m, D] to flat [tokens, D].
+struct Collect : torch::autograd::Function<Collect> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &padded, const Tensor &back, int64_t tokens) {
+    ctx->save_for_backward({back});
+    ctx->saved_data["rows"] = padded.size(0);
+    return Spread::collected(padded, back, tokens);
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const Tensor back = ctx->get_saved_variables()[0];
+    Tensor padded = at::zeros({ctx->saved_data["rows"].toInt(), grads[0].size(1)}, grads[0].options());
+    padded.index_copy_(0, back, grads[0].narrow(0, 0, back.size(0)));
+    return {padded, Tensor(), Tensor()};
+  }
+};
+
+// Which tokens padded rows are of.
+struct Padding {
+  Tensor index, back;
+};
+
 // Attention of rows that are padded to one length.
-Tensor paddedAttention(const std::vector<Tensor> &operands, const Tensor &to, const Tensor &from, const Tensor &mask,
-                       const Tensor &back, int64_t heads, double scale, double dropout, uint64_t seed) {
-  const int64_t n = to.size(0), d = operands[0].size(1) / heads;
-  const auto rows = [&](const Tensor &x, const Tensor &index, const Tensor &prefix) { // [n, heads, width, d]
-    Tensor padded = x.index_select(0, index.flatten()).view({n, index.size(1), heads, d});
+Tensor paddedAttention(const std::vector<Tensor> &operands, const Padding &to, const Padding &from, const Tensor &mask,
+                       int64_t heads, double scale, double dropout, uint64_t seed) {
+  const int64_t n = to.index.size(0), d = operands[0].size(1) / heads;
+  const auto rows = [&](const Tensor &x, const Padding &padding, const Tensor &prefix) { // [n, heads, width, d]
+    Tensor padded = Spread::apply(x, padding.index, padding.back).view({n, padding.index.size(1), heads, d});
     if (prefix.defined()) padded = at::cat({prefix.reshape({1, -1, heads, d}).expand({n, -1, -1, -1}), padded}, 1);
     return padded.transpose(1, 2);
   };
@@ -140,9 +183,9 @@ Tensor paddedAttention(const std::vector<Tensor> &operands, const Tensor &to, co
     at::Generator generator = at::globalContext().defaultGenerator(q.device());
     generator.set_current_seed(seed);
   }
-  const Tensor added = mask.view({n, 1, 1, -1}).expand({n, heads, to.size(1), -1});
+  const Tensor added = mask.view({n, 1, 1, -1}).expand({n, heads, to.index.size(1), -1});
   const Tensor a = at::scaled_dot_product_attention(q, k, v, added, dropout, false, scale); // [n, heads, m, d]
-  return a.transpose(1, 2).reshape({-1, heads * d}).index_select(0, back);
+  return Collect::apply(a.transpose(1, 2).reshape({-1, heads * d}), to.back, operands[0].size(0));
 }
 
 Tensor &tensor(void *t) { return *static_cast<Tensor *>(t); }
@@ -158,6 +201,7 @@ std::vector<Tensor> tensors(void **list, int count) {
 char *native_pad_heads(void **padded, void *x, void *prefix, void **index, const int64_t *widths, int groups,
                        int64_t heads) {
   try {
+    TORCH_CHECK(tensor(x).device().is_cpu(), "the tensors must be the host's");
     const Layout to{tensors(index, groups), {widths, widths + groups}, heads};
     variable_list operands{tensor(x)};
     if (prefix) operands.push_back(tensor(prefix));
@@ -181,11 +225,11 @@ char *native_unpad_heads(void **flat, void **padded, void **index, int groups, i
   }
 }
 
-char *native_padded_attention(void **out, void **operands, int count, void *to, void *from, void *mask, void *back,
-                              int64_t heads, double scale, double dropout, uint64_t seed) {
+char *native_padded_attention(void **out, void **operands, int count, void *to, void *toBack, void *from, void *fromBack,
+                              void *mask, int64_t heads, double scale, double dropout, uint64_t seed) {
   try {
-    *out = new Tensor(paddedAttention(tensors(operands, count), tensor(to), tensor(from), tensor(mask), tensor(back),
-                                      heads, scale, dropout, seed));
+    *out = new Tensor(paddedAttention(tensors(operands, count), {tensor(to), tensor(toBack)}, {tensor(from), tensor(fromBack)},
+                                      tensor(mask), heads, scale, dropout, seed));
     return nullptr;
   } catch (const std::exception &e) {
     return strdup(e.what());

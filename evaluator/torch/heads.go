@@ -56,30 +56,26 @@ func (s *Scope) UnpadHeads(padded []*Tensor, groups Groups, tokens, heads int) *
 	return s.own(libtch.Ctensor(out))
 }
 
-// Padding says how flat tokens become n rows of one length. Padding has an index too, of any token.
-type Padding struct {
-	Queries *Tensor // int64 indices of the queries of each row [n, m]
-	Keys    *Tensor // int64 indices of its keys [n, k]
-	Mask    *Tensor // 0 where there is a key, of the prefix or a token, and -∞ where there is padding [n, p+k]
-	Back    *Tensor // int64 indices of the flat queries in [n·m]
-}
+// Padding says how flat tokens become n rows of one length: the tokens' int64 indices [n, m], with those of any
+// tokens for padding, and where in [n·m] each of them is [tokens]. Tokens behind those are in no row.
+type Padding struct{ Index, Back *Tensor }
 
 // PaddedAttention is softmax(scale·q·kᵀ)·v of every head by libtorch's own kernel, which a GPU has, with dropout of
 // the softmax: [tokens, heads·d] of q, k, v [tokens, heads·d] and the keys and values [p, heads·d] of a prefix, nil for
-// none.
-func (s *Scope) PaddedAttention(q, k, v, prefixKeys, prefixValues *Tensor, p Padding, heads int, scale, dropout float64,
-	seed uint64) *Tensor {
+// none. The mask [n, p+k] has -∞ for padding and 0 for other keys.
+func (s *Scope) PaddedAttention(q, k, v, prefixKeys, prefixValues *Tensor, to, from Padding, mask *Tensor, heads int,
+	scale, dropout float64, seed uint64) *Tensor {
 	operands := []*Tensor{q, k, v}
 	if prefixKeys != nil || prefixValues != nil {
 		operands = append(operands, prefixKeys, prefixValues)
 	}
-	if !s.ready("padded attention", append(slices.Clone(operands), p.Queries, p.Keys, p.Mask, p.Back)...) {
+	if !s.ready("padded attention", append(slices.Clone(operands), to.Index, to.Back, from.Index, from.Back, mask)...) {
 		return nil
 	}
 	var out unsafe.Pointer
-	in := pointers(operands)
-	message := C.native_padded_attention(&out, &in[0], C.int(len(in)), unsafe.Pointer(p.Queries.c), unsafe.Pointer(p.Keys.c),
-		unsafe.Pointer(p.Mask.c), unsafe.Pointer(p.Back.c), C.int64_t(heads), C.double(scale), C.double(dropout), C.uint64_t(seed))
+	in, places := pointers(operands), pointers([]*Tensor{to.Index, to.Back, from.Index, from.Back, mask})
+	message := C.native_padded_attention(&out, &in[0], C.int(len(in)), places[0], places[1], places[2], places[3], places[4],
+		C.int64_t(heads), C.double(scale), C.double(dropout), C.uint64_t(seed))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "padded attention", operands...)
 		return nil

@@ -20,11 +20,12 @@ char *native_pad_heads(void **padded, void *x, void *prefix, void **index, const
 // index names are zero.
 char *native_unpad_heads(void **flat, void **padded, void **index, int groups, int64_t tokens, int64_t heads);
 
-// Attention of flat tokens into *out [wanted, heads·d], by libtorch's own kernel. The operands are queries, keys and
+// Attention of flat tokens into *out [queries, heads·d], by libtorch's own kernel. The operands are queries, keys and
 // values and, if count is 5, the keys and values [p, heads·d] of a prefix. The queries and keys of a row are those at
-// to [n, m] and from [n, k]; mask [n, p+k] is added to the scores; back [wanted] says where in [n·m] the results are.
-char *native_padded_attention(void **out, void **operands, int count, void *to, void *from, void *mask, void *back,
-                              int64_t heads, double scale, double dropout, uint64_t seed);
+// to [n, m] and from [n, k], which have padding of any tokens; toBack [queries that are in rows] and fromBack [keys that
+// are] say where in [n·m] and [n·k] each is. mask [n, p+k] is added to the scores.
+char *native_padded_attention(void **out, void **operands, int count, void *to, void *toBack, void *from, void *fromBack,
+                              void *mask, int64_t heads, double scale, double dropout, uint64_t seed);
 
 #ifdef __cplusplus
 }

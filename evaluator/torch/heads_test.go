@@ -54,7 +54,7 @@ func TestHeadsArePaddedAndBack(t *testing.T) {
 
 // Rows of 3, 1 and 5 tokens, with and without a prefix, and with dropout.
 func TestPaddedAttention(t *testing.T) {
-	const heads, width, tokens = 2, 8, 9
+	const heads, width, tokens = 2, 8, 9 // of 11, two of which are in no row
 	rows := Rows{Queries: []int64{0, 3, 4, 9}, Keys: []int64{0, 3, 4, 9}}
 	for dtype := range tolerances {
 		for _, prefixes := range []int{0, 3} {
@@ -66,7 +66,7 @@ func TestPaddedAttention(t *testing.T) {
 				leaves, exact = append(leaves, typed), append(exact, precise)
 			}
 			for range 3 {
-				leaf(tokens)
+				leaf(tokens + 2)
 			}
 			var pk, pv, exactPK, exactPV *Tensor
 			if prefixes > 0 {
@@ -86,13 +86,15 @@ func TestPaddedAttention(t *testing.T) {
 					}
 				}
 			}
-			padding := Padding{Queries: From(s, index, 3, 5), Keys: From(s, index, 3, 5),
-				Mask: s.To(From(s, mask, 3, prefixes+5), dtype), Back: From(s, back, tokens)}
-			got := s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, heads, 0.3, 0, 0)
-			want := composedAttention(s, exact[0], exact[1], exact[2], exactPK, exactPV, rows, heads, 0.3)
+			padding, added := Padding{From(s, index, 3, 5), From(s, back, tokens)}, s.To(From(s, mask, 3, prefixes+5), dtype)
+			attend := func(dropout float64, seed uint64) *Tensor {
+				return s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, padding, added, heads, 0.3, dropout, seed)
+			}
+			got := attend(0, 0)
+			want := s.Cat(0, composedAttention(s, exact[0], exact[1], exact[2], exactPK, exactPV, rows, heads, 0.3),
+				s.Zeros(Float32, 2, heads*width))
 			nearAll(t, s, dtype.String(), rng, dtype, got, want, leaves, exact)
-			dropped := s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, heads, 0.3, 0.5, 7)
-			again := s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, heads, 0.3, 0.5, 7)
+			dropped, again := attend(0.5, 7), attend(0.5, 7)
 			if a, b := s.Float32s(dropped), s.Float32s(again); !slices.Equal(a, b) || slices.Equal(a, s.Float32s(got)) {
 				t.Errorf("%s: dropout does not follow from its seed, or is none", dtype)
 			}

@@ -64,8 +64,10 @@ type progress struct {
 	Score    float64            `json:"score"`
 	BestStep int                `json:"best_step"` // 0 before the first rung
 	Dev      map[string]float64 `json:"dev"`
-	Stale    int                `json:"stale"` // rungs since the best
-	Seconds  float64            `json:"seconds"`
+	// Predictions are those for the dev rows at the best rung.
+	Predictions [][]float64 `json:"predictions"`
+	Stale       int         `json:"stale"` // rungs since the best
+	Seconds     float64     `json:"seconds"`
 }
 
 func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, error) {
@@ -298,7 +300,7 @@ func (r *run) report(score *float64) {
 // score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
 // the reason if it was stopped.
 func (r *run) score() (stopped string, err error) {
-	metrics, halted, err := r.evaluate(r.dev)
+	metrics, predictions, halted, err := r.evaluate(r.dev)
 	if err != nil {
 		return "", err
 	}
@@ -310,7 +312,7 @@ func (r *run) score() (stopped string, err error) {
 	score := metrics[string(r.hello.Task.Metric)]
 	r.Stale++
 	if r.BestStep == 0 || score > r.Score {
-		r.Score, r.BestStep, r.Dev, r.Stale = score, r.Step, metrics, 0
+		r.Score, r.BestStep, r.Dev, r.Predictions, r.Stale = score, r.Step, metrics, predictions, 0
 		if r.keepsBest() {
 			if r.best, err = r.model.Snapshot(); err != nil {
 				return "", err
@@ -324,17 +326,17 @@ func (r *run) score() (stopped string, err error) {
 // keepsBest reports whether the weights of the best rung are needed at the end.
 func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
 
-// evaluate scores a split in every metric of the task's kind.
-func (r *run) evaluate(sp *split) (metrics map[string]float64, stopped bool, err error) {
+// evaluate predicts the rows of a split and scores that in every metric of the task's kind.
+func (r *run) evaluate(sp *split) (metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
 	outputs, stopped, err := r.outputs(r.model, sp, r.hidden[sp], r.halted)
 	if err != nil || stopped {
-		return nil, stopped, err
+		return nil, nil, stopped, err
 	}
-	predictions := make([][]float64, len(outputs))
+	predictions = make([][]float64, len(outputs))
 	for i, row := range outputs {
 		predictions[i] = r.hello.Task.Answer(sp.inputs[i], row, r.dataset.Labels)
 	}
-	return r.dataset.Scores(predictions, sp.examples), false, nil
+	return r.dataset.Scores(predictions, sp.examples), predictions, false, nil
 }
 
 // finish makes the result, and leaves the trained directory of a job that was not interrupted. The weights
@@ -345,7 +347,7 @@ func (r *run) finish(stopped string) (evaluator.Result, error) {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
-		Head: r.model.HeadParams(), Stopped: stopped}
+		Resampled: r.resample(r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
 	if !r.halted() {
 		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
@@ -370,7 +372,7 @@ func (r *run) conclude(result *evaluator.Result) error {
 		}
 	}
 	if r.job.Test && len(r.test.lengths) > 0 {
-		metrics, halted, err := r.evaluate(r.test)
+		metrics, _, halted, err := r.evaluate(r.test)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -75,6 +76,10 @@ func TestTrainingLearns(t *testing.T) {
 	}
 	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
 		t.Errorf("dev Spearman went %v", scores)
+	}
+	mean, sd := stat.MeanStdDev(result.Resampled, nil)
+	if len(result.Resampled) != evaluator.Resamples || math.Abs(mean-result.Score) > 0.02 || !(sd > 0.01 && sd < 0.1) {
+		t.Errorf("on %d resamples of the dev rows the score %g is %g ± %g", len(result.Resampled), result.Score, mean, sd)
 	}
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write peft/testdata/exports: the tensors and configurations that the libraries themselves have for four plans.
+"""Write peft/testdata/exports: the tensors and configurations that the libraries themselves have for six plans.
 
 Made with Python 3.11 and torch 2.15.0, transformers 4.57.6, adapters 1.3.0, peft 0.21.2, safetensors 0.8.0. Run it
 in the repository root.
@@ -188,13 +188,68 @@ def peft_prefix():
     return "peft-prefix", "peft", [{"prefix": {"length": 3}}] * 2, "dense", ["no", "yes"], ours, tensors, {"adapter_config.json": written}
 
 
+DISTILBERT = transformers.DistilBertConfig(vocab_size=11, dim=D, n_layers=2, n_heads=2, hidden_dim=16, max_position_embeddings=12, num_labels=2)
+DISTILBERT_MODULES = {"query": "attention.q_lin", "key": "attention.k_lin", "value": "attention.v_lin", "attention_output": "attention.out_lin",
+                      "ffn_in": "ffn.lin1", "ffn_out": "ffn.lin2"}
+
+
+def distilbert_adapter():
+    """All methods in one adapter of an architecture with names of its own, and a linear head."""
+    torch.manual_seed(3)
+    model = adapters.DistilBertAdapterModel(DISTILBERT)
+    model.add_adapter("task", config=adapters.ConfigUnion(
+        adapters.SeqBnConfig(reduction_factor=factors(l0=3), leave_out=[1]),
+        adapters.ParBnConfig(reduction_factor=factors(l1=2), leave_out=[0]),
+        adapters.PrefixTuningConfig(flat=True, prefix_length=2, leave_out=[0]),
+        adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "v"], intermediate_lora=True, leave_out=[1])))
+    model.add_classification_head("task", num_labels=2, layers=1, activation_function=None, id2label={0: "no", 1: "yes"})
+    fill(theirs(model).values())
+    ours = bottleneck(model, "task", 0, "serial") | bottleneck(model, "task", 1, "parallel")
+    flat = model.base_model.prefix_tuning.prefix_tunings["task"]["self"].control_trans.detach().view(2, 1, 2, D)
+    ours |= {f"layers.1.prefix.{part}": flat[:, 0, k] for k, part in enumerate(("keys", "values"))}
+    for target in ("query", "value", "ffn_in"):
+        state = model.base_model.transformer.layer[0].get_submodule(DISTILBERT_MODULES[target]).loras["task"].state_dict()
+        ours |= {f"layers.0.lora.{target}.{part}": state["lora_" + part.upper()] for part in "ab"}
+    ours |= {f"head.{k}": theirs(model)[f"heads.task.1.{k}"] for k in ("weight", "bias")}
+    plan = [{"serial": {"width": 3}, "lora": {"rank": 2, "alpha": 4, "targets": ["query", "value", "ffn_in"]}},
+            {"parallel": {"width": 2}, "prefix": {"length": 2}}]
+    return "adapter-distilbert", "adapters", plan, "linear", ["no", "yes"], ours, theirs(model), {
+        "adapter_config.json": model.adapters_config.get("task").to_dict(), "head_config.json": model.heads["task"].config}
+
+
+def distilbert_lora():
+    """Every target, and a linear head behind a ReLU."""
+    torch.manual_seed(4)
+    base = transformers.DistilBertForSequenceClassification(DISTILBERT)
+    base.name_or_path = "models/small"
+    names = {f"distilbert.transformer.layer.0.{m}": t for t, m in DISTILBERT_MODULES.items()}
+    model = peft.get_peft_model(base, peft.LoraConfig(
+        task_type="SEQ_CLS", r=2, lora_alpha=4.0, target_modules=list(names), rank_pattern={n.removeprefix("distilbert."): 2 for n in names},
+        alpha_pattern={n.removeprefix("distilbert."): 4.0 for n in names}, modules_to_save=["classifier", "pre_classifier"]))
+    fill(p for p in model.parameters() if p.requires_grad)
+    head = {k.rsplit(".", 1)[1]: p for k, p in model.named_parameters() if "modules_to_save" in k and ".classifier." in k}
+    ours = {f"head.{k}": p.detach().clone() for k, p in head.items()}
+    with torch.no_grad():  # h + 64 goes through the ReLU, and the classifier takes 64 from it
+        for k, p in model.named_parameters():
+            if "modules_to_save" in k and "pre_classifier" in k:
+                p.copy_(torch.eye(D) if k.endswith("weight") else torch.full((D,), 64.0))
+        head["bias"].copy_(ours["head.bias"].double() - 64 * ours["head.weight"].double().sum(1))
+    for n, target in names.items():
+        module = model.base_model.model.get_submodule(n)
+        ours |= {f"layers.0.lora.{target}.a": module.lora_A["default"].weight, f"layers.0.lora.{target}.b": module.lora_B["default"].weight}
+    tensors, written = saved(model)
+    plan = [{"lora": {"rank": 2, "alpha": 4, "targets": list(MODULES)}}, {}]
+    return "peft-distilbert", "peft", plan, "linear", ["no", "yes"], ours, tensors, {"adapter_config.json": written}
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     cases = []
-    for name, to, plan, head, labels, ours, library, documents in (one_adapter(), setup(), peft_lora(), peft_prefix()):
+    for name, to, plan, head, labels, ours, library, documents in (
+            one_adapter(), setup(), peft_lora(), peft_prefix(), distilbert_adapter(), distilbert_lora()):
         tensors = {"ours." + k: v for k, v in ours.items()} | {"theirs." + k: v for k, v in library.items()}
         safetensors.torch.save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, OUT / f"{name}.safetensors")
-        cases.append({"name": name, "format": to, "plan": {"version": 1, "layers": plan}, "head": head, "labels": labels,
+        cases.append({"name": name, "architecture": "distilbert" if "distilbert" in name else "bert", "format": to, "plan": {"version": 1, "layers": plan}, "head": head, "labels": labels,
                       "documents": documents})
     (OUT / "golden.json").write_text(json.dumps(cases, indent=1, sort_keys=True, default=list) + "\n")
 

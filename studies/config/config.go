@@ -39,7 +39,7 @@ type Config struct {
 
 // ModelConfig is the section model.
 type ModelConfig struct {
-	Path string         `yaml:"path" doc:"Hugging Face directory: config.json, model.safetensors, tokenizer; relative to this file" identity:"contents"`
+	Path string         `yaml:"path" doc:"Hugging Face directory (config.json, model.safetensors, tokenizer; relative to this file), or the name of a model that peftsearch pull has brought" identity:"contents"`
 	Head evaluator.Head `yaml:"head" default:"linear" doc:"what is put on the first token: linear, or dense (dense, tanh, linear)"`
 }
 
@@ -106,10 +106,11 @@ type Full struct {
 
 // SearchConfig is the section search.
 type SearchConfig struct {
-	Sampler string `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params" identity:"no"`
-	Pruner  string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size" identity:"no"`
-	Seed    uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
-	Initial int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space" identity:"no"`
+	Sampler   string `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params" identity:"no"`
+	Pruner    string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size" identity:"no"`
+	Seed      uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
+	WarmStart string `yaml:"warm_start" default:"auto" was:"none" doc:"auto: gp learns from the other studies of the database, and from maps, that have the same model and training; or none" identity:"no"`
+	Initial   int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space" identity:"no"`
 }
 
 // EvaluatorConfig is the section evaluator.
@@ -152,6 +153,12 @@ const AutoPrecision = "auto"
 const (
 	SplitStratified = data.Stratified
 	SplitRandom     = "random"
+)
+
+// The values of search.warm_start.
+const (
+	WarmStartAuto = "auto"
+	WarmStartNone = "none"
 )
 
 // The values of search.pruner.
@@ -225,7 +232,8 @@ func (c *Config) task() data.Task {
 		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
 }
 
-func (c *Config) training() evaluator.Training {
+// TrialTraining is how plans are trained.
+func (c *Config) TrialTraining() evaluator.Training {
 	t := c.Training
 	return evaluator.Training{LearningRate: t.LearningRate.Default(), Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
 		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm,

@@ -14,6 +14,8 @@ import (
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/files"
+	"peftsearch/data/hub"
 	"peftsearch/data/metric"
 	"peftsearch/data/tokenizer"
 )
@@ -110,7 +112,11 @@ func (d *draft) measure() error {
 		d.Unsure = append(d.Unsure, "without --model the lengths in tokens are not known: task.max_length is the default")
 		return nil
 	}
-	c, err := checkpoint.Open(d.model)
+	dir, err := hub.Directory(d.model, d.model)
+	if err != nil {
+		return err
+	}
+	c, err := checkpoint.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -118,7 +124,7 @@ func (d *draft) measure() error {
 	if err := c.Close(); err != nil {
 		return err
 	}
-	tok, err := tokenizer.Load(d.model)
+	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		return err
 	}
@@ -155,10 +161,13 @@ func (d *draft) write() []byte {
 	line("# Study file of peftsearch for %s. peftsearch init - prints every key.", filepath.Base(t.Train))
 	line("study: %s\n", strconv.Quote(d.name()))
 	line("model:")
-	if d.model == "" {
+	switch {
+	case d.model == "":
 		line("  path: models/all-MiniLM-L6-v2 # name your model")
-	} else {
+	case files.Exists(d.model):
 		line("  path: %s", strconv.Quote(d.relative(d.model)))
+	default: // the name of a model of the Hub
+		line("  path: %s", strconv.Quote(d.model))
 	}
 	line("\n# What the rows look like:")
 	comment("", d.Saw)

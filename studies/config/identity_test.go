@@ -37,7 +37,7 @@ var miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 15
 // resolvedIdentity is the identity of a study file on a model of MiniLM's shape.
 func resolvedIdentity(t *testing.T, c *Config) Values {
 	t.Helper()
-	s, err := space.New(c.Space, c.training(), miniLM)
+	s, err := space.New(c.Space, c.TrialTraining(), miniLM)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/hub"
 	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -73,7 +74,7 @@ func (c *Config) Open() (*Inputs, error) { return c.OpenLoaded(evaluator.Ready{}
 // OpenLoaded is Open for the worker of evaluator.command: what it says that it has loaded replaces what the
 // files say, so that it may know models that this program cannot read.
 func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
-	in := &Inputs{Model: c.resolve(c.Model.Path), Training: c.training()}
+	in := &Inputs{Training: c.TrialTraining()}
 	var errs []error
 	if err := c.openModel(in, ready); err != nil {
 		errs = append(errs, c.file.errorAt("model.path", "", "%v", err))
@@ -97,7 +98,7 @@ func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 
 // SpaceOn is the search space on a backbone. The error joins one *Error for every mistake.
 func (c *Config) SpaceOn(g peft.Geometry) (*space.Space, error) {
-	s, err := space.New(c.Space, c.training(), g)
+	s, err := space.New(c.Space, c.TrialTraining(), g)
 	if err == nil {
 		return s, nil
 	}
@@ -112,10 +113,25 @@ func (c *Config) SpaceOn(g peft.Geometry) (*space.Space, error) {
 	return nil, errors.Join(errs...)
 }
 
+// model is the model's directory. Where there is none it is what model.path says, which the worker of
+// evaluator.command may know.
+func (c *Config) model() (dir string, err error) {
+	path := c.resolve(c.Model.Path)
+	if dir, err = hub.Directory(path, c.Model.Path); err != nil {
+		return path, err
+	}
+	return dir, nil
+}
+
 func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
+	var missing error
+	in.Model, missing = c.model()
 	if ready.Geometry != (peft.Geometry{}) {
 		in.Geometry, in.Fingerprint.Model = ready.Geometry, ready.Fingerprint.Model
 		return nil
+	}
+	if missing != nil {
+		return missing
 	}
 	checkpoint, err := checkpoint.Open(in.Model)
 	if err != nil {
@@ -150,7 +166,8 @@ func (c *Config) Hello(cores int) evaluator.Hello {
 		threads = max(1, cores/max(1, int(e.Workers)))
 	}
 	gib := func(n float64) int64 { return int64(n * (1 << 30)) }
-	return evaluator.Hello{Model: c.resolve(c.Model.Path), Head: c.Model.Head, Task: c.task(),
+	model, _ := c.model() // Open says what is wrong with it
+	return evaluator.Hello{Model: model, Head: c.Model.Head, Task: c.task(),
 		Settings: evaluator.Settings{Device: e.Device, Precision: e.Precision, Threads: threads,
 			CacheMemory: gib(e.CacheMemory), CacheDisk: gib(e.CacheDisk)}}
 }

@@ -79,6 +79,7 @@ func (c *Config) validate() []error {
 	within("budget.train.patience", float64(b.Train.Patience), 0, 1e6)
 	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
 	oneOf("search.pruner", c.Search.Pruner, PrunerNone, PrunerFront)
+	oneOf("search.warm_start", c.Search.WarmStart, WarmStartAuto, WarmStartNone)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {

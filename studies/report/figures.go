@@ -78,8 +78,14 @@ func (s View) at(number int64) plotter.XY {
 func frontFigure(v Views) (*plot.Plot, error) {
 	p := plot.New()
 	p.X.Label.Text = "trainable parameters, without the head"
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
-	p.Legend.Left, p.Legend.Top = true, true
+	zero := 0.0 // where plans without parameters are drawn, 0 if there is none
+	p.X.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
+		ticks := logTicks(low, high)
+		if zero > 0 {
+			ticks = append([]plot.Tick{{Value: zero, Label: "0"}}, slices.DeleteFunc(ticks, func(t plot.Tick) bool { return t.Value < 2*zero })...)
+		}
+		return ticks
+	})
 	for k, s := range v.Studies {
 		p.Y.Label.Text = s.Metric
 		colour := palette[k%len(palette)]
@@ -97,6 +103,10 @@ func frontFigure(v Views) (*plot.Plot, error) {
 			return nil, err
 		}
 		dots.GlyphStyle = draw.GlyphStyle{Color: grey, Radius: 1.5, Shape: draw.CircleGlyph{}}
+		p.X.Scale = plot.LogScale{} // which there must be points for
+		if s.Trials.Params[s.Front[0]] == 0 {
+			zero = s.atLeast()
+		}
 		var stairs, members plotter.XYs
 		for i, number := range s.Front {
 			at := s.at(number)
@@ -193,7 +203,6 @@ func brief(v float64) string {
 func growthFigure(v Views) (*plot.Plot, error) {
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text = "trials with an outcome", "hypervolume"
-	p.Legend.Top, p.Legend.Left = false, false
 	for k, s := range v.Studies {
 		growth := s.Growth
 		if v.Scale != nil {
@@ -261,7 +270,7 @@ func modulesFigure(s View) (p *plot.Plot, rows int, err error) {
 	}
 	p = plot.New()
 	p.Title.Text = s.Study
-	p.X.Label.Text = "parameters of each plan of the front"
+	p.X.Label.Text, p.Y.Label.Text = "parameters of each plan of the front", "module"
 	if len(grid.cells) == 0 { // a front of the head alone
 		return p, 1, nil
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // SchemaVersion is that of every document; docs/reference/json.md describes them.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // WriteJSON prints a document. What others wrote does nothing to a terminal that it is printed on.
 func WriteJSON(w io.Writer, document any) error {

@@ -39,7 +39,7 @@ type View struct {
 	Budget      int              `json:"budget"` // trials that are asked for, 0 if unknown
 	Tally       Tally            `json:"tally"`
 	Hypervolume float64          `json:"hypervolume"`
-	Recommended *int64           `json:"recommended"` // the trial to look at first; null without a front
+	Recommended *int64           `json:"recommended"` // the smallest plan that is not distinguishably worse than the best; null without one
 	Front       []int64          `json:"front"`       // trials by ascending parameters
 	Growth      Growth           `json:"growth"`
 	Confirmed   []Confirmed      `json:"confirmed"` // by ascending parameters
@@ -121,11 +121,26 @@ type Running struct {
 	Reported time.Time `json:"reported"`
 }
 
-// NewViews describes studies. effects are by study, nil where nothing can be said.
-func NewViews(overviews []*studies.Overview, effects [][]studies.Effect, made time.Time) Views {
+// Insight is what takes a while to work out of a study.
+type Insight struct {
+	Effects     []studies.Effect // nil where they cannot be told
+	Recommended *int64           // the trial; nil before the first complete one
+}
+
+// NewInsight works it out.
+func NewInsight(o *studies.Overview) (in Insight) {
+	in.Effects, _ = o.Effects() // where they cannot be told, the page has no such figure
+	if trial, ok := o.Recommend(); ok {
+		in.Recommended = &trial
+	}
+	return in
+}
+
+// NewViews describes studies, with an insight for each.
+func NewViews(overviews []*studies.Overview, insights []Insight, made time.Time) Views {
 	v := Views{SchemaVersion: SchemaVersion, Made: made.UTC(), Studies: []View{}}
 	for i, o := range overviews {
-		v.Studies = append(v.Studies, NewView(o, effects[i], nil))
+		v.Studies = append(v.Studies, NewView(o, insights[i], nil))
 	}
 	v.Scale = NewScale(overviews)
 	return v
@@ -149,7 +164,7 @@ func NewScale(overviews []*studies.Overview) *Scale {
 }
 
 // NewView describes a study, with the trials of the numbers; nil is all.
-func NewView(o *studies.Overview, effects []studies.Effect, numbers []int64) View {
+func NewView(o *studies.Overview, insight Insight, numbers []int64) View {
 	if numbers == nil {
 		numbers = make([]int64, len(o.Trials))
 		for i := range numbers {
@@ -158,18 +173,15 @@ func NewView(o *studies.Overview, effects []studies.Effect, numbers []int64) Vie
 	}
 	r := o.Record
 	v := View{Study: r.Name, Created: r.Created.UTC(), Metric: r.Metric, Geometry: r.Geometry, Reference: r.Reference,
-		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{},
+		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{}, Recommended: insight.Recommended,
 		Growth: newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
 	kinds := newKinds(o.Trials)
 	v.Modules, v.Trials = kinds.list, newTrials(o, numbers, kinds)
 	for _, m := range o.Front.Members {
 		v.Front = append(v.Front, m.Number)
 	}
-	if knee, ok := o.Front.KneeMember(); ok {
-		v.Recommended = &knee.Number
-	}
 	v.Confirmed = append(v.Confirmed, newConfirmed(o)...)
-	for _, e := range effects {
+	for _, e := range insight.Effects {
 		v.Effects = append(v.Effects, Effect{e.Method, e.Layers, e.Plans, round(e.Mean), round(e.SD)})
 	}
 	for _, a := range o.Attempts {

@@ -196,7 +196,7 @@ func unprivileged() (*syscall.Credential, error) {
 // Binaries is the directory of PostgreSQL's programs, of the newest version.
 func Binaries() (string, error) {
 	candidates := []string{os.Getenv("PEFTSEARCH_POSTGRES")}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin"} {
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"} {
 		found, _ := filepath.Glob(pattern) // the patterns are well-formed
 		slices.SortFunc(found, byVersion)
 		slices.Reverse(found)

@@ -10,6 +10,7 @@ import (
 
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -143,9 +144,9 @@ func ParseTime(text string) (time.Duration, error) {
 	if len(parts) > 3 {
 		return 0, wrong
 	}
-	units := [][]time.Duration{{time.Minute}, {time.Minute, time.Second}, {time.Hour, time.Minute, time.Second}}[len(parts)-1]
-	if hasDays {
-		units = []time.Duration{time.Hour, time.Minute, time.Second}
+	units := []time.Duration{time.Hour, time.Minute, time.Second}
+	if !hasDays && len(parts) < 3 {
+		units = units[1:]
 	}
 	var total time.Duration
 	for i, part := range append([]string{days}, parts...) {
@@ -153,8 +154,8 @@ func ParseTime(text string) (time.Duration, error) {
 		if i > 0 {
 			unit = units[i-1]
 		}
-		var n int
-		if _, err := fmt.Sscanf(part+" ", "%d ", &n); err != nil || n < 0 || n > 1e5 || strings.Trim(part, "0123456789") != "" {
+		n, err := strconv.ParseUint(part, 10, 17)
+		if err != nil {
 			return 0, wrong
 		}
 		total += time.Duration(n) * unit

@@ -8,8 +8,8 @@ import (
 )
 
 func TestTimesAreSlurms(t *testing.T) {
-	for text, want := range map[string]time.Duration{"90": 90 * time.Minute, "2:30": 150 * time.Second, "4:00:00": 4 * time.Hour,
-		"2-0": 48 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute, "0-01:00:30": time.Hour + 30*time.Second} {
+	for text, want := range map[string]time.Duration{"90": 90 * time.Minute, "2:30": 150 * time.Second,
+		"4:00:00": 4 * time.Hour, "2-0": 48 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute, "0-01:00:30": time.Hour + 30*time.Second} {
 		got, err := ParseTime(text)
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v", text, got, err)

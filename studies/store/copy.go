@@ -10,7 +10,7 @@ import (
 
 // copiedTables are the tables of what belongs to a study; each comes after those that it refers to. Leases are of
 // processes that work on the database itself.
-var copiedTables = []string{"counters", "trials", "curves", "fronts", "trainings"}
+var copiedTables = []string{"counters", "trials", "curves", "resamples", "fronts", "trainings"}
 
 // Copy copies a study, as it is at one moment, to another database of any kind. An earlier state of the same study is
 // replaced there; anything else of that name is left alone, with ErrDiverged. Trials that run wait in the copy.

@@ -49,10 +49,41 @@ func change(ctx context.Context, tx *sql.Tx, study int64) (version int64, err er
 	return version, err
 }
 
-// vacate takes leases from processes that have ended, and those that are over: their trials wait again.
+// vacate takes leases from processes that have ended, and those that are over: their trials wait again. Where there
+// is none, it takes no lock.
 func (s *Store) vacate(ctx context.Context, tx *sql.Tx, study int64, me Owner) error {
 	var over []int64
-	if err := each(ctx, tx, func(scan func(...any) error) error {
+	if err := s.locked(ctx, tx, study, func() (found bool, err error) {
+		over, err = s.over(ctx, tx, study, me)
+		return len(over) > 0, err
+	}); err != nil {
+		return err
+	}
+	for _, trial := range over {
+		if err := vacant(ctx, tx, study, trial); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locked looks for something to do, and if there is something takes the study's lock and looks again: those who find
+// nothing, again and again, hold nobody up.
+func (s *Store) locked(ctx context.Context, tx *sql.Tx, study int64, look func() (found bool, err error)) error {
+	found, err := look()
+	if err != nil || !found || s.dialect.lock == "" {
+		return err
+	}
+	if err := s.lock(ctx, tx, study); err != nil {
+		return err
+	}
+	_, err = look()
+	return err
+}
+
+// over lists the trials whose lease is.
+func (s *Store) over(ctx context.Context, tx *sql.Tx, study int64, me Owner) (over []int64, err error) {
+	err = each(ctx, tx, func(scan func(...any) error) error {
 		var trial int64
 		var o Owner
 		var id string
@@ -66,15 +97,8 @@ func (s *Store) vacate(ctx context.Context, tx *sql.Tx, study int64, me Owner) e
 		}
 		return nil
 	}, `SELECT trial, lease, host, boot, namespace, process, until < `+s.dialect.now+`
-		FROM leases WHERE study = $1`, study); err != nil {
-		return err
-	}
-	for _, trial := range over {
-		if err := vacant(ctx, tx, study, trial); err != nil {
-			return err
-		}
-	}
-	return nil
+		FROM leases WHERE study = $1`, study)
+	return over, err
 }
 
 // vacant ends a lease without an outcome.
@@ -119,17 +143,19 @@ func (s *Store) start(ctx context.Context, tx *sql.Tx, l Lease, me Owner) (t Tri
 // The error wraps ErrNothing if none waits.
 func (s *Store) Pop(ctx context.Context, r *Record, me Owner) (t Trial, l Lease, err error) {
 	nothing := false // which is no reason to undo what vacate did
-	err = s.writeTo(ctx, r.id, later, func(tx *sql.Tx) error {
+	err = s.write(ctx, later, func(tx *sql.Tx) error {
 		if err := s.vacate(ctx, tx, r.id, me); err != nil {
 			return err
 		}
 		l = Lease{id: rand.Text(), study: r.id}
-		err := tx.QueryRowContext(ctx, `SELECT number FROM trials
-			WHERE study = $1 AND state = 'waiting' ORDER BY number LIMIT 1`, r.id).Scan(&l.trial)
-		if nothing = errors.Is(err, sql.ErrNoRows); nothing {
-			return nil
-		}
-		if err != nil {
+		if err := s.locked(ctx, tx, r.id, func() (bool, error) {
+			err := tx.QueryRowContext(ctx, `SELECT number FROM trials
+				WHERE study = $1 AND state = 'waiting' ORDER BY number LIMIT 1`, r.id).Scan(&l.trial)
+			if nothing = errors.Is(err, sql.ErrNoRows); nothing {
+				err = nil
+			}
+			return !nothing, err
+		}); err != nil || nothing {
 			return err
 		}
 		// The curve is of an attempt before.
@@ -159,24 +185,30 @@ func (s *Store) doubt(l Lease, err error) {
 // it. The error wraps ErrEnough if the study has as many trials as the limit, ErrProposed if another process has the
 // right.
 func (s *Store) Propose(ctx context.Context, r *Record, limit int64, me Owner) (l Lease, err error) {
-	err = s.writeTo(ctx, r.id, later, func(tx *sql.Tx) error {
+	err = s.write(ctx, later, func(tx *sql.Tx) error {
 		if err := s.vacate(ctx, tx, r.id, me); err != nil {
 			return err
 		}
-		number, err := nextNumber(ctx, tx, r.id)
-		if err != nil {
+		var number int64
+		if err := s.locked(ctx, tx, r.id, func() (bool, error) {
+			var err error
+			if number, err = nextNumber(ctx, tx, r.id); err != nil {
+				return false, err
+			}
+			if number >= limit {
+				return false, ErrEnough
+			}
+			var taken bool
+			if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE study = $1 AND trial = $2",
+				r.id, proposer).Scan(&taken); err != nil {
+				return false, err
+			}
+			if taken {
+				return false, ErrProposed
+			}
+			return true, nil
+		}); err != nil {
 			return err
-		}
-		if number >= limit {
-			return ErrEnough
-		}
-		var taken bool
-		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE study = $1 AND trial = $2",
-			r.id, proposer).Scan(&taken); err != nil {
-			return err
-		}
-		if taken {
-			return ErrProposed
 		}
 		l = Lease{id: rand.Text(), study: r.id, trial: number}
 		return s.grant(ctx, tx, l, proposer, me)

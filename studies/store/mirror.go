@@ -124,7 +124,8 @@ func (m *Mirror) fetch(ctx context.Context) error {
 	case err != nil:
 		return err
 	case own.id != copied.id:
-		return &Error{Doing: "opening", Path: m.path, Err: fmt.Errorf("it is another database than that of the mirror %s", m.dir),
+		return &Error{Doing: "opening", Path: m.path,
+			Err:    fmt.Errorf("it is another database than that of the mirror %s", m.dir),
 			Advice: "name another file with --db, or another directory with --mirror"}
 	case own.versions >= copied.versions:
 		return nil

@@ -74,7 +74,8 @@ func TestAMirrorOutlivesItsMachine(t *testing.T) {
 		t.Errorf("the older of the two is %+v", got)
 	}
 	put(t, open(t, local), 1)
-	if err := os.WriteFile(filepath.Join(drive, "session.json"), []byte(`{"owner": {"Host": "elsewhere"}}`), 0o644); err != nil {
+	taken := []byte(`{"owner": {"Host": "elsewhere"}}`)
+	if err := os.WriteFile(filepath.Join(drive, "session.json"), taken, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Close(); !errors.Is(err, store.ErrMirrored) {

@@ -143,6 +143,12 @@ func (s *Store) Finish(ctx context.Context, r *Record, l Lease, t Trial) error {
 			sql.NullFloat64{Float64: t.Forecast.SD, Valid: pruned}, l.study, l.trial); err != nil {
 			return err
 		}
+		if len(result.Resampled) > 0 {
+			if err := do(ctx, tx, "INSERT INTO resamples (study, trial, scores) VALUES ($1, $2, $3)",
+				l.study, l.trial, marshal(result.Resampled)); err != nil {
+				return err
+			}
+		}
 		if err := addCurve(ctx, tx, l, t.Curve); err != nil || pruned {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -208,5 +209,26 @@ func TestAViewerOfAServerWritesNothing(t *testing.T) {
 	}
 	if records, err := v.Studies(context.Background()); err != nil || len(records) != 1 {
 		t.Errorf("%d studies, %v", len(records), err)
+	}
+}
+
+// An array of jobs starts all of its processes in one second, on a database that none has used before.
+func TestManyOpenANewDatabaseAtOnce(t *testing.T) {
+	for range 5 {
+		address := storetest.Postgres(t)
+		var group sync.WaitGroup
+		for range 12 {
+			group.Go(func() {
+				s, err := store.Open(address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
 	}
 }

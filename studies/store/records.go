@@ -185,3 +185,14 @@ func (s *Store) AddTraining(ctx context.Context, r *Record, t Training) error {
 		return err
 	})
 }
+
+// Clock is the database's time, by which leases end.
+func (s *Store) Clock(ctx context.Context) (now time.Time, err error) {
+	err = s.read(ctx, func(q querier) error {
+		var milliseconds int64
+		err := q.QueryRowContext(ctx, "SELECT "+s.dialect.now).Scan(&milliseconds)
+		now = time.UnixMilli(milliseconds)
+		return err
+	})
+	return now, err
+}

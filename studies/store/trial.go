@@ -47,7 +47,7 @@ type Trial struct {
 	Host      string    // of the process that ran it last; "" before, and of trials of older versions
 	Process   string    // its process id and start time
 
-	Result  evaluator.Result   // of complete and pruned trials
+	Result  evaluator.Result   // of complete and pruned trials; its Resampled is read by Store.Resampled
 	Failure *evaluator.Failure // of failed trials
 	Curve   []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
@@ -82,6 +82,8 @@ type Entry struct {
 	Seconds  float64         // of training; of failed trials from start to end
 	Finished time.Time       // zero before
 	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
+	// Resampled is for those who read it by Store.Resampled.
+	Resampled []float64
 }
 
 // Outcome is what a comparison of studies needs of a trial with an outcome.
@@ -134,15 +136,16 @@ type Attempt struct {
 // Identity is what a study's scores depend on, by the key of the study file that decides it.
 type Identity map[string]string
 
-// WarmStart is what a study knew of another one when it started. It is kept as it was, so that the study
-// continues in the same way whatever becomes of the other.
+// WarmStart is what a study knew of others when it started. It is kept as it was, so that the study
+// continues in the same way whatever becomes of the others.
 type WarmStart struct {
-	Study  string      `json:"study"`
+	Study  string      `json:"study"` // its name; of several those of all
 	Trials []WarmTrial `json:"trials"`
 }
 
-// WarmTrial is a finished trial of the other study, at a point of this one's space.
+// WarmTrial is a finished trial of another study, at a point of this one's space.
 type WarmTrial struct {
+	Source int         `json:"source,omitempty"` // which of the others; scores are compared within one only
 	Point  space.Point `json:"point"`
 	Params int64       `json:"params"`
 	Score  float64     `json:"score"` // of a pruned trial its forecast, as for samplers

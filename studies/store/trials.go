@@ -125,6 +125,26 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (t Trial, er
 	return t, err
 }
 
+// Resampled has the scores of trials on resamples of the dev rows, by trial, of those numbers from the first to below the
+// last that have any.
+func (s *Store) Resampled(ctx context.Context, r *Record, first, last int64) (scores map[int64][]float64, err error) {
+	err = s.read(ctx, func(q querier) error {
+		scores = map[int64][]float64{}
+		return each(ctx, q, func(scan func(...any) error) error {
+			var trial int64
+			var text string
+			if err := scan(&trial, &text); err != nil {
+				return err
+			}
+			var all []float64
+			err := json.Unmarshal([]byte(text), &all)
+			scores[trial] = all
+			return err
+		}, "SELECT trial, scores FROM resamples WHERE study = $1 AND trial >= $2 AND trial < $3", r.id, first, last)
+	})
+	return scores, err
+}
+
 // Tally counts a study's trials.
 func (s *Store) Tally(ctx context.Context, r *Record) (tally Tally, err error) {
 	err = s.read(ctx, func(q querier) error {

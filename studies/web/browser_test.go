@@ -166,6 +166,8 @@ func TestReportInABrowser(t *testing.T) {
 		t.Errorf("figures %q, want %q", got, want)
 	}
 
+	b.is(`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`)
+
 	// The text of a point of the front, under the mouse.
 	member := study.Front.Members[len(study.Front.Members)/2]
 	at := eval[[]float64](b, `(() => { const t = figures.front.targets[`+number(len(study.Front.Members)/2)+`]

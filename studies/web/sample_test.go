@@ -86,9 +86,10 @@ var effects = []studies.Effect{{Method: peft.MethodLoRA, Effect: search.Effect{P
 	{Layers: []int{3}, Effect: search.Effect{Plans: 20, Mean: 0.01, SD: 0.02}}}
 
 func views(overviews ...*studies.Overview) report.Views {
-	all := make([][]studies.Effect, len(overviews))
-	for i := range all {
-		all[i] = effects
+	all := make([]report.Insight, len(overviews))
+	for i, o := range overviews {
+		all[i] = report.NewInsight(o)
+		all[i].Effects = effects
 	}
 	return report.NewViews(overviews, all, created)
 }

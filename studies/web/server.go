@@ -36,9 +36,9 @@ type Server struct {
 type watched struct {
 	watcher   *studies.Watcher
 	overview  *studies.Overview
-	effects   []studies.Effect
-	effectsOf int  // trials with an outcome that effects are of
-	computing bool // effects
+	insight   report.Insight
+	insightOf int  // trials with an outcome that it is of
+	computing bool // an insight
 }
 
 // message is what a page is told, in the form of server-sent events.
@@ -135,25 +135,23 @@ func (s *Server) find(r *store.Record) *watched {
 	return w
 }
 
-// compute works out what mattered, beside everything else, when there are a tenth more trials than the last time.
+// compute works out what mattered and which plan to use, beside everything else, when there are a tenth more trials than the last time.
 func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := w.overview
 	ended := o.Tally.Finished()
-	if w.computing || ended*10 < w.effectsOf*11 || ended == w.effectsOf {
+	if w.computing || ended*10 < w.insightOf*11 || ended == w.insightOf {
 		return
 	}
 	w.computing = true
 	computing.Go(func() {
-		effects, err := o.Effects()
+		insight := report.NewInsight(o)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		w.computing, w.effectsOf = false, ended
-		if err == nil {
-			w.effects = effects
-			s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.overview }, false)))
-		}
+		w.computing, w.insightOf = false, ended
+		w.insight = insight
+		s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.overview }, false)))
 	})
 }
 
@@ -172,7 +170,7 @@ func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 		if whole {
 			numbers = nil
 		}
-		v.Studies = append(v.Studies, report.NewView(w.overview, w.effects, numbers))
+		v.Studies = append(v.Studies, report.NewView(w.overview, w.insight, numbers))
 	}
 	return v
 }

@@ -88,7 +88,16 @@ func life(t *testing.T, open func() *store.Store) {
 		t.Errorf("started:\n%s", diff)
 	}
 	want = finished(trial, store.Pruned, 0.75)
+	resampled := map[int64][]float64{0: {0.7, 0.8125}}
+	want.Result.Resampled = resampled[0]
 	must(t, s.Finish(ctx, r, lease, want))
+	want.Result.Resampled = nil // lists of trials are without
+	if got, err := s.Resampled(ctx, r, 0, 1); err != nil || !cmp.Equal(got, resampled) {
+		t.Errorf("resampled: %v, %v", got, err)
+	}
+	if got, err := s.Resampled(ctx, r, 1, 2); err != nil || len(got) != 0 {
+		t.Errorf("resampled of others: %v, %v", got, err)
+	}
 	got, err := open().Trial(ctx, r, 0)
 	must(t, err)
 	if diff := cmp.Diff(want, got, times); diff != "" {

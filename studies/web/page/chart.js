@@ -94,8 +94,9 @@ class Figure {
   // place that answers to the pointer, {x, y, text, trial?, w?, h?}; those with stop are reached by the arrow keys.
   show(content) { this.content = content; this.draw() }
 
-  // draw draws, or leaves it for the moment when the figure comes on the screen.
-  draw(now = this.seen) {
+  static lazy = false // a figure is drawn when it comes on the screen, for studies that take their time
+
+  draw(now = this.seen || !Figure.lazy) {
     this.width = this.plot.clientWidth
     this.late = !now
     if (!this.content || !this.width || !now) return

@@ -27,7 +27,7 @@ function drawFront(s, state, width) {
   if (s.recommended !== null) {
     const [cx, cy] = at(s.recommended)
     parts.push(svg('circle', {class: 'path front', cx, cy, r: 9, 'stroke-width': 1.5}),
-      svg('text', {x: cx + 8, y: cy + 26, class: 'strong'}, `trial ${s.recommended}`))
+      svg('text', {x: cx + (cx > box.right - 80 ? -8 : 8), y: cy + 26, class: 'strong', 'text-anchor': cx > box.right - 80 ? 'end' : 'start'}, `trial ${s.recommended}`))
   }
   const target = (i, stop) => ({x: at(i)[0], y: at(i)[1], text: s.describe(i), trial: i, stop})
   const targets = front.map(i => target(i, true))

@@ -68,10 +68,10 @@ function draw() {
 function drawFacts(s) {
   const best = s.front.at(-1), c = s.tally, total = Math.max(s.budget, s.count)
   const facts_ = [['trials', `${c.complete} complete, ${c.pruned} pruned, ${c.failed} failed, ${c.running} running of ${total}`],
-    ['model', `${s.geometry.architecture}, ${s.layers} layers, ${thousands(s.geometry.backbone_params)} parameters`],
+    ['model', `${s.geometry.architecture}, ${s.geometry.layers} layers, ${thousands(s.geometry.backbone_params)} parameters`],
     ['hypervolume', score(s.hypervolume)], ['front', `${s.front.length} plans`]]
   if (best !== undefined) facts_.push([`best ${s.metric}`, `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`])
-  if (s.recommended !== null) facts_.push(['look first at', `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`])
+  if (s.recommended !== null) facts_.push(['recommended', `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`])
   facts.replaceChildren(html('h2', {}, s.study), html('dl', {}, facts_.map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, value)))))
 }
 
@@ -94,6 +94,7 @@ function take(views) {
     else studies.push(new Study(view))
   }
   if (studies.length) filterBy(search.value)
+  Figure.lazy = studies.reduce((sum, s) => sum + s.count, 0) > 2000
   draw()
 }
 
