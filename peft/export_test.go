@@ -248,6 +248,8 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 	}{
 		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
+		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3}, peft.Prefix{Length: 2, Gate: true}}},
+			[]string{"prefix 2 gated (layers 0)"}},
 		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets, Gate: true}}},
 			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
