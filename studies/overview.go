@@ -130,7 +130,10 @@ func (o *Overview) Growth(scale search.Reference) []Growth {
 			ended = append(ended, &o.Trials[i])
 		}
 	}
-	slices.SortStableFunc(ended, func(a, b *store.Trial) int { return cmp.Compare(a.Finished.UnixMilli(), b.Finished.UnixMilli()) })
+	slices.SortStableFunc(
+		ended,
+		func(a, b *store.Trial) int { return cmp.Compare(a.Finished.UnixMilli(), b.Finished.UnixMilli()) },
+	)
 	outcomes := make([]store.Outcome, len(ended))
 	for i, t := range ended {
 		outcomes[i] = store.Outcome{Complete: t.State == store.Complete,

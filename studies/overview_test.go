@@ -30,7 +30,9 @@ func TestWatching(t *testing.T) {
 	if len(before.Trials) != 0 || before.Budget != 30 {
 		t.Errorf("%+v", before)
 	}
-	_, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+	_, err := study.Run(
+		t.Context(),
+		func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
 		RunOptions{Events: func(e Event) {
 			if e.Kind != EventStarted && e.Kind != EventFinished {
 				return
@@ -39,7 +41,8 @@ func TestWatching(t *testing.T) {
 				read += len(o.Changed)
 				before = o
 			}
-		}})
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,8 @@ func TestCommandsOfTheDocumentation(t *testing.T) {
 	n := 0
 	for path, page := range pages(t) {
 		for _, line := range commandsOf(page) {
-			if strings.ContainsAny(line, "…{}[]'\"$") || line == "peftsearch auto" { // a pattern, or a sampler of a comparison
+			if strings.ContainsAny(line, "…{}[]'\"$") ||
+				line == "peftsearch auto" { // a pattern, or a sampler of a comparison
 				continue
 			}
 			words := strings.Fields(strings.ReplaceAll(line+" ", " N ", " 0 "))[1:]
@@ -107,7 +108,9 @@ func TestCommandsOfTheDocumentation(t *testing.T) {
 			if err != nil && strings.HasPrefix(err.Error(), "flag needs an argument") { // it is named, not used
 				err = nil
 			}
-			if err == nil && !cmd.HasParent() && len(words) > 0 && !strings.HasPrefix(words[0], "-") && words[0] != "completion" && words[0] != "help" {
+			if err == nil && !cmd.HasParent() && len(words) > 0 && !strings.HasPrefix(words[0], "-") &&
+				words[0] != "completion" &&
+				words[0] != "help" {
 				err = pflag.ErrHelp
 			}
 			if err != nil {

@@ -36,7 +36,10 @@ one document (--json) on stdout.`,
 		ValidArgsFunction: g.completeStudies,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if flags == (reportFlags{}) {
-				return usage("peftsearch report "+args[0]+" --out report.html writes a page", "say what to write: --out, --figures, --csv or --json")
+				return usage(
+					"peftsearch report "+args[0]+" --out report.html writes a page",
+					"say what to write: --out, --figures, --csv or --json",
+				)
 			}
 			return g.report(cmd, args, flags)
 		},

@@ -53,13 +53,19 @@ kept with the study.`,
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
 	}
-	cmd.Flags().StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
+	cmd.Flags().
+		StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
-	cmd.Flags().StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+	cmd.Flags().
+		StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
 	cmd.MarkFlagDirname("mirror")
 	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
-	cmd.Flags().StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
-	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().
+		StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
+	cmd.RegisterFlagCompletionFunc(
+		"log-format",
+		cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp),
+	)
 	return cmd
 }
 
@@ -160,10 +166,20 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	again := g.command(cmd, "run", path)
 	switch {
 	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
-		fmt.Fprintf(stderr, "drained; %d of %d trials are stored\nResume: %s\n", status.Finished(), status.Trials, again)
+		fmt.Fprintf(
+			stderr,
+			"drained; %d of %d trials are stored\nResume: %s\n",
+			status.Finished(),
+			status.Trials,
+			again,
+		)
 		return nil
 	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
-		return &failure{exitInterrupted, fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials), again}
+		return &failure{
+			exitInterrupted,
+			fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials),
+			again,
+		}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
 		fmt.Fprintln(stderr, "every plan of the search space has been tried")
 	case err != nil:

@@ -194,7 +194,8 @@ func (s screen) chart(width, height int) []string {
 	}
 	for _, digit := range []int64{1, 3, 2, 5} { // what has no room beside those before is left out
 		for power := math.Floor(first); power <= math.Log10(largest); power++ {
-			if params := digit * int64(math.Pow(10, power)); float64(params) > math.Pow(10, first) && float64(params) <= largest {
+			if params := digit * int64(math.Pow(10, power)); float64(params) > math.Pow(10, first) &&
+				float64(params) <= largest {
 				place(x(params), brief(params))
 			}
 		}
@@ -219,8 +220,17 @@ func (s screen) member(width, height int) []string {
 		return lines
 	}
 	own := []string{
-		shadeStyles[shadeChosen].Render(cut(fmt.Sprintf("◆ trial %d, %d of %d on the front", m.Number, s.cursor+1, len(s.Front.Members)), width)),
-		cut(fmt.Sprintf("%s parameters, %s %%", thousands(m.Params), percent(100*float64(m.Params)/float64(s.Record.Geometry.BackboneParams))), width),
+		shadeStyles[shadeChosen].Render(
+			cut(fmt.Sprintf("◆ trial %d, %d of %d on the front", m.Number, s.cursor+1, len(s.Front.Members)), width),
+		),
+		cut(
+			fmt.Sprintf(
+				"%s parameters, %s %%",
+				thousands(m.Params),
+				percent(100*float64(m.Params)/float64(s.Record.Geometry.BackboneParams)),
+			),
+			width,
+		),
 		cut(fmt.Sprintf("%s %s", s.Record.Metric, score(m.Result.Score)), width),
 	}
 	if len(s.Confirmed) > 0 {

@@ -78,8 +78,14 @@ func (g *globals) printAddress(cmd *cobra.Command, at *net.TCPAddr) {
 	switch {
 	case g.quiet || err != nil:
 	case at.IP.IsLoopback():
-		fmt.Fprintf(cmd.ErrOrStderr(), "from another machine: ssh -N -L %d:%s %s, then http://localhost:%d/\nCtrl-C ends it\n",
-			at.Port, at, host, at.Port)
+		fmt.Fprintf(
+			cmd.ErrOrStderr(),
+			"from another machine: ssh -N -L %d:%s %s, then http://localhost:%d/\nCtrl-C ends it\n",
+			at.Port,
+			at,
+			host,
+			at.Port,
+		)
 	default:
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: whoever reaches this address can read the studies; Ctrl-C ends it")
 	}

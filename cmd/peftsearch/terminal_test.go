@@ -14,7 +14,12 @@ import (
 // tmux runs a command of the terminal of a script.
 func tmux(ts *testscript.TestScript, args ...string) string {
 	cmd := exec.Command("tmux", append([]string{"-u", "-f", os.DevNull, "-S", ts.Getenv("TERMINAL")}, args...)...)
-	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "NO_COLOR="+ts.Getenv("NO_COLOR"), "FAKE_BLOCK="+ts.Getenv("FAKE_BLOCK"))
+	cmd.Env = append(
+		os.Environ(),
+		"PATH="+ts.Getenv("PATH"),
+		"NO_COLOR="+ts.Getenv("NO_COLOR"),
+		"FAKE_BLOCK="+ts.Getenv("FAKE_BLOCK"),
+	)
 	cmd.Dir = ts.MkAbs(".")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -40,7 +45,7 @@ func sees(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	var shown string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if shown = tmux(ts, "capture-pane", "-p"); want.MatchString(shown) != neg {
 			ts.Check(os.WriteFile(ts.MkAbs("screen"), []byte(shown), 0o644))
 			return

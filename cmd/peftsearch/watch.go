@@ -25,7 +25,10 @@ under the cursor, the running trials with their curves. It only reads the databa
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !isTerminal(os.Stdout) || !isTerminal(os.Stdin) {
-				return usage("peftsearch show "+args[0]+" prints the study; report --out writes a page", "watch needs a terminal")
+				return usage(
+					"peftsearch show "+args[0]+" prints the study; report --out writes a page",
+					"watch needs a terminal",
+				)
 			}
 			db, record, err := g.viewStudy(cmd, args[0])
 			if err != nil {
@@ -42,7 +45,8 @@ under the cursor, the running trials with their curves. It only reads the databa
 				look: func() tea.Msg {
 					o, err := watcher.Look(cmd.Context())
 					return looked{o, err}
-				}}).Run()
+				}}).
+				Run()
 			if errors.Is(err, tea.ErrInterrupted) {
 				return nil
 			}
@@ -144,7 +148,17 @@ func (m *watchModel) View() tea.View {
 	view := tea.NewView("")
 	view.AltScreen = true
 	if m.width > 0 {
-		view.SetContent(screen{Overview: m.overview, width: m.width, height: m.height, cursor: m.cursor, trouble: m.trouble, messages: m.messages, keys: m.keys}.String())
+		view.SetContent(
+			screen{
+				Overview: m.overview,
+				width:    m.width,
+				height:   m.height,
+				cursor:   m.cursor,
+				trouble:  m.trouble,
+				messages: m.messages,
+				keys:     m.keys,
+			}.String(),
+		)
 	}
 	return view
 }

@@ -79,6 +79,10 @@ func (p *precisionFlag) Set(text string) error {
 
 // openInputs opens what a study file names. A worker of the user's own is asked what it has loaded.
 func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Writer) (*config.Inputs, error) {
+	if !g.quiet && isTerminal(os.Stderr) { // somebody wonders why nothing happens
+		told := time.AfterFunc(readingIsLong, func() { fmt.Fprintln(log, "reading the model and the data") })
+		defer told.Stop()
+	}
 	if len(file.Evaluator.Command) == 0 {
 		return file.Open()
 	}
@@ -93,6 +97,8 @@ func (g *globals) openInputs(ctx context.Context, file *config.Config, log io.Wr
 	}
 	return file.OpenLoaded(ready)
 }
+
+const readingIsLong = time.Second
 
 // evaluators opens the evaluators of a study's workers; their logs go to log. On several GPUs each worker gets the one
 // that has the fewest.

@@ -77,6 +77,9 @@ func TestTrainingLearns(t *testing.T) {
 	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
 		t.Errorf("dev Spearman went %v", scores)
 	}
+	if rae := result.Dev[string(metric.NegRAE)]; !(rae > -1 && rae < -0.5) { // a constant has -1
+		t.Errorf("the relative absolute error is %g: predictions are not in the labels' units", -rae)
+	}
 	mean, sd := stat.MeanStdDev(result.Resampled, nil)
 	if len(result.Resampled) != evaluator.Resamples || math.Abs(mean-result.Score) > 0.02 || !(sd > 0.01 && sd < 0.1) {
 		t.Errorf("on %d resamples of the dev rows the score %g is %g ± %g", len(result.Resampled), result.Score, mean, sd)

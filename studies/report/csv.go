@@ -56,11 +56,34 @@ func WriteCSV(w io.Writer, tables []Table) error {
 		}
 	}
 	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(slices.Index(peft.Methods, a.method), slices.Index(peft.Methods, b.method)))
+		return cmp.Or(
+			cmp.Compare(a.layer, b.layer),
+			cmp.Compare(slices.Index(peft.Methods, a.method), slices.Index(peft.Methods, b.method)),
+		)
 	})
 	out := csv.NewWriter(w)
-	header := []string{"study", "trial", "state", "origin", "params", "params_percent", "metric", "score", "forecast", "front",
-		"test_mean", "test_sd", "test_seeds", "seconds", "started", "finished", "host", "learning_rate", "schedule", "seed"}
+	header := []string{
+		"study",
+		"trial",
+		"state",
+		"origin",
+		"params",
+		"params_percent",
+		"metric",
+		"score",
+		"forecast",
+		"front",
+		"test_mean",
+		"test_sd",
+		"test_seeds",
+		"seconds",
+		"started",
+		"finished",
+		"host",
+		"learning_rate",
+		"schedule",
+		"seed",
+	}
 	for _, p := range places {
 		if p.layer < 0 {
 			header = append(header, "input."+string(p.method))
@@ -131,8 +154,26 @@ func trialRow(r *store.Record, t store.Trial, front bool, confirmed map[string]*
 		}
 	}
 	training := t.Candidate.Training
-	return []string{r.Name, strconv.FormatInt(t.Number, 10), string(t.State), t.Origin, strconv.FormatInt(t.Params, 10),
-		number(percentOf(t.Params, r.Geometry)), r.Metric, score, forecast, strconv.FormatBool(front),
-		mean, sd, seeds, seconds, moment(t.Started), moment(t.Finished), t.Host, number(training.LearningRate),
-		string(training.Schedule), strconv.FormatUint(t.Seed, 10)}
+	return []string{
+		r.Name,
+		strconv.FormatInt(t.Number, 10),
+		string(t.State),
+		t.Origin,
+		strconv.FormatInt(t.Params, 10),
+		number(percentOf(t.Params, r.Geometry)),
+		r.Metric,
+		score,
+		forecast,
+		strconv.FormatBool(front),
+		mean,
+		sd,
+		seeds,
+		seconds,
+		moment(t.Started),
+		moment(t.Finished),
+		t.Host,
+		number(training.LearningRate),
+		string(training.Schedule),
+		strconv.FormatUint(t.Seed, 10),
+	}
 }

@@ -82,7 +82,9 @@ func frontFigure(v Views) (*plot.Plot, error) {
 	p.X.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
 		ticks := logTicks(low, high)
 		if zero > 0 {
-			ticks = append([]plot.Tick{{Value: zero, Label: "0"}}, slices.DeleteFunc(ticks, func(t plot.Tick) bool { return t.Value < 2*zero })...)
+			ticks = append(
+				[]plot.Tick{{Value: zero, Label: "0"}},
+				slices.DeleteFunc(ticks, func(t plot.Tick) bool { return t.Value < 2*zero })...)
 		}
 		return ticks
 	})
@@ -264,7 +266,10 @@ func modulesFigure(s View) (p *plot.Plot, rows int, err error) {
 			for column, size := range row {
 				row[column] = math.Log1p(size) / math.Log1p(s.largest(method))
 			}
-			names = append(names, plot.Tick{Value: float64(len(grid.cells)), Label: fmt.Sprintf("%s %s", placeName(layer), method)})
+			names = append(
+				names,
+				plot.Tick{Value: float64(len(grid.cells)), Label: fmt.Sprintf("%s %s", placeName(layer), method)},
+			)
 			grid.cells = append(grid.cells, row)
 		}
 	}

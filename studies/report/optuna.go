@@ -21,7 +21,13 @@ const (
 )
 
 // optunaStates are those of optuna.trial.TrialState.
-var optunaStates = map[store.State]int{store.Running: 0, store.Complete: 1, store.Pruned: 2, store.Failed: 3, store.Waiting: 4}
+var optunaStates = map[store.State]int{
+	store.Running:  0,
+	store.Complete: 1,
+	store.Pruned:   2,
+	store.Failed:   3,
+	store.Waiting:  4,
+}
 
 // optunaTrial is a line of the journal that creates a trial with all that it has.
 type optunaTrial struct {
@@ -121,7 +127,13 @@ func optunaTime(t time.Time) *string {
 }
 
 func optunaAttributes(t store.Trial) map[string]any {
-	user := map[string]any{"origin": t.Origin, "reason": t.Reason, "seed": t.Seed, "params": t.Params, "plan": t.Candidate.Plan.String()}
+	user := map[string]any{
+		"origin": t.Origin,
+		"reason": t.Reason,
+		"seed":   t.Seed,
+		"params": t.Params,
+		"plan":   t.Candidate.Plan.String(),
+	}
 	if t.State == store.Complete || t.State == store.Pruned {
 		user["score"], user["seconds"] = t.Result.Score, t.Result.WallS
 	}

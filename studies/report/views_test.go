@@ -19,7 +19,14 @@ import (
 func overview(states ...store.State) *studies.Overview {
 	created := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	o := &studies.Overview{Record: &store.Record{Name: "odd", Created: created, Metric: "accuracy",
-		Geometry:  peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000},
+		Geometry: peft.Geometry{
+			Architecture:   "bert",
+			Layers:         2,
+			Hidden:         128,
+			FFN:            512,
+			Heads:          2,
+			BackboneParams: 4_000_000,
+		},
 		Reference: search.Reference{Chance: 0.5, MinParams: 256, MaxParams: 90_000}}}
 	for i, state := range states {
 		layer := peft.Layer{}.With(peft.Prefix{Length: 1 + i})
@@ -52,7 +59,8 @@ func TestStudiesWithLittleToSee(t *testing.T) {
 				t.Error(err)
 			}
 			encoded, err := json.Marshal(v)
-			if err != nil || strings.Contains(string(encoded), `"number":null`) || len(v.Studies[0].Trials.Number) != len(o.Trials) {
+			if err != nil || strings.Contains(string(encoded), `"number":null`) ||
+				len(v.Studies[0].Trials.Number) != len(o.Trials) {
 				t.Errorf("%s, %v", encoded, err)
 			}
 			var csv, journal bytes.Buffer
@@ -65,7 +73,8 @@ func TestStudiesWithLittleToSee(t *testing.T) {
 			}}}); err != nil {
 				t.Error(err)
 			}
-			if err := WriteOptuna(&journal, o); err != nil || strings.Count(journal.String(), "\n") != 2+len(o.Trials) {
+			if err := WriteOptuna(&journal, o); err != nil ||
+				strings.Count(journal.String(), "\n") != 2+len(o.Trials) {
 				t.Errorf("%s, %v", journal.String(), err)
 			}
 		})
@@ -77,7 +86,8 @@ func TestColumns(t *testing.T) {
 	o := overview(store.Complete, store.Failed, store.Complete)
 	v := NewView(o, Insight{Recommended: new(int64(2))}, []int64{2, 1})
 	c := v.Trials
-	if *c.Score[0] != 0.72 || c.Score[1] != nil || *c.Finished[0] != 60_000 || c.Lane[0] != "node 7" || c.Params[0] != 3*256 {
+	if *c.Score[0] != 0.72 || c.Score[1] != nil || *c.Finished[0] != 60_000 || c.Lane[0] != "node 7" ||
+		c.Params[0] != 3*256 {
 		t.Errorf("%+v", c)
 	}
 	if kind := v.Modules[c.Modules[0][0]]; kind != (Module{peft.MethodPrefix, 3, "prefix 3"}) || c.Modules[0][1] != 1 {

@@ -39,14 +39,24 @@ func browse(t *testing.T) *browser {
 	if _, err := os.Stat(path); err != nil {
 		t.Skip("there is no " + path + ": apt-get install chromium")
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.WindowSize(1300, 1000), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true))
+	options := append(
+		chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.NoSandbox,
+		chromedp.DisableGPU,
+		chromedp.WindowSize(
+			1300,
+			1000,
+		),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
+	)
 	b := &browser{T: t}
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	b.ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	b.ctx, cancel = context.WithTimeout(ctx, 10*time.Minute)
 	t.Cleanup(cancel)
 	if err := chromedp.Listen(b.ctx, func(event any) {
 		b.mu.Lock()
@@ -114,7 +124,7 @@ func eval[T any](b *browser, expression string) T {
 // is waits until an expression is true, for what the page does in its own time.
 func (b *browser) is(expression string) {
 	b.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if eval[bool](b, "Boolean("+expression+")") {
 			return
 		}
@@ -157,7 +167,11 @@ const figureNames = `[...document.querySelectorAll('figure')].filter(f => !f.hid
 func TestReportInABrowser(t *testing.T) {
 	b := browse(t)
 	study := sample("first", 100, 1)
-	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error { return WritePage(w, views(study)) })
+	path := writeTo(
+		t,
+		filepath.Join(t.TempDir(), "r.html"),
+		func(w io.Writer) error { return WritePage(w, views(study)) },
+	)
 	if info, err := os.Stat(path); err != nil || info.Size() > 200<<10 {
 		t.Errorf("%d bytes, %v", info.Size(), err)
 	}
@@ -166,25 +180,40 @@ func TestReportInABrowser(t *testing.T) {
 		t.Errorf("figures %q, want %q", got, want)
 	}
 
-	b.is(`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`)
+	b.is(
+		`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`,
+	)
 
 	// The text of a point of the front, under the mouse.
 	member := study.Front.Members[len(study.Front.Members)/2]
 	at := eval[[]float64](b, `(() => { const t = figures.front.targets[`+number(len(study.Front.Members)/2)+`]
 		figures.front.plot.scrollIntoView(); const r = figures.front.plot.getBoundingClientRect(); return [r.x + t.x, r.y + t.y] })()`)
 	b.do(mouse(at[0]-40, at[1]-40), mouse(at[0], at[1]))
-	b.is(`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(int(member.Number)) + ` · complete · on the front')`)
-	if tip := eval[string](b, `document.querySelector('#front .tip').textContent`); !strings.HasSuffix(tip, "\n"+member.Candidate.Plan.String()) {
+	b.is(
+		`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(
+			int(member.Number),
+		) + ` · complete · on the front')`,
+	)
+	if tip := eval[string](b, `document.querySelector('#front .tip').textContent`); !strings.HasSuffix(
+		tip,
+		"\n"+member.Candidate.Plan.String(),
+	) {
 		t.Errorf("the tip is %q, the plan %q", tip, member.Candidate.Plan)
 	}
 	// A click takes it into the comparison, which lists what differs alone.
 	b.do(chromedp.MouseClickXY(at[0], at[1]))
 	b.is(`document.querySelectorAll('#comparison input')[1].value === '` + number(int(member.Number)) + `'`)
-	b.is(`[...document.querySelectorAll('#comparison tbody tr')].every(r => r.children[1].textContent !== r.children[2].textContent)`)
+	b.is(
+		`[...document.querySelectorAll('#comparison tbody tr')].every(r => r.children[1].textContent !== r.children[2].textContent)`,
+	)
 	b.is(`document.querySelectorAll('#comparison tbody tr').length > 2`)
 	// The arrow keys go on from there along the front.
 	b.do(chromedp.Focus("#front .plot"), chromedp.KeyEvent(kb.ArrowRight))
-	b.is(`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(int(study.Front.Members[len(study.Front.Members)/2+1].Number)) + ` ·')`)
+	b.is(
+		`document.querySelector('#front .tip').textContent.startsWith('trial ` + number(
+			int(study.Front.Members[len(study.Front.Members)/2+1].Number),
+		) + ` ·')`,
+	)
 
 	// Words filter the table and the figures.
 	b.do(chromedp.SendKeys("#filter", "complete score>0.7 params<500k"))
@@ -199,7 +228,9 @@ func TestReportInABrowser(t *testing.T) {
 	eval[bool](b, `search.value = '', search.dispatchEvent(new Event('input')), true`)
 	// A title of the table sorts by it.
 	b.do(chromedp.Click(`#table th:nth-child(4) button`))
-	b.is(`Number(document.querySelector('#table tbody tr td:nth-child(4)').textContent.replaceAll(',', '')) === Math.max(...studies[0].trials.params)`)
+	b.is(
+		`Number(document.querySelector('#table tbody tr td:nth-child(4)').textContent.replaceAll(',', '')) === Math.max(...studies[0].trials.params)`,
+	)
 
 	// Dark where the reader's system is dark.
 	light := eval[string](b, `getComputedStyle(document.body).backgroundColor`)
@@ -210,7 +241,9 @@ func TestReportInABrowser(t *testing.T) {
 	}
 	// A phone: nothing is wider than the screen.
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
-	b.is(`document.documentElement.scrollWidth <= 390 && figures.front.width < 390 && document.querySelector('#front svg').getBoundingClientRect().width < 390`)
+	b.is(
+		`document.documentElement.scrollWidth <= 390 && figures.front.width < 390 && document.querySelector('#front svg').getBoundingClientRect().width < 390`,
+	)
 	// On paper there are no controls.
 	b.do(chromedp.ResetViewport(), media("print", ""))
 	b.is(`[...document.querySelectorAll('figcaption input, figcaption select')].every(e => e.offsetParent === null)`)
@@ -227,9 +260,13 @@ func TestSeveralStudiesInABrowser(t *testing.T) {
 		return WritePage(w, views(sample("first", 60, 1), sample("second", 80, 2)))
 	})
 	b.open("file://" + path)
-	b.is(`!figures.fronts.box.hidden && !figures.growths.box.hidden && document.querySelector('h1').textContent === '2 studies'`)
+	b.is(
+		`!figures.fronts.box.hidden && !figures.growths.box.hidden && document.querySelector('h1').textContent === '2 studies'`,
+	)
 	b.do(chromedp.Click(`nav button:nth-child(2)`))
-	b.is(`document.querySelector('#facts h2').textContent === 'second' && document.querySelector('#table .note').textContent === '80 of 80'`)
+	b.is(
+		`document.querySelector('#facts h2').textContent === 'second' && document.querySelector('#table .note').textContent === '80 of 80'`,
+	)
 	b.quiet("file://" + path)
 }
 
@@ -241,10 +278,13 @@ func TestTenThousandTrialsInABrowser(t *testing.T) {
 	b.open("file://" + path)
 	ready := eval[float64](b, "performance.now()")
 	t.Logf("ready after %.0f ms", ready)
-	if limit := 3000.0; ready > limit && os.Getenv("PEFTSEARCH_TIMES") != "" { // other programs may keep the machine busy
+	if limit := 3000.0; ready > limit &&
+		os.Getenv("PEFTSEARCH_TIMES") != "" { // other programs may keep the machine busy
 		t.Errorf("ready after %.0f ms, more than %.0f", ready, limit)
 	}
-	b.is(`document.querySelectorAll('#table tbody tr').length === 100 && document.querySelectorAll('#front svg').length === 1`)
+	b.is(
+		`document.querySelectorAll('#table tbody tr').length === 100 && document.querySelectorAll('#front svg').length === 1`,
+	)
 	b.quiet("file://" + path)
 }
 

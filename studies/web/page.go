@@ -18,7 +18,7 @@ import (
 var files embed.FS
 
 // scripts are the parts of the page's script, in the order in which they use each other.
-var scripts = []string{"chart.js", "study.js", "figures.js", "tables.js", "main.js"}
+var scripts = []string{"chart.js", "study.js", "figures.js", "plans.js", "tables.js", "main.js"}
 
 func file(name string) string {
 	content, err := files.ReadFile("page/" + name)
@@ -39,7 +39,11 @@ func parts() (style, script, policy string) {
 		sum := sha256.Sum256([]byte(s))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
-	policy = fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; base-uri 'none'; form-action 'none'", hash(style), hash(script))
+	policy = fmt.Sprintf(
+		"default-src 'none'; style-src %s; script-src %s; base-uri 'none'; form-action 'none'",
+		hash(style),
+		hash(script),
+	)
 	return style, script, policy
 }
 

@@ -23,13 +23,34 @@ var created = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 func sample(name string, n int, seed uint64) *studies.Overview {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	o := &studies.Overview{Budget: n + 2, Record: &store.Record{Name: name, Created: created, Metric: "accuracy",
-		Geometry:  peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_565_376},
+		Geometry: peft.Geometry{
+			Architecture:   "bert",
+			Layers:         6,
+			Hidden:         384,
+			FFN:            1536,
+			Heads:          12,
+			BackboneParams: 22_565_376,
+		},
 		Reference: search.Reference{Chance: 0.5, MinParams: 768, MaxParams: 4_000_000}}}
 	for i := range int64(n) {
-		t := store.Trial{Number: i, State: store.Complete, Origin: "gp", Seed: uint64(i), Attempts: 1, Created: created,
-			Started: created.Add(time.Duration(i) * time.Second), Finished: created.Add(time.Duration(i)*time.Second + 900*time.Millisecond),
-			Host: "node" + fmt.Sprint(i%3), Process: fmt.Sprintf("%d 77", 100+i%3)}
-		t.Candidate = evaluator.Candidate{Plan: plan(rng, 6), Training: evaluator.Training{LearningRate: []float64{1e-3, 2e-3}[i%2], Schedule: evaluator.ScheduleLinear}}
+		t := store.Trial{
+			Number:   i,
+			State:    store.Complete,
+			Origin:   "gp",
+			Seed:     uint64(i),
+			Attempts: 1,
+			Created:  created,
+			Started: created.Add(
+				time.Duration(i) * time.Second,
+			),
+			Finished: created.Add(time.Duration(i)*time.Second + 900*time.Millisecond),
+			Host:     "node" + fmt.Sprint(i%3),
+			Process:  fmt.Sprintf("%d 77", 100+i%3),
+		}
+		t.Candidate = evaluator.Candidate{
+			Plan:     plan(rng, 6),
+			Training: evaluator.Training{LearningRate: []float64{1e-3, 2e-3}[i%2], Schedule: evaluator.ScheduleLinear},
+		}
 		if i == 0 {
 			t.Origin, t.Candidate.Plan = "baseline:head", peft.Plan{Layers: make([]peft.Layer, 6)}
 		}
@@ -43,9 +64,19 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 			t.State, t.Forecast = store.Pruned, search.Forecast{Score: score - 0.02, SD: 0.01}
 			fallthrough
 		default:
-			t.Result = evaluator.Result{Score: score, BestStep: 300, Steps: 300, Dev: map[string]float64{"accuracy": score}, Head: 129, WallS: 0.9}
+			t.Result = evaluator.Result{
+				Score:    score,
+				BestStep: 300,
+				Steps:    300,
+				Dev:      map[string]float64{"accuracy": score},
+				Head:     129,
+				WallS:    0.9,
+			}
 			for rung := 1; rung <= 4; rung++ {
-				t.Curve = append(t.Curve, store.CurvePoint{Step: 75 * rung, Steps: 300, Score: score * (1 - 0.1*float64(4-rung))})
+				t.Curve = append(
+					t.Curve,
+					store.CurvePoint{Step: 75 * rung, Steps: 300, Score: score * (1 - 0.1*float64(4-rung))},
+				)
 			}
 		}
 		o.Trials = append(o.Trials, t)
@@ -56,7 +87,14 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 		c := &studies.Confirmation{Candidate: m.Candidate, Params: m.Params}
 		scores := []float64{m.Result.Score - 0.01, m.Result.Score - 0.02, m.Result.Score - 0.015}
 		for i, s := range scores {
-			c.Trainings = append(c.Trainings, store.Training{Candidate: m.Candidate, Seed: uint64(40 + i), Result: evaluator.Result{Test: map[string]float64{"accuracy": s}}})
+			c.Trainings = append(
+				c.Trainings,
+				store.Training{
+					Candidate: m.Candidate,
+					Seed:      uint64(40 + i),
+					Result:    evaluator.Result{Test: map[string]float64{"accuracy": s}},
+				},
+			)
 		}
 		c.Test = studies.NewSample(scores)
 		o.Confirmed = append(o.Confirmed, c)

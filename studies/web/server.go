@@ -161,7 +161,12 @@ func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	for _, w := range s.watched {
 		overviews = append(overviews, w.overview)
 	}
-	v := report.Views{SchemaVersion: report.SchemaVersion, Made: time.Now().UTC(), Studies: []report.View{}, Scale: report.NewScale(overviews)}
+	v := report.Views{
+		SchemaVersion: report.SchemaVersion,
+		Made:          time.Now().UTC(),
+		Studies:       []report.View{},
+		Scale:         report.NewScale(overviews),
+	}
 	for _, w := range s.watched {
 		if !which(w.overview) {
 			continue

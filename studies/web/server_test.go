@@ -59,7 +59,13 @@ func (d *database) trial(t store.Trial) (end func()) {
 	if err != nil {
 		d.Fatal(err)
 	}
-	trial, err := d.Add(d.Context(), d.record, right, store.Proposal{Origin: t.Origin, Candidate: t.Candidate, Params: t.Params}, me)
+	trial, err := d.Add(
+		d.Context(),
+		d.record,
+		right,
+		store.Proposal{Origin: t.Origin, Candidate: t.Candidate, Params: t.Params},
+		me,
+	)
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -115,7 +121,8 @@ func TestRequestsThatAreNotAnswered(t *testing.T) {
 		if recorder.Code != c.status {
 			t.Errorf("%s %s on %s: %d, want %d", c.method, c.path, c.host, recorder.Code, c.status)
 		}
-		if policy := recorder.Header().Get("Content-Security-Policy"); c.status == 200 && !strings.HasPrefix(policy, "default-src 'none'; ") {
+		if policy := recorder.Header().Get("Content-Security-Policy"); c.status == 200 &&
+			!strings.HasPrefix(policy, "default-src 'none'; ") {
 			t.Errorf("the policy is %q", policy)
 		}
 	}
@@ -194,7 +201,9 @@ func TestPageFollowsASearch(t *testing.T) {
 	b.do(chromedp.SendKeys("#filter", "trial<2"))
 	d.add("second")
 	d.trial(trials[1])()
-	b.is(`document.querySelectorAll('nav button').length === 2 && document.querySelector('h1').textContent === '2 studies'`)
+	b.is(
+		`document.querySelectorAll('nav button').length === 2 && document.querySelector('h1').textContent === '2 studies'`,
+	)
 	b.is(`document.querySelectorAll('#table tbody tr').length === 2 && search.value === 'trial<2'`)
 
 	// A database that cannot be read is said to be one, and is read again when it can be.

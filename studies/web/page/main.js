@@ -3,7 +3,10 @@
 
 const byId = id => document.getElementById(id)
 const state = {log: true, shown: () => true, by: 'trials', chosen: 0}
-let studies = [], scale = null, made = '', live = false
+let studies = [],
+  scale = null,
+  made = '',
+  live = false
 
 const figures = {
   front: new Figure('front', 'Score and size', {wide: true}),
@@ -17,22 +20,79 @@ const figures = {
   fronts: new Figure('fronts', 'All fronts'),
   growths: new Figure('growths', 'All hypervolumes on one scale'),
 }
-const table = new Table(state), comparison = new Comparison(), running = html('section', {id: 'running', class: 'wide', 'aria-label': 'Running trials'})
+const table = new Table(state),
+  comparison = new Comparison(),
+  running = html('section', {id: 'running', class: 'wide', 'aria-label': 'Running trials'})
 const facts = html('section', {id: 'facts', class: 'wide', 'aria-label': 'The study'})
-const search = html('input', {type: 'search', id: 'filter', placeholder: 'lora score>0.8 params<100k front', oninput: () => { filterBy(search.value); draw() }})
-const logs = html('input', {type: 'checkbox', checked: true, onchange: () => { state.log = logs.checked; draw() }})
+const search = html('input', {
+  type: 'search',
+  id: 'filter',
+  placeholder: 'lora score>0.8 params<100k front',
+  oninput: () => {
+    filterBy(search.value)
+    draw()
+  },
+})
+const logs = html('input', {
+  type: 'checkbox',
+  checked: true,
+  onchange: () => {
+    state.log = logs.checked
+    draw()
+  },
+})
 const pick = trial => comparison.take(trial)
-const filterBy = text => { state.shown = filter(text, studies[state.chosen]) }
+const filterBy = text => {
+  state.shown = filter(text, studies[state.chosen])
+}
 
-figures.front.caption.append(html('label', {}, logs, ' logarithmic sizes'), html('label', {}, 'show only ', search),
-  key('front', 'front'), key('complete', 'complete'), key('pruned', 'pruned'), key('confirmed', 'mean on test, 95 %'))
-figures.growth.caption.append(html('label', {}, 'over ', html('select', {onchange: e => { state.by = e.target.value; draw() }},
-  html('option', {value: 'trials'}, 'trials'), html('option', {value: 'seconds'}, 'training time'))))
+figures.front.caption.append(
+  html('label', {}, logs, ' logarithmic sizes'),
+  html('label', {}, 'show only ', search),
+  key('front', 'front'),
+  key('complete', 'complete'),
+  key('pruned', 'pruned'),
+  key('confirmed', 'mean on test, 95 %')
+)
+figures.growth.caption.append(
+  html(
+    'label',
+    {},
+    'over ',
+    html(
+      'select',
+      {
+        onchange: e => {
+          state.by = e.target.value
+          draw()
+        },
+      },
+      html('option', {value: 'trials'}, 'trials'),
+      html('option', {value: 'seconds'}, 'training time')
+    )
+  )
+)
 figures.curves.caption.append(key('front', 'front'), key('complete', 'latest 100'))
-figures.parallel.note.textContent = 'The best 300 complete trials, and of their coordinates those that differ. Σ is the sum of a method’s sizes over the layers.'
-figures.effects.note.textContent = 'By the process that the search fits: what the best plans would lose if these modules were left out, with two standard deviations. Grey is not told from nothing.'
-byId('main').append(figures.fronts.box, figures.growths.box, facts, running, figures.front.box, figures.confirmed.box, figures.growth.box, comparison.box,
-  figures.effects.box, figures.curves.box, figures.map.box, figures.parallel.box, figures.timeline.box, table.box)
+figures.parallel.note.textContent =
+  'The best 300 complete trials, and of their coordinates those that differ. Σ is the sum of a method’s sizes over the layers.'
+figures.effects.note.textContent =
+  'By the process that the search fits: what the best plans would lose if these modules were left out, with two standard deviations. Grey is not told from nothing.'
+byId('main').append(
+  figures.fronts.box,
+  figures.growths.box,
+  facts,
+  running,
+  figures.front.box,
+  figures.confirmed.box,
+  figures.growth.box,
+  comparison.box,
+  figures.effects.box,
+  figures.curves.box,
+  figures.map.box,
+  figures.parallel.box,
+  figures.timeline.box,
+  table.box
+)
 
 function show(name, wanted, content) {
   figures[name].box.hidden = !wanted
@@ -40,12 +100,29 @@ function show(name, wanted, content) {
 }
 
 function draw() {
-  const many = studies.length > 1, s = studies[state.chosen]
+  const many = studies.length > 1,
+    s = studies[state.chosen]
   show('fronts', many, width => drawFronts(studies, state, width))
   show('growths', many && scale, width => drawGrowth(studies, scale.growth, state.by, width))
   byId('studies').hidden = !many
-  byId('studies').replaceChildren(...studies.map((other, k) => html('button', {type: 'button', 'aria-current': k === state.chosen ? 'true' : null,
-    onclick: () => { state.chosen = k; filterBy(search.value); draw() }}, html('span', {class: `key s${k % 6}`, 'aria-hidden': 'true'}), other.study)))
+  byId('studies').replaceChildren(
+    ...studies.map((other, k) =>
+      html(
+        'button',
+        {
+          type: 'button',
+          'aria-current': k === state.chosen ? 'true' : null,
+          onclick: () => {
+            state.chosen = k
+            filterBy(search.value)
+            draw()
+          },
+        },
+        html('span', {class: `key s${k % 6}`, 'aria-hidden': 'true'}),
+        other.study
+      )
+    )
+  )
   document.querySelector('h1').textContent = many ? `${studies.length} studies` : s ? s.study : 'peftsearch'
   document.title = s ? `${s.study} · peftsearch` : 'peftsearch'
   byId('status').textContent = live ? `live${live === true ? '' : `: ${live}`}` : made && `made ${made}`
@@ -58,30 +135,101 @@ function draw() {
   show('growth', s.growth.trials.length > 0, width => drawGrowth([s], [s.growth], state.by, width))
   show('map', s.front.length > 0, width => drawMap(s, width))
   show('effects', s.effects !== null, width => drawEffects(s, width))
-  show('curves', s.trials.curve.some(c => c.length > 0), width => drawCurves(s, state, width))
+  show(
+    'curves',
+    s.trials.curve.some(c => c.length > 0),
+    width => drawCurves(s, state, width)
+  )
   show('parallel', s.scored(state.shown).length > 1, width => drawParallel(s, state, width))
-  show('timeline', s.trials.lane.some(l => l !== ''), width => drawTimeline(s, width))
+  show(
+    'timeline',
+    s.trials.lane.some(l => l !== ''),
+    width => drawTimeline(s, width)
+  )
   comparison.show(s)
   table.show(s)
 }
 
 function drawFacts(s) {
-  const best = s.front.at(-1), c = s.tally, total = Math.max(s.budget, s.count)
-  const facts_ = [['trials', `${c.complete} complete, ${c.pruned} pruned, ${c.failed} failed, ${c.running} running of ${total}`],
-    ['model', `${s.geometry.architecture}, ${s.geometry.layers} layers, ${thousands(s.geometry.backbone_params)} parameters`],
-    ['hypervolume', score(s.hypervolume)], ['front', `${s.front.length} plans`]]
-  if (best !== undefined) facts_.push([`best ${s.metric}`, `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`])
-  if (s.recommended !== null) facts_.push(['recommended', `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`])
-  facts.replaceChildren(html('h2', {}, s.study), html('dl', {}, facts_.map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, value)))))
+  const best = s.front.at(-1),
+    c = s.tally,
+    total = Math.max(s.budget, s.count)
+  const facts_ = [
+    ['trials', `${c.complete} complete, ${c.pruned} pruned, ${c.failed} failed, ${c.running} running of ${total}`],
+    [
+      'model',
+      `${s.geometry.architecture}, ${s.geometry.layers} layers, ${thousands(s.geometry.backbone_params)} parameters`,
+    ],
+    ['hypervolume', score(s.hypervolume)],
+    ['front', `${s.front.length} plans`],
+  ]
+  if (best !== undefined)
+    facts_.push([
+      `best ${s.metric}`,
+      `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`,
+    ])
+  if (s.recommended !== null)
+    facts_.push([
+      'recommended',
+      `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
+    ])
+  facts.replaceChildren(
+    html('h2', {}, s.study),
+    html(
+      'dl',
+      {},
+      facts_.map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, value)))
+    )
+  )
 }
 
 function drawRunning(s) {
   running.hidden = s.running.length === 0
-  const left = r => r.step > 0 && r.steps > 0 ? duration((Date.parse(r.reported) - Date.parse(r.started)) / 1000 * (r.steps - r.step) / r.step) : ''
-  running.replaceChildren(html('h2', {}, 'Running'), html('div', {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Running trials'}, html('table', {}, html('thead', {}, html('tr', {},
-    ['trial', 'process', 'step', 'of', 'left', 'parameters', 'plan'].map((name, k) => html('th', {scope: 'col', class: k === 1 || k === 6 ? 'text' : null}, name)))),
-  html('tbody', {}, s.running.filter(r => r.trial in s.trials.number).map(r => html('tr', {}, html('td', {}, String(r.trial)), html('td', {class: 'text'}, r.lane), html('td', {}, String(r.step)),
-    html('td', {}, String(r.steps || '')), html('td', {}, left(r)), html('td', {}, thousands(s.trials.params[r.trial])), html('td', {class: 'text plan'}, s.plan(r.trial))))))))
+  const left = r =>
+    r.step > 0 && r.steps > 0
+      ? duration((((Date.parse(r.reported) - Date.parse(r.started)) / 1000) * (r.steps - r.step)) / r.step)
+      : ''
+  running.replaceChildren(
+    html('h2', {}, 'Running'),
+    html(
+      'div',
+      {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Running trials'},
+      html(
+        'table',
+        {},
+        html(
+          'thead',
+          {},
+          html(
+            'tr',
+            {},
+            ['trial', 'process', 'step', 'of', 'left', 'parameters', 'plan'].map((name, k) =>
+              html('th', {scope: 'col', class: k === 1 || k === 6 ? 'text' : null}, name)
+            )
+          )
+        ),
+        html(
+          'tbody',
+          {},
+          s.running
+            .filter(r => r.trial in s.trials.number)
+            .map(r =>
+              html(
+                'tr',
+                {},
+                html('td', {}, String(r.trial)),
+                html('td', {class: 'text'}, r.lane),
+                html('td', {}, String(r.step)),
+                html('td', {}, String(r.steps || '')),
+                html('td', {}, left(r)),
+                html('td', {}, thousands(s.trials.params[r.trial])),
+                html('td', {class: 'text plan'}, s.plan(r.trial))
+              )
+            )
+        )
+      )
+    )
+  )
 }
 
 // take takes a document: of a report all that there is, of a live page what is new.
@@ -101,10 +249,21 @@ function take(views) {
 function follow() {
   live = 'connecting'
   const source = new EventSource('events')
-  source.onmessage = e => { live = true; take(JSON.parse(e.data)) }
-  source.onopen = () => { studies = [] } // the first message has everything
-  source.addEventListener('trouble', e => { live = JSON.parse(e.data); draw() })
-  source.onerror = () => { live = 'the connection is broken; trying again'; draw() }
+  source.onmessage = e => {
+    live = true
+    take(JSON.parse(e.data))
+  }
+  source.onopen = () => {
+    studies = []
+  } // the first message has everything
+  source.addEventListener('trouble', e => {
+    live = JSON.parse(e.data)
+    draw()
+  })
+  source.onerror = () => {
+    live = 'the connection is broken; trying again'
+    draw()
+  }
 }
 
 const data = byId('data').textContent

@@ -11,8 +11,10 @@ class Study {
     Object.assign(this, rest)
     for (const [name, column] of Object.entries(trials)) {
       if (!Array.isArray(column)) continue
-      const all = this.trials[name] ??= []
-      trials.number.forEach((number, i) => { all[number] = column[i] })
+      const all = (this.trials[name] ??= [])
+      trials.number.forEach((number, i) => {
+        all[number] = column[i]
+      })
     }
     this.failures = {...this.failures, ...trials.failure}
     this.count = this.trials.number.length
@@ -27,39 +29,56 @@ class Study {
   }
 
   // scored lists the trials with a score that can be compared: complete ones.
-  scored(shown) { return this.numbers(i => this.trials.state[i] === 'complete' && shown(i)) }
+  scored(shown) {
+    return this.numbers(i => this.trials.state[i] === 'complete' && shown(i))
+  }
 
   // size is that of one module, 0 for none.
   size(i, method, layer) {
     const m = this.trials.modules[i]
-    for (let k = 0; k < m.length; k += 2) if (m[k + 1] === layer && this.modules[m[k]].method === method) return this.modules[m[k]].size
+    for (let k = 0; k < m.length; k += 2)
+      if (m[k + 1] === layer && this.modules[m[k]].method === method) return this.modules[m[k]].size
     return 0
   }
 
   // places lists where any of the trials has modules, by layer (−1 is the input) and method.
   places(trials) {
-    const used = new Set(trials.flatMap(i => this.trials.modules[i].flatMap((kind, k, m) => k % 2 ? [] : [`${m[k + 1]} ${this.modules[kind].method}`])))
+    const used = new Set(
+      trials.flatMap(i =>
+        this.trials.modules[i].flatMap((kind, k, m) => (k % 2 ? [] : [`${m[k + 1]} ${this.modules[kind].method}`]))
+      )
+    )
     const places = []
     for (let layer = -1; layer < this.geometry.layers; layer++) {
-      for (const method of this.methods) if (used.has(`${layer} ${method}`)) places.push({layer, method, name: `${layer < 0 ? 'input' : `L${layer}`} ${method}`})
+      for (const method of this.methods)
+        if (used.has(`${layer} ${method}`))
+          places.push({layer, method, name: `${layer < 0 ? 'input' : `L${layer}`} ${method}`})
     }
     return places
   }
 
   // plan describes a plan in a line, as the command line does.
   plan(i) {
-    const m = this.trials.modules[i], where = new Map()
+    const m = this.trials.modules[i],
+      where = new Map()
     for (let k = 0; k < m.length; k += 2) {
       if (!where.has(m[k])) where.set(m[k], [])
       if (m[k + 1] >= 0) where.get(m[k]).push(m[k + 1])
     }
-    return [...where].map(([kind, layers]) => this.modules[kind].name + (layers.length ? ` L${ranges(layers)}` : '')).join(' · ') || 'head only'
+    return (
+      [...where]
+        .map(([kind, layers]) => this.modules[kind].name + (layers.length ? ` L${ranges(layers)}` : ''))
+        .join(' · ') || 'head only'
+    )
   }
 
-  percent(params) { return 100 * params / this.geometry.backbone_params }
+  percent(params) {
+    return (100 * params) / this.geometry.backbone_params
+  }
 
   describe(i) {
-    const t = this.trials, lines = [`trial ${i} · ${t.state[i]}${this.onFront.has(i) ? ' · on the front' : ''}`]
+    const t = this.trials,
+      lines = [`trial ${i} · ${t.state[i]}${this.onFront.has(i) ? ' · on the front' : ''}`]
     const facts = [`${thousands(t.params[i])} parameters (${this.percent(t.params[i]).toFixed(3)} % of the model)`]
     if (t.score[i] !== null) facts.unshift(`${this.metric} ${score(t.score[i])}`)
     if (t.forecast[i] !== null) facts.push(`forecast ${score(t.forecast[i])}`)
@@ -71,9 +90,10 @@ class Study {
   }
 }
 
-const spread = test => test.interval
-  ? `${score(test.mean)}, 95 % ${score(test.interval[0])} to ${score(test.interval[1])} (${test.seeds} seeds)`
-  : `${score(test.mean)} (1 seed)`
+const spread = test =>
+  test.interval
+    ? `${score(test.mean)}, 95 % ${score(test.interval[0])} to ${score(test.interval[1])} (${test.seeds} seeds)`
+    : `${score(test.mean)} (1 seed)`
 
 // ranges writes ascending integers briefly: 0,1,2,5 is 0-2,5.
 function ranges(values) {
@@ -90,15 +110,26 @@ function ranges(values) {
 function filter(text, study) {
   const t = study.trials
   const columns = {score: t.score, params: t.params, trial: t.number, seconds: t.seconds, rate: t.learning_rate}
-  const tests = text.toLowerCase().split(/\s+/).filter(Boolean).map(word => {
-    const [, name, sign, digits, unit] = word.match(/^(\w+)(<=|>=|<|>|=)([\d.e-]+)([km]?)$/) ?? []
-    if (columns[name] && digits !== '') {
-      const value = digits * ({k: 1e3, m: 1e6}[unit] ?? 1), column = columns[name]
-      const holds = {'<': (a, b) => a < b, '>': (a, b) => a > b, '<=': (a, b) => a <= b, '>=': (a, b) => a >= b, '=': (a, b) => a === b}[sign]
-      return i => column[i] !== null && holds(column[i], value)
-    }
-    if (word === 'front') return i => study.onFront.has(i)
-    return i => t.state[i].includes(word) || t.origin[i].toLowerCase().includes(word) || study.plan(i).includes(word)
-  })
+  const tests = text
+    .toLowerCase()
+    .split(/\s+/)
+    .filter(Boolean)
+    .map(word => {
+      const [, name, sign, digits, unit] = word.match(/^(\w+)(<=|>=|<|>|=)([\d.e-]+)([km]?)$/) ?? []
+      if (columns[name] && digits !== '') {
+        const value = digits * ({k: 1e3, m: 1e6}[unit] ?? 1),
+          column = columns[name]
+        const holds = {
+          '<': (a, b) => a < b,
+          '>': (a, b) => a > b,
+          '<=': (a, b) => a <= b,
+          '>=': (a, b) => a >= b,
+          '=': (a, b) => a === b,
+        }[sign]
+        return i => column[i] !== null && holds(column[i], value)
+      }
+      if (word === 'front') return i => study.onFront.has(i)
+      return i => t.state[i].includes(word) || t.origin[i].toLowerCase().includes(word) || study.plan(i).includes(word)
+    })
   return i => tests.every(test => test(i))
 }

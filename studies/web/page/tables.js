@@ -9,7 +9,11 @@ const columns = [
   {name: '% of model', of: (s, i) => s.trials.params[i], text: (s, i) => s.percent(s.trials.params[i]).toFixed(3)},
   {name: 'score', of: (s, i) => s.trials.score[i], text: (s, i) => score(s.trials.score[i])},
   {name: 'test', of: (s, i) => s.test.get(i)?.test.mean ?? null, text: (s, i) => score(s.test.get(i)?.test.mean)},
-  {name: 'time', of: (s, i) => s.trials.seconds[i], text: (s, i) => s.trials.seconds[i] === null ? '' : duration(s.trials.seconds[i])},
+  {
+    name: 'time',
+    of: (s, i) => s.trials.seconds[i],
+    text: (s, i) => (s.trials.seconds[i] === null ? '' : duration(s.trials.seconds[i])),
+  },
   {name: 'plan', left: true, of: (s, i) => s.plan(i)},
 ]
 const page = 100
@@ -20,16 +24,37 @@ class Table {
     this.body = html('tbody')
     this.head = html('tr')
     this.count = html('p', {class: 'note', role: 'status'})
-    this.more = html('button', {type: 'button', onclick: () => { this.rows += page; this.draw() }}, `${page} more`)
-    this.box = html('section', {id: 'table', class: 'wide', 'aria-label': 'Trials'},
+    this.more = html(
+      'button',
+      {
+        type: 'button',
+        onclick: () => {
+          this.rows += page
+          this.draw()
+        },
+      },
+      `${page} more`
+    )
+    this.box = html(
+      'section',
+      {id: 'table', class: 'wide', 'aria-label': 'Trials'},
       html('div', {class: 'bar'}, html('h2', {}, 'Trials'), this.count),
-      html('div', {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'}, html('table', {}, html('thead', {}, this.head), this.body)), this.more)
+      html(
+        'div',
+        {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
+        html('table', {}, html('thead', {}, this.head), this.body)
+      ),
+      this.more
+    )
     this.by = 0
     this.down = true
     this.rows = page
   }
 
-  show(s) { this.study = s; this.draw() }
+  show(s) {
+    this.study = s
+    this.draw()
+  }
 
   sort(k) {
     this.down = this.by === k ? !this.down : columns[k].name !== 'plan' && columns[k].name !== 'from'
@@ -39,13 +64,46 @@ class Table {
   }
 
   draw() {
-    const s = this.study, column = columns[this.by], sign = this.down ? -1 : 1
-    this.head.replaceChildren(...columns.map((c, k) => html('th', {scope: 'col', class: c.left ? 'text' : null, 'aria-sort': k === this.by ? (this.down ? 'descending' : 'ascending') : null},
-      html('button', {type: 'button', onclick: () => this.sort(k)}, c.name === 'score' ? s.metric : c.name, k === this.by ? (this.down ? ' ↓' : ' ↑') : ''))))
+    const s = this.study,
+      column = columns[this.by],
+      sign = this.down ? -1 : 1
+    this.head.replaceChildren(
+      ...columns.map((c, k) =>
+        html(
+          'th',
+          {
+            scope: 'col',
+            class: c.left ? 'text' : null,
+            'aria-sort': k === this.by ? (this.down ? 'descending' : 'ascending') : null,
+          },
+          html(
+            'button',
+            {type: 'button', onclick: () => this.sort(k)},
+            c.name === 'score' ? s.metric : c.name,
+            k === this.by ? (this.down ? ' ↓' : ' ↑') : ''
+          )
+        )
+      )
+    )
     const found = s.numbers(this.state.shown).map(i => [column.of(s, i), i])
     found.sort(([a, i], [b, j]) => (a === null) - (b === null) || (a < b ? -sign : a > b ? sign : i - j)) // what has no value comes last
-    this.body.replaceChildren(...found.slice(0, this.rows).map(([, i]) => html('tr', {class: s.onFront.has(i) ? 'on-front' : null},
-      columns.map(c => html('td', {class: c.left ? (c.name === 'plan' ? 'text plan' : 'text') : null}, c.name === 'trial' ? html('button', {type: 'button', title: 'compare this trial', onclick: () => pick(i)}, String(i)) : (c.text ?? c.of)(s, i))))))
+    this.body.replaceChildren(
+      ...found.slice(0, this.rows).map(([, i]) =>
+        html(
+          'tr',
+          {class: s.onFront.has(i) ? 'on-front' : null},
+          columns.map(c =>
+            html(
+              'td',
+              {class: c.left ? (c.name === 'plan' ? 'text plan' : 'text') : null},
+              c.name === 'trial'
+                ? html('button', {type: 'button', title: 'compare this trial', onclick: () => pick(i)}, String(i))
+                : (c.text ?? c.of)(s, i)
+            )
+          )
+        )
+      )
+    )
     this.count.textContent = `${thousands(found.length)} of ${thousands(s.count)}`
     this.more.hidden = found.length <= this.rows
   }
@@ -53,34 +111,64 @@ class Table {
 
 // differences lists what two trials differ in, as [what, of the first, of the second], and counts what is equal.
 function differences(s, a, b) {
-  const t = s.trials, rows = [], none = '–'
+  const t = s.trials,
+    rows = [],
+    none = '–'
   let equal = 0
-  const row = (name, va, vb) => { if (va === vb) equal++; else rows.push([name, va, vb]) }
+  const row = (name, va, vb) => {
+    if (va === vb) equal++
+    else rows.push([name, va, vb])
+  }
   row('state', t.state[a], t.state[b])
   row('from', t.origin[a], t.origin[b])
   row('parameters', thousands(t.params[a]), thousands(t.params[b]))
   row(s.metric, score(t.score[a]) || none, score(t.score[b]) || none)
   row('on test', s.test.has(a) ? spread(s.test.get(a).test) : none, s.test.has(b) ? spread(s.test.get(b).test) : none)
-  row('time', t.seconds[a] === null ? none : duration(t.seconds[a]), t.seconds[b] === null ? none : duration(t.seconds[b]))
+  row(
+    'time',
+    t.seconds[a] === null ? none : duration(t.seconds[a]),
+    t.seconds[b] === null ? none : duration(t.seconds[b])
+  )
   row('learning rate', String(t.learning_rate[a]), String(t.learning_rate[b]))
   row('schedule', t.schedule[a], t.schedule[b])
-  for (const {layer, method, name} of s.places([a, b])) row(name, String(s.size(a, method, layer) || none), String(s.size(b, method, layer) || none))
+  for (const {layer, method, name} of s.places([a, b]))
+    row(name, String(s.size(a, method, layer) || none), String(s.size(b, method, layer) || none))
   return {rows, equal}
 }
 
 class Comparison {
   constructor() {
-    const input = name => html('input', {type: 'number', min: '0', step: '1', oninput: () => this.draw(), 'aria-label': name})
+    const input = name =>
+      html('input', {type: 'number', min: '0', step: '1', oninput: () => this.draw(), 'aria-label': name})
     this.inputs = [input('first trial'), input('second trial')]
-    this.body = html('div', {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Differences of the two trials'})
+    this.body = html('div', {
+      class: 'scroll',
+      tabindex: '0',
+      role: 'region',
+      'aria-label': 'Differences of the two trials',
+    })
     this.note = html('p', {class: 'note', role: 'status'})
-    this.box = html('section', {id: 'comparison', 'aria-label': 'Two trials'},
-      html('div', {class: 'bar'}, html('h2', {}, 'Two trials'), html('label', {}, 'trial ', this.inputs[0]), html('label', {}, 'and ', this.inputs[1])),
-      this.body, this.note)
+    this.box = html(
+      'section',
+      {id: 'comparison', 'aria-label': 'Two trials'},
+      html(
+        'div',
+        {class: 'bar'},
+        html('h2', {}, 'Two trials'),
+        html('label', {}, 'trial ', this.inputs[0]),
+        html('label', {}, 'and ', this.inputs[1])
+      ),
+      this.body,
+      this.note
+    )
   }
 
   show(s) {
-    if (this.study?.study !== s.study) [this.inputs[0].value, this.inputs[1].value] = [s.front.at(-2) ?? s.front[0] ?? '', s.recommended ?? s.front.at(-1) ?? '']
+    if (this.study?.study !== s.study)
+      [this.inputs[0].value, this.inputs[1].value] = [
+        s.front.at(-2) ?? s.front[0] ?? '',
+        s.recommended ?? s.front.at(-1) ?? '',
+      ]
     this.study = s
     this.draw()
   }
@@ -94,15 +182,40 @@ class Comparison {
   }
 
   draw() {
-    const s = this.study, [a, b] = this.inputs.map(input => input.value === '' ? NaN : Number(input.value))
+    const s = this.study,
+      [a, b] = this.inputs.map(input => (input.value === '' ? NaN : Number(input.value)))
     if (!(a in s.trials.number) || !(b in s.trials.number)) {
       this.body.replaceChildren()
-      this.note.textContent = s.count ? `Trials have numbers from 0 to ${s.count - 1}; a click on a point takes it.` : 'There is no trial yet.'
+      this.note.textContent = s.count
+        ? `Trials have numbers from 0 to ${s.count - 1}; a click on a point takes it.`
+        : 'There is no trial yet.'
       return
     }
     const {rows, equal} = differences(s, a, b)
-    this.body.replaceChildren(html('table', {}, html('thead', {}, html('tr', {}, html('th', {scope: 'col', class: 'text'}, 'what differs'), html('th', {scope: 'col'}, `trial ${a}`), html('th', {scope: 'col'}, `trial ${b}`))),
-      html('tbody', {}, rows.map(([name, va, vb]) => html('tr', {}, html('th', {scope: 'row', class: 'text'}, name), html('td', {}, va), html('td', {}, vb))))))
+    this.body.replaceChildren(
+      html(
+        'table',
+        {},
+        html(
+          'thead',
+          {},
+          html(
+            'tr',
+            {},
+            html('th', {scope: 'col', class: 'text'}, 'what differs'),
+            html('th', {scope: 'col'}, `trial ${a}`),
+            html('th', {scope: 'col'}, `trial ${b}`)
+          )
+        ),
+        html(
+          'tbody',
+          {},
+          rows.map(([name, va, vb]) =>
+            html('tr', {}, html('th', {scope: 'row', class: 'text'}, name), html('td', {}, va), html('td', {}, vb))
+          )
+        )
+      )
+    )
     this.note.textContent = `${equal} things are equal and not shown. A click on a point or on a number of the table takes its trial.`
   }
 }
