@@ -267,9 +267,30 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 	if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Train(job, free()); err == nil || !strings.Contains(err.Error(), "remove the file") {
-		t.Errorf("half a file: the error is %v", err)
+	refused := func(what string) {
+		t.Helper()
+		if _, err := s.Train(job, free()); err == nil || strings.Contains(err.Error(), "download") ||
+			!strings.Contains(err.Error(), "is damaged: ") || !strings.HasSuffix(err.Error(), "; remove the file to start again, or choose another directory") {
+			t.Errorf("%s: the error is %v", what, err)
+		}
 	}
+	refused("half a file")
+	if err := os.WriteFile(path, whole[:5], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("five bytes")
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ts, m, err := checkpoint.ReadSafetensors(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m["precision"] = "\x1b[2J"
+	if err := checkpoint.WriteSafetensors(path, ts, m); err != nil {
+		t.Fatal(err)
+	}
+	refused("no precision")
 }
 
 // The shares of the rungs of whole epochs are the last steps of the epochs.
