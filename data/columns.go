@@ -130,8 +130,11 @@ func (l layout) value(r record, key string) string {
 // text is the value of a key that must not be empty.
 func (l layout) text(r record, key string, bad *problems) string {
 	text := l.value(r, key)
-	if strings.TrimSpace(text) == "" {
+	switch {
+	case strings.TrimSpace(visible(text)) == "":
 		bad.add(r.line, "%s is missing or empty", l.names(key))
+	case strings.Contains(text, "\x00"):
+		bad.add(r.line, "%s has a NUL character", l.names(key))
 	}
 	return text
 }

@@ -30,9 +30,13 @@ func readJSONL(content []byte, columns []column) (table, error) {
 		if text = bytes.TrimSpace(text); len(text) == 0 {
 			continue
 		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
-			bad.add(line, "no JSON object: %v", quote.Error(err))
+		if len(t.records) == 0 && text[0] == '[' && (len(text) == 1 || bytes.HasSuffix(bytes.TrimSpace(content), []byte("]"))) {
+			return t, errors.New("the file is one JSON array, and a .jsonl has an object in each line: " +
+				"jq -c '.[]' FILE > NEW.jsonl makes that of it")
+		}
+		object, err := readObject(text)
+		if err != nil {
+			bad.add(line, "%v", quote.Error(err))
 			continue
 		}
 		for key := range object {
@@ -45,7 +49,6 @@ func readJSONL(content []byte, columns []column) (table, error) {
 		for i, column := range columns {
 			raws, ok := lookUp(object, column.name)
 			found[i] = found[i] || ok
-			var err error
 			if values[i], err = texts(raws, column.list); err != nil {
 				bad.add(line, "%s: %v", quote.Text(column.name), err)
 			}
@@ -64,6 +67,40 @@ func readJSONL(content []byte, columns []column) (table, error) {
 		}
 	}
 	return t, nil
+}
+
+// readObject reads a JSON object, in which every key stands once.
+func readObject(text []byte) (map[string]json.RawMessage, error) {
+	if text[0] != '{' {
+		return nil, errors.New("no JSON object")
+	}
+	object := map[string]json.RawMessage{}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if _, err := decoder.Token(); err != nil {
+		return nil, fmt.Errorf("no JSON object: %w", err)
+	}
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, fmt.Errorf("no JSON object: %w", err)
+		}
+		name := key.(string) // of an object
+		if _, twice := object[name]; twice {
+			return nil, fmt.Errorf("the key %s stands there twice", quote.Text(name))
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, fmt.Errorf("no JSON object: %w", err)
+		}
+		object[name] = value
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, errors.New("no JSON object: it does not end")
+	}
+	if rest := bytes.TrimSpace(text[decoder.InputOffset():]); len(rest) > 0 {
+		return nil, errors.New("no JSON object: more follows it in the line")
+	}
+	return object, nil
 }
 
 // lookUp finds the values of a column: a key, or keys joined by dots that lead into objects, and into every object

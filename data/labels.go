@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,17 +136,51 @@ func (t Task) doubtful(column string, found []spelling) error {
 		t.Train, column, strings.Join(problems[:min(len(problems), shown)], ""), more)
 }
 
-// labelKey is the same for labels that differ in case, in how a number is written, in invisible
-// characters or in their Unicode normal form alone.
-func labelKey(label string) string {
-	visible := strings.Map(func(r rune) rune {
+// visible is a text without characters that show nothing.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector) && !unicode.IsSpace(r) {
 			return -1
 		}
 		return r
-	}, label)
-	key := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(visible)))
-	key = strings.Join(strings.Fields(key), " ")
+	}, text)
+}
+
+// asciiDigit is a decimal digit of any script as one of 0 to 9; other characters stay.
+func asciiDigit(r rune) rune {
+	if r > unicode.MaxASCII {
+		for _, digits := range unicode.Nd.R16 { // scripts have ten in a row, and their ranges whole scripts
+			if r >= rune(digits.Lo) && r <= rune(digits.Hi) {
+				return '0' + (r-rune(digits.Lo))%10
+			}
+		}
+		for _, digits := range unicode.Nd.R32 {
+			if r >= rune(digits.Lo) && r <= rune(digits.Hi) {
+				return '0' + (r-rune(digits.Lo))%10
+			}
+		}
+	}
+	return r
+}
+
+// Numbers as people write them beside Go's forms.
+var (
+	hexadecimal  = regexp.MustCompile(`^-?0x[0-9a-f]{1,15}$`)
+	decimalComma = regexp.MustCompile(`^[-+]?[0-9]+,[0-9]+$`)
+)
+
+// labelKey is the same for labels that differ in case, in how a number is written, in invisible
+// characters or in their Unicode normal form alone.
+func labelKey(label string) string {
+	key := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(visible(label))))
+	key = strings.Map(asciiDigit, strings.Join(strings.Fields(key), " "))
+	switch {
+	case hexadecimal.MatchString(key):
+		value, _ := strconv.ParseInt(key, 0, 64) // 15 digits fit
+		return strconv.FormatInt(value, 10)
+	case decimalComma.MatchString(key):
+		key = strings.Replace(key, ",", ".", 1)
+	}
 	if integer.MatchString(key) { // of any size
 		negative, digits := strings.HasPrefix(key, "-"), strings.TrimLeft(strings.TrimPrefix(key, "-"), "0")
 		switch {

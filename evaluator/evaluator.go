@@ -22,7 +22,16 @@ type Candidate struct {
 }
 
 // Key is equal for two candidates exactly if they are the same.
-func (c Candidate) Key() string { return fmt.Sprintf("%s %+v", c.Plan.Key(), c.Training) }
+func (c Candidate) Key() string {
+	t := c.Training
+	key := fmt.Sprintf("%s {LearningRate:%v Schedule:%v WarmupRatio:%v WeightDecay:%v BatchSize:%v MaxGradNorm:%v "+
+		"PrefixMLP:%v Dropout:%v Backbone:%v}", c.Plan.Key(), t.LearningRate, t.Schedule, t.WarmupRatio, t.WeightDecay,
+		t.BatchSize, t.MaxGradNorm, t.PrefixMLP, t.Dropout, t.Backbone)
+	if t.Methods != (MethodTraining{}) { // keys of stored candidates stay what they were
+		key += fmt.Sprintf(" %+v", t.Methods)
+	}
+	return key
+}
 
 // Schedule names how the learning rate falls after the warm-up.
 type Schedule string
@@ -56,6 +65,17 @@ type Training struct {
 	Dropout float64 `json:"dropout"`
 	// Backbone trains every weight of the backbone too: full fine-tuning, a baseline.
 	Backbone bool `json:"backbone"`
+	// Methods is what single methods are trained with.
+	Methods MethodTraining `json:"methods,omitzero"`
+}
+
+// MethodTraining is how modules are trained, as far as methods differ in it. It is apart so that settings without it are
+// stored, and compared, as before it existed.
+type MethodTraining struct {
+	// Rates are peak learning rates in place of Training.LearningRate, which the others have.
+	Rates Rates `json:"rates,omitempty"`
+	// LoRAPlus multiplies the rate of the second matrix of low-rank updates, B (Hayou et al. 2024, "LoRA+"); 0 is 1.
+	LoRAPlus float64 `json:"lora_plus,omitempty"`
 }
 
 // Budget is the most training that one trial may use.

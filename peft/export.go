@@ -57,6 +57,7 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	}
 	e, err := exporter.build(source)
 	if err == nil {
+		e.documents[planFile] = source.Plan // for Import
 		err = e.write(dir, e.readme(format, source, lost))
 	}
 	if err != nil {
@@ -280,14 +281,6 @@ func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, los
 		kept.Layers = append(kept.Layers, part(layer, func(what string) { l.add(what, i) }))
 	}
 	return kept, l.list()
-}
-
-// holds is for [split]: the modules that implement T, whole.
-func holds[T any](m Module) (kept Module, lost string) {
-	if _, ok := m.(T); ok {
-		return m, ""
-	}
-	return nil, m.String()
 }
 
 // losses describes the modules of a plan that a format drops, and in which layers.

@@ -20,11 +20,20 @@ import (
 
 // mergeable is a module that only changes weights of its layer.
 type mergeable interface {
+	// mergeable is false for a module that depends on its input in another way.
+	mergeable() bool
 	// merge lists what it does to weights, by their names in the checkpoint.
 	merge(t Trained, layer int) map[string]func(weight []float32)
 }
 
-func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) { return split(p, holds[mergeable]) }
+func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+	return split(p, func(m Module) (Module, string) {
+		if module, ok := m.(mergeable); ok && module.mergeable() {
+			return m, ""
+		}
+		return nil, m.String()
+	})
+}
 
 func exportMerged(t Trained) (*export, error) {
 	if t.configOnly() {

@@ -248,6 +248,10 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 	}{
 		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
+		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3}, peft.Prefix{Length: 2, Gate: true}}},
+			[]string{"prefix 2 gated (layers 0)"}},
+		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets, Gate: true}}},
+			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
 		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
@@ -263,6 +267,9 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s: refused, but something was written", name)
+		}
+		if test.format == peft.FormatMerged { // has no configuration alone
+			continue
 		}
 		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, true); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -412,7 +419,7 @@ func TestMerged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := weight.Float32()[5], 4096*source.Head["head.weight"].Float32()[5]; got != want {
+	if got, want := weight.Float32()[5], 128*source.Head["head.weight"].Float32()[5]; got != want {
 		t.Errorf("classifier %g, want %g", got, want)
 	}
 	config := readDocument(t, filepath.Join(dir, "config.json")).(map[string]any)

@@ -98,15 +98,16 @@ func (t Trained) attentionPath(layer int) string {
 }
 
 const (
-	// linearScale is ε of [Trained.classHead]; as a power of two it rounds nothing.
-	linearScale = 1.0 / (1 << 12)
+	// linearScale is ε of [Trained.classHead]; as a power of two it rounds nothing. A smaller one would be closer to
+	// linear, but one step of an optimiser would then move the logits by much more than what was learned.
+	linearScale = 1.0 / (1 << 7)
 	// linearShift is its s, above the values that hidden states have after a LayerNorm.
 	linearShift = 64.0
 )
 
 // classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone. A
 // linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about
-// 3e-6. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
+// 1e-4. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
 	l := t.head().layers(t.family())
 	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"], l.logits + ".bias": t.Head["head.bias"]}
@@ -149,4 +150,5 @@ func (t Trained) linearHead() bool {
 // linearHeadNote explains classHead to whoever looks at the weights.
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or GELU before the "+
 	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are linear, and "+
-	"the classifier undoes that; logits agree to about 3e-6 for a tanh and 1e-4 for the others.", math.Log2(linearScale), linearShift)
+	"the classifier undoes that; logits agree to about 1e-4. To train on with PEFT at "+
+	"its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)

@@ -48,6 +48,8 @@ func (x IA3) Tensors(g Geometry) []Tensor {
 	return list
 }
 
+func (IA3) mergeable() bool { return true }
+
 func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range x.Targets {

@@ -24,8 +24,8 @@ const (
 	maxProgram      = 100_000 // steps of all compiled ones of a table, which repetitions multiply
 )
 
-// Import reads the configuration of a Hugging Face PEFT adapter (LoRA or prefix tuning) or of an adapter of
-// AdapterHub's adapters as a plan for a backbone. path is the adapter's directory or its
+// Import reads the configuration of a Hugging Face PEFT adapter or of an adapter of AdapterHub's adapters as a plan for
+// a backbone, or the plan of a directory that this program wrote. path is the adapter's directory or its
 // adapter_config.json. Weights are not read; heads and LoRA on them are no part of a plan. Whatever else
 // a plan cannot express is an error.
 func Import(path string, g Geometry) (Plan, error) {
@@ -33,6 +33,13 @@ func Import(path string, g Geometry) (Plan, error) {
 	if info, err := os.Stat(path); err != nil {
 		return Plan{}, err
 	} else if info.IsDir() {
+		if plan := filepath.Join(path, planFile); files.Exists(plan) { // of a trained directory, or an export of this program
+			p, err := ReadPlan(plan)
+			if err == nil {
+				err = p.Validate(g)
+			}
+			return p, err
+		}
 		file = filepath.Join(path, "adapter_config.json")
 		if !files.Exists(file) && files.Exists(filepath.Join(path, "adapter_setup.json")) {
 			return Plan{}, fmt.Errorf("%s is a setup of several adapters: import the directory of one of them", path)
@@ -71,9 +78,13 @@ func importConfig(content []byte, g Geometry) (Plan, error) {
 		return p, s.importPEFT(p, g)
 	}
 	if inner := s["config"]; inner != nil { // the file of a saved adapter; otherwise a bare configuration
-		var version string
-		if err := s.take("version", &version); err != nil {
+		version, architecture, hidden := "", g.Architecture, g.Hidden
+		if err := s.takeAll(map[string]any{"version": &version, "model_type": &architecture, "hidden_size": &hidden}); err != nil {
 			return p, err
+		}
+		if architecture != g.Architecture || hidden != g.Hidden {
+			return p, fmt.Errorf("the adapter is for a %.40q of width %d, the backbone is a %s of width %d", architecture, hidden,
+				g.Architecture, g.Hidden)
 		}
 		s = nil
 		if err := json.Unmarshal(inner, &s); err != nil {
@@ -267,10 +278,27 @@ func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (sel
 	}, nil
 }
 
+// checkLayersPattern refuses a layers_pattern, a text or a list of them, that names no layers of the backbone.
+func checkLayersPattern(names json.RawMessage) error {
+	var patterns []string
+	if names != nil && json.Unmarshal(names, &patterns) != nil {
+		patterns = []string{""}
+		if err := json.Unmarshal(names, &patterns[0]); err != nil {
+			return errors.New("layers_pattern: must be a text or a list of texts")
+		}
+	}
+	for _, pattern := range patterns {
+		if pattern != "" && pattern != "layer" {
+			return fmt.Errorf(`layers_pattern is %.40q: the backbone's layers are called "layer"`, pattern)
+		}
+	}
+	return nil
+}
+
 // layerIndices reads layers_to_transform, an integer or a list; nil means every layer.
 func layerIndices(layers, names json.RawMessage, g Geometry) ([]int, error) {
-	if n := string(names); names != nil && n != `""` && n != "[]" && n != `"layer"` && n != `["layer"]` {
-		return nil, fmt.Errorf(`layers_pattern is %.40s: the backbone's layers are called "layer"`, names)
+	if err := checkLayersPattern(names); err != nil {
+		return nil, err
 	}
 	var only []int
 	if layers != nil && json.Unmarshal(layers, &only) != nil {

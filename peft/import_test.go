@@ -97,6 +97,9 @@ func TestImport(t *testing.T) {
 		"peft, default targets": {`{"peft_type": "LORA", "r": 4, "target_modules": null}`, []peft.Layer{qv, qv}},
 		"peft, one layer": {`{"peft_type": "LORA", "r": 4, "target_modules": ["query", "value"], "layers_to_transform": 1, "layers_pattern": "layer"}`,
 			[]peft.Layer{{}, qv}},
+		"peft, indented": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "layers_to_transform": [1], "layers_pattern": [
+    "layer"
+  ]}`, []peft.Layer{{}, qv}},
 		"peft, list of layers": {`{"peft_type": "LORA", "r": 4, "target_modules": ["query", "value"], "layers_to_transform": [0]}`, []peft.Layer{qv, {}}},
 		"peft, expression":     {`{"peft_type": "LORA", "r": 4, "target_modules": ".*\\.1\\.attention\\.self\\.(query|value)"}`, []peft.Layer{{}, qv}},
 		"peft, every linear layer": {`{"peft_type": "LORA", "r": 2, "target_modules": "all-linear"}`,
@@ -211,8 +214,22 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}), setup, false); err != nil {
 		t.Fatal(err)
 	}
+	if p, err := peft.Import(setup, small); err != nil || p.String() != "serial 2 L0 · parallel 2 L0" {
+		t.Errorf("a setup that this program wrote is %s: %v", p, err)
+	}
+	if err := os.Remove(filepath.Join(setup, "plan.json")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := peft.Import(setup, small); err == nil || !strings.Contains(err.Error(), "setup of several adapters") {
 		t.Errorf("a setup: the error is %v", err)
+	}
+	for words, text := range map[string]string{
+		"width 48": `{"hidden_size": 48, "model_type": "bert", "config": {` + adapter + `}}`,
+		`"gpt2"`:   `{"hidden_size": 8, "model_type": "gpt2", "config": {` + adapter + `}}`,
+	} {
+		if _, err := importText(t, text); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("an adapter for another backbone: %v", err)
+		}
 	}
 	if _, err := peft.Import(t.TempDir(), small); err == nil || !strings.Contains(err.Error(), "adapter_config.json") {
 		t.Errorf("an empty directory: the error is %v", err)

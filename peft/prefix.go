@@ -90,7 +90,13 @@ func prefixPairs(t Trained, p Plan) (pairs [][]float32) {
 	return pairs
 }
 
-func (p Prefix) adaptersPart() (kept Module, lost string) { return p, "" }
+// adaptersPart leaves gated prefixes out: the library keeps their gates beside the adapter, and loads it without them.
+func (p Prefix) adaptersPart() (kept Module, lost string) {
+	if p.Gate {
+		return nil, p.String()
+	}
+	return p, ""
+}
 
 func (p Prefix) adaptersKind() string { return fmt.Sprint(p) }
 

@@ -151,7 +151,8 @@ func (p *Posterior) Recommend() Recommendation {
 	}
 	chosen, asGood := best, 1.0
 	for i, o := range p.trials {
-		if probability := p.asGood(i, best); i != best && probability >= Alike && smaller(o, p.trials[chosen], p.mean[i]-p.mean[chosen]) {
+		probability := p.asGood(i, best)
+		if i != best && probability >= Alike && smaller(o, p.trials[chosen], p.mean[i]-p.mean[chosen]) {
 			chosen, asGood = i, probability
 		}
 	}

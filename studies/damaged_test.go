@@ -69,7 +69,7 @@ func TestAnEditedDatabaseIsAnErrorOfItsStudy(t *testing.T) {
 		{-1, "UPDATE studies SET metric = 'bleu'", `there is no metric "bleu"`},
 		{-1, "UPDATE studies SET reference = '{}'", "the range of sizes is 0 to 0"},
 		{-1, "UPDATE studies SET geometry = '{}'", "the backbone's layers 0"},
-		{-1, "UPDATE studies SET identity = '['", "unexpected end"},
+		{-1, "UPDATE studies SET identity = '['", "cannot be read"},
 		{-1, "DELETE FROM counters", "a row is missing that others need"},
 		{-1, "UPDATE fronts SET members = 'x'", `the members "x"`},
 		{-1, "UPDATE fronts SET hypervolume = 9e999", "the hypervolume +Inf"},

@@ -76,7 +76,8 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 		}
 	}
 	t := &file.Training
-	t.LearningRate, t.WarmupRatio, t.WeightDecay = training.LearningRate, training.WarmupRatio, training.WeightDecay
+	t.LearningRate = config.NewRate(training.LearningRate)
+	t.WarmupRatio, t.WeightDecay = training.WarmupRatio, training.WeightDecay
 	t.MaxGradNorm, t.Dropout, t.Schedule = training.MaxGradNorm, training.Dropout, training.Schedule
 	t.BatchSize, t.PrefixMLP = training.BatchSize, training.PrefixMLP
 	space, err := file.SpaceOn(r.Geometry)

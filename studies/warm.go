@@ -58,8 +58,10 @@ const (
 // related is what a study can learn from without being told: the studies of the database, and the maps, that had the same
 // model and trained plans in the same way; nil for nothing. Which plans are good is a matter of these far more than of the
 // task (docs/explain/search.md).
-func related(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, want store.Identity) (*store.WarmStart, error) {
-	if file.Search.WarmStart != config.WarmStartAuto || !slices.Contains(learning, file.Search.Sampler) || file.Evaluator.Analytic {
+func related(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs,
+	want store.Identity) (*store.WarmStart, error) {
+	if file.Search.WarmStart != config.WarmStartAuto || file.Evaluator.Analytic ||
+		!slices.Contains(learning, file.Search.Sampler) {
 		return nil, nil
 	}
 	records, err := db.Studies(ctx)

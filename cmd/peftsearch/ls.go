@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"errors"
+
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 func newList(g *globals) *cobra.Command {
@@ -20,9 +24,9 @@ func newList(g *globals) *cobra.Command {
 				return err
 			}
 			defer db.Close()
-			records, err := db.Studies(cmd.Context())
-			if err != nil {
-				return err
+			records, damaged := db.Studies(cmd.Context())
+			if damaged != nil && !errors.Is(damaged, store.ErrDamaged) {
+				return damaged
 			}
 			document := report.List{SchemaVersion: report.SchemaVersion, Studies: []report.Listing{}}
 			for _, record := range records {
@@ -31,26 +35,30 @@ func newList(g *globals) *cobra.Command {
 					return err
 				}
 				front, err := studies.ReadFront(cmd.Context(), db, record)
-				if err != nil {
+				if err != nil && !errors.Is(err, store.ErrDamaged) {
 					return err
 				}
-				document.Studies = append(document.Studies, report.NewListing(record, tally, front))
+				damaged = cmp.Or(damaged, err)
+				document.Studies = append(document.Studies, report.NewListing(record, tally, front, err))
 			}
 			if asJSON {
-				return report.WriteJSON(cmd.OutOrStdout(), document)
+				return cmp.Or(report.WriteJSON(cmd.OutOrStdout(), document), damaged)
 			}
 			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
 			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8, 9))
 			for _, l := range document.Studies {
-				best, metric := "", ""
+				best, metric, front, hypervolume := "", "", any(l.FrontSize), score(l.Hypervolume)
+				if l.Damaged != "" {
+					best, metric, front, hypervolume = "", "damaged", "", ""
+				}
 				if l.BestScore != nil {
 					best, metric = score(*l.BestScore), l.Metric+" @ "+brief(*l.BestParams)
 				}
 				t.AppendRow(table.Row{l.Study, l.Created.Local().Format("2006-01-02 15:04"), l.Complete, l.Pruned,
-					l.Running, l.Failed, l.FrontSize, score(l.Hypervolume), best, metric})
+					l.Running, l.Failed, front, hypervolume, best, metric})
 			}
 			t.Render()
-			return nil
+			return damaged
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

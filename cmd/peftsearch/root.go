@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"peftsearch/data/quote"
 	"peftsearch/studies/store"
 )
 
@@ -57,6 +60,11 @@ against trainable parameters.
 	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g), newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newMap(g), newExport(g), newImport(), newTrain(g), newPredict(g),
 		newDoctor(g), newPull(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var invalid *pflag.InvalidValueError
+		var number *strconv.NumError
+		if errors.As(err, &invalid) && errors.As(err, &number) {
+			err = fmt.Errorf("--%s %s: must be a number, and not too large", invalid.GetFlag().Name, quote.Text(invalid.GetValue()))
+		}
 		return usage(cmd.CommandPath()+" --help", "%w", err)
 	})
 	refuseAsUsage(root)

@@ -80,7 +80,8 @@ func printFront(w io.Writer, metric string, front []report.FrontMember) {
 	t := newTable(w, "trial", "params", "% of model", metric, "expected", "test ± sd (seeds)", "", "plan")
 	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5, 6),
 		table.ColumnConfig{Number: 5, Hidden: without(func(m report.FrontMember) bool { return m.Expected != nil })},
-		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })}, planColumn(8, 92)))
+		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })},
+		planColumn(8, 92)))
 	for _, m := range front {
 		expected, test, plan := "", "", any(m.Plan.String())
 		if m.Expected != nil {
@@ -93,7 +94,8 @@ func printFront(w io.Writer, metric string, front []report.FrontMember) {
 		if m.Recommended {
 			mark, plan = green(standing(m)), green(m.Plan.String())
 		}
-		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), plusMinus(m.Score, m.RowSD), expected, test, mark, plan})
+		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), plusMinus(m.Score, m.RowSD),
+			expected, test, mark, plan})
 	}
 	t.Render()
 }

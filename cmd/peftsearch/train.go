@@ -141,7 +141,11 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	case ctx.Err() != nil:
 		return &failure{exitInterrupted, fmt.Errorf("interrupted; %s holds a checkpoint if a step was done", flags.out), again}
 	case errors.As(err, &failed):
-		return &failure{exitNoTrial, fmt.Errorf("training failed: %w", err), again + " goes on from the last checkpoint; -v shows the worker's log"}
+		try := "-v shows the worker's log"
+		if !progress.start.IsZero() { // a step was done: what failed was not the checkpoint of an earlier run
+			try = again + " goes on from the last checkpoint; " + try
+		}
+		return &failure{exitNoTrial, fmt.Errorf("training failed: %w", err), try}
 	case err != nil:
 		return err
 	}

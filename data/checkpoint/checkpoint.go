@@ -60,7 +60,10 @@ func Open(dir string) (*Checkpoint, error) {
 func (c *Checkpoint) open(paths []string) error {
 	for _, path := range paths {
 		f, err := openSafetensors(path)
-		if err != nil {
+		switch {
+		case errors.Is(err, errTruncated):
+			return fmt.Errorf("%w: download it again", err)
+		case err != nil:
 			return err
 		}
 		c.weights = append(c.weights, f)

@@ -119,6 +119,9 @@ type safetensorsFile struct {
 	metadata map[string]string
 }
 
+// errTruncated is a file without its end. What to do depends on who wrote it.
+var errTruncated = errors.New("it is truncated")
+
 func openSafetensors(path string) (*safetensorsFile, error) {
 	file, size, err := files.Open(path, files.Weights)
 	if err != nil {
@@ -126,7 +129,7 @@ func openSafetensors(path string) (*safetensorsFile, error) {
 	}
 	defer file.Close()
 	if size < 8 {
-		return nil, fmt.Errorf("%s: %d bytes are no safetensors file: download it again", path, size)
+		return nil, fmt.Errorf("%s has %d bytes: %w", path, size, errTruncated)
 	}
 	mapped, err := unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
@@ -186,8 +189,7 @@ func (f *safetensorsFile) parse() error {
 	}
 	switch have := int64(len(f.data)); {
 	case have < end:
-		return fmt.Errorf("it has %d bytes of data, its header describes %d: it is truncated, download it again",
-			have, end)
+		return fmt.Errorf("it has %d bytes of data, its header describes %d: %w", have, end, errTruncated)
 	case have > end:
 		return fmt.Errorf("it has %d bytes of data, its header describes only %d", have, end)
 	}

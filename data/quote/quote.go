@@ -152,6 +152,8 @@ func JSON(document []byte) []byte {
 // plain reports whether a character can do nothing to a terminal but show.
 func plain(r rune, size int) bool {
 	switch {
+	case r >= ' ' && r < 0x7f: // most of every document
+		return true
 	case r == utf8.RuneError && size == 1:
 		return false
 	case r == '\u200c' || r == '\u200d':

@@ -164,3 +164,53 @@ func TestRowsOfEveryMethodAreIndependent(t *testing.T) {
 		}
 	})
 }
+
+// Each parameter moves by its own rate, which is what parameter groups of PyTorch's AdamW do: a step is proportional
+// to it, weight decay included.
+func TestRatesOfMethods(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	layers := make([]peft.Layer, b.Geometry().Layers)
+	layers[1] = peft.Layer{peft.Serial{Width: 3}, peft.Prefix{Length: 2}, peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}
+	batch, labels := randomBatch(b, 5, 8, 3, 6), []float64{0, 1, 0}
+	moved := func(methods evaluator.MethodTraining) map[string][]float32 {
+		m := newModel(t, b, Spec{Plan: peft.Plan{Layers: layers}, Task: data.KindClassification, Outputs: 2, Seed: 1,
+			Training: evaluator.Training{LearningRate: 1e-3, WeightDecay: 0.1, Methods: methods}})
+		before, err := m.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newScope(t, b)
+		m.Update(s, gradient(m, s, batch, labels, 0), 1e-3)
+		after, err := m.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		deltas := map[string][]float32{}
+		for _, p := range m.parameters.list {
+			for i := range p.size() {
+				deltas[p.name] = append(deltas[p.name], after[p.offset+i]-before[p.offset+i])
+			}
+		}
+		return deltas
+	}
+	once := moved(evaluator.MethodTraining{})
+	rates := evaluator.NewRates(map[string]float64{"prefix": 5e-3, "serial": 5e-4, "head": 2e-3})
+	for name, deltas := range moved(evaluator.MethodTraining{Rates: rates, LoRAPlus: 4}) {
+		factor := float32(1)
+		switch {
+		case strings.Contains(name, ".prefix."):
+			factor = 5
+		case strings.Contains(name, ".serial."):
+			factor = 0.5
+		case strings.HasPrefix(name, "head."):
+			factor = 2
+		case strings.HasSuffix(name, ".b"):
+			factor = 4
+		}
+		want := make([]float32, len(deltas))
+		for i, d := range once[name] {
+			want[i] = factor * d
+		}
+		compare(t, name, deltas, want, 2e-6)
+	}
+}

@@ -32,6 +32,7 @@ type Model struct {
 	head       head
 	parameters parameters
 	optimizer  *torch.AdamW
+	factors    *torch.Tensor // of the learning rate, by element of the master; nil if all are 1
 }
 
 // New makes a model with freshly initialised modules and head. The error is a *evaluator.Failure if the
@@ -78,6 +79,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 		})
 	}
 	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
+	if factors := m.parameters.factors(t); factors != nil {
+		m.factors = torch.From(m.scope, factors, len(factors))
+	}
 	if err := m.scope.Err(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("making the model of %v: %w", spec.Plan, err)
@@ -177,7 +181,19 @@ func (m *Model) NewGradient() *torch.Tensor { return m.scope.Zeros(torch.Float32
 // Update makes one step of AdamW against a gradient, which it overwrites, at a learning rate, and returns
 // the norm of the gradient before it was clipped.
 func (m *Model) Update(s *torch.Scope, gradient *torch.Tensor, rate float64) (norm float64) {
-	norm = m.optimizer.Step(s, gradient, rate)
+	if m.factors == nil {
+		norm = m.optimizer.Step(s, gradient, rate)
+		m.parameters.sync(s)
+		return norm
+	}
+	// All that a step does to an element is in proportion to its rate, so the step of another rate is so many times it.
+	master := m.parameters.master
+	torch.NoGrad(func() {
+		before := s.Clone(master)
+		norm = m.optimizer.Step(s, gradient, rate)
+		step := s.Add(master, s.Scale(before, -1))
+		s.CopyTo(master, s.AddTo(before, s.Mul(step, m.factors)))
+	})
 	m.parameters.sync(s)
 	return norm
 }

@@ -6,8 +6,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
+	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
 )
 
 // trait says how a parameter is treated.
@@ -83,6 +86,41 @@ func (ps *parameters) build(s *torch.Scope, dtype torch.DType, seed uint64) {
 		}
 		p.leaf = s.Leaf(s.Reshape(s.Narrow(source, 0, p.offset, p.size()), p.shape...))
 	}
+}
+
+// factors are those of the learning rate by element; nil if all are 1.
+func (ps *parameters) factors(t evaluator.Training) []float32 {
+	if t.Methods.Rates == "" && t.Methods.LoRAPlus == 0 {
+		return nil
+	}
+	rates, factors := t.Methods.Rates.Map(), make([]float32, ps.size)
+	for _, p := range ps.list {
+		factor := 1.0
+		if rate, ok := rates[p.group()]; ok {
+			factor = rate / t.LearningRate
+		}
+		if p.traits&second != 0 && t.Methods.LoRAPlus > 0 {
+			factor *= t.Methods.LoRAPlus
+		}
+		for i := range p.size() {
+			factors[p.offset+i] = float32(factor)
+		}
+	}
+	return factors
+}
+
+// group is the method that the parameter belongs to, or head, or backbone.
+func (p *parameter) group() string {
+	parts := strings.SplitN(p.name, ".", 4)
+	switch parts[0] {
+	case "layers":
+		return parts[2]
+	case "input":
+		return parts[1]
+	case "prefix_mlp":
+		return string(peft.MethodPrefix)
+	}
+	return parts[0]
 }
 
 // leaves lists the leaves in the order of the flat tensor.

@@ -94,31 +94,39 @@ func (r *run) restore() error {
 	}
 	tensors, metadata, err := checkpoint.ReadSafetensors(path, nil)
 	if err != nil {
-		return fmt.Errorf("%w; remove the file to start again", err)
+		return damagedCheckpoint(path, err)
 	}
 	if metadata[metadataJob] != r.identity() {
 		return fmt.Errorf("%s belongs to another plan, data set, model, setting or version: choose another directory, "+
 			"or remove the file to start again", path)
 	}
-	if was := metadata[metadataPrecision]; was != r.ready.Precision {
+	was := metadata[metadataPrecision]
+	if was != model.PrecisionFloat32 && was != model.PrecisionBFloat16 {
+		return damagedCheckpoint(path, fmt.Errorf("it is of a training in %.40q", was))
+	}
+	if was != r.ready.Precision {
 		return fmt.Errorf("%s was trained in %s, and this run computes in %s: set the precision to %s to go on, "+
 			"or remove the file to start again", path, was, r.ready.Precision, was)
 	}
 	if err := r.resume(tensors, metadata); err != nil {
-		return fmt.Errorf("%s is damaged: %w; remove the file to start again", path, err)
+		return damagedCheckpoint(path, err)
 	}
 	return nil
+}
+
+func damagedCheckpoint(path string, err error) error {
+	return fmt.Errorf("%s is damaged: %w; remove the file to start again, or choose another directory", path, err)
 }
 
 // resume sets the run to where a checkpoint of it stands.
 func (r *run) resume(tensors map[string]checkpoint.Tensor, metadata map[string]string) error {
 	var p progress
 	if err := json.Unmarshal([]byte(metadata[metadataProgress]), &p); err != nil {
-		return fmt.Errorf("progress: %w", err)
+		return errors.New("its progress cannot be read")
 	}
 	step, err := strconv.Atoi(metadata[metadataOptimizer])
 	if err != nil {
-		return fmt.Errorf("step of the optimiser: %w", err)
+		return fmt.Errorf("the step of its optimiser is %.40q", metadata[metadataOptimizer])
 	}
 	if p.Step < 0 || p.Step > r.steps || step != p.Step {
 		return fmt.Errorf("it stands at step %d of %d, and its optimiser at step %d", p.Step, r.steps, step)

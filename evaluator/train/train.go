@@ -120,6 +120,10 @@ func checkJob(job evaluator.Job) error {
 	switch {
 	case !(t.LearningRate > 0) || math.IsInf(t.LearningRate, 0):
 		return fmt.Errorf("learning rate %g: must be above 0", t.LearningRate)
+	case t.Methods.Rates.Validate() != nil:
+		return t.Methods.Rates.Validate()
+	case !(t.Methods.LoRAPlus >= 0 && t.Methods.LoRAPlus <= 1e6):
+		return fmt.Errorf("lora_plus %g: must be between 0 and 1e6", t.Methods.LoRAPlus)
 	case t.BatchSize < 1:
 		return fmt.Errorf("batch size %d: at least 1", t.BatchSize)
 	case !(t.WarmupRatio >= 0 && t.WarmupRatio <= 1):
@@ -330,6 +334,9 @@ func (r *run) evaluate(sp *split) (metrics map[string]float64, predictions [][]f
 	}
 	predictions = make([][]float64, len(outputs))
 	for i, row := range outputs {
+		for j := range row { // errors are in the labels' units
+			row[j] = row[j]*r.rows.scale + r.rows.mean
+		}
 		predictions[i] = r.hello.Task.Answer(sp.inputs[i], row, r.dataset.Labels)
 	}
 	return r.dataset.Scores(predictions, sp.examples), predictions, false, nil

@@ -77,6 +77,9 @@ func TestTrainingLearns(t *testing.T) {
 	if len(scores) != 2 || scores[1] < scores[0]+0.1 || result.Score < 0.35 {
 		t.Errorf("dev Spearman went %v", scores)
 	}
+	if rae := result.Dev[string(metric.NegRAE)]; !(rae > -1 && rae < -0.5) { // a constant has -1
+		t.Errorf("the relative absolute error is %g: predictions are not in the labels' units", -rae)
+	}
 	mean, sd := stat.MeanStdDev(result.Resampled, nil)
 	if len(result.Resampled) != evaluator.Resamples || math.Abs(mean-result.Score) > 0.02 || !(sd > 0.01 && sd < 0.1) {
 		t.Errorf("on %d resamples of the dev rows the score %g is %g ± %g", len(result.Resampled), result.Score, mean, sd)
@@ -264,9 +267,30 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 	if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Train(job, free()); err == nil || !strings.Contains(err.Error(), "remove the file") {
-		t.Errorf("half a file: the error is %v", err)
+	refused := func(what string) {
+		t.Helper()
+		if _, err := s.Train(job, free()); err == nil || strings.Contains(err.Error(), "download") ||
+			!strings.Contains(err.Error(), "is damaged: ") || !strings.HasSuffix(err.Error(), "; remove the file to start again, or choose another directory") {
+			t.Errorf("%s: the error is %v", what, err)
+		}
 	}
+	refused("half a file")
+	if err := os.WriteFile(path, whole[:5], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("five bytes")
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ts, m, err := checkpoint.ReadSafetensors(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m["precision"] = "\x1b[2J"
+	if err := checkpoint.WriteSafetensors(path, ts, m); err != nil {
+		t.Fatal(err)
+	}
+	refused("no precision")
 }
 
 // The shares of the rungs of whole epochs are the last steps of the epochs.

@@ -76,13 +76,14 @@ type Columns struct {
 
 // TrainingConfig is the section training.
 type TrainingConfig struct {
-	LearningRate float64            `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it"`
+	LearningRate Rate               `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it; or one for each method and the head, as in {lora: 2e-3, head: 1e-3, default: 1e-3}"`
 	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
 	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
 	WeightDecay  float64            `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
 	BatchSize    int                `yaml:"batch_size" default:"32" doc:"examples per step"`
 	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
 	PrefixMLP    int                `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
+	LoRAPlus     float64            `yaml:"lora_plus" default:"0" doc:"LoRA+: how many times the learning rate the second matrix of low-rank updates has; 0 is once"`
 	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
 }
 
@@ -234,9 +235,10 @@ func (c *Config) task() data.Task {
 // TrialTraining is how plans are trained.
 func (c *Config) TrialTraining() evaluator.Training {
 	t := c.Training
-	return evaluator.Training{LearningRate: t.LearningRate, Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
+	return evaluator.Training{LearningRate: t.LearningRate.Default(), Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
 		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm,
-		PrefixMLP: t.PrefixMLP, Dropout: t.Dropout}
+		PrefixMLP: t.PrefixMLP, Dropout: t.Dropout,
+		Methods: evaluator.MethodTraining{Rates: t.LearningRate.Methods(), LoRAPlus: t.LoRAPlus}}
 }
 
 // TrialBudget is the budget of a trial.

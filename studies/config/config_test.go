@@ -37,7 +37,7 @@ func parse(t *testing.T, content string) *Config {
 
 func TestDefaultsAreThoseOfTheTags(t *testing.T) {
 	c := parse(t, minimal)
-	if c.Training.LearningRate != 1e-3 || c.Budget.Trials != 100 || c.Search.Sampler != "auto" || c.Task.MaxLength != 128 ||
+	if c.Training.LearningRate.Default() != 1e-3 || c.Budget.Trials != 100 || c.Search.Sampler != "auto" || c.Task.MaxLength != 128 ||
 		c.Task.Metric != "accuracy" || len(c.Budget.Rungs) != 4 || c.Evaluator.Workers != 1 || !cmp.Equal(c.Baselines, []string{"head"}) {
 		t.Errorf("%+v", c)
 	}

@@ -70,6 +70,9 @@ func typeName(t reflect.Type) string {
 	if t == reflect.TypeFor[Workers]() {
 		return "integer or auto"
 	}
+	if t == reflect.TypeFor[Rate]() {
+		return "number, or mapping of numbers"
+	}
 	switch t.Kind() {
 	case reflect.Slice:
 		return "list of " + typeName(t.Elem())

@@ -54,7 +54,11 @@ func (c *Config) validate() []error {
 	within("space.groups", float64(c.Space.Groups), 1, peft.MaxLayers)
 	within("space.lora.scale", c.Space.LoRA.Scale, peft.MinScale, peft.MaxScale)
 	t := c.Training
-	within("training.learning_rate", t.LearningRate, 1e-12, 1)
+	within("training.learning_rate", t.LearningRate.Default(), 1e-12, 1)
+	if err := t.LearningRate.Methods().Validate(); err != nil {
+		fail("training.learning_rate", "", "training.learning_rate: %v", err)
+	}
+	within("training.lora_plus", t.LoRAPlus, 0, 1e6)
 	oneOf("training.schedule", string(t.Schedule), labels(evaluator.Schedules)...)
 	within("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	within("training.weight_decay", t.WeightDecay, 0, 1)

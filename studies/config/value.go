@@ -27,6 +27,9 @@ func decodeValue(node ast.Node, into reflect.Value) *valueError {
 	if into.Kind() == reflect.Slice {
 		return decodeList(node, into)
 	}
+	if rate, ok := into.Addr().Interface().(*Rate); ok {
+		return rate.decode(node)
+	}
 	text, quoted, ok := scalar(node)
 	if !ok {
 		return &valueError{message: "must be a single value, no mapping and no list"}
@@ -125,7 +128,7 @@ func notWhole(text, message string) string {
 
 // parseDefault reads the default of a key into a value. It reports whether it is one: some are in words.
 func parseDefault(standard string, into reflect.Value) bool {
-	if into.Kind() == reflect.String {
+	if into.Kind() == reflect.String && into.Type() != reflect.TypeFor[Rate]() {
 		if strings.Contains(standard, " ") {
 			return false
 		}

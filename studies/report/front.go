@@ -48,8 +48,8 @@ type FrontMember struct {
 	HeadParams    int64       `json:"head_params"`
 	Score         float64     `json:"score"`
 	Confirmed     *TestScores `json:"confirmed"`    // null unless it was confirmed
-	RowSD         *float64    `json:"row_sd"`       // of the score by the choice of the dev rows; null where the worker does not tell
-	Expected      *float64    `json:"expected"`     // score of another training, by all of the study; null where nothing is known
+	RowSD         *float64    `json:"row_sd"`       // of the score by the choice of the dev rows; null where unknown
+	Expected      *float64    `json:"expected"`     // score of another training, by all of the study
 	ExpectedSD    *float64    `json:"expected_sd"`  // with which that is known
 	OnFront       bool        `json:"on_front"`     // false: the score of a smaller plan, which may be luck, is as high
 	WithinNoise   bool        `json:"within_noise"` // the member before is not distinguishably worse

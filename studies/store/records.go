@@ -29,7 +29,7 @@ func scanRecord(scan func(...any) error) (*Record, error) {
 		err = errors.Join(err, json.Unmarshal([]byte(warmStart.String), &r.WarmStart))
 	}
 	if err != nil {
-		return nil, r.damaged("%w", err)
+		return nil, r.damaged("what it was started with cannot be read")
 	}
 	return &r, nil
 }
@@ -140,15 +140,23 @@ func (s *Store) Study(ctx context.Context, name string) (r *Record, err error) {
 	return r, err
 }
 
-// Studies lists the studies, oldest first.
+// Studies lists the studies, oldest first: with an error that wraps ErrDamaged, those that can be read.
 func (s *Store) Studies(ctx context.Context) (records []*Record, err error) {
 	err = s.read(ctx, func(q querier) error {
 		records = nil
-		return each(ctx, q, func(scan func(...any) error) error {
+		var damaged []error
+		err := each(ctx, q, func(scan func(...any) error) error {
 			r, err := scanRecord(scan)
-			records = append(records, r)
+			switch {
+			case errors.Is(err, ErrDamaged):
+				damaged = append(damaged, err)
+				return nil
+			case err == nil:
+				records = append(records, r)
+			}
 			return err
 		}, "SELECT "+recordColumns+" FROM studies ORDER BY id")
+		return cmp.Or(err, errors.Join(damaged...))
 	})
 	return records, err
 }
