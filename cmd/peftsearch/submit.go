@@ -116,8 +116,8 @@ script  %s
 logs    %s
 job     %s
 watch   %s
-end     scancel --state=PENDING %[9]s; scancel --signal=USR1 --batch %[9]s   (running trials are finished)
-stop    scancel %[9]s   (running trials are returned)
+end     scancel --state=PENDING %[10]s; scancel --signal=USR1 --batch %[10]s   (running trials are finished)
+stop    scancel %[10]s   (running trials are returned)
 `, file.Study, trials.Left, g.db, array.Lives, array.Workers, duration(array.Time), duration(array.Grace), script,
 		filepath.Join(array.Dir, job+"_*.log"), job, g.command(cmd, "show", file.Study))
 	return nil
