@@ -95,6 +95,10 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 	if err != nil {
 		return err
 	}
+	if array.Lives > slurm.MaxArray {
+		fmt.Fprintf(g.notes(cmd), "Warning: an array of %d jobs, one for each of --workers, is more than a cluster takes "+
+			"whose MaxArraySize is the usual %d\n", array.Lives, slurm.MaxArray+1)
+	}
 	if s.dryRun {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), array.Script())
 		return err
