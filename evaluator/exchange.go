@@ -75,7 +75,7 @@ func (e *exchange) run() (Result, error) {
 			return Result{}, e.silent()
 		case line, ok := <-e.child.lines:
 			if !ok {
-				return Result{}, e.gone()
+				return Result{}, e.gone(e.ctx)
 			}
 			result, err := e.take(line)
 			if err != nil || e.over {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -448,6 +449,49 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 		_, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: command})
 		if !errors.Is(err, evaluator.ErrWorker) {
 			t.Errorf("%q: the error is %v", command, err)
+		}
+	}
+}
+
+// lateContext is cancelled when somebody asks for its end after late is set.
+type lateContext struct {
+	context.Context
+	cancel context.CancelFunc
+	late   atomic.Bool
+}
+
+func (c *lateContext) Done() <-chan struct{} {
+	if c.late.Load() {
+		c.cancel()
+	}
+	return c.Context.Done()
+}
+
+// A scheduler's signal reaches a worker before its supervisor: the job is interrupted. Without a cancellation the
+// worker has crashed.
+func TestWorkersThatASchedulerEnds(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		for _, cancelled := range []bool{true, false} {
+			t.Run(fmt.Sprint(signal, cancelled), func(t *testing.T) {
+				t.Parallel()
+				p := open(t, options("good"))
+				ctx := &lateContext{}
+				ctx.Context, ctx.cancel = context.WithCancel(context.Background())
+				defer ctx.cancel()
+				_, err := p.Evaluate(ctx, job, func(evaluator.Progress) evaluator.Verdict {
+					syscall.Kill(p.Pid(), signal)
+					dead(p.Pid())
+					ctx.late.Store(cancelled)
+					return evaluator.Verdict{}
+				})
+				var failure *evaluator.Failure
+				switch crashed := errors.As(err, &failure) && failure.Kind == evaluator.FailureCrashed; {
+				case cancelled && !errors.Is(err, context.Canceled):
+					t.Errorf("a job that is cancelled after its worker's end: %v", err)
+				case !cancelled && !crashed:
+					t.Errorf("a job whose worker alone was ended: %v", err)
+				}
+			})
 		}
 	}
 }

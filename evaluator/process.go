@@ -20,6 +20,9 @@ const (
 	stopGrace = 10 * time.Second
 	// exitGrace is how long a worker may take to exit when it is told to.
 	exitGrace = time.Second
+	// signalGrace is how long the cancellation may come after the end of a worker that was asked to end: a scheduler
+	// sends its signal to all processes of a job, in any order.
+	signalGrace = time.Second
 )
 
 // ErrWorker marks the error of a worker that cannot be started or started again, or that has loaded something
@@ -250,7 +253,7 @@ func (p *Process) answer(ctx context.Context, want string) ([]byte, error) {
 			return nil, p.silent()
 		case line, ok := <-p.child.lines:
 			if !ok {
-				return nil, p.gone()
+				return nil, p.gone(ctx)
 			}
 			h, err := decodeHeader(line)
 			if err != nil {
@@ -282,8 +285,9 @@ func decodeHeader(line line) (header, error) {
 	return h, decode(line.text, &h)
 }
 
-// gone collects a worker whose stdout has ended. The error says how it ended: a *slip or a *Failure.
-func (p *Process) gone() error {
+// gone collects a worker whose stdout has ended. The error says how it ended: a *slip or a *Failure. One that
+// was asked to end may have been together with this program: ctx gets a moment to say so.
+func (p *Process) gone(ctx context.Context) error {
 	child := p.child
 	p.child = nil
 	lives := false
@@ -307,5 +311,24 @@ func (p *Process) gone() error {
 		p.killed = true
 		return &Failure{FailureCrashed, "the worker was killed" + words}
 	}
+	if askedToEnd(state) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(signalGrace):
+		}
+	}
 	return &Failure{FailureCrashed, "the worker ended: " + state.String() + words}
+}
+
+// askedToEnd reports whether SIGTERM or SIGINT ended a process or, as shells put it, the program that it ran.
+func askedToEnd(state *os.ProcessState) bool {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	if !ok {
+		return false
+	}
+	signal := status.Signal()
+	if status.Exited() {
+		signal = syscall.Signal(status.ExitStatus() - 128)
+	}
+	return signal == syscall.SIGTERM || signal == syscall.SIGINT
 }

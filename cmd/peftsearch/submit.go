@@ -95,6 +95,10 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 	if err != nil {
 		return err
 	}
+	if array.Lives > slurm.MaxArray {
+		fmt.Fprintf(g.notes(cmd), "Warning: an array of %d jobs, one for each of --workers, is more than a cluster takes "+
+			"whose MaxArraySize is the usual %d\n", array.Lives, slurm.MaxArray+1)
+	}
 	if s.dryRun {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), array.Script())
 		return err
@@ -116,8 +120,8 @@ script  %s
 logs    %s
 job     %s
 watch   %s
-end     scancel --state=PENDING %[9]s; scancel --signal=USR1 --batch %[9]s   (running trials are finished)
-stop    scancel %[9]s   (running trials are returned)
+end     scancel --state=PENDING %[10]s; scancel --signal=USR1 --batch %[10]s   (running trials are finished)
+stop    scancel %[10]s   (running trials are returned)
 `, file.Study, trials.Left, g.db, array.Lives, array.Workers, duration(array.Time), duration(array.Grace), script,
 		filepath.Join(array.Dir, job+"_*.log"), job, g.command(cmd, "show", file.Study))
 	return nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
 	"os/exec"
 	"slices"
 	"strconv"
@@ -48,8 +47,8 @@ func (t Trials) Grace(limit time.Duration) time.Duration {
 	return min(grace, limit/2).Truncate(time.Second)
 }
 
-// maxArray is what Slurm allows as the last index of an array unless its MaxArraySize says otherwise.
-const maxArray = 1000
+// MaxArray is what Slurm allows as the last index of an array unless its MaxArraySize, 1001, says otherwise.
+const MaxArray = 1000
 
 // unknownLives is how many jobs one after another a worker gets where nobody knows how long trials take.
 const unknownLives = 4
@@ -64,7 +63,7 @@ func (t Trials) Lives(workers, sideBySide int, limit time.Duration) int {
 		useful := (limit - t.Grace(limit)).Seconds() * float64(sideBySide)
 		lives = int(math.Ceil(float64(t.Left)*mean/useful)) + workers
 	}
-	return min(max(lives, workers), max(maxArray, workers))
+	return min(max(lives, workers), max(MaxArray, workers))
 }
 
 // Array is an array of jobs that each run the same command until the work is done or their time is over: a life each.
@@ -94,7 +93,7 @@ func (a Array) Script() string {
 	}
 	option("requeue")
 	option("open-mode=append")
-	option("output=%q", a.Dir+"/%A_%a.log")
+	option("output=%q", literal(a.Dir)+"/%A_%a.log")
 	b.WriteString(localDisk + "exec " + a.Command + "\n")
 	return b.String()
 }
@@ -116,8 +115,11 @@ func (s Service) Script() string {
 #SBATCH --open-mode=append
 #SBATCH --output=%q
 exec %s
-`, s.Name, s.Log, s.Command)
+`, s.Name, literal(s.Log), s.Command)
 }
+
+// literal writes a path for sbatch, which fills in what follows a percent sign.
+func literal(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
 const localDisk = `export XDG_CACHE_HOME="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/peftsearch-$(id -u)"
 `

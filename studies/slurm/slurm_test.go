@@ -41,11 +41,25 @@ func TestLivesFollowTheTrials(t *testing.T) {
 	if got := (Trials{Left: 200}).Lives(8, 1, 4*time.Hour); got != 32 {
 		t.Errorf("%d lives where nothing is known", got)
 	}
-	if got := (Trials{Left: 1e6, Guess: 3600}).Lives(8, 1, time.Hour); got != maxArray {
+	if got := (Trials{Left: 1e6, Guess: 3600}).Lives(8, 1, time.Hour); got != MaxArray {
 		t.Errorf("%d lives of a study without end", got)
 	}
 	if got := (Trials{Left: 5, Seconds: seconds}).Grace(10 * time.Minute); got != 5*time.Minute {
 		t.Errorf("grace %v of ten minutes", got)
+	}
+}
+
+// sbatch fills in what follows a percent sign in the name of a log: a directory's own is doubled.
+func TestDirectoriesMayHavePercentSigns(t *testing.T) {
+	array := Array{Dir: "/50%j", Command: "peftsearch run /50%j/x.yaml"}.Script()
+	service := Service{Log: "/50%j/server.log", Command: "peftsearch db start /50%j"}.Script()
+	for _, c := range []struct{ script, output, command string }{
+		{array, `"/50%%j/%A_%a.log"`, "peftsearch run /50%j/x.yaml"},
+		{service, `"/50%%j/server.log"`, "peftsearch db start /50%j"},
+	} {
+		if !strings.Contains(c.script, "#SBATCH --output="+c.output+"\n") || !strings.HasSuffix(c.script, "exec "+c.command+"\n") {
+			t.Error(c.script)
+		}
 	}
 }
 

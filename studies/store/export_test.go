@@ -32,3 +32,6 @@ func Synchronous(s *Store) (level int) {
 	}
 	return level
 }
+
+// Stay is the mirror's sign of life, which is due every minute.
+func (m *Mirror) Stay() error { return m.stay() }

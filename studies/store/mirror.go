@@ -21,7 +21,7 @@ var ErrMirrored = errors.New("another session keeps it")
 type Mirror struct {
 	path    string // of the database
 	dir     string
-	me      session
+	me      Owner
 	report  func(error)
 	changed chan struct{}
 	closing chan struct{}
@@ -44,7 +44,7 @@ const (
 
 // OpenMirror begins to keep a database's mirror, and brings the database up to date from it where the mirror is newer
 // or the database is not there. Nobody may have the database open. report gets the errors of copies, which the next
-// copy makes up for. The error wraps ErrMirrored if another session keeps the mirror.
+// copy makes up for; after one that wraps ErrMirrored there is none. The error wraps ErrMirrored if another session keeps the mirror.
 func OpenMirror(ctx context.Context, name, dir string, report func(error)) (*Mirror, error) {
 	path, err := resolve(name)
 	if err != nil {
@@ -56,14 +56,14 @@ func OpenMirror(ctx context.Context, name, dir string, report func(error)) (*Mir
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	m := &Mirror{path: path, dir: dir, me: session{Owner: ThisProcess()}, report: report, changed: make(chan struct{}, 1),
+	m := &Mirror{path: path, dir: dir, me: ThisProcess(), report: report, changed: make(chan struct{}, 1),
 		closing: make(chan struct{})}
 	other, err := m.session()
 	if err != nil {
 		return nil, err
 	}
 	silent := time.Since(other.Alive)
-	if life := other.Owner.seen(m.me.Owner); life == alive || life == unseen && silent < mirrorSilent {
+	if life := other.Owner.seen(m.me); life == alive || life == unseen && silent < mirrorSilent {
 		return nil, fmt.Errorf("mirror %s: %w, on %s; its last sign of life is %s old", dir, ErrMirrored, other.Owner.Host,
 			silent.Round(time.Second))
 	}
@@ -94,15 +94,36 @@ func (m *Mirror) session() (s session, err error) {
 	return s, err
 }
 
-// live is a sign of life.
+// mine looks whether this session still keeps the mirror: one that slept may have been taken for dead.
+func (m *Mirror) mine() error {
+	now, err := m.session()
+	switch {
+	case err != nil:
+		return err
+	case now.Owner == Owner{}:
+		return fmt.Errorf("mirror %s: %w, or has kept it meanwhile: %s is gone", m.dir, ErrMirrored, sessionFile)
+	case now.Owner != m.me:
+		return fmt.Errorf("mirror %s: %w now, on %s", m.dir, ErrMirrored, now.Owner.Host)
+	}
+	return nil
+}
+
+// stay is a sign of life of a session that keeps the mirror already.
+func (m *Mirror) stay() error {
+	if err := m.mine(); err != nil {
+		return err
+	}
+	return m.live()
+}
+
+// live is a sign of life, whoever kept the mirror until now.
 func (m *Mirror) live() error {
-	m.me.Alive = time.Now()
 	local, err := os.CreateTemp("", "peftsearch-mirror-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(local.Name())
-	_, err = local.WriteString(marshal(m.me))
+	_, err = local.WriteString(marshal(session{Owner: m.me, Alive: time.Now()}))
 	if err := errors.Join(err, local.Close()); err != nil {
 		return err
 	}
@@ -164,23 +185,23 @@ func (m *Mirror) Changed() {
 	}
 }
 
-// keep makes copies until the mirror is closed, and a last one then.
+// keep makes copies until the mirror is closed, and a last one then. It ends when another session keeps the mirror.
 func (m *Mirror) keep() {
 	for {
-		closing := false
 		select {
 		case <-m.changed:
 			m.err = m.update()
 		case <-time.After(mirrorAlive):
-			m.err = m.live()
+			m.err = m.stay()
 		case <-m.closing:
-			closing, m.err = true, m.update()
-		}
-		if closing {
+			m.err = m.update()
 			return
 		}
 		if m.err != nil {
 			m.report(m.err)
+		}
+		if errors.Is(m.err, ErrMirrored) {
+			return
 		}
 	}
 }
@@ -188,12 +209,8 @@ func (m *Mirror) keep() {
 // update replaces the copy, unless another session keeps the mirror now.
 func (m *Mirror) update() error {
 	ctx := context.Background() // a copy is short
-	now, err := m.session()
-	if err != nil {
+	if err := m.mine(); err != nil {
 		return err
-	}
-	if now.Owner != m.me.Owner {
-		return fmt.Errorf("mirror %s: %w now, on %s", m.dir, ErrMirrored, now.Owner.Host)
 	}
 	if _, err := os.Stat(m.path); errors.Is(err, fs.ErrNotExist) { // nothing was stored
 		return m.live()
@@ -207,7 +224,34 @@ func (m *Mirror) update() error {
 	if err := snapshotFile(ctx, m.path, path); err != nil {
 		return fmt.Errorf("copying %s: %w", m.path, err)
 	}
-	return errors.Join(ReplaceFile(m.file(mirrorFile), path), m.live())
+	if err := m.replaceable(ctx, path); err != nil {
+		return err
+	}
+	if err := m.stay(); err != nil { // the snapshot may have taken long
+		return err
+	}
+	return ReplaceFile(m.file(mirrorFile), path)
+}
+
+// replaceable reports an error if the copy holds what a snapshot does not.
+func (m *Mirror) replaceable(ctx context.Context, snapshot string) error {
+	copied, err := stateOf(ctx, m.file(mirrorFile))
+	if errors.Is(err, ErrNoFile) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	own, err := stateOf(ctx, snapshot)
+	switch {
+	case err != nil:
+		return err
+	case own.id != copied.id:
+		return fmt.Errorf("mirror %s: %w: its copy is of another database", m.dir, ErrMirrored)
+	case own.versions < copied.versions:
+		return fmt.Errorf("mirror %s: %w: its copy is newer than %s", m.dir, ErrMirrored, m.path)
+	}
+	return nil
 }
 
 // snapshotFile copies a database as it is at one moment, while others write it.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -98,5 +99,109 @@ func TestAMirrorOutlivesItsMachine(t *testing.T) {
 	refused(t, err, "another database than that of the mirror", "--mirror")
 	if _, err := os.Stat(filepath.Join(drive, "session.json")); err == nil {
 		t.Error("a session that was refused keeps the mirror")
+	}
+}
+
+// A session that slept for so long that another one took its mirror over leaves it to that one for good.
+func TestASessionThatWakesUpLeavesTheMirrorToTheOther(t *testing.T) {
+	drive := filepath.Join(t.TempDir(), "drive")
+	session, copied := filepath.Join(drive, "session.json"), filepath.Join(drive, "studies.db")
+	local := filepath.Join(t.TempDir(), "studies.db")
+	reported := make(chan error, 1)
+	keep := func() *store.Mirror {
+		t.Helper()
+		m, err := store.OpenMirror(t.Context(), local, drive, func(err error) { reported <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := keep()
+	s := open(t, local)
+	put(t, s, 1)
+	mine, err := os.ReadFile(session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(session, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const taken = `{"owner": {"Host": "elsewhere"}}`
+	write(taken)
+	if err := m.Stay(); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("its next sign of life: %v", err)
+	}
+	if now, err := os.ReadFile(session); err != nil || string(now) != taken {
+		t.Errorf("the other's session is %s, %v", now, err)
+	}
+	m.Changed()
+	if err := <-reported; !errors.Is(err, store.ErrMirrored) {
+		t.Error(err)
+	}
+	write(string(mine)) // it has given up
+	if err := m.Close(); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("closing: %v", err)
+	}
+	if _, err := os.Stat(copied); err == nil {
+		t.Error("it has copied")
+	}
+	write(taken)
+
+	m = keep()
+	if err := os.Remove(session); err != nil { // another one has come and gone
+		t.Fatal(err)
+	}
+	if err := m.Stay(); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("its next sign of life: %v", err)
+	}
+	if err := m.Close(); !errors.Is(err, store.ErrMirrored) {
+		t.Errorf("closing: %v", err)
+	}
+}
+
+// Whoever session.json says keeps the mirror: what is newer or of another database stays.
+func TestAMirrorIsNotReplacedByLess(t *testing.T) {
+	older, newer := filepath.Join(t.TempDir(), "studies.db"), filepath.Join(t.TempDir(), "studies.db")
+	stranger := filepath.Join(t.TempDir(), "studies.db")
+	mirror := func(path, drive string) *store.Mirror {
+		t.Helper()
+		m, err := store.OpenMirror(t.Context(), path, drive, func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	copyOf := func(path, drive string, trials int) string {
+		t.Helper()
+		m := mirror(path, drive)
+		put(t, open(t, path), trials)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(drive, "studies.db")
+	}
+	drive := filepath.Join(t.TempDir(), "drive")
+	copyOf(older, drive, 1)
+	for name, theirs := range map[string]string{"newer": copyOf(newer, drive, 2),
+		"of another database": copyOf(stranger, filepath.Join(t.TempDir(), "drive"), 1)} {
+		drive := filepath.Join(t.TempDir(), "drive")
+		m := mirror(older, drive)
+		copied := filepath.Join(drive, "studies.db")
+		if err := store.ReplaceFile(copied, theirs); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Close(); !errors.Is(err, store.ErrMirrored) {
+			t.Errorf("the copy is %s: %v", name, err)
+		}
+		got, err := os.ReadFile(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, err := os.ReadFile(theirs); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the copy that is %s was replaced, %v", name, err)
+		}
 	}
 }
