@@ -106,9 +106,10 @@ function ranges(values) {
 }
 
 // filter makes a test of trials from words, all of which must hold: part of the plan, the state or the origin, or a
-// comparison such as score>0.8, params<100k, trial=7, or the word front.
+// comparison such as score>0.8, params<100k, trial=7, or the word front. Its hint names the words that mean nothing here.
 function filter(text, study) {
-  const t = study.trials
+  const t = study.trials,
+    unknown = []
   const columns = {score: t.score, params: t.params, trial: t.number, seconds: t.seconds, rate: t.learning_rate}
   const tests = text
     .toLowerCase()
@@ -129,7 +130,14 @@ function filter(text, study) {
         return i => column[i] !== null && holds(column[i], value)
       }
       if (word === 'front') return i => study.onFront.has(i)
-      return i => t.state[i].includes(word) || t.origin[i].toLowerCase().includes(word) || study.plan(i).includes(word)
+      const holds = i => [t.state[i], t.origin[i], study.plan(i)].some(text => text.toLowerCase().includes(word))
+      if (study.count && !study.numbers().some(holds)) unknown.push(word)
+      return holds
     })
-  return i => tests.every(test => test(i))
+  const shown = i => tests.every(test => test(i))
+  shown.hint = unknown.length
+    ? `No trial has ${unknown.map(word => `“${word}”`).join(' or ')}. Words are part of a plan, a state or an origin, as in lora, L4-5, ` +
+      `complete; front; or comparisons of ${Object.keys(columns).join(', ')}, as in score>0.8 or params<100k.`
+    : ''
+  return shown
 }

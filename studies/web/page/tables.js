@@ -35,15 +35,18 @@ class Table {
       },
       `${page} more`
     )
+    this.hint = html('p', {class: 'note'})
+    this.scroll = html(
+      'div',
+      {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
+      html('table', {}, html('thead', {}, this.head), this.body)
+    )
     this.box = html(
       'section',
       {id: 'table', class: 'wide', 'aria-label': 'Trials'},
       html('div', {class: 'bar'}, html('h2', {}, 'Trials'), this.count),
-      html(
-        'div',
-        {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
-        html('table', {}, html('thead', {}, this.head), this.body)
-      ),
+      this.hint,
+      this.scroll,
       this.more
     )
     this.by = 0
@@ -105,6 +108,8 @@ class Table {
       )
     )
     this.count.textContent = `${thousands(found.length)} of ${thousands(s.count)}`
+    this.hint.textContent = this.state.shown.hint
+    this.scroll.hidden = this.state.shown.hint !== ''
     this.more.hidden = found.length <= this.rows
   }
 }
