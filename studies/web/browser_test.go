@@ -184,6 +184,10 @@ func TestReportInABrowser(t *testing.T) {
 		`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`,
 	)
 
+	// It opens with two trials that differ.
+	b.is(`(([a, b]) => a.value !== b.value && a.value !== '' && Number(b.value) === studies[0].front.at(-1))(comparison.inputs)`)
+	b.is(`document.querySelectorAll('#comparison tbody tr').length > 2`)
+
 	// The text of a point of the front, under the mouse.
 	member := study.Front.Members[len(study.Front.Members)/2]
 	at := eval[[]float64](b, `(() => { const t = figures.front.targets[`+number(len(study.Front.Members)/2)+`]

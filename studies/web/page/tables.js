@@ -169,11 +169,11 @@ class Comparison {
   }
 
   show(s) {
-    if (this.study?.study !== s.study)
-      [this.inputs[0].value, this.inputs[1].value] = [
-        s.front.at(-2) ?? s.front[0] ?? '',
-        s.recommended ?? s.front.at(-1) ?? '',
-      ]
+    if (this.study?.study !== s.study || this.inputs.every(input => input.value === '')) {
+      const best = s.front.at(-1),
+        other = s.recommended === null || s.recommended === best ? s.front.at(-2) : s.recommended
+      ;[this.inputs[0].value, this.inputs[1].value] = other === undefined ? ['', ''] : [other, best]
+    }
     this.study = s
     this.draw()
   }
