@@ -167,12 +167,12 @@ function drawFacts(s) {
   if (best !== undefined)
     facts_.push([
       `best ${s.metric}`,
-      `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`,
+      `${s.uncertain(best)} with ${brief(s.trials.params[best])} (trial ${best})`,
     ])
   if (s.recommended !== null)
     facts_.push([
       'recommended',
-      `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
+      `trial ${s.recommended}: ${s.metric} ${s.uncertain(s.recommended)} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
     ])
   facts.replaceChildren(
     html('h2', {}, s.study),

@@ -72,6 +72,12 @@ class Study {
     )
   }
 
+  // uncertain writes a score with its standard deviation by the choice of the dev rows, where that is known.
+  uncertain(i) {
+    const sd = this.trials.row_sd[i]
+    return score(this.trials.score[i]) + (sd === null ? '' : ` ± ${score(sd)}`)
+  }
+
   percent(params) {
     return (100 * params) / this.geometry.backbone_params
   }
@@ -80,7 +86,7 @@ class Study {
     const t = this.trials,
       lines = [`trial ${i} · ${t.state[i]}${this.onFront.has(i) ? ' · on the front' : ''}`]
     const facts = [`${thousands(t.params[i])} parameters (${this.percent(t.params[i]).toFixed(3)} % of the model)`]
-    if (t.score[i] !== null) facts.unshift(`${this.metric} ${score(t.score[i])}`)
+    if (t.score[i] !== null) facts.unshift(`${this.metric} ${this.uncertain(i)}`)
     if (t.forecast[i] !== null) facts.push(`forecast ${score(t.forecast[i])}`)
     const test = this.test.get(i)?.test
     if (test) facts.push(`on test ${spread(test)}`)
