@@ -130,17 +130,18 @@ def stream(url, partial, label):
     with response, open(partial, "ab" if response.status == 206 else "wb") as out:
         done = have if response.status == 206 else 0
         total = done + int(response.headers.get("Content-Length", 0))
-        start, before, shown = time.time(), done, 0.0
+        bar = sys.stderr.isatty()  # else plain lines, few enough for a log
+        every, start, before = 0.2 if bar else 10, time.time(), done
+        shown = start
         while block := response.read(1 << 20):
             out.write(block)
             done += len(block)
-            if time.time() - shown > 0.2 or done == total:
+            if time.time() - shown > every or done == total:
                 shown = time.time()
                 rate = (done - before) / max(shown - start, 1e-6)
-                end = "\r" if sys.stderr.isatty() and done < total else "\n" if done == total else ""
-                if end:
-                    print(f"  {label}  {done >> 20}/{total >> 20} MiB  {rate / 2**20:.0f} MiB/s  "
-                          f"ETA {int((total - done) / max(rate, 1))} s   ", end=end, file=sys.stderr, flush=True)
+                print(f"  {label}  {done >> 20}/{total >> 20} MiB  {rate / 2**20:.0f} MiB/s  "
+                      f"ETA {int((total - done) / max(rate, 1))} s   ", end="\r" if bar and done < total else "\n",
+                      file=sys.stderr, flush=True)
         if done < total:
             raise OSError(f"the connection ended at {done} of {total} bytes")
 

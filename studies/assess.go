@@ -22,15 +22,22 @@ type Assessed struct {
 	off       map[int64]bool // members that are not on the front
 }
 
-// ReadAssessed reads the front of a study and assesses it. It fits a process to the scores, which takes up to a second
-// in a long study.
+// recentChanges is how many changes of trials an assessment goes back, some for each trial.
+const recentChanges = 5_000
+
+// ReadAssessed reads the front of a study and assesses it, by the front's scores and those of the latest trials. It fits a
+// process to them, which takes up to half a second.
 func ReadAssessed(ctx context.Context, db *store.Store, record *store.Record) (a Assessed, err error) {
 	var changed []store.Entry
 	err = db.Snapshot(ctx, func(at *store.Store) (err error) {
 		if a.Front, err = ReadFront(ctx, at, record); err != nil {
 			return err
 		}
-		if changed, _, err = at.Changes(ctx, record, 0, false); err != nil {
+		_, version, err := at.Changes(ctx, record, math.MaxInt64, false)
+		if err != nil {
+			return err
+		}
+		if changed, _, err = at.Changes(ctx, record, max(version-recentChanges, 0), false); err != nil {
 			return err
 		}
 		if a.resampled, err = at.Resampled(ctx, record, 0, rowTrials); err != nil {
@@ -50,6 +57,12 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 	highest := a.Members[len(a.Members)-1].Number
 	a.Recommended = &search.Recommendation{Trial: highest, Best: highest, AsGood: 1}
 	var observations []search.Observation
+	for _, m := range a.Members {
+		if !slices.ContainsFunc(changed, func(e store.Entry) bool { return e.Number == m.Number }) {
+			observations = append(observations, search.Observation{Number: m.Number, Point: m.Point, Params: m.Params,
+				State: search.Complete, Score: m.Result.Score, Resampled: a.resampled[m.Number]})
+		}
+	}
 	for _, e := range changed {
 		if e.State == store.Complete || e.State == store.Pruned {
 			e.Resampled = a.resampled[e.Number]

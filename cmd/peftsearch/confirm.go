@@ -150,7 +150,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	progress := &confirmProgress{display: g.newDisplay(stderr, logText), names: names}
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
-	})
+	}, progress.leave)
 	defer signals.stop()
 	err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
 		studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})

@@ -18,10 +18,10 @@ type interrupts struct {
 	stop    func()
 }
 
-// watchInterrupts calls first on the first signal. The caller calls stop at the end.
-func watchInterrupts(ctx context.Context, first func()) (context.Context, *interrupts) {
+// watchInterrupts calls first on the first signal, and last before it ends the program. The caller calls stop at the end.
+func watchInterrupts(ctx context.Context, first, last func()) (context.Context, *interrupts) {
 	ctx, cancel := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 4) // as many as may come at once
 	signal.Notify(signals, append(endings(), syscall.SIGUSR1)...)
 	stopped := make(chan struct{})
 	i := &interrupts{drain: make(chan struct{}), stop: sync.OnceFunc(func() {
@@ -52,6 +52,7 @@ func watchInterrupts(ctx context.Context, first func()) (context.Context, *inter
 					cancel()
 				}
 				if asked > 2 {
+					last()
 					os.Exit(exitInterrupted)
 				}
 			case <-stopped:

@@ -109,6 +109,13 @@ func (d *display) writer(stderr io.Writer) io.Writer {
 	return stderr
 }
 
+// leave gives the terminal back where the program ends at once.
+func (d *display) leave() {
+	if d.view != nil {
+		d.view.program.Kill()
+	}
+}
+
 // close leaves the bar as it is.
 func (d *display) close() {
 	if d.view != nil {

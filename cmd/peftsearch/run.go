@@ -152,7 +152,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	progress.show("")
 	ctx, signals := watchInterrupts(cmd.Context(), func() {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
-	})
+	}, progress.leave)
 	defer signals.stop()
 	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
 		Events: func(e studies.Event) {

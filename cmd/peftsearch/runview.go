@@ -38,19 +38,14 @@ func (g *globals) newRunView(ctx context.Context, db *store.Store, record *store
 		return nil, err
 	}
 	v := &runView{ended: make(chan struct{}), queue: make(chan note, notesStay)}
-	interrupts := 0
 	model := &watchModel{overview: overview, cursor: len(overview.Front.Members) - 1,
 		keys: "←/→ along the front   Ctrl-C lets the running trials end, again stops them",
 		look: func() tea.Msg {
 			o, err := watcher.Look(ctx)
 			return looked{o, err}
 		},
-		interrupt: func() { // the terminal sends a key where it would send a signal
-			if interrupts++; interrupts > 2 {
-				v.program.ReleaseTerminal() // the third signal ends the program where it stands
-			}
-			syscall.Kill(os.Getpid(), syscall.SIGINT)
-		}}
+		// The terminal sends a key where it would send a signal.
+		interrupt: func() { syscall.Kill(os.Getpid(), syscall.SIGINT) }}
 	v.program = g.newProgram(ctx, model, tea.WithOutput(os.Stderr), tea.WithoutSignalHandler())
 	go func() {
 		for {

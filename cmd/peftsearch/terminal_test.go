@@ -40,14 +40,13 @@ func terminal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { exec.Command("tmux", "-S", socket, "kill-server").Run() })
 }
 
-// sees waits until the terminal shows a text, or no longer shows it: [!] sees REGEXP. It keeps what is shown in the file screen.
+// sees waits until the terminal shows a text, or no longer shows it: [!] sees REGEXP.
 func sees(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	var shown string
 	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if shown = tmux(ts, "capture-pane", "-p"); want.MatchString(shown) != neg {
-			ts.Check(os.WriteFile(ts.MkAbs("screen"), []byte(shown), 0o644))
 			return
 		}
 	}

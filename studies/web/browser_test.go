@@ -24,7 +24,7 @@ import (
 
 // browser is a page in a Chromium without a window.
 type browser struct {
-	*testing.T
+	testing.TB
 	ctx context.Context
 
 	mu       sync.Mutex
@@ -33,7 +33,7 @@ type browser struct {
 }
 
 // browse starts Chromium, where there is one.
-func browse(t *testing.T) *browser {
+func browse(t testing.TB) *browser {
 	t.Helper()
 	const path = "/usr/bin/chromium"
 	if _, err := os.Stat(path); err != nil {
@@ -43,6 +43,7 @@ func browse(t *testing.T) *browser {
 		chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.NoSandbox,
+		chromedp.WSURLReadTimeout(3*time.Minute), // a busy machine starts it slowly
 		chromedp.DisableGPU,
 		chromedp.WindowSize(
 			1300,
@@ -51,7 +52,7 @@ func browse(t *testing.T) *browser {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 	)
-	b := &browser{T: t}
+	b := &browser{TB: t}
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -147,7 +148,7 @@ func (b *browser) quiet(places ...string) {
 	}
 }
 
-func writeTo(t *testing.T, path string, write func(io.Writer) error) string {
+func writeTo(t testing.TB, path string, write func(io.Writer) error) string {
 	t.Helper()
 	file, err := os.Create(path)
 	if err != nil {
@@ -290,16 +291,24 @@ func TestTenThousandTrialsInABrowser(t *testing.T) {
 		return WritePage(w, views(sample("long", 10_000, 3)))
 	})
 	b.open("file://" + path)
-	ready := eval[float64](b, "performance.now()")
-	t.Logf("ready after %.0f ms", ready)
-	if limit := 3000.0; ready > limit &&
-		os.Getenv("PEFTSEARCH_TIMES") != "" { // other programs may keep the machine busy
-		t.Errorf("ready after %.0f ms, more than %.0f", ready, limit)
-	}
 	b.is(
 		`document.querySelectorAll('#table tbody tr').length === 100 && document.querySelectorAll('#front svg').length === 1`,
 	)
 	b.quiet("file://" + path)
+}
+
+// BenchmarkTenThousandTrialsInABrowser measures the time from the navigation to a page that is ready.
+func BenchmarkTenThousandTrialsInABrowser(bench *testing.B) {
+	b := browse(bench)
+	path := writeTo(bench, filepath.Join(bench.TempDir(), "r.html"), func(w io.Writer) error {
+		return WritePage(w, views(sample("long", 10_000, 3)))
+	})
+	ready := 0.0
+	for bench.Loop() {
+		b.open("file://" + path)
+		ready += eval[float64](b, "performance.now()")
+	}
+	bench.ReportMetric(ready/float64(bench.N), "ms/ready")
 }
 
 // TestAccessibility runs axe-core, which make axe fetches.
