@@ -115,6 +115,9 @@ func (o *Overview) read(ctx context.Context, at *store.Store, since int64) (vers
 	return version, nil
 }
 
+// RowSD is the standard deviation of a trial's score by the choice of the dev rows; NaN where it is not known.
+func (o *Overview) RowSD(number int64) float64 { return search.RowSD(o.resampled[number]) }
+
 // Growth is the hypervolume after each trial with an outcome, in the order in which they ended.
 type Growth struct {
 	Trial       int64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -203,7 +204,6 @@ func trained(confirmed studies.Confirmations, candidates []evaluator.Candidate, 
 // printConfirmed writes the comparison as a table.
 func printConfirmed(w io.Writer, c report.Confirmation) {
 	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+c.Metric, "sd", "95 % interval", "behind", "p", "")
-	t.SetColumnConfigs(right(2, 3, 4, 5, 6, 7, 8, 9))
 	for i, p := range c.Plans {
 		row := table.Row{p.Name, thousands(p.Params), percent(p.ParamsPercent), p.Test.Seeds, score(p.Test.Mean), "", "", "", "", ""}
 		if interval := p.Test.Interval; interval != nil {
@@ -225,7 +225,7 @@ func printConfirmed(w io.Writer, c report.Confirmation) {
 		}
 		t.AppendRow(row)
 	}
-	t.Render()
+	t.renderIn(terminalWidth(os.Stdout), right(2, 3, 4, 5, 6, 7, 8, 9), 3, 6, 4, 9)
 }
 
 func pValue(p float64) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"os"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -45,7 +46,6 @@ func newList(g *globals) *cobra.Command {
 				return cmp.Or(report.WriteJSON(cmd.OutOrStdout(), document), damaged)
 			}
 			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
-			t.SetColumnConfigs(right(3, 4, 5, 6, 7, 8, 9))
 			for _, l := range document.Studies {
 				best, metric, front, hypervolume := "", "", any(l.FrontSize), score(l.Hypervolume)
 				if l.Damaged != "" {
@@ -57,7 +57,7 @@ func newList(g *globals) *cobra.Command {
 				t.AppendRow(table.Row{l.Study, l.Created.Local().Format("2006-01-02 15:04"), l.Complete, l.Pruned,
 					l.Running, l.Failed, front, hypervolume, best, metric})
 			}
-			t.Render()
+			t.renderIn(terminalWidth(os.Stdout), right(3, 4, 5, 6, 7, 8, 9), 2, 8, 7, 4, 6, 5)
 			return damaged
 		},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,6 +37,17 @@ const (
 	logText logFormat = "text"
 	logJSON logFormat = "json"
 )
+
+// loggedScore and loggedTime are attributes that people read rounded and machines as a number: of seconds for a time.
+type (
+	loggedScore float64
+	loggedTime  time.Duration
+)
+
+func (s loggedScore) String() string { return score(float64(s)) }
+func (t loggedTime) String() string  { return duration(time.Duration(t)) }
+
+func (t loggedTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(t).Seconds()) }
 
 // newDisplay starts a display on stderr, which is silent if quiet.
 func (g *globals) newDisplay(stderr io.Writer, format logFormat) *display {
@@ -150,13 +162,13 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventFinished:
 		if s.logs() {
 			message := string(e.Kind)
-			trial = append(trial, "score", score(e.Trial.Result.Score))
+			trial = append(trial, "score", loggedScore(e.Trial.Result.Score))
 			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
 				message = string(store.Pruned)
-				trial = append(trial, "forecast", score(e.Trial.Forecast.Score))
+				trial = append(trial, "forecast", loggedScore(e.Trial.Forecast.Score))
 			}
 			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,
-				"front", s.status.FrontSize, "hypervolume", score(s.status.Hypervolume), "remaining", duration(s.status.Remaining))...)
+				"front", s.status.FrontSize, "hypervolume", loggedScore(s.status.Hypervolume), "remaining", loggedTime(s.status.Remaining))...)
 		}
 	}
 	s.show(running)
@@ -204,7 +216,7 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 	case studies.EventDelayed:
 		c.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventFinished:
-		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", score(e.Score), "done", e.Done, "of", e.Total)...)
+		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", loggedScore(e.Score), "done", e.Done, "of", e.Total)...)
 	case studies.EventStarted:
 		if c.logs() {
 			c.note(slog.LevelInfo, string(e.Kind), training...)

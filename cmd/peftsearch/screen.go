@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"charm.land/lipgloss/v2"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"peftsearch/peft"
 	"peftsearch/studies"
@@ -231,23 +230,38 @@ func (s screen) member(width, height int) []string {
 			),
 			width,
 		),
-		cut(fmt.Sprintf("%s %s", s.Record.Metric, score(m.Result.Score)), width),
 	}
+	value := score(m.Result.Score)
+	if sd := s.RowSD(m.Number); !math.IsNaN(sd) {
+		value = plusMinus(m.Result.Score, &sd)
+	}
+	own = append(own, inTurn(width, s.Record.Metric, value)...)
 	if len(s.Confirmed) > 0 {
 		if c := s.Confirmed.Of(m.Candidate); c != nil {
-			test := "on test " + score(c.Test.Mean)
+			test := []string{"on test " + score(c.Test.Mean)}
 			if low, high, ok := c.Test.Interval(); ok {
-				test += fmt.Sprintf(", 95 %% %s to %s", score(low), score(high))
+				test = append(test, fmt.Sprintf("[%.3f, %.3f]", low, high))
 			}
-			own = append(own, cut(test, width))
+			own = append(own, inTurn(width, test...)...)
 		}
 	}
 	own = append(own, "")
 	own = append(own, planMap(m.Candidate.Plan, width)...)
 	own = append(own, "")
-	own = append(own, strings.Split(text.WrapSoft(inLine(m.Candidate.Plan.String()), width), "\n")...)
+	own = append(own, strings.Split(wrapPlan(inLine(m.Candidate.Plan.String()), width), "\n")...)
 	copy(lines, own)
 	return lines
+}
+
+// inTurn puts parts into a line, or into one each where they do not fit.
+func inTurn(width int, parts ...string) []string {
+	if line := inLine(strings.Join(parts, " ")); lipgloss.Width(line) <= width {
+		return []string{line}
+	}
+	for i := range parts {
+		parts[i] = cut(parts[i], width)
+	}
+	return parts
 }
 
 // planMap draws the modules of a plan: a row for each method that it has, a column for each layer, darker for larger

@@ -73,7 +73,7 @@ func (g *globals) serve(cmd *cobra.Command, names []string, listen string) error
 
 // printAddress says where the page is, and how it is reached from elsewhere.
 func (g *globals) printAddress(cmd *cobra.Command, at *net.TCPAddr) {
-	fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", at)
+	fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", reachable(at))
 	host, err := os.Hostname()
 	switch {
 	case g.quiet || err != nil:
@@ -89,4 +89,18 @@ func (g *globals) printAddress(cmd *cobra.Command, at *net.TCPAddr) {
 	default:
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: whoever reaches this address can read the studies; Ctrl-C ends it")
 	}
+}
+
+// reachable is an address that opens what listens at one: for all addresses of this machine, one that others reach.
+func reachable(at *net.TCPAddr) *net.TCPAddr {
+	if !at.IP.IsUnspecified() {
+		return at
+	}
+	own, _ := net.InterfaceAddrs() // without any there is the loopback
+	for _, a := range own {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return &net.TCPAddr{IP: n.IP, Port: at.Port}
+		}
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"strings"
 
@@ -119,7 +120,6 @@ func printStudy(w io.Writer, s report.Study) {
 
 func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
 	t := newTable(w, "trial", "state", "from", "params", "% of model", record.Metric, "plan")
-	t.SetColumnConfigs(append(right(1, 4, 5, 6), planColumn(7, 72)))
 	for _, stored := range trials {
 		trial := report.NewTrialEntry(record, stored)
 		value := ""
@@ -132,7 +132,7 @@ func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
 		}
 		t.AppendRow(table.Row{trial.Trial, trial.State, trial.Origin, thousands(trial.Params), percent(trial.ParamsPercent), value, plan})
 	}
-	t.Render()
+	t.renderIn(terminalWidth(os.Stdout), right(1, 4, 5, 6), 5, 3, 2)
 }
 
 func firstLine(s string) string {

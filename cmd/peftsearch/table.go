@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"charm.land/lipgloss/v2"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
@@ -20,7 +21,10 @@ import (
 )
 
 // sheet is a table without lines. Its text cells may be foreign text: what could move the cursor is spelled out.
-type sheet struct{ table.Writer }
+type sheet struct {
+	table.Writer
+	widths []int // of the columns' widest cells
+}
 
 // painted is a cell with colours.
 type painted string
@@ -30,6 +34,7 @@ func (s sheet) AppendRow(row table.Row) {
 		if text, ok := cell.(string); ok {
 			row[i] = inLine(text)
 		}
+		s.widths[i] = max(s.widths[i], lipgloss.Width(fmt.Sprint(row[i])))
 	}
 	s.Writer.AppendRow(row)
 }
@@ -48,11 +53,13 @@ func newTable(w io.Writer, header ...any) sheet {
 	t.Style().Color.Header = text.Colors{text.Bold}
 	t.SuppressTrailingSpaces()
 	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
+	widths := make([]int, len(header))
 	for i, title := range header { // a metric is foreign text too
-		header[i] = inLine(fmt.Sprint(title))
+		text := inLine(fmt.Sprint(title))
+		header[i], widths[i] = text, lipgloss.Width(text)
 	}
 	t.AppendHeader(header)
-	return sheet{t}
+	return sheet{t, widths}
 }
 
 // right aligns columns, counted from 1.
@@ -64,13 +71,58 @@ func right(columns ...int) []table.ColumnConfig {
 	return configs
 }
 
-// planColumn wraps plans to what the terminal has left beside the columns before; elsewhere nothing wraps.
-func planColumn(number, before int) table.ColumnConfig {
-	config := table.ColumnConfig{Number: number, WidthMaxEnforcer: text.WrapSoft}
-	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-		config.WidthMax = max(width-before, 30)
+// terminalWidth is that of the terminal that a file is, 0 if it is none.
+func terminalWidth(f *os.File) int {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
 	}
-	return config
+	return width
+}
+
+// renderIn writes the table in lines of at most so many columns, 0 for as many as there are. Columns of spare, counted
+// from 1, are left out in this order until the last column has room; it is wrapped.
+func (s sheet) renderIn(width int, configs []table.ColumnConfig, spare ...int) {
+	const gap, room = 2, 30
+	last := len(s.widths)
+	hidden := make([]bool, last+1)
+	for _, c := range configs {
+		hidden[c.Number] = hidden[c.Number] || c.Hidden
+	}
+	left := func() int {
+		rest := width - gap // behind the last column is one too
+		for i, w := range s.widths[:last-1] {
+			if !hidden[i+1] {
+				rest -= w + gap
+			}
+		}
+		return rest
+	}
+	if width > 0 {
+		for len(spare) > 0 && left() < min(s.widths[last-1], room) {
+			configs = append(configs, table.ColumnConfig{Number: spare[0], Hidden: true})
+			hidden[spare[0]], spare = true, spare[1:]
+		}
+		configs = append(configs, table.ColumnConfig{Number: last, WidthMax: max(left(), 1), WidthMaxEnforcer: wrapPlan})
+		s.Style().Size.WidthMax = width
+	}
+	s.SetColumnConfigs(configs)
+	s.Render()
+}
+
+// wrapPlan wraps a plan between its modules, and within one only where that is longer than a line.
+func wrapPlan(plan string, width int) string {
+	const between = " · "
+	parts := strings.Split(plan, between)
+	for i, part := range parts {
+		part = strings.ReplaceAll(part, "-", "\u2011") // of a range of layers
+		parts[i] = part
+		if lipgloss.Width(part)+len(" ·") <= width {
+			parts[i] = strings.ReplaceAll(part, " ", "\u00a0")
+		}
+	}
+	wrapped := lipgloss.Wrap(strings.Join(parts, "\u00a0· "), width, "")
+	return strings.NewReplacer("\u00a0", " ", "\u2011", "-").Replace(wrapped)
 }
 
 // printFront writes the front as a table, the best and the recommended plan marked, with the columns that there is
@@ -78,10 +130,9 @@ func planColumn(number, before int) table.ColumnConfig {
 func printFront(w io.Writer, metric string, front []report.FrontMember) {
 	without := func(known func(m report.FrontMember) bool) bool { return !slices.ContainsFunc(front, known) }
 	t := newTable(w, "trial", "params", "% of model", metric, "expected", "test ± sd (seeds)", "", "plan")
-	t.SetColumnConfigs(append(right(1, 2, 3, 4, 5, 6),
+	configs := append(right(1, 2, 3, 4, 5, 6),
 		table.ColumnConfig{Number: 5, Hidden: without(func(m report.FrontMember) bool { return m.Expected != nil })},
-		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })},
-		planColumn(8, 92)))
+		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })})
 	for _, m := range front {
 		expected, test, plan := "", "", any(m.Plan.String())
 		if m.Expected != nil {
@@ -97,7 +148,7 @@ func printFront(w io.Writer, metric string, front []report.FrontMember) {
 		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), plusMinus(m.Score, m.RowSD),
 			expected, test, mark, plan})
 	}
-	t.Render()
+	t.renderIn(terminalWidth(os.Stdout), configs, 3, 5, 7, 6, 2)
 }
 
 // standing says in words what is known of a member of a front.
@@ -117,17 +168,21 @@ func standing(m report.FrontMember) string {
 // printRecommendation says how sure the recommendation is.
 func printRecommendation(w io.Writer, front report.Front) {
 	r := front.Recommendation
-	switch {
-	case r == nil:
-	case r.Trial == r.Best:
-		fmt.Fprintf(w, "\nrecommended: trial %d, the best; every smaller plan is distinguishably worse\n", r.Trial)
-	default:
-		fmt.Fprintf(w, "\nrecommended: trial %d, the smallest plan that is not distinguishably worse than the best, trial %d: "+
-			"as good with a probability of %.2f\n", r.Trial, r.Best, r.AsGood)
+	if r == nil {
+		return
+	}
+	lines := fmt.Sprintf("recommended: trial %d, the best; every smaller plan is distinguishably worse", r.Trial)
+	if r.Trial != r.Best {
+		lines = fmt.Sprintf("recommended: trial %d, the smallest plan that is not distinguishably worse than the best, trial %d: "+
+			"as good with a probability of %.2f", r.Trial, r.Best, r.AsGood)
 		if b := r.Behind; b != nil && b.SD != nil {
-			fmt.Fprintf(w, "its score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)\n", -b.Mean, *b.SD, *b.PValue)
+			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD, *b.PValue)
 		}
 	}
+	if width := terminalWidth(os.Stderr); width > 0 {
+		lines = lipgloss.Wrap(lines, width, "")
+	}
+	fmt.Fprintf(w, "\n%s\n", lines)
 }
 
 // plusMinus writes a value with its standard deviation, if that is known.

@@ -161,6 +161,13 @@ baselines: [lora-r9]
 	}
 }
 
+func TestAKeyOfAnotherSectionIsFound(t *testing.T) {
+	_, err := Parse("study.yaml", []byte(minimal+"training: {epochs: 2}\n"))
+	if want := "did you mean budget.epochs or budget.train.epochs?"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %v, want %q", err, want)
+	}
+}
+
 func TestTaskMistakesStandAtTheirKeys(t *testing.T) {
 	for change, want := range map[[2]string]string{
 		{"kind: classification", "kind: clasification"}: `study.yaml:4:3: task.kind "clasification": must be`,

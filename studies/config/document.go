@@ -65,17 +65,18 @@ func (c *Config) Mistake(key, hint, format string, args ...any) error {
 
 // document is a parsed study file that knows where its keys stand.
 type document struct {
-	path  string
-	lines []string
-	where map[string][2]int // line and column of each key, by dotted path
-	bad   map[string]bool   // keys with an error
+	path     string
+	sections reflect.Type // the struct of the whole file
+	lines    []string
+	where    map[string][2]int // line and column of each key, by dotted path
+	bad      map[string]bool   // keys with an error
 }
 
 // decodeDocument reads YAML into the struct that into points to, by the tags of its fields. It goes
 // through the whole file whatever it finds, and applies defaults to keys that are left out. Without a
 // document there is nothing that could be checked further.
 func decodeDocument(path string, content []byte, into any) (*document, []error) {
-	d := &document{path: path, where: map[string][2]int{}, bad: map[string]bool{}}
+	d := &document{path: path, sections: reflect.TypeOf(into).Elem(), where: map[string][2]int{}, bad: map[string]bool{}}
 	body, errs := d.parseYAML(content)
 	if errs != nil {
 		return nil, errs
@@ -139,7 +140,7 @@ func (d *document) key(node *ast.MappingValueNode, values map[string]ast.Node, k
 		for i, k := range known {
 			names[i] = k.name
 		}
-		hint := cmp.Or(nearest(name, names), "the keys here are "+strings.Join(names, ", "))
+		hint := cmp.Or(d.elsewhere(name), nearest(name, names), "the keys here are "+strings.Join(names, ", "))
 		return []error{d.errorIn(position.Line, position.Column, hint, "unknown key %s %s", quote.Text(name), where)}
 	}
 	if values[name] != nil {
@@ -148,6 +149,27 @@ func (d *document) key(node *ast.MappingValueNode, values map[string]ast.Node, k
 	values[name] = node.Value
 	d.where[prefix+name] = [2]int{position.Line, position.Column}
 	return nil
+}
+
+// elsewhere suggests the keys of other sections with a name.
+func (d *document) elsewhere(name string) string {
+	var found []string
+	var search func(section reflect.Type, prefix string)
+	search = func(section reflect.Type, prefix string) {
+		for _, k := range keys(section, prefix) {
+			if k.name == name {
+				found = append(found, k.path)
+			}
+			if isSection(k.fieldType) {
+				search(k.fieldType, k.path+".")
+			}
+		}
+	}
+	search(d.sections, "")
+	if len(found) == 0 || len(found) > 3 { // a name that many sections have says nothing
+		return ""
+	}
+	return fmt.Sprintf("did you mean %s?", strings.Join(found, " or "))
 }
 
 // failed reports whether a key, or one below or above it, already has an error.

@@ -66,6 +66,7 @@ type Trials struct {
 	Origin   []string         `json:"origin"`
 	Params   []int64          `json:"params"`
 	Score    []*float64       `json:"score"`    // of a pruned trial its own, of a shorter training
+	RowSD    []*float64       `json:"row_sd"`   // of the score by the choice of the dev rows; of complete trials, where known
 	Forecast []*float64       `json:"forecast"` // of pruned trials
 	Seconds  []*float64       `json:"seconds"`  // of training
 	Started  []*int64         `json:"started"`  // ms after the study was created, as the next
@@ -232,7 +233,7 @@ func newConfirmed(o *studies.Overview) (all []Confirmed) {
 func newTrials(o *studies.Overview, numbers []int64, kinds *kinds) Trials {
 	n := len(numbers)
 	c := Trials{Number: numbers, State: make([]store.State, n), Origin: make([]string, n), Params: make([]int64, n),
-		Score: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
+		Score: make([]*float64, n), RowSD: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
 		Finished: make([]*int64, n), Lane: make([]string, n), Rate: make([]float64, n), Schedule: make([]string, n),
 		Modules: make([][]int, n), Curve: make([][]float64, n), Failure: map[int64]string{}}
 	after := func(t time.Time) *int64 {
@@ -251,6 +252,9 @@ func newTrials(o *studies.Overview, numbers []int64, kinds *kinds) Trials {
 		}
 		if t.State == store.Complete || t.State == store.Pruned {
 			c.Score[i] = new(round(t.Result.Score))
+		}
+		if t.State == store.Complete {
+			c.RowSD[i] = estimate(o.RowSD(number))
 		}
 		if t.State == store.Pruned {
 			c.Forecast[i] = new(round(t.Forecast.Score))

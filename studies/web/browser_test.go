@@ -185,6 +185,10 @@ func TestReportInABrowser(t *testing.T) {
 		`document.querySelector('#facts').textContent.includes('bert, 6 layers, 22,565,376 parameters') && !byId('main').textContent.includes('undefined')`,
 	)
 
+	// It opens with two trials that differ.
+	b.is(`(([a, b]) => a.value !== b.value && a.value !== '' && Number(b.value) === studies[0].front.at(-1))(comparison.inputs)`)
+	b.is(`document.querySelectorAll('#comparison tbody tr').length > 2`)
+
 	// The text of a point of the front, under the mouse.
 	member := study.Front.Members[len(study.Front.Members)/2]
 	at := eval[[]float64](b, `(() => { const t = figures.front.targets[`+number(len(study.Front.Members)/2)+`]
@@ -226,7 +230,17 @@ func TestReportInABrowser(t *testing.T) {
 		}
 	}
 	b.is(`document.querySelectorAll('#table tbody tr').length === ` + number(wanted))
-	eval[bool](b, `search.value = '', search.dispatchEvent(new Event('input')), true`)
+	words := func(text string) {
+		eval[bool](b, `search.value = '`+text+`', search.dispatchEvent(new Event('input')), true`)
+	}
+	// Those of a plan hold in any case, and those that no trial has are named.
+	words("L4-5")
+	b.is(`document.querySelectorAll('#table tbody tr').length > 0 && !document.querySelector('#table .scroll').hidden`)
+	b.is(`[...document.querySelectorAll('#table td.plan')].every(cell => cell.textContent.includes('L4-5'))`)
+	words("complete lorra")
+	b.is(`document.querySelector('#front > .note').textContent.startsWith('No trial has “lorra”.')`)
+	b.is(`document.querySelector('#table .scroll').hidden`)
+	words("")
 	// A title of the table sorts by it.
 	b.do(chromedp.Click(`#table th:nth-child(4) button`))
 	b.is(

@@ -2,7 +2,7 @@
 // The page: what it shows follows from the studies, of which one is chosen, and from its state.
 
 const byId = id => document.getElementById(id)
-const state = {log: true, shown: () => true, by: 'trials', chosen: 0}
+const state = {log: true, shown: Object.assign(() => true, {hint: ''}), by: 'trials', chosen: 0}
 let studies = [],
   scale = null,
   made = '',
@@ -130,6 +130,7 @@ function draw() {
   if (!s) return
   drawFacts(s)
   drawRunning(s)
+  figures.front.note.textContent = state.shown.hint
   show('front', true, width => drawFront(s, state, width))
   show('confirmed', s.confirmed.length > 0, width => drawConfirmed(s, width))
   show('growth', s.growth.trials.length > 0, width => drawGrowth([s], [s.growth], state.by, width))
@@ -166,12 +167,12 @@ function drawFacts(s) {
   if (best !== undefined)
     facts_.push([
       `best ${s.metric}`,
-      `${score(s.trials.score[best])} with ${brief(s.trials.params[best])} (trial ${best})`,
+      `${s.uncertain(best)} with ${brief(s.trials.params[best])} (trial ${best})`,
     ])
   if (s.recommended !== null)
     facts_.push([
       'recommended',
-      `trial ${s.recommended}: ${s.metric} ${score(s.trials.score[s.recommended])} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
+      `trial ${s.recommended}: ${s.metric} ${s.uncertain(s.recommended)} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
     ])
   facts.replaceChildren(
     html('h2', {}, s.study),

@@ -72,6 +72,12 @@ class Study {
     )
   }
 
+  // uncertain writes a score with its standard deviation by the choice of the dev rows, where that is known.
+  uncertain(i) {
+    const sd = this.trials.row_sd[i]
+    return score(this.trials.score[i]) + (sd === null ? '' : ` ± ${score(sd)}`)
+  }
+
   percent(params) {
     return (100 * params) / this.geometry.backbone_params
   }
@@ -80,7 +86,7 @@ class Study {
     const t = this.trials,
       lines = [`trial ${i} · ${t.state[i]}${this.onFront.has(i) ? ' · on the front' : ''}`]
     const facts = [`${thousands(t.params[i])} parameters (${this.percent(t.params[i]).toFixed(3)} % of the model)`]
-    if (t.score[i] !== null) facts.unshift(`${this.metric} ${score(t.score[i])}`)
+    if (t.score[i] !== null) facts.unshift(`${this.metric} ${this.uncertain(i)}`)
     if (t.forecast[i] !== null) facts.push(`forecast ${score(t.forecast[i])}`)
     const test = this.test.get(i)?.test
     if (test) facts.push(`on test ${spread(test)}`)
@@ -106,9 +112,10 @@ function ranges(values) {
 }
 
 // filter makes a test of trials from words, all of which must hold: part of the plan, the state or the origin, or a
-// comparison such as score>0.8, params<100k, trial=7, or the word front.
+// comparison such as score>0.8, params<100k, trial=7, or the word front. Its hint names the words that mean nothing here.
 function filter(text, study) {
-  const t = study.trials
+  const t = study.trials,
+    unknown = []
   const columns = {score: t.score, params: t.params, trial: t.number, seconds: t.seconds, rate: t.learning_rate}
   const tests = text
     .toLowerCase()
@@ -129,7 +136,14 @@ function filter(text, study) {
         return i => column[i] !== null && holds(column[i], value)
       }
       if (word === 'front') return i => study.onFront.has(i)
-      return i => t.state[i].includes(word) || t.origin[i].toLowerCase().includes(word) || study.plan(i).includes(word)
+      const holds = i => [t.state[i], t.origin[i], study.plan(i)].some(text => text.toLowerCase().includes(word))
+      if (study.count && !study.numbers().some(holds)) unknown.push(word)
+      return holds
     })
-  return i => tests.every(test => test(i))
+  const shown = i => tests.every(test => test(i))
+  shown.hint = unknown.length
+    ? `No trial has ${unknown.map(word => `“${word}”`).join(' or ')}. Words are part of a plan, a state or an origin, as in lora, L4-5, ` +
+      `complete; front; or comparisons of ${Object.keys(columns).join(', ')}, as in score>0.8 or params<100k.`
+    : ''
+  return shown
 }

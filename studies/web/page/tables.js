@@ -35,15 +35,18 @@ class Table {
       },
       `${page} more`
     )
+    this.hint = html('p', {class: 'note'})
+    this.scroll = html(
+      'div',
+      {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
+      html('table', {}, html('thead', {}, this.head), this.body)
+    )
     this.box = html(
       'section',
       {id: 'table', class: 'wide', 'aria-label': 'Trials'},
       html('div', {class: 'bar'}, html('h2', {}, 'Trials'), this.count),
-      html(
-        'div',
-        {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
-        html('table', {}, html('thead', {}, this.head), this.body)
-      ),
+      this.hint,
+      this.scroll,
       this.more
     )
     this.by = 0
@@ -105,6 +108,8 @@ class Table {
       )
     )
     this.count.textContent = `${thousands(found.length)} of ${thousands(s.count)}`
+    this.hint.textContent = this.state.shown.hint
+    this.scroll.hidden = this.state.shown.hint !== ''
     this.more.hidden = found.length <= this.rows
   }
 }
@@ -164,11 +169,11 @@ class Comparison {
   }
 
   show(s) {
-    if (this.study?.study !== s.study)
-      [this.inputs[0].value, this.inputs[1].value] = [
-        s.front.at(-2) ?? s.front[0] ?? '',
-        s.recommended ?? s.front.at(-1) ?? '',
-      ]
+    if (this.study?.study !== s.study || this.inputs.every(input => input.value === '')) {
+      const best = s.front.at(-1),
+        other = s.recommended === null || s.recommended === best ? s.front.at(-2) : s.recommended
+      ;[this.inputs[0].value, this.inputs[1].value] = other === undefined ? ['', ''] : [other, best]
+    }
     this.study = s
     this.draw()
   }
