@@ -80,7 +80,7 @@ demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real searc
 test: libtorch models/all-MiniLM-L6-v2 models/bert-tiny ## run every test
 	go vet ./...
 	go test -timeout 20m ./...
-	PEFTSEARCH_TEST_POSTGRES=1 go test -timeout 20m ./studies
+	PEFTSEARCH_TEST_POSTGRES=1 go test -count 1 -timeout 20m ./studies
 
 FUZZTIME ?= 2m
 .PHONY: test-processes
