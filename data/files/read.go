@@ -37,7 +37,7 @@ var (
 func Open(path string, kind Kind) (*os.File, int64, error) {
 	info, err := os.Stat(path) // opening some devices does something
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, quote.Error(err)
 	}
 	if err := regular(path, info); err != nil {
 		return nil, 0, err
