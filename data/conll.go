@@ -18,7 +18,8 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 	for i, column := range columns {
 		match := position.FindStringSubmatch(column.name)
 		if match == nil {
-			return table{}, fmt.Errorf("column %s: the columns of such a file are given by position, such as #1", quote.Text(column.name))
+			return table{}, fmt.Errorf("column %s: the columns of such a file are given by position, such as #1",
+				quote.Text(column.name))
 		}
 		indices[i], _ = strconv.Atoi(match[1])
 		indices[i]--
@@ -73,11 +74,13 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 		return t, errors.New("the file has no sentences")
 	}
 	if orphans.count > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("%d tags I- follow no tag of their type, the first in line %d: an entity begins there, "+
-			"but not for entity_f1_strict", orphans.count, orphans.first))
+		t.notes = append(t.notes,
+			fmt.Sprintf("%d tags I- follow no tag of their type, the first in line %d: an entity begins there, "+
+				"but not for entity_f1_strict", orphans.count, orphans.first))
 	}
 	if empty.count > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("%d words are empty, the first in line %d: nothing can be learnt of them", empty.count, empty.first))
+		t.notes = append(t.notes, fmt.Sprintf("%d words are empty, the first in line %d: nothing can be learnt of them",
+			empty.count, empty.first))
 	}
 	return t, nil
 }

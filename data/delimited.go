@@ -56,7 +56,8 @@ func readCSV(content []byte, columns []column) (table, error) {
 					where = fmt.Sprintf(" (up to line %d)", bad.Line)
 				}
 				s.bad.add(bad.StartLine,
-					"its quotation marks do not pair%s: a field that holds any must be in quotation marks, with each of its own twice", where)
+					"its quotation marks do not pair%s: a field that holds any must be in quotation marks, with each of its own "+
+						"twice", where)
 			default:
 				line, _ := reader.FieldPos(0)
 				if !yield(line, fields) {
@@ -192,7 +193,8 @@ func (s *selection) lookForQuoting(line int, fields []string, values [][]string)
 		s.doubled = line
 	}
 	odd := func(f string) bool { return strings.Count(f, `"`)%2 == 1 }
-	if closes := strings.HasSuffix(fields[0], `"`) && odd(fields[0]); closes && s.open.line > 0 && s.open.fields+len(fields)-1 == len(s.first) {
+	if closes := strings.HasSuffix(fields[0], `"`) && odd(fields[0]); closes && s.open.line > 0 &&
+		s.open.fields+len(fields)-1 == len(s.first) {
 		s.bad.add(s.open.line, "its last field begins with a quotation mark that line %d closes", line)
 		s.bad.cause, s.open.line = unquotedTSV, 0
 	}
@@ -224,11 +226,13 @@ func (s *selection) end() (table, error) {
 	}
 	if s.wider > 0 {
 		s.table.notes = append(s.table.notes,
-			fmt.Sprintf("line %d has more fields than the first row, which has %d: are the columns shifted there?", s.wider, len(s.first)))
+			fmt.Sprintf("line %d has more fields than the first row, which has %d: are the columns shifted there?", s.wider,
+				len(s.first)))
 	}
 	if s.doubled > 0 {
 		s.table.notes = append(s.table.notes,
-			fmt.Sprintf("line %d has a field in quotation marks with others twice inside, which are read as they stand: %s", s.doubled, unquotedTSV))
+			fmt.Sprintf("line %d has a field in quotation marks with others twice inside, which are read as they stand: %s",
+				s.doubled, unquotedTSV))
 	}
 	return s.table, nil
 }

@@ -29,11 +29,15 @@ func TestLoadSurplusFields(t *testing.T) {
 		name, file, content string
 		want                string // "" if the rows are accepted
 	}{
-		{"comma in the text", "t.csv", rows("text,label", "text %d,%s", 20, map[int]string{8: "good, really,pos", 13: "no, never,neg"}),
-			"2 rows cannot be used: correct or remove them\n  line 8: it has 3 fields, the header has 2: is there a separator inside of a field?\n  line 13: it has 3 fields"},
+		{"comma in the text", "t.csv", rows("text,label", "text %d,%s", 20,
+			map[int]string{8: "good, really,pos", 13: "no, never,neg"}),
+			"2 rows cannot be used: correct or remove them\n" +
+				"  line 8: it has 3 fields, the header has 2: is there a separator inside of a field?\n  line 13: it has 3 fields"},
 		{"row names of R", "t.tsv", rows("text\tlabel", "%[1]d\ttext %[1]d\t%[2]s", 20, nil),
-			"all 20 rows (lines 2 to 21) have 3 fields, the header has 2: R leaves the column of row names without a name; write the table with row.names = FALSE"},
-		{"row names of R in quotation marks", "t.csv", rows(`"text","label"`, `"%[1]d","text %[1]d","%[2]s"`, 20, nil), "all 20 rows (lines 2 to 21)"},
+			"all 20 rows (lines 2 to 21) have 3 fields, the header has 2: R leaves the column of row names without a name; " +
+				"write the table with row.names = FALSE"},
+		{"row names of R in quotation marks", "t.csv", rows(`"text","label"`, `"%[1]d","text %[1]d","%[2]s"`, 20, nil),
+			"all 20 rows (lines 2 to 21)"},
 		{"empty fields", "t.tsv", rows("text\tlabel", "text %d\t%s\t\t ", 20, nil), ""},
 		{"some empty fields", "t.csv", rows("text,label", "text %d,%s", 20, map[int]string{8: "t,pos,,"}), ""},
 		{"empty columns", "t.csv", rows("text,label,,", "text %d,%s,x,", 20, nil), ""},
@@ -69,31 +73,44 @@ func TestLoadNotesWiderRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{task.Train + ": line 4 has more fields than the first row, which has 2: are the columns shifted there?"}, d.Notes); diff != "" {
+	if diff := cmp.Diff([]string{task.Train +
+		": line 4 has more fields than the first row, which has 2: are the columns shifted there?"}, d.Notes); diff != "" {
 		t.Errorf("notes (-want +got)\n%s", diff)
 	}
 }
 
 func TestLoadQuotes(t *testing.T) {
-	const cause = "a .tsv file is read without quoting: write it so (pandas: quoting=csv.QUOTE_NONE), or save it as .csv with commas"
+	const cause = "a .tsv file is read without quoting: write it so (pandas: quoting=csv.QUOTE_NONE), or save it as " +
+		".csv with commas"
 	pairs := `a field that holds any must be in quotation marks, with each of its own twice`
 	for _, test := range []struct {
 		name, file, content string
 		columns             Columns
 		want                []string
 	}{
-		{"TSV with a line break in a field", "t.tsv", rows("text\tlabel", "text %d\t%s", 20, map[int]string{7: "\"one\ntwo\"\tpos", 12: "\"one\n2\n3\"\tneg"}), Columns{},
-			[]string{"2 rows cannot", "line 7: its last field begins with a quotation mark that line 8 closes", "line 13: its last", "that line 15 closes", cause}},
-		{"TSV with all fields quoted", "t.tsv", rows("\"text\"\t\"label\"", "\"text %d\"\t\"%s\"", 20, nil), Columns{}, []string{`no column "text", but its name in quotation marks`, cause}},
-		{"TSV with all fields quoted, by position", "t.tsv", rows("\"t\"\t\"neg\"", "\"text %d\"\t\"%s\"", 20, nil), Columns{Text: "#1", Label: "#2"}, []string{"all fields are in quotation marks", cause}},
-		{"CSV with bare quotation marks", "t.csv", rows("text,label", "text %d,%s", 20, map[int]string{5: `a 27" screen,pos`, 13: `27" or 32",neg`, 21: `"a" b,pos`}), Columns{},
+		{"TSV with a line break in a field", "t.tsv", rows("text\tlabel", "text %d\t%s", 20,
+			map[int]string{7: "\"one\ntwo\"\tpos", 12: "\"one\n2\n3\"\tneg"}), Columns{},
+			[]string{"2 rows cannot", "line 7: its last field begins with a quotation mark that line 8 closes",
+				"line 13: its last", "that line 15 closes", cause}},
+		{"TSV with all fields quoted", "t.tsv", rows("\"text\"\t\"label\"", "\"text %d\"\t\"%s\"", 20, nil), Columns{},
+			[]string{`no column "text", but its name in quotation marks`, cause}},
+		{"TSV with all fields quoted, by position", "t.tsv", rows("\"t\"\t\"neg\"", "\"text %d\"\t\"%s\"", 20, nil),
+			Columns{Text: "#1", Label: "#2"}, []string{"all fields are in quotation marks", cause}},
+		{"CSV with bare quotation marks", "t.csv", rows("text,label", "text %d,%s", 20,
+			map[int]string{5: `a 27" screen,pos`, 13: `27" or 32",neg`, 21: `"a" b,pos`}), Columns{},
 			[]string{"3 rows cannot", "line 5: its quotation marks do not pair: " + pairs, "line 13:", "line 21:"}},
-		{"CSV that never ends a field", "t.csv", rows("text,label", "text %d,%s", 20, map[int]string{15: `"open,pos`}), Columns{}, []string{"1 row cannot", "line 15: its quotation marks do not pair (up to line "}},
-		{"semicolons", "t.csv", rows("text;label", "text %d;%s", 20, nil), Columns{}, []string{`no column "text": the file has "text;label"; its fields are separated by ";", not by ",": save it`}},
-		{"semicolons, by position", "t.csv", rows("a;neg", "text %d;%s", 20, nil), Columns{Text: "#1", Label: "#2"}, []string{`no column #2`, `separated by ";", not by ","`}},
-		{"tabs in CSV", "t.csv", rows("text\tlabel", "text %d\t%s", 20, nil), Columns{}, []string{`separated by "\t", not by ",": rename it to .tsv`}},
-		{"commas in TSV", "t.tsv", rows("text,label", "text %d,%s", 20, nil), Columns{}, []string{`separated by ",", not by "\t": rename it to .csv`}},
-		{"old Mac", "t.tsv", strings.ReplaceAll(rows("text\tlabel", "text %d\t%s", 20, nil), "\n", "\r"), Columns{}, []string{`as on old Macs: convert it: tr '\r' '\n' < `}},
+		{"CSV that never ends a field", "t.csv", rows("text,label", "text %d,%s", 20, map[int]string{15: `"open,pos`}),
+			Columns{}, []string{"1 row cannot", "line 15: its quotation marks do not pair (up to line "}},
+		{"semicolons", "t.csv", rows("text;label", "text %d;%s", 20, nil), Columns{},
+			[]string{`no column "text": the file has "text;label"; its fields are separated by ";", not by ",": save it`}},
+		{"semicolons, by position", "t.csv", rows("a;neg", "text %d;%s", 20, nil), Columns{Text: "#1", Label: "#2"},
+			[]string{`no column #2`, `separated by ";", not by ","`}},
+		{"tabs in CSV", "t.csv", rows("text\tlabel", "text %d\t%s", 20, nil), Columns{},
+			[]string{`separated by "\t", not by ",": rename it to .tsv`}},
+		{"commas in TSV", "t.tsv", rows("text,label", "text %d,%s", 20, nil), Columns{},
+			[]string{`separated by ",", not by "\t": rename it to .csv`}},
+		{"old Mac", "t.tsv", strings.ReplaceAll(rows("text\tlabel", "text %d\t%s", 20, nil), "\n", "\r"), Columns{},
+			[]string{`as on old Macs: convert it: tr '\r' '\n' < `}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			task := classifier(file(t, test.file, test.content))
@@ -113,7 +130,8 @@ func TestLoadQuotes(t *testing.T) {
 // Sentences of a TSV file may hold any quotation marks.
 func TestLoadTSVKeepsQuotes(t *testing.T) {
 	task := classifier(file(t, "t.tsv", rows("text\tlabel", "text %d\t%s", 8, map[int]string{
-		3: "\"Come in,\" he said.\tpos", 4: `"` + "\tneg", 5: "\"All of it.\"\tpos", 6: "27\" or \"\tneg", 7: "\"he said \"\"no\"\" twice\"\tpos"})))
+		3: "\"Come in,\" he said.\tpos", 4: `"` + "\tneg", 5: "\"All of it.\"\tpos", 6: "27\" or \"\tneg",
+		7: "\"he said \"\"no\"\" twice\"\tpos"})))
 	d, err := Load(task)
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +155,8 @@ func TestLoadWideFiles(t *testing.T) {
 	for i := range header {
 		header[i] = fmt.Sprintf("c%d", i)
 	}
-	wide := map[string]string{"t.tsv": strings.Join(header, "\t"), "t.csv": strings.Join(header, ","), "t.jsonl": `{"` + strings.Join(header[:100_000], `":1,"`) + `":1}`}
+	wide := map[string]string{"t.tsv": strings.Join(header, "\t"), "t.csv": strings.Join(header, ","),
+		"t.jsonl": `{"` + strings.Join(header[:100_000], `":1,"`) + `":1}`}
 	for name, content := range wide {
 		_, err := Load(classifier(file(t, name, content)))
 		if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), `no column "text"`) {
@@ -145,7 +164,8 @@ func TestLoadWideFiles(t *testing.T) {
 		}
 	}
 	for name, content := range map[string]string{
-		"a.tsv": strings.Repeat("\t", maxFields) + "\n", "b.csv": strings.Repeat(",", maxFields) + "\n", "c.tsv": strings.Repeat("x", maxLine) + "\n",
+		"a.tsv": strings.Repeat("\t", maxFields) + "\n", "b.csv": strings.Repeat(",", maxFields) + "\n",
+		"c.tsv": strings.Repeat("x", maxLine) + "\n",
 	} {
 		_, err := Load(classifier(file(t, name, content)))
 		if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), "line 1 has ") {

@@ -11,8 +11,10 @@ import (
 // FuzzLoad reads the bytes as a file of each kind, for both kinds of task.
 func FuzzLoad(f *testing.F) {
 	for _, content := range []string{
-		"text\tlabel\na\t0\nb\t1\nc\t0\nd\t1\n", "text,label\n\"a, \"\"b\"\"\",yes\nc,no\n", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\"label\":2.0}\n",
-		"text\tlabel\r\n\"a\r\nb\"\tx\r\n", "1\ttext 1\tneg\n", "text;label\na;b\n", "\ufefftext,label,,\nx,y,,\n", "text\rlabel\r", "\xff\xfet\x00e\x00", "a\tna\n\u200ba\tNA\n",
+		"text\tlabel\na\t0\nb\t1\nc\t0\nd\t1\n", "text,label\n\"a, \"\"b\"\"\",yes\nc,no\n",
+		"{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\"label\":2.0}\n",
+		"text\tlabel\r\n\"a\r\nb\"\tx\r\n", "1\ttext 1\tneg\n", "text;label\na;b\n", "\ufefftext,label,,\nx,y,,\n",
+		"text\rlabel\r", "\xff\xfet\x00e\x00", "a\tna\n\u200ba\tNA\n",
 	} {
 		for kind := range byte(12) {
 			f.Add([]byte(content), kind)
@@ -70,8 +72,10 @@ func FuzzLoadKinds(f *testing.F) {
 	}
 	for _, content := range []string{
 		"a\tB-X\nb\tO\n\nc\tI-Y\n", "a B-X\nb I-X\n", `{"w":["a","b"],"t":["B-X","O"]}` + "\n" + `{"w":["c"],"t":["O"]}`,
-		"t\tq\tx\ty\tl\na\tcause\tb\tc\t0\nd\teffect\te\tf\t1\n", `{"q":{"t":"a","c":[{"x":"b","n":"A"},{"x":"c","n":"B"}]},"l":"B"}` + "\n",
-		`{"t":"He saw it.","x":"He","y":"it","i":0,"j":2,"l":true}` + "\n" + `{"t":"He saw it.","x":"He","y":"it","i":0,"j":7,"l":false}`,
+		"t\tq\tx\ty\tl\na\tcause\tb\tc\t0\nd\teffect\te\tf\t1\n",
+		`{"q":{"t":"a","c":[{"x":"b","n":"A"},{"x":"c","n":"B"}]},"l":"B"}` + "\n",
+		`{"t":"He saw it.","x":"He","y":"it","i":0,"j":2,"l":true}` + "\n" +
+			`{"t":"He saw it.","x":"He","y":"it","i":0,"j":7,"l":false}`,
 		"t\tl\na\tx,y\nb\t\nc\ty\n", "t\tx\ty\na\t1\t0\nb\tno\tyes\n",
 	} {
 		for i := range len(tasks) * 2 {
@@ -80,7 +84,8 @@ func FuzzLoadKinds(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte, choice byte) {
 		chosen := tasks[int(choice/2)%len(tasks)]
-		task := Task{Kind: chosen.kind, Metric: chosen.kind.Metrics()[0], Columns: chosen.columns, DevShare: 0.25, TestShare: 0.25, MaxLength: 8, Split: Stratified}
+		task := Task{Kind: chosen.kind, Metric: chosen.kind.Metrics()[0], Columns: chosen.columns, DevShare: 0.25,
+			TestShare: 0.25, MaxLength: 8, Split: Stratified}
 		task.Train = filepath.Join(t.TempDir(), "t"+[]string{".tsv", ".jsonl"}[choice%2])
 		write(t, task.Train, string(content))
 		d, err := Load(task)

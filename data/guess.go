@@ -40,7 +40,8 @@ func (g *guesser) tokens() bool {
 		return false
 	}
 	words := g.find(func(f *field) bool {
-		return f != tags && f.list && slices.EqualFunc(f.values, tags.values, func(a, b []string) bool { return len(a) == len(b) })
+		return f != tags && f.list && slices.EqualFunc(f.values, tags.values,
+			func(a, b []string) bool { return len(a) == len(b) })
 	})
 	if words == nil {
 		return false
@@ -90,11 +91,14 @@ func (g *guesser) spans() bool {
 	for _, s := range spans {
 		c.Spans, c.Offsets = append(c.Spans, s.text.name), append(c.Offsets, s.offset.name)
 	}
-	decisions := slices.DeleteFunc(slices.Clone(g.fields), func(f *field) bool { return !f.every(isYes) || !f.complete() || offsetName.MatchString(f.name) })
+	decisions := slices.DeleteFunc(slices.Clone(g.fields), func(f *field) bool {
+		return !f.every(isYes) || !f.complete() || offsetName.MatchString(f.name)
+	})
 	var labels []string
 	for _, s := range spans[1:] { // A-coref for A
 		for _, f := range decisions {
-			if strings.HasPrefix(strings.ToLower(f.name), strings.ToLower(s.text.name)+"-") || strings.HasPrefix(strings.ToLower(f.name), strings.ToLower(s.text.name)+"_") {
+			if strings.HasPrefix(strings.ToLower(f.name), strings.ToLower(s.text.name)+"-") ||
+				strings.HasPrefix(strings.ToLower(f.name), strings.ToLower(s.text.name)+"_") {
 				labels = append(labels, f.name)
 				break
 			}
@@ -110,7 +114,8 @@ func (g *guesser) spans() bool {
 	}
 	g.Task.Kind, g.Task.Columns = KindCoreference, c
 	g.saw("spans with their offsets: %s", quote.List(c.Spans))
-	g.unsure("%s is taken for the mention, since its values are pronouns more often; the others are candidates", quote.Text(c.Spans[0]))
+	g.unsure("%s is taken for the mention, since its values are pronouns more often; the others are candidates",
+		quote.Text(c.Spans[0]))
 	return true
 }
 
@@ -198,7 +203,8 @@ func (g *guesser) texts() error {
 		return !f.list && f.words() <= 4 && (f.complete() || known[f.last()] == "label") // Load names the rows without one
 	})
 	if label == nil {
-		return errors.New("no column looks like a label: a short value in every row; peftsearch init writes a study file to fill in")
+		return errors.New("no column looks like a label: a short value in every row; peftsearch init writes a study file " +
+			"to fill in")
 	}
 	g.rest(label)
 	c := Columns{Label: label.name}
@@ -213,8 +219,10 @@ func (g *guesser) texts() error {
 	c.Text = first.name
 	if second != nil && second != first {
 		c.TextPair = second.name
-	} else if other := g.longest(label.name, first.name); other != nil && digits.ReplaceAllString(other.name, "") == digits.ReplaceAllString(first.name, "") &&
-		other.words() > 0.7*first.words() && len(g.fields) > 2 && digits.MatchString(first.name) && !position.MatchString(first.name) {
+	} else if other := g.longest(label.name, first.name); other != nil &&
+		digits.ReplaceAllString(other.name, "") == digits.ReplaceAllString(first.name, "") &&
+		other.words() > 0.7*first.words() && len(g.fields) > 2 && digits.MatchString(first.name) &&
+		!position.MatchString(first.name) {
 		c.Text, c.TextPair = min(first.name, other.name), max(first.name, other.name)
 		g.unsure("%s and %s are taken for a pair", quote.Text(c.Text), quote.Text(c.TextPair))
 	} else if other != nil && other.words() >= 4 {
@@ -228,19 +236,22 @@ func (g *guesser) texts() error {
 		g.Task.Kind, g.Task.Split = KindRegression, ""
 		g.saw("%s has %d different numbers", quote.Text(label.name), classes)
 	case classes > max(2, g.rows/3):
-		return fmt.Errorf("column %s has %d different values in %d rows: neither classes nor numbers; peftsearch init writes a study file to fill in",
+		return fmt.Errorf("column %s has %d different values in %d rows: neither classes nor numbers; peftsearch init "+
+			"writes a study file to fill in",
 			quote.Text(label.name), classes, g.rows)
 	default:
 		g.Task.Kind = KindClassification
 		g.saw("%s has %d different values", quote.Text(label.name), classes)
 		if numbers && classes > 3 {
-			g.unsure("the numbers of %s are taken for classes; if they are a scale, kind: regression learns their order", quote.Text(label.name))
+			g.unsure("the numbers of %s are taken for classes; if they are a scale, kind: regression learns their order",
+				quote.Text(label.name))
 		}
 		if few := label.fewest(); few < 5 {
 			g.unsure("some class of %s has %d rows only", quote.Text(label.name), few)
 		}
 		if value, commas := label.separated(); commas {
-			g.unsure("%s may hold several labels, as in %s: then kind: multilabel reads them", quote.Text(label.name), quote.Text(value))
+			g.unsure("%s may hold several labels, as in %s: then kind: multilabel reads them", quote.Text(label.name),
+				quote.Text(value))
 		}
 	}
 	return nil
@@ -257,7 +268,8 @@ func (g *guesser) label(may func(*field) bool) *field {
 		return 1, f.distinct()
 	}
 	for _, f := range g.fields {
-		if !may(f) || f.distinct() < 2 || f.distinct() == g.rows && !f.every(isNumber) || f.last() == "id" || f.last() == "idx" || f.last() == "index" {
+		if !may(f) || f.distinct() < 2 || f.distinct() == g.rows && !f.every(isNumber) || f.last() == "id" ||
+			f.last() == "idx" || f.last() == "index" {
 			continue
 		}
 		if best != nil {
@@ -283,7 +295,8 @@ func (g *guesser) rest(label *field) {
 func (g *guesser) longest(but ...string) *field {
 	var best *field
 	for _, f := range g.fields {
-		if !f.list && f.complete() && !slices.Contains(but, f.name) && f.words() >= 2 && (best == nil || f.words() > best.words()) {
+		if !f.list && f.complete() && !slices.Contains(but, f.name) && f.words() >= 2 &&
+			(best == nil || f.words() > best.words()) {
 			best = f
 		}
 	}

@@ -30,7 +30,8 @@ func readJSONL(content []byte, columns []column) (table, error) {
 		if text = bytes.TrimSpace(text); len(text) == 0 {
 			continue
 		}
-		if len(t.records) == 0 && text[0] == '[' && (len(text) == 1 || bytes.HasSuffix(bytes.TrimSpace(content), []byte("]"))) {
+		if len(t.records) == 0 && text[0] == '[' && (len(text) == 1 ||
+			bytes.HasSuffix(bytes.TrimSpace(content), []byte("]"))) {
 			return t, errors.New("the file is one JSON array, and a .jsonl has an object in each line: " +
 				"jq -c '.[]' FILE > NEW.jsonl makes that of it")
 		}

@@ -58,7 +58,8 @@ func (t Task) labels(l layout, records []record, of func(record) []string) ([]st
 		return nil, fmt.Errorf("%s: column %s has the labels [%s]: %s needs at least 2",
 			t.Train, column, quote.List(labels), t.Kind)
 	case n > maxLabels:
-		return nil, fmt.Errorf("%s: column %s has %d different labels, the limit is %d: is it the label, and is this no regression?",
+		return nil, fmt.Errorf("%s: column %s has %d different labels, the limit is %d: is it the label, and is this no "+
+			"regression?",
 			t.Train, column, n, maxLabels)
 	case n > 2 && ofTwoClasses[t.Metric]:
 		return nil, fmt.Errorf("metric %s needs 2 labels, %s has %d: use %s_macro", t.Metric, t.Train, n, t.Metric)

@@ -26,16 +26,19 @@ func TestLoadLabelSpellings(t *testing.T) {
 		labels []string
 		want   string // "" if they are classes of their own
 	}{
-		{"case", []string{"yes", "no", "Yes", "NO"}, `"yes" (10 rows, the first is line 2) and "Yes" (10 rows, the first is line 4)`},
+		{"case", []string{"yes", "no", "Yes", "NO"},
+			`"yes" (10 rows, the first is line 2) and "Yes" (10 rows, the first is line 4)`},
 		{"case, second group", []string{"yes", "no", "Yes", "NO"}, `"no" (10 rows, the first is line 3) and "NO"`},
 		{"numbers", []string{"0", "1", "0.0", "1.0"}, `"0" (10 rows, the first is line 2) and "0.0"`},
 		{"leading zeros", []string{"7", "007", "8"}, `"7" (14 rows, the first is line 2) and "007"`},
 		{"exponents", []string{"100", "1e2", "8"}, `"100" (14 rows, the first is line 2) and "1e2"`},
 		{"hexadecimal", []string{"1", "0x1", "8"}, `"1" (14 rows, the first is line 2) and "0x1"`},
 		{"decimal comma", []string{"1.0", "1,0", "8"}, `"1.0" (14 rows, the first is line 2) and "1,0"`},
-		{"digits of another script", []string{"12", "\u0661\u0662", "8"}, `"12" (14 rows, the first is line 2) and "\u0661\u0662"`},
+		{"digits of another script", []string{"12", "\u0661\u0662", "8"},
+			`"12" (14 rows, the first is line 2) and "\u0661\u0662"`},
 		{"signs", []string{"-1", "-1.0", "1"}, `"-1"`},
-		{"normal form", []string{"na\u00efve", "nai\u0308ve", "plain"}, `"na\u00efve" (14 rows, the first is line 2) and "nai\u0308ve"`},
+		{"normal form", []string{"na\u00efve", "nai\u0308ve", "plain"},
+			`"na\u00efve" (14 rows, the first is line 2) and "nai\u0308ve"`},
 		{"compatibility", []string{"２", "2", "3"}, `"\uff12" (14 rows, the first is line 2) and "2"`},
 		{"zero width", []string{"neg", "\u200bneg", "pos"}, `"neg" (14 rows, the first is line 2) and "\u200bneg"`},
 		{"byte order mark", []string{"neg", "\ufeffneg", "pos"}, `"\ufeffneg"`},
@@ -77,7 +80,8 @@ func TestLoadLabelSpellings(t *testing.T) {
 func TestLoadJSONLabels(t *testing.T) {
 	var b strings.Builder
 	for i := range 6 {
-		for j, label := range []string{"12345678901234567890", "12345678901234567891", "1", "1.0", "-0", "1000000", "1e6", "2.50", "true"} {
+		for j, label := range []string{"12345678901234567890", "12345678901234567891", "1", "1.0", "-0", "1000000", "1e6",
+			"2.50", "true"} {
 			fmt.Fprintf(&b, "{\"text\":\"t %d %d\",\"label\":%s}\n", i, j, label)
 		}
 	}
@@ -89,7 +93,8 @@ func TestLoadJSONLabels(t *testing.T) {
 	if diff := cmp.Diff(want, d.Labels); diff != "" {
 		t.Errorf("labels (-want +got)\n%s", diff)
 	}
-	if _, err := Load(classifier(file(t, "t.jsonl", `{"text":"a","label":1e999}`))); err == nil || !strings.Contains(err.Error(), `"1e999" is too large`) {
+	if _, err := Load(classifier(file(t, "t.jsonl", `{"text":"a","label":1e999}`))); err == nil ||
+		!strings.Contains(err.Error(), `"1e999" is too large`) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -100,19 +105,23 @@ func TestLoadManyLabels(t *testing.T) {
 		many[i] = fmt.Sprintf("label %d", i)
 	}
 	_, err := Load(classifier(file(t, "t.tsv", labelled(many...))))
-	if err == nil || len(err.Error()) > quote.MessageLimit || !strings.Contains(err.Error(), "has 1000000 different labels, the limit is 1000") {
+	if err == nil || len(err.Error()) > quote.MessageLimit ||
+		!strings.Contains(err.Error(), "has 1000000 different labels, the limit is 1000") {
 		t.Errorf("%.3000v", err)
 	}
 	task := classifier(file(t, "t.tsv", labelled("a", "b")))
 	task.Labels = many
-	if err := task.Validate(); err == nil || !strings.Contains(err.Error(), "labels: 1000000 are too many, the limit is 1000") {
+	if err := task.Validate(); err == nil || !strings.Contains(err.Error(),
+		"labels: 1000000 are too many, the limit is 1000") {
 		t.Errorf("%.3000v", err)
 	}
-	if _, err := Load(classifier(file(t, "t.tsv", labelled(many[:1000]...)))); err == nil || !strings.Contains(err.Error(), "too few") {
+	if _, err := Load(classifier(file(t, "t.tsv", labelled(many[:1000]...)))); err == nil ||
+		!strings.Contains(err.Error(), "too few") {
 		t.Errorf("%.3000v", err) // a row for each label is needed for training, none is left for dev
 	}
 	long := strings.Repeat("x", 1<<20)
-	for name, labels := range map[string][]string{"long": {long, strings.ToUpper(long)}, "long and rare": {long + "a", long + "b", long + "nan"}} {
+	for name, labels := range map[string][]string{"long": {long, strings.ToUpper(long)},
+		"long and rare": {long + "a", long + "b", long + "nan"}} {
 		task := classifier(file(t, "t.tsv", "text\tlabel\na\t"+labels[0]+"\nb\t"+labels[1]+"\n"))
 		if _, err := Load(task); err == nil || len(err.Error()) > quote.MessageLimit {
 			t.Errorf("%s: %.3000v", name, err)
@@ -130,11 +139,13 @@ func TestLoadSuggestsLabels(t *testing.T) {
 		}
 	}
 	task.Labels = []string{"positive", "Negative"}
-	if _, err := Load(task); err == nil || !strings.Contains(err.Error(), `label "Negative" of task.labels stands in no row (did you mean "negative"?)`) {
+	if _, err := Load(task); err == nil || !strings.Contains(err.Error(),
+		`label "Negative" of task.labels stands in no row (did you mean "negative"?)`) {
 		t.Errorf("error %v", err)
 	}
 	task.Columns.Text = "txt"
-	if _, err := Load(task); err == nil || !strings.Contains(err.Error(), `there is no column "txt": the file has "text", "label" (did you mean "text"?)`) {
+	if _, err := Load(task); err == nil || !strings.Contains(err.Error(),
+		`there is no column "txt": the file has "text", "label" (did you mean "text"?)`) {
 		t.Errorf("error %v", err)
 	}
 }

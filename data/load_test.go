@@ -41,8 +41,10 @@ func classifier(train string) Task {
 func TestLoadExampleData(t *testing.T) {
 	dir := filepath.Join("..", "examples", "data", "stsb")
 	d, err := Load(Task{
-		Kind: KindRegression, Metric: metric.Spearman, Train: filepath.Join(dir, "train.tsv"), Dev: filepath.Join(dir, "dev.tsv"),
-		Test: filepath.Join(dir, "test.tsv"), Columns: Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}, MaxLength: 64,
+		Kind: KindRegression, Metric: metric.Spearman, Train: filepath.Join(dir, "train.tsv"),
+		Dev:  filepath.Join(dir, "dev.tsv"),
+		Test: filepath.Join(dir, "test.tsv"), Columns: Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"},
+		MaxLength: 64,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,19 +79,27 @@ func TestLoadFormats(t *testing.T) {
 		name, file, content string
 		columns             Columns
 	}{
-		{"TSV", "t.tsv", "id\ttext\tpair\tlabel\n1\tShe said \"no\", twice\tnaïve\ttrue\n2\ttwo\tb\tfalse\n3\tthree\tc\tfalse\n4\tfour\td\ttrue\n", Columns{}},
-		{"TSV with BOM and CRLF, without a last line end", "t.TSV", "\ufefftext\tpair\tlabel\r\nShe said \"no\", twice\tnaïve\ttrue\r\n\r\ntwo\tb\tfalse\r\nthree\tc\tfalse\r\nfour\td\ttrue", Columns{}},
-		{"TSV by position, with extra columns", "t.tsv", "x\ttrue\tShe said \"no\", twice\tnaïve\nx\tfalse\ttwo\tb\tmore\tmore\nx\tfalse\tthree\tc\nx\ttrue\tfour\td\n", Columns{Text: "#3", TextPair: "#4", Label: "#2"}},
-		{"CSV", "t.csv", "\ufefftext,pair,label\r\n\"She said \"\"no\"\", twice\",naïve,true\r\ntwo,b,false\nthree,c,false\nfour,d,true\n", Columns{}},
+		{"TSV", "t.tsv", "id\ttext\tpair\tlabel\n1\tShe said \"no\", twice\tnaïve\ttrue\n2\ttwo\tb\tfalse\n" +
+			"3\tthree\tc\tfalse\n4\tfour\td\ttrue\n", Columns{}},
+		{"TSV with BOM and CRLF, without a last line end", "t.TSV",
+			"\ufefftext\tpair\tlabel\r\nShe said \"no\", twice\tnaïve\ttrue\r\n\r\ntwo\tb\tfalse\r\nthree\tc\tfalse\r\n" +
+				"four\td\ttrue", Columns{}},
+		{"TSV by position, with extra columns", "t.tsv",
+			"x\ttrue\tShe said \"no\", twice\tnaïve\nx\tfalse\ttwo\tb\tmore\tmore\nx\tfalse\tthree\tc\nx\ttrue\tfour\td\n",
+			Columns{Text: "#3", TextPair: "#4", Label: "#2"}},
+		{"CSV", "t.csv", "\ufefftext,pair,label\r\n\"She said \"\"no\"\", twice\",naïve,true\r\ntwo,b,false\n" +
+			"three,c,false\nfour,d,true\n", Columns{}},
 		{"JSONL", "t.jsonl", `{"text":"She said \"no\", twice","pair":"na\u00efve","label":true,"x":[1]}` + "\n\n" +
-			`{"text":"two","pair":"b","label":false}` + "\n" + `{"label":"false","text":"three","pair":"c"}` + "\r\n" + `{"text":"four","pair":"d","label":true}`, Columns{}},
+			`{"text":"two","pair":"b","label":false}` + "\n" + `{"label":"false","text":"three","pair":"c"}` + "\r\n" +
+			`{"text":"four","pair":"d","label":true}`, Columns{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			task := classifier(file(t, test.file, test.content))
 			task.Columns = Columns{Text: "text", TextPair: "pair", Label: "label"}
 			task.Dev = dev
 			if !test.columns.IsZero() {
-				task.Dev, task.Columns, task.Labels = file(t, "dev.tsv", "z\ttrue\tx\ty\nz\tfalse\ty\ty\n"), test.columns, []string{"false", "true"}
+				task.Dev, task.Columns, task.Labels = file(t, "dev.tsv", "z\ttrue\tx\ty\nz\tfalse\ty\ty\n"), test.columns,
+					[]string{"false", "true"}
 			}
 			d, err := Load(task)
 			if err != nil {
@@ -153,40 +163,66 @@ func TestLoadRefuses(t *testing.T) {
 		change              func(t *testing.T, task *Task)
 		want                []string
 	}{
-		{name: "missing column", file: "t.tsv", content: "sentence\tlabel\na\t0\n", want: []string{`no column "text"`, `"sentence", "label"`}},
-		{name: "missing JSON key", file: "t.jsonl", content: `{"sentence":"a","label":0}`, want: []string{`no column "text"`, `"label", "sentence"`}},
+		{name: "missing column", file: "t.tsv", content: "sentence\tlabel\na\t0\n",
+			want: []string{`no column "text"`, `"sentence", "label"`}},
+		{name: "missing JSON key", file: "t.jsonl", content: `{"sentence":"a","label":0}`,
+			want: []string{`no column "text"`, `"label", "sentence"`}},
 		{name: "ambiguous column", file: "t.tsv", content: "text\ttext\tlabel\na\tb\t0\n", want: []string{"two columns"}},
-		{name: "names and positions", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Columns.Text = "#1" }, want: []string{`column "label"`, "not by both"}},
-		{name: "position beyond", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Columns = Columns{Text: "#1", Label: "#3"} }, want: []string{"no column #3", "2 columns"}},
-		{name: "bad rows", file: "t.tsv", content: "text\tlabel\na\t0\n \t1\nc\nd\t1\n", want: []string{"2 rows cannot be used", `line 3: "text" is missing`, `line 4: "label" is missing`}},
-		{name: "many bad rows", file: "t.tsv", content: good + strings.Repeat("x\n", 25), want: []string{"25 rows", "line 6:", "line 15:", "and 15 more"}},
-		{name: "CSV lines", file: "t.csv", content: "text,label\n\"a\nb\",0\nb,1\nc\n", want: []string{`line 5: "label" is missing`}},
+		{name: "names and positions", file: "t.tsv", content: good,
+			change: func(_ *testing.T, task *Task) { task.Columns.Text = "#1" },
+			want:   []string{`column "label"`, "not by both"}},
+		{name: "position beyond", file: "t.tsv", content: good,
+			change: func(_ *testing.T, task *Task) { task.Columns = Columns{Text: "#1", Label: "#3"} },
+			want:   []string{"no column #3", "2 columns"}},
+		{name: "bad rows", file: "t.tsv", content: "text\tlabel\na\t0\n \t1\nc\nd\t1\n",
+			want: []string{"2 rows cannot be used", `line 3: "text" is missing`, `line 4: "label" is missing`}},
+		{name: "many bad rows", file: "t.tsv", content: good + strings.Repeat("x\n", 25),
+			want: []string{"25 rows", "line 6:", "line 15:", "and 15 more"}},
+		{name: "CSV lines", file: "t.csv", content: "text,label\n\"a\nb\",0\nb,1\nc\n",
+			want: []string{`line 5: "label" is missing`}},
 		{name: "CSV quotes", file: "t.csv", content: "text,label\na\"b,0\n", want: []string{"line 2"}},
-		{name: "a JSON array", file: "t.jsonl", content: "[{\"text\":\"a\",\"label\":0},\n{\"text\":\"b\",\"label\":1}]\n", want: []string{"the file is one JSON array", "jq -c"}},
-		{name: "a JSON array on many lines", file: "t.jsonl", content: "[\n{\"text\":\"a\",\"label\":0}\n]", want: []string{"the file is one JSON array"}},
-		{name: "a key twice", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0,\"text\":\"b\"}\n", want: []string{`line 1: the key "text" stands there twice`}},
-		{name: "two objects in a line", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0} {}\n{\"text\"\n{\"text\":1", want: []string{"line 1: no JSON object: more follows", "line 2: no JSON object", "line 3: no JSON object"}},
-		{name: "invisible text", file: "t.jsonl", content: "{\"text\":\"\u200b\",\"label\":0}\n{\"text\":\"a\\u0000b\",\"label\":1}\n", want: []string{`line 1: "text" is missing or empty`, `line 2: "text" has a NUL character`}},
-		{name: "JSON lines", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0}\n[1]\n{\"text\":{},\"label\":1}\n", want: []string{"2 rows", "line 2: no JSON object", `line 3: "text": must be a string`}},
-		{name: "no number", file: "t.tsv", content: "text\tlabel\na\t1\nb\tNaN\nc\tmany\nd\tinf\n", change: func(_ *testing.T, task *Task) { task.Kind, task.Metric = KindRegression, metric.Pearson },
-			want: []string{"3 rows", `line 3: "label" is "NaN"`, "line 4", "line 5"}},
-		{name: "unseen label", file: "t.tsv", content: good, change: func(t *testing.T, task *Task) { task.Dev = file(t, "d.tsv", "text\tlabel\na\t0\nb\t2\n") },
+		{name: "a JSON array", file: "t.jsonl", content: "[{\"text\":\"a\",\"label\":0},\n{\"text\":\"b\",\"label\":1}]\n",
+			want: []string{"the file is one JSON array", "jq -c"}},
+		{name: "a JSON array on many lines", file: "t.jsonl", content: "[\n{\"text\":\"a\",\"label\":0}\n]",
+			want: []string{"the file is one JSON array"}},
+		{name: "a key twice", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0,\"text\":\"b\"}\n",
+			want: []string{`line 1: the key "text" stands there twice`}},
+		{name: "two objects in a line", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0} {}\n{\"text\"\n{\"text\":1",
+			want: []string{"line 1: no JSON object: more follows", "line 2: no JSON object", "line 3: no JSON object"}},
+		{name: "invisible text", file: "t.jsonl",
+			content: "{\"text\":\"\u200b\",\"label\":0}\n{\"text\":\"a\\u0000b\",\"label\":1}\n",
+			want:    []string{`line 1: "text" is missing or empty`, `line 2: "text" has a NUL character`}},
+		{name: "JSON lines", file: "t.jsonl", content: "{\"text\":\"a\",\"label\":0}\n[1]\n{\"text\":{},\"label\":1}\n",
+			want: []string{"2 rows", "line 2: no JSON object", `line 3: "text": must be a string`}},
+		{name: "no number", file: "t.tsv", content: "text\tlabel\na\t1\nb\tNaN\nc\tmany\nd\tinf\n",
+			change: func(_ *testing.T, task *Task) { task.Kind, task.Metric = KindRegression, metric.Pearson },
+			want:   []string{"3 rows", `line 3: "label" is "NaN"`, "line 4", "line 5"}},
+		{name: "unseen label", file: "t.tsv", content: good, change: func(t *testing.T,
+			task *Task) {
+			task.Dev = file(t, "d.tsv", "text\tlabel\na\t0\nb\t2\n")
+		},
 			want: []string{"d.tsv", `line 3: label "2" is none of the training labels "0", "1"`}},
 		{name: "both files", file: "t.tsv", content: good, change: func(t *testing.T, task *Task) {
 			task.Dev, task.Test = file(t, "d.tsv", "text\tlabel\na\t9\n"), file(t, "e.tsv", "text\tlabel\na\t8\n")
 		}, want: []string{"d.tsv", `"9"`, "e.tsv", `"8"`}},
-		{name: "label without rows", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Labels = []string{"0", "1", "2"} }, want: []string{`label "2"`}},
+		{name: "label without rows", file: "t.tsv", content: good,
+			change: func(_ *testing.T, task *Task) { task.Labels = []string{"0", "1", "2"} }, want: []string{`label "2"`}},
 		{name: "one label", file: "t.tsv", content: "text\tlabel\na\t0\n", want: []string{"at least 2"}},
-		{name: "binary metric", file: "t.tsv", content: good + "e\t2\n", change: func(_ *testing.T, task *Task) { task.Metric = metric.F1 }, want: []string{"f1_macro"}},
+		{name: "binary metric", file: "t.tsv", content: good + "e\t2\n",
+			change: func(_ *testing.T, task *Task) { task.Metric = metric.F1 }, want: []string{"f1_macro"}},
 		{name: "too few rows", file: "t.tsv", content: "text\tlabel\na\t0\na\t1\n", want: []string{"too few"}},
 		{name: "header only", file: "t.tsv", content: "text\tlabel\n", want: []string{"no rows"}},
 		{name: "empty file", file: "t.tsv", content: "", want: []string{"empty"}},
-		{name: "not UTF-8", file: "t.tsv", content: "text\tlabel\na\t0\n\xff\xfe\t1\n", want: []string{"line 3 is not UTF-8"}},
+		{name: "not UTF-8", file: "t.tsv", content: "text\tlabel\na\t0\n\xff\xfe\t1\n",
+			want: []string{"line 3 is not UTF-8"}},
 		{name: "extension", file: "t.xlsx", content: good, want: []string{".tsv, .csv or .jsonl"}},
-		{name: "absent file", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Train += ".tsv" }, want: []string{"no such file"}},
+		{name: "absent file", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) { task.Train += ".tsv" },
+			want: []string{"no such file"}},
 		{name: "settings", file: "t.tsv", content: good, change: func(_ *testing.T, task *Task) {
-			task.Metric, task.DevShare, task.Labels, task.Columns.Label, task.MaxLength = metric.Pearson, math.NaN(), []string{"a", "a"}, "", 2
-		}, want: []string{`metric "pearson"`, "dev_share NaN", `"a" stands twice`, "label must name a column", "max_length 2: at least 5"}},
+			task.Metric, task.DevShare, task.Labels, task.Columns.Label, task.MaxLength = metric.Pearson, math.NaN(),
+				[]string{"a", "a"}, "", 2
+		}, want: []string{`metric "pearson"`, "dev_share NaN", `"a" stands twice`, "label must name a column",
+			"max_length 2: at least 5"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			task := classifier(file(t, test.file, test.content))
@@ -229,8 +265,9 @@ func TestCarve(t *testing.T) {
 			t.Fatal(err)
 		}
 		task := Task{
-			Kind: KindRegression, Metric: metric.Spearman, Train: path, Columns: Columns{Text: "text", Label: "label"}, MaxLength: 8,
-			DevShare: rapid.Float64Range(0.05, 0.4).Draw(t, "dev"), TestShare: rapid.Float64Range(0, 0.4).Draw(t, "test"),
+			Kind: KindRegression, Metric: metric.Spearman, Train: path, Columns: Columns{Text: "text", Label: "label"},
+			MaxLength: 8,
+			DevShare:  rapid.Float64Range(0.05, 0.4).Draw(t, "dev"), TestShare: rapid.Float64Range(0, 0.4).Draw(t, "test"),
 			SplitSeed: rapid.Uint64().Draw(t, "seed"),
 		}
 		d, err := Load(task)
@@ -283,7 +320,8 @@ func TestCarve(t *testing.T) {
 func TestChance(t *testing.T) {
 	train := "text\tlabel\na\t0\nb\t1\n"
 	dev := "text\tlabel\na\t0\nb\t0\nc\t1\nd\t0\n"
-	for name, want := range map[metric.Name]float64{metric.Accuracy: 0.75, metric.F1: 0.4, metric.F1Macro: 3.0 / 7, metric.MCC: 0} {
+	for name, want := range map[metric.Name]float64{metric.Accuracy: 0.75, metric.F1: 0.4, metric.F1Macro: 3.0 / 7,
+		metric.MCC: 0} {
 		task := classifier(file(t, "t.tsv", train))
 		task.Metric, task.Dev = name, file(t, "d.tsv", dev)
 		d, err := Load(task)
@@ -305,7 +343,8 @@ func TestReadRows(t *testing.T) {
 	if diff := cmp.Diff([]Row{{Text: "x", TextPair: "y, z"}, {Text: "x", TextPair: "y"}}, rows); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if _, err := (Task{Kind: KindClassification, Columns: Columns{Text: "a", TextPair: "b"}}).ReadRows(file(t, "t.tsv", "a\tb\nx\t\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
+	if _, err := (Task{Kind: KindClassification, Columns: Columns{Text: "a", TextPair: "b"}}).ReadRows(file(t, "t.tsv",
+		"a\tb\nx\t\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -50,7 +50,8 @@ func look(path string) (Guess, error) {
 		g.readDelimited(content, extension)
 	default:
 		if kinds[KindTokenClassification].reader(extension) == nil || !g.readSentences(content) {
-			return Guess{}, fmt.Errorf("%s: unknown kind of file %s: use .tsv, .csv, .jsonl, or .conll with BIO tags", path, quote.Text(extension))
+			return Guess{}, fmt.Errorf("%s: unknown kind of file %s: use .tsv, .csv, .jsonl, or .conll with BIO tags", path,
+				quote.Text(extension))
 		}
 		return g.Guess, nil
 	}
@@ -219,12 +220,17 @@ func (g *guesser) readDelimited(content []byte, extension string) {
 
 // known are the usual names of columns.
 var known = map[string]string{
-	"text": "text", "sentence": "text", "sentence1": "text", "premise": "text", "review": "text", "content": "text", "tweet": "text",
-	"question": "text", "question1": "text", "document": "text", "title": "text", "body": "text", "comment": "text", "comment_text": "text",
-	"sentence2": "pair", "hypothesis": "pair", "text_pair": "pair", "question2": "pair", "answer_text": "pair", "text2": "pair",
-	"text1": "text", "label": "label", "labels": "label", "class": "label", "category": "label", "score": "label", "target": "label",
-	"sentiment": "label", "rating": "label", "gold_label": "label", "quality": "label", "stars": "label", "answerkey": "label",
-	"answer": "label", "similarity": "label", "y": "label", "polarity": "label",
+	"text": "text", "sentence": "text", "sentence1": "text", "premise": "text", "review": "text", "content": "text",
+	"tweet":    "text",
+	"question": "text", "question1": "text", "document": "text", "title": "text", "body": "text", "comment": "text",
+	"comment_text": "text",
+	"sentence2":    "pair", "hypothesis": "pair", "text_pair": "pair", "question2": "pair", "answer_text": "pair",
+	"text2": "pair",
+	"text1": "text", "label": "label", "labels": "label", "class": "label", "category": "label", "score": "label",
+	"target":    "label",
+	"sentiment": "label", "rating": "label", "gold_label": "label", "quality": "label", "stars": "label",
+	"answerkey": "label",
+	"answer":    "label", "similarity": "label", "y": "label", "polarity": "label",
 }
 
 // hasHeader reports whether the first row has names, not values.
@@ -250,7 +256,8 @@ func (g *guesser) hasHeader(rows [][]string) bool {
 			}
 		}
 		values := column.all()
-		if len(values) > 3 && !slices.Contains(values, name) && (column.every(isNumber) || column.distinct() <= max(2, len(values)/10)) {
+		if len(values) > 3 && !slices.Contains(values, name) &&
+			(column.every(isNumber) || column.distinct() <= max(2, len(values)/10)) {
 			g.unsure("the first row is taken for names, since %s is no value of its column", quote.Text(name))
 			return true
 		}

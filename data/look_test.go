@@ -11,7 +11,8 @@ import (
 func repeat(n int, pattern string) string {
 	var b strings.Builder
 	for i := range n {
-		b.WriteString(strings.NewReplacer("#", string(rune('a'+i%26))+string(rune('a'+i/26)), "%", string(rune('0'+i%2))).Replace(pattern))
+		b.WriteString(strings.NewReplacer("#", string(rune('a'+i%26))+string(rune('a'+i/26)), "%",
+			string(rune('0'+i%2))).Replace(pattern))
 	}
 	return b.String()
 }
@@ -23,23 +24,46 @@ func TestLook(t *testing.T) {
 		want          Columns
 		unsure        string
 	}{
-		"header":         {"t.tsv", "review\tstars\n" + repeat(20, "good or bad film #\t%\n"), KindClassification, Columns{Text: "review", Label: "stars"}, ""},
-		"no header":      {"t.tsv", repeat(20, "%\tgood or bad film #\n"), KindClassification, Columns{Text: "#2", Label: "#1"}, "fewest different"},
-		"unusual names":  {"t.csv", "Aussage,Urteil\n" + repeat(20, "\"gut, oder schlecht #\",%\n"), KindClassification, Columns{Text: "Aussage", Label: "Urteil"}, "taken for names"},
-		"pair":           {"t.tsv", "index\tpremise\thypothesis\tlabel\n" + repeat(20, "7\ta man sleeps #\tno man is awake\t%\n"), KindClassification, Columns{Text: "premise", TextPair: "hypothesis", Label: "label"}, ""},
-		"numbered pair":  {"t.tsv", "Quality\t#1 String\t#2 String\n" + repeat(20, "%\ta man sleeps #\ta man is awake #\n"), KindClassification, Columns{Text: "#1 String", TextPair: "#2 String", Label: "Quality"}, "for a pair"},
-		"CoNLL":          {"t.tsv", repeat(20, "# x\tB-PER\nsleeps\tO\n\n"), KindTokenClassification, Columns{Text: "#1", Label: "#2"}, ""},
-		"token lists":    {"t.jsonl", repeat(20, `{"id":"#","tokens":["#","x"],"ner_tags":["B-PER","O"]}`+"\n"), KindTokenClassification, Columns{Text: "tokens", Label: "ner_tags"}, ""},
-		"COPA":           {"t.jsonl", repeat(20, `{"premise":"It rained #","choice1":"Wet it was.","choice2":"Dry it was.","question":"effect","label":%}`+"\n"), KindMultipleChoice, Columns{Text: "premise", Question: "question", Choices: []string{"choice1", "choice2"}, Label: "label"}, ""},
-		"CommonsenseQA":  {"t.jsonl", repeat(100, `{"id":"#","question":"What is it #?","choices":{"label":["0","1"],"text":["a big dog","a cat"]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question", Choices: []string{"choices.text"}, ChoiceNames: "choices.label", Label: "answerKey"}, ""},
-		"OpenBookQA":     {"t.jsonl", repeat(100, `{"question":{"stem":"What is it #?","choices":[{"text":"a big dog","label":"0"},{"text":"a cat","label":"1"}]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label", Label: "answerKey"}, ""},
-		"WSC":            {"t.jsonl", repeat(20, `{"text":"Mark saw # and he ran.","target":{"span1_text":"Mark","span1_index":0,"span2_text":"he","span2_index":4},"label":%}`+"\n"), KindCoreference, Columns{Text: "text", Spans: []string{"target.span2_text", "target.span1_text"}, Offsets: []string{"target.span2_index", "target.span1_index"}, Label: "label"}, "pronouns"},
-		"GAP":            {"t.tsv", "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\n" + repeat(20, "#\tEva saw Ana and she ran #\tshe\t16\tEva\t0\tTRUE\tAna\t8\tFALSE\n"), KindCoreference, Columns{Text: "Text", Spans: []string{"Pronoun", "A", "B"}, Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}, Labels: []string{"A-coref", "B-coref"}}, "pronouns"},
-		"label lists":    {"t.jsonl", repeat(20, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"), KindMultilabel, Columns{Text: "text", Label: "emotions"}, ""},
-		"label columns":  {"t.csv", "comment_text,toxic,rude,threat\n" + repeat(20, "some text #,%,0,1\n") + "some text,0,1,0\n", KindMultilabel, Columns{Text: "comment_text", Labels: []string{"toxic", "rude", "threat"}}, ""},
-		"joined labels":  {"t.tsv", "text\tlabel\n" + repeat(20, "some text #\tjoy\nother text #\tsad\nthird text #\tjoy,sad\n"), KindClassification, Columns{Text: "text", Label: "label"}, "kind: multilabel"},
-		"scale":          {"t.tsv", "text\tlabel\n" + repeat(20, "one more text #\t1\ntext two #\t2\ntext no #\t3\ntext x #\t4\n"), KindClassification, Columns{Text: "text", Label: "label"}, "kind: regression"},
-		"a second text":  {"t.tsv", "text\tremark\tlabel\n" + repeat(20, "one more good text #\tthis is a long remark #\t%\n"), KindClassification, Columns{Text: "text", Label: "label"}, `"remark" has texts too`},
+		"header": {"t.tsv", "review\tstars\n" + repeat(20, "good or bad film #\t%\n"), KindClassification,
+			Columns{Text: "review", Label: "stars"}, ""},
+		"no header": {"t.tsv", repeat(20, "%\tgood or bad film #\n"), KindClassification,
+			Columns{Text: "#2", Label: "#1"}, "fewest different"},
+		"unusual names": {"t.csv", "Aussage,Urteil\n" + repeat(20, "\"gut, oder schlecht #\",%\n"), KindClassification,
+			Columns{Text: "Aussage", Label: "Urteil"}, "taken for names"},
+		"pair": {"t.tsv", "index\tpremise\thypothesis\tlabel\n" +
+			repeat(20, "7\ta man sleeps #\tno man is awake\t%\n"), KindClassification,
+			Columns{Text: "premise", TextPair: "hypothesis", Label: "label"}, ""},
+		"numbered pair": {"t.tsv", "Quality\t#1 String\t#2 String\n" + repeat(20, "%\ta man sleeps #\ta man is awake #\n"),
+			KindClassification, Columns{Text: "#1 String", TextPair: "#2 String", Label: "Quality"}, "for a pair"},
+		"CoNLL": {"t.tsv", repeat(20, "# x\tB-PER\nsleeps\tO\n\n"), KindTokenClassification,
+			Columns{Text: "#1", Label: "#2"}, ""},
+		"token lists": {"t.jsonl", repeat(20, `{"id":"#","tokens":["#","x"],"ner_tags":["B-PER","O"]}`+"\n"),
+			KindTokenClassification, Columns{Text: "tokens", Label: "ner_tags"}, ""},
+		"COPA": {"t.jsonl",
+			repeat(20, `{"premise":"It rained #","choice1":"Wet it was.","choice2":"Dry it was.","question":"effect","label":%}`+"\n"), KindMultipleChoice, Columns{Text: "premise", Question: "question", Choices: []string{"choice1", "choice2"}, Label: "label"}, ""},
+		"CommonsenseQA": {"t.jsonl",
+			repeat(100, `{"id":"#","question":"What is it #?","choices":{"label":["0","1"],"text":["a big dog","a cat"]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question", Choices: []string{"choices.text"}, ChoiceNames: "choices.label", Label: "answerKey"}, ""},
+		"OpenBookQA": {"t.jsonl",
+			repeat(100, `{"question":{"stem":"What is it #?","choices":[{"text":"a big dog","label":"0"},{"text":"a cat","label":"1"}]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label", Label: "answerKey"}, ""},
+		"WSC": {"t.jsonl",
+			repeat(20, `{"text":"Mark saw # and he ran.","target":{"span1_text":"Mark","span1_index":0,"span2_text":"he","span2_index":4},"label":%}`+"\n"), KindCoreference, Columns{Text: "text", Spans: []string{"target.span2_text", "target.span1_text"}, Offsets: []string{"target.span2_index", "target.span1_index"}, Label: "label"}, "pronouns"},
+		"GAP": {"t.tsv", "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\n" +
+			repeat(20, "#\tEva saw Ana and she ran #\tshe\t16\tEva\t0\tTRUE\tAna\t8\tFALSE\n"), KindCoreference,
+			Columns{Text: "Text", Spans: []string{"Pronoun", "A", "B"},
+				Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}, Labels: []string{"A-coref", "B-coref"}}, "pronouns"},
+		"label lists": {"t.jsonl", repeat(20, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"), KindMultilabel,
+			Columns{Text: "text", Label: "emotions"}, ""},
+		"label columns": {"t.csv", "comment_text,toxic,rude,threat\n" + repeat(20, "some text #,%,0,1\n") +
+			"some text,0,1,0\n", KindMultilabel, Columns{Text: "comment_text", Labels: []string{"toxic", "rude", "threat"}}, ""},
+		"joined labels": {"t.tsv", "text\tlabel\n" + repeat(20,
+			"some text #\tjoy\nother text #\tsad\nthird text #\tjoy,sad\n"), KindClassification,
+			Columns{Text: "text", Label: "label"}, "kind: multilabel"},
+		"scale": {"t.tsv", "text\tlabel\n" + repeat(20,
+			"one more text #\t1\ntext two #\t2\ntext no #\t3\ntext x #\t4\n"), KindClassification,
+			Columns{Text: "text", Label: "label"}, "kind: regression"},
+		"a second text": {"t.tsv", "text\tremark\tlabel\n" + repeat(20,
+			"one more good text #\tthis is a long remark #\t%\n"), KindClassification, Columns{Text: "text", Label: "label"},
+			`"remark" has texts too`},
 		"only one class": {"t.tsv", "text\tlabel\n" + repeat(20, "one more good text #\t0\n"), "", Columns{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +107,8 @@ func TestLookAtNumbers(t *testing.T) {
 }
 
 func FuzzLook(f *testing.F) {
-	for _, content := range []string{"text\tlabel\na b\t0\n", `{"a":[{"b":"c"}],"d":1}`, "a B-X\n\nb O\n", "x,1,0,1\ny,0,1,0\n", "", "\t\n\t\n"} {
+	for _, content := range []string{"text\tlabel\na b\t0\n", `{"a":[{"b":"c"}],"d":1}`, "a B-X\n\nb O\n",
+		"x,1,0,1\ny,0,1,0\n", "", "\t\n\t\n"} {
 		for extension := range byte(4) {
 			f.Add([]byte(content), extension)
 		}

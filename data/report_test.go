@@ -11,10 +11,11 @@ import (
 
 func TestReport(t *testing.T) {
 	task := Task{
-		Kind: KindClassification, Metric: metric.Accuracy, MaxLength: 8, Columns: Columns{Text: "a", TextPair: "b", Label: "label"},
-		Train: file(t, "t.tsv", "a\tb\tlabel\nx\ty\tno\nčaša\tzzz\tyes\nx\tx\tno\nu\tv\tmaybe\n"),
-		Dev:   file(t, "d.tsv", "a\tb\tlabel\ny\tx\tno\nx\tx\tno\nx\ty\tyes\nnew\tpair\tyes\n"),
-		Test:  file(t, "e.tsv", "a\tb\tlabel\nv\tu\tno\nu\tv\tno\nv\tu\tyes\n"),
+		Kind: KindClassification, Metric: metric.Accuracy, MaxLength: 8,
+		Columns: Columns{Text: "a", TextPair: "b", Label: "label"},
+		Train:   file(t, "t.tsv", "a\tb\tlabel\nx\ty\tno\nčaša\tzzz\tyes\nx\tx\tno\nu\tv\tmaybe\n"),
+		Dev:     file(t, "d.tsv", "a\tb\tlabel\ny\tx\tno\nx\tx\tno\nx\ty\tyes\nnew\tpair\tyes\n"),
+		Test:    file(t, "e.tsv", "a\tb\tlabel\nv\tu\tno\nu\tv\tno\nv\tu\tyes\n"),
 	}
 	d, err := Load(task)
 	if err != nil {
@@ -28,8 +29,10 @@ func TestReport(t *testing.T) {
 		},
 		Classes: []ClassReport{{"maybe", 1, 0, 0}, {"no", 2, 2, 2}, {"yes", 1, 2, 1}},
 		Notes: []string{
-			"dev: 2 of its 4 rows stand in train too, 1 of its 4 pairs stand in train with their sentences swapped; scores on them say little about new rows",
-			"test: 1 of its 3 rows stand in train too, 2 of its 3 pairs stand in train with their sentences swapped; scores on them say little about new rows",
+			"dev: 2 of its 4 rows stand in train too, 1 of its 4 pairs stand in train with their sentences swapped; scores " +
+				"on them say little about new rows",
+			"test: 1 of its 3 rows stand in train too, 2 of its 3 pairs stand in train with their sentences swapped; scores " +
+				"on them say little about new rows",
 			`dev has no row with 1 of the 3 labels: "maybe"`,
 			`test has no row with 1 of the 3 labels: "maybe"`,
 		},
@@ -38,7 +41,8 @@ func TestReport(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	lines := strings.Join(d.Report().Lines(), "\n")
-	for _, want := range []string{"train  4 rows, 2 characters each (median), at most 7\n", "class 1  \"no\": 2 train, 2 dev, 2 test\n"} {
+	for _, want := range []string{"train  4 rows, 2 characters each (median), at most 7\n",
+		"class 1  \"no\": 2 train, 2 dev, 2 test\n"} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("%q is missing in\n%s", want, lines)
 		}

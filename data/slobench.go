@@ -58,7 +58,8 @@ func (t Task) WriteSloBENCH(w io.Writer, answered []Answered) error {
 			entries = append(entries, entry{name, content})
 		}
 	default:
-		return fmt.Errorf("SloBENCH has boards for %s and %s here, not for %s", KindClassification, KindTokenClassification, t.Kind)
+		return fmt.Errorf("SloBENCH has boards for %s and %s here, not for %s", KindClassification, KindTokenClassification,
+			t.Kind)
 	}
 	archive := zip.NewWriter(w)
 	for _, e := range entries {
@@ -76,13 +77,15 @@ func (t Task) WriteSloBENCH(w io.Writer, answered []Answered) error {
 // siNLI is one label a line.
 func siNLI(answered []Answered) (string, error) {
 	if len(answered) != 1 || len(answered[0].Rows) != siNLIRows {
-		return "", fmt.Errorf("SloBENCH's board of SI-NLI takes one file of %d rows, not %d of %d", siNLIRows, len(answered), len(answered[0].Rows))
+		return "", fmt.Errorf("SloBENCH's board of SI-NLI takes one file of %d rows, not %d of %d", siNLIRows,
+			len(answered), len(answered[0].Rows))
 	}
 	var b strings.Builder
 	for _, said := range answered[0].Said {
 		label := strings.ToLower(said[0])
 		if !slices.Contains(siNLILabels, label) {
-			return "", fmt.Errorf("SloBENCH's board of SI-NLI has the labels %s, not %s", quote.List(siNLILabels), quote.Text(label))
+			return "", fmt.Errorf("SloBENCH's board of SI-NLI has the labels %s, not %s", quote.List(siNLILabels),
+				quote.Text(label))
 		}
 		b.WriteString(label + "\n")
 	}
@@ -99,7 +102,8 @@ func conll2002(a Answered) (string, error) {
 				return "", fmt.Errorf("%s has the types %s, not %s", nerMessage, quote.List(nerTypes), quote.Text(kind))
 			}
 			if word == "" || strings.ContainsAny(word, " \t") {
-				return "", fmt.Errorf("%s: sentence %d: word %s: %s separates words and tags by a blank", a.Path, i+1, quote.Text(word), nerMessage)
+				return "", fmt.Errorf("%s: sentence %d: word %s: %s separates words and tags by a blank", a.Path, i+1,
+					quote.Text(word), nerMessage)
 			}
 			b.WriteString(word + " " + prefix)
 			if isEntity {

@@ -39,7 +39,8 @@ func TestSloBENCH(t *testing.T) {
 	if err := (Task{Kind: KindClassification}).WriteSloBENCH(&archive, []Answered{labels}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"submission.txt": strings.Repeat("entailment\n", siNLIRows)}, unzip(t, archive.Bytes())); diff != "" {
+	if diff := cmp.Diff(map[string]string{"submission.txt": strings.Repeat("entailment\n", siNLIRows)},
+		unzip(t, archive.Bytes())); diff != "" {
 		t.Errorf("SI-NLI (-want +got)\n%s", diff)
 	}
 	archive.Reset()
@@ -50,7 +51,8 @@ func TestSloBENCH(t *testing.T) {
 	if err := (Task{Kind: KindTokenClassification}).WriteSloBENCH(&archive, sentences); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"001.conll2002": "Ana B-PER\nspi O\n\n. O\n\n", "002.conll2002": "slovenski B-DERIV-PER\n\n"}, unzip(t, archive.Bytes())); diff != "" {
+	if diff := cmp.Diff(map[string]string{"001.conll2002": "Ana B-PER\nspi O\n\n. O\n\n",
+		"002.conll2002": "slovenski B-DERIV-PER\n\n"}, unzip(t, archive.Bytes())); diff != "" {
 		t.Errorf("named entities (-want +got)\n%s", diff)
 	}
 	for name, test := range map[string]struct {
@@ -58,14 +60,18 @@ func TestSloBENCH(t *testing.T) {
 		rows []Answered
 		want string
 	}{
-		"too few rows":  {KindClassification, []Answered{{Rows: make([]Row, 3)}}, "998 rows"},
-		"another label": {KindClassification, []Answered{{Rows: make([]Row, siNLIRows), Said: slices.Repeat([][]string{{"yes"}}, siNLIRows)}}, `not "yes"`},
-		"another type":  {KindTokenClassification, []Answered{{"a", []Row{{Words: []string{"x"}}}, [][]string{{"B-EVT"}}}}, `not "EVT"`},
-		"a blank":       {KindTokenClassification, []Answered{{"a", []Row{{Words: []string{"x y"}}}, [][]string{{"O"}}}}, "sentence 1"},
-		"two names":     {KindTokenClassification, []Answered{{Path: "a/1.tsv"}, {Path: "b/1.conll"}}, "two files"},
-		"another kind":  {KindRegression, nil, "not for regression"},
+		"too few rows": {KindClassification, []Answered{{Rows: make([]Row, 3)}}, "998 rows"},
+		"another label": {KindClassification, []Answered{{Rows: make([]Row, siNLIRows),
+			Said: slices.Repeat([][]string{{"yes"}}, siNLIRows)}}, `not "yes"`},
+		"another type": {KindTokenClassification, []Answered{{"a", []Row{{Words: []string{"x"}}}, [][]string{{"B-EVT"}}}},
+			`not "EVT"`},
+		"a blank": {KindTokenClassification, []Answered{{"a", []Row{{Words: []string{"x y"}}}, [][]string{{"O"}}}},
+			"sentence 1"},
+		"two names":    {KindTokenClassification, []Answered{{Path: "a/1.tsv"}, {Path: "b/1.conll"}}, "two files"},
+		"another kind": {KindRegression, nil, "not for regression"},
 	} {
-		if err := (Task{Kind: test.kind}).WriteSloBENCH(io.Discard, test.rows); err == nil || !strings.Contains(err.Error(), test.want) {
+		if err := (Task{Kind: test.kind}).WriteSloBENCH(io.Discard, test.rows); err == nil ||
+			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}

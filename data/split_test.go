@@ -32,7 +32,8 @@ func TestStratified(t *testing.T) {
 			t.Fatal(err)
 		}
 		task := classifier(path)
-		task.DevShare, task.TestShare = rapid.Float64Range(0.1, 0.4).Draw(t, "dev"), rapid.Float64Range(0, 0.4).Draw(t, "test")
+		task.DevShare, task.TestShare = rapid.Float64Range(0.1, 0.4).Draw(t, "dev"),
+			rapid.Float64Range(0, 0.4).Draw(t, "test")
 		task.SplitSeed = rapid.Uint64().Draw(t, "seed")
 		d, err := Load(task)
 		if err != nil {
@@ -110,9 +111,11 @@ func TestLoadRefusesUselessSplits(t *testing.T) {
 		regression       bool
 		want             string
 	}{
-		{"constant dev targets", numbers("1", "2", "3"), numbers("3.5"), true, "dev: all 40 targets are 3.5: spearman cannot tell plans apart"},
+		{"constant dev targets", numbers("1", "2", "3"), numbers("3.5"), true,
+			"dev: all 40 targets are 3.5: spearman cannot tell plans apart"},
 		{"constant targets", numbers("3.5"), "", true, "train: all 30 targets are 3.5: there is nothing to learn"},
-		{"one dev label", numbers("a", "b"), numbers("b"), false, `dev: all 40 rows have the label "b": accuracy cannot tell plans apart: name other rows under task.dev`},
+		{"one dev label", numbers("a", "b"), numbers("b"), false,
+			`dev: all 40 rows have the label "b": accuracy cannot tell plans apart: name other rows under task.dev`},
 		{"one dev row", numbers("a", "b"), "text\tlabel\nx\ta\n", false, "dev: it has 1 row: accuracy cannot"},
 		{"one dev target", numbers("1", "2"), "text\tlabel\nx\t1\n", true, "dev: it has 1 row: spearman cannot"},
 	} {

@@ -114,7 +114,8 @@ func readTable(path string, kind Kind, columns []column) (table, error) {
 	}
 	if bytes.IndexByte(content, '\r') >= 0 && bytes.IndexByte(content, '\n') < 0 {
 		unix := strings.TrimSuffix(path, filepath.Ext(path)) + "-unix" + filepath.Ext(path)
-		return table{}, fmt.Errorf("%s: its lines end with carriage returns alone, as on old Macs: convert it: tr '\\r' '\\n' < %s > %s",
+		return table{}, fmt.Errorf("%s: its lines end with carriage returns alone, as on old Macs: convert it: tr '\\r' "+
+			"'\\n' < %s > %s",
 			path, quote.Shell(path), quote.Shell(unix))
 	}
 	line := 0

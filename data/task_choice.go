@@ -21,7 +21,8 @@ func (multipleChoice) form() metric.Form { return metric.Classes }
 func (multipleChoice) metrics() []metric.Name { return []metric.Name{metric.Accuracy} }
 
 func (multipleChoice) keys() []columnKey {
-	return []columnKey{keyText, {name: "question"}, {name: "choices", required: true, list: true}, {name: "choice_names", list: true}, keyLabel}
+	return []columnKey{keyText, {name: "question"}, {name: "choices", required: true, list: true},
+		{name: "choice_names", list: true}, keyLabel}
 }
 
 // classes are what the labels call the places, unless the rows name their choices.
@@ -39,13 +40,16 @@ func (multipleChoice) classes(t Task, l layout, records []record) ([]string, err
 	labels := t.Labels
 	if labels == nil {
 		var err error
-		labels, err = t.labels(l, records, func(r record) []string { return []string{strings.TrimSpace(l.value(r, "label"))} })
+		labels, err = t.labels(l, records, func(r record) []string {
+			return []string{strings.TrimSpace(l.value(r, "label"))}
+		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	if len(labels) < most || len(labels) > most && t.Labels == nil {
-		return nil, fmt.Errorf("%s: rows have up to %d choices, and the labels are %s: list what the labels call the choices, in order, under task.labels",
+		return nil, fmt.Errorf("%s: rows have up to %d choices, and the labels are %s: list what the labels call the "+
+			"choices, in order, under task.labels",
 			t.Train, most, quote.List(labels))
 	}
 	return labels, nil

@@ -14,7 +14,8 @@ type classification struct{ plain }
 func (classification) form() metric.Form { return metric.Classes }
 
 func (classification) metrics() []metric.Name {
-	return []metric.Name{metric.Accuracy, metric.F1, metric.F1Macro, metric.MCC, metric.BalancedAccuracy, metric.Precision, metric.Recall,
+	return []metric.Name{metric.Accuracy, metric.F1, metric.F1Macro, metric.MCC, metric.BalancedAccuracy,
+		metric.Precision, metric.Recall,
 		metric.PrecisionMacro, metric.RecallMacro, metric.AccuracyF1}
 }
 
@@ -40,7 +41,8 @@ func classOf(l layout, r record, classes []string, bad *problems) float64 {
 func indexOf(label string, classes []string, line int, bad *problems) float64 {
 	class := slices.Index(classes, label)
 	if class < 0 {
-		bad.add(line, "label %s is none of the training labels %s%s", quote.Text(label), quote.List(classes), didYouMean(label, classes))
+		bad.add(line, "label %s is none of the training labels %s%s", quote.Text(label), quote.List(classes),
+			didYouMean(label, classes))
 		return 0
 	}
 	return float64(class)

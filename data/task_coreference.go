@@ -33,8 +33,10 @@ func (coreference) classes(t Task, l layout, _ []record) ([]string, error) {
 		return nil, fmt.Errorf("labels: those of %s are false and true", KindCoreference)
 	}
 	candidates := len(t.Columns.Spans) - 1
-	if have := len(l.of("label")) + len(l.of("labels")); candidates < 1 || len(t.Columns.Offsets) != candidates+1 || have != candidates {
-		return nil, fmt.Errorf("columns: %d spans need as many offsets and %d labels: spans are the mention and its candidates, "+
+	if have := len(l.of("label")) + len(l.of("labels")); candidates < 1 || len(t.Columns.Offsets) != candidates+1 ||
+		have != candidates {
+		return nil, fmt.Errorf("columns: %d spans need as many offsets and %d labels: spans are the mention and its "+
+			"candidates, "+
 			"and label, or labels, has a yes or no for each candidate", len(t.Columns.Spans), max(1, candidates))
 	}
 	return []string{"false", "true"}, nil
@@ -68,7 +70,8 @@ func coreferenceRow(l layout, r record, words bool, bad *problems) Row {
 	for i, text := range spans {
 		offset, err := strconv.Atoi(strings.TrimSpace(offsets[i]))
 		if err != nil || offset < 0 {
-			bad.add(r.line, "%s is %s: an offset is a number from 0", quote.Text(l.of("offsets")[i].name), quote.Text(offsets[i]))
+			bad.add(r.line, "%s is %s: an offset is a number from 0", quote.Text(l.of("offsets")[i].name),
+				quote.Text(offsets[i]))
 			continue
 		}
 		span, ok := spanAt(row.Text, text, offset, words)
@@ -77,7 +80,8 @@ func coreferenceRow(l layout, r record, words bool, bad *problems) Row {
 			if words {
 				unit = "word"
 			}
-			bad.add(r.line, "%s %s does not stand at %s %d of the text", quote.Text(l.of("spans")[i].name), quote.Text(text), unit, offset)
+			bad.add(r.line, "%s %s does not stand at %s %d of the text", quote.Text(l.of("spans")[i].name), quote.Text(text),
+				unit, offset)
 		}
 		row.Spans = append(row.Spans, span)
 	}

@@ -25,7 +25,8 @@ func (multilabel) keys() []columnKey {
 
 func (multilabel) classes(t Task, l layout, records []record) ([]string, error) {
 	if l.has("label") == l.has("labels") {
-		return nil, fmt.Errorf("columns: %s needs label, a column with all labels of a row, or labels, a column for each", KindMultilabel)
+		return nil, fmt.Errorf("columns: %s needs label, a column with all labels of a row, or labels, a column for each",
+			KindMultilabel)
 	}
 	if l.has("labels") {
 		if t.Labels != nil {

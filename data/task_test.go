@@ -52,9 +52,13 @@ func TestTokenClassificationFiles(t *testing.T) {
 		file, content string
 		columns       Columns
 	}{
-		"tabs":   {"t.tsv", "# comment\nAna\tB-PER\nNovak\tI-PER\nspi\tO\n\n\nLjubljana\tB-LOC\n", Columns{Text: "#1", Label: "#2"}},
-		"blanks": {"t.conll", "-DOCSTART- -X- O O\n\nAna NNP x B-PER\nNovak NNP x I-PER\nspi V x O\n\r\nLjubljana NNP x B-LOC", Columns{Text: "#1", Label: "#4"}},
-		"lists":  {"t.jsonl", `{"tokens":["Ana","Novak","spi"],"tags":["B-PER","I-PER","O"]}` + "\n" + `{"tokens":["Ljubljana"],"tags":["B-LOC"]}`, Columns{Text: "tokens", Label: "tags"}},
+		"tabs": {"t.tsv", "# comment\nAna\tB-PER\nNovak\tI-PER\nspi\tO\n\n\nLjubljana\tB-LOC\n",
+			Columns{Text: "#1", Label: "#2"}},
+		"blanks": {"t.conll",
+			"-DOCSTART- -X- O O\n\nAna NNP x B-PER\nNovak NNP x I-PER\nspi V x O\n\r\nLjubljana NNP x B-LOC",
+			Columns{Text: "#1", Label: "#4"}},
+		"lists": {"t.jsonl", `{"tokens":["Ana","Novak","spi"],"tags":["B-PER","I-PER","O"]}` + "\n" +
+			`{"tokens":["Ljubljana"],"tags":["B-LOC"]}`, Columns{Text: "tokens", Label: "tags"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, d := all(t, test.file, test.content, taskOf(KindTokenClassification, "", test.columns))
@@ -65,12 +69,14 @@ func TestTokenClassificationFiles(t *testing.T) {
 				t.Errorf("tags (-want +got)\n%s", diff)
 			}
 			said := d.Task.Say(got[0].Row, got[0].Target, d.Labels)
-			if diff := cmp.Diff([]string{"Ana\tB-PER", "Novak\tI-PER", "spi\tO", ""}, d.Task.Lines(got[0].Row, said)); diff != "" {
+			if diff := cmp.Diff([]string{"Ana\tB-PER", "Novak\tI-PER", "spi\tO", ""},
+				d.Task.Lines(got[0].Row, said)); diff != "" {
 				t.Errorf("prediction (-want +got)\n%s", diff)
 			}
 		})
 	}
-	_, d := all(t, "t.tsv", "a\tI-X\nb\tO\nc\tI-X\nd\tI-X\n\na\tO\n", taskOf(KindTokenClassification, "", Columns{Text: "#1", Label: "#2"}))
+	_, d := all(t, "t.tsv", "a\tI-X\nb\tO\nc\tI-X\nd\tI-X\n\na\tO\n",
+		taskOf(KindTokenClassification, "", Columns{Text: "#1", Label: "#2"}))
 	if len(d.Notes) == 0 || !strings.Contains(d.Notes[0], "2 tags I- follow no tag of their type, the first in line 1") {
 		t.Errorf("notes %q", d.Notes)
 	}
@@ -85,19 +91,28 @@ func TestMultipleChoiceFiles(t *testing.T) {
 		want          []Example
 		said          string // of the first
 	}{
-		"COPA": {"t.jsonl", `{"premise":"It rained.","choice1":"Wet.","choice2":"Dry.","question":"effect","label":0}` + "\n" + `{"premise":"Wet.","choice1":"Sun.","choice2":"Rain.","question":"cause","label":1}`,
+		"COPA": {"t.jsonl", `{"premise":"It rained.","choice1":"Wet.","choice2":"Dry.","question":"effect","label":0}` +
+			"\n" + `{"premise":"Wet.","choice1":"Sun.","choice2":"Rain.","question":"cause","label":1}`,
 			Columns{Text: "premise", Question: "question", Choices: []string{"choice1", "choice2"}, Label: "label"}, nil,
 			[]Example{{two("It rained. What happened as a result?", Choice{Text: "Wet."}, Choice{Text: "Dry."}), []float64{0}},
 				{two("Wet. What was the cause of this?", Choice{Text: "Sun."}, Choice{Text: "Rain."}), []float64{1}}}, "0"},
-		"CommonsenseQA and ARC": {"t.jsonl", `{"question":"Q","choices":{"label":["A","B","C"],"text":["x","y","z"]},"answerKey":"C"}` + "\n" + `{"question":"R","choices":{"label":["1","2"],"text":["x","y"]},"answerKey":"1"}`,
+		"CommonsenseQA and ARC": {"t.jsonl",
+			`{"question":"Q","choices":{"label":["A","B","C"],"text":["x","y","z"]},"answerKey":"C"}` + "\n" +
+				`{"question":"R","choices":{"label":["1","2"],"text":["x","y"]},"answerKey":"1"}`,
 			Columns{Text: "question", Choices: []string{"choices.text"}, ChoiceNames: "choices.label", Label: "answerKey"}, nil,
-			[]Example{{two("Q", Choice{"x", "A"}, Choice{"y", "B"}, Choice{"z", "C"}), []float64{2}}, {two("R", Choice{"x", "1"}, Choice{"y", "2"}), []float64{0}}}, "C"},
-		"OpenBookQA": {"t.jsonl", `{"question":{"stem":"Q","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"B"}` + "\n" + `{"question":{"stem":"R","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"A"}`,
-			Columns{Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label", Label: "answerKey"}, nil,
-			[]Example{{two("Q", Choice{"x", "A"}, Choice{"y", "B"}), []float64{1}}, {two("R", Choice{"x", "A"}, Choice{"y", "B"}), []float64{0}}}, "B"},
+			[]Example{{two("Q", Choice{"x", "A"}, Choice{"y", "B"}, Choice{"z", "C"}), []float64{2}},
+				{two("R", Choice{"x", "1"}, Choice{"y", "2"}), []float64{0}}}, "C"},
+		"OpenBookQA": {"t.jsonl",
+			`{"question":{"stem":"Q","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"B"}` + "\n" +
+				`{"question":{"stem":"R","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"A"}`,
+			Columns{Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label",
+				Label: "answerKey"}, nil,
+			[]Example{{two("Q", Choice{"x", "A"}, Choice{"y", "B"}), []float64{1}},
+				{two("R", Choice{"x", "A"}, Choice{"y", "B"}), []float64{0}}}, "B"},
 		"from 1, with an unused place": {"t.tsv", "q\ta\tb\tc\tanswer\nQ\tx\ty\tz\t1\nR\tx\ty\tz\t2\n",
 			Columns{Text: "q", Choices: []string{"a", "b", "c"}, Label: "answer"}, []string{"1", "2", "3"},
-			[]Example{{two("Q", Choice{Text: "x"}, Choice{Text: "y"}, Choice{Text: "z"}), []float64{0}}, {two("R", Choice{Text: "x"}, Choice{Text: "y"}, Choice{Text: "z"}), []float64{1}}}, "1"},
+			[]Example{{two("Q", Choice{Text: "x"}, Choice{Text: "y"}, Choice{Text: "z"}), []float64{0}},
+				{two("R", Choice{Text: "x"}, Choice{Text: "y"}, Choice{Text: "z"}), []float64{1}}}, "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			task := taskOf(KindMultipleChoice, "", test.columns)
@@ -114,18 +129,25 @@ func TestMultipleChoiceFiles(t *testing.T) {
 }
 
 func TestCoreferenceFiles(t *testing.T) {
-	wsc := Columns{Text: "text", Label: "label", Spans: []string{"target.span2_text", "target.span1_text"}, Offsets: []string{"target.span2_index", "target.span1_index"}}
-	got, _ := all(t, "t.jsonl", `{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"mark","span1_index":0,"span2_text":"He","span2_index":4},"label":true}
+	wsc := Columns{Text: "text", Label: "label", Spans: []string{"target.span2_text", "target.span1_text"},
+		Offsets: []string{"target.span2_index", "target.span1_index"}}
+	got, _ := all(t, "t.jsonl",
+		`{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"mark","span1_index":0,"span2_text":"He","span2_index":4},"label":true}
 {"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"Pete","span1_index":2,"span2_text":"He","span2_index":4},"label":false}`, taskOf(KindCoreference, "", wsc))
 	text := "Mark told Pete lies. He, too, lied."
-	want := []Example{{Row{Text: text, Spans: []Span{{21, 24}, {0, 4}}}, []float64{1}}, {Row{Text: text, Spans: []Span{{21, 24}, {10, 14}}}, []float64{0}}}
+	want := []Example{{Row{Text: text, Spans: []Span{{21, 24}, {0, 4}}}, []float64{1}},
+		{Row{Text: text, Spans: []Span{{21, 24}, {10, 14}}}, []float64{0}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("WSC (-want +got)\n%s", diff)
 	}
-	gap := Columns{Text: "Text", Labels: []string{"A-coref", "B-coref"}, Spans: []string{"Pronoun", "A", "B"}, Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}}
-	got, d := all(t, "t.tsv", "Text\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\nŽana saw Eva and she ran.\tshe\t17\tŽana\t0\tTRUE\tEva\t9\tFALSE\nI saw I.\tI\t0\tI\t0\tTRUE\tI\t6\tFALSE\n",
+	gap := Columns{Text: "Text", Labels: []string{"A-coref", "B-coref"}, Spans: []string{"Pronoun", "A", "B"},
+		Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}}
+	got, d := all(t, "t.tsv",
+		"Text\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\n"+
+			"Žana saw Eva and she ran.\tshe\t17\tŽana\t0\tTRUE\tEva\t9\tFALSE\nI saw I.\tI\t0\tI\t0\tTRUE\tI\t6\tFALSE\n",
 		taskOf(KindCoreference, "", gap))
-	want = []Example{{Row{Text: "Žana saw Eva and she ran.", Spans: []Span{{17, 20}, {0, 4}, {9, 12}}}, []float64{1, 0}}, {Row{Text: "I saw I.", Spans: []Span{{0, 1}, {0, 1}, {6, 7}}}, []float64{1, 0}}}
+	want = []Example{{Row{Text: "Žana saw Eva and she ran.", Spans: []Span{{17, 20}, {0, 4}, {9, 12}}}, []float64{1, 0}},
+		{Row{Text: "I saw I.", Spans: []Span{{0, 1}, {0, 1}, {6, 7}}}, []float64{1, 0}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("GAP (-want +got)\n%s", diff)
 	}
@@ -137,9 +159,11 @@ func TestCoreferenceFiles(t *testing.T) {
 	var content strings.Builder
 	for i := range 40 {
 		text := strings.Repeat("x", 1+i/4)
-		content.WriteString(`{"text":"` + text + ` y z","a":"y","b":"z","i":1,"j":2,"label":` + []string{"true", "false"}[i%2] + "}\n")
+		content.WriteString(`{"text":"` + text + ` y z","a":"y","b":"z","i":1,"j":2,"label":` +
+			[]string{"true", "false"}[i%2] + "}\n")
 	}
-	task := taskOf(KindCoreference, file(t, "many.jsonl", content.String()), Columns{Text: "text", Label: "label", Spans: []string{"a", "b"}, Offsets: []string{"i", "j"}})
+	task := taskOf(KindCoreference, file(t, "many.jsonl", content.String()),
+		Columns{Text: "text", Label: "label", Spans: []string{"a", "b"}, Offsets: []string{"i", "j"}})
 	d, err := Load(task)
 	if err != nil {
 		t.Fatal(err)
@@ -157,14 +181,17 @@ func TestCoreferenceFiles(t *testing.T) {
 }
 
 func TestMultilabelFiles(t *testing.T) {
-	want := []Example{{Row{Text: "a"}, []float64{1, 0}}, {Row{Text: "b"}, []float64{1, 1}}, {Row{Text: "c"}, []float64{0, 0}}}
+	want := []Example{{Row{Text: "a"}, []float64{1, 0}}, {Row{Text: "b"}, []float64{1, 1}},
+		{Row{Text: "c"}, []float64{0, 0}}}
 	for name, test := range map[string]struct {
 		file, content string
 		columns       Columns
 	}{
-		"commas":  {"t.tsv", "text\tlabel\na\tjoy\nb\tsad, joy\nc\t\n", Columns{Text: "text", Label: "label"}},
-		"lists":   {"t.jsonl", `{"text":"a","label":["joy"]}` + "\n" + `{"text":"b","label":["sad","joy"]}` + "\n" + `{"text":"c","label":[]}`, Columns{Text: "text", Label: "label"}},
-		"columns": {"t.csv", "text,joy,sad\na,1,0\nb,TRUE,yes\nc,no,0\n", Columns{Text: "text", Labels: []string{"joy", "sad"}}},
+		"commas": {"t.tsv", "text\tlabel\na\tjoy\nb\tsad, joy\nc\t\n", Columns{Text: "text", Label: "label"}},
+		"lists": {"t.jsonl", `{"text":"a","label":["joy"]}` + "\n" + `{"text":"b","label":["sad","joy"]}` + "\n" +
+			`{"text":"c","label":[]}`, Columns{Text: "text", Label: "label"}},
+		"columns": {"t.csv", "text,joy,sad\na,1,0\nb,TRUE,yes\nc,no,0\n",
+			Columns{Text: "text", Labels: []string{"joy", "sad"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, d := all(t, test.file, test.content, taskOf(KindMultilabel, "", test.columns))
@@ -188,26 +215,51 @@ func TestKindsRefuse(t *testing.T) {
 		file, content string
 		want          []string
 	}{
-		"BIOES":              {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.conll", "a B-X\nb E-X\n\nc S-X\n", []string{"line 2: tag \"E-X\": its scheme marks ends", "line 4"}},
-		"no tag":             {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.conll", "a B-X\nb NOUN\n", []string{`line 2: tag "NOUN": must be O`}},
-		"a column less":      {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tB-X\nb\n", []string{"line 2: it has 1 columns: column #2"}},
-		"names of columns":   {KindTokenClassification, Columns{Text: "token", Label: "tag"}, "t.tsv", "token\ttag\na\tO\n", []string{"by position"}},
-		"no entities":        {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tO\n", []string{"no tag of an entity"}},
-		"tags and words":     {KindTokenClassification, Columns{Text: "w", Label: "t"}, "t.jsonl", `{"w":["a"],"t":["B-X"]}` + "\n" + `{"w":["a","b"],"t":["O"]}` + "\n" + `{"w":[],"t":[]}`, []string{"line 2: 1 tags for 2 words", "line 3: \"w\" is missing"}},
-		"a CSV file of tags": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.csv", "a,O\n", []string{"use .conll, .tsv or .jsonl"}},
-		"one choice":         {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, Label: "l"}, "t.jsonl", `{"t":"a","c":["x","y"],"l":0}` + "\n" + `{"t":"a","c":["x"],"l":1}`, []string{"line 2: \"c\": 1 choices", "line 2: label \"1\" is choice 2 of 1"}},
-		"an empty choice":    {KindMultipleChoice, copa, "t.tsv", "t\tx\ty\tl\na\tb\tc\t0\na\tb\t \t1\n", []string{"line 3: choice 2 is empty"}},
-		"unused places":      {KindMultipleChoice, Columns{Text: "t", Choices: []string{"x", "y", "z"}, Label: "l"}, "t.tsv", "t\tx\ty\tz\tl\na\tb\tc\td\t1\na\tb\tc\td\t2\n", []string{"up to 3 choices", "task.labels"}},
-		"no such name":       {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, ChoiceNames: "n", Label: "l"}, "t.jsonl", `{"t":"a","c":["x","y"],"n":["A","B"],"l":"C"}`, []string{`line 1: label "C" is the name of no choice`}},
-		"names twice":        {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, ChoiceNames: "n", Label: "l"}, "t.jsonl", `{"t":"a","c":["x","y"],"n":["A","A"],"l":"A"}`, []string{"stands twice"}},
-		"a span elsewhere":   {KindCoreference, wsc, "t.jsonl", `{"text":"He saw it.","a":"He","b":"it","i":0,"j":2,"label":true}` + "\n" + `{"text":"He saw it.","a":"He","b":"cat","i":0,"j":2,"label":true}`, []string{`line 2: "b" "cat" does not stand at word 2`}},
-		"no offset":          {KindCoreference, wsc, "t.jsonl", `{"text":"He saw it.","a":"He","b":"it","i":"x","j":2,"label":true}`, []string{`line 1: "i" is "x": an offset`}},
-		"perhaps":            {KindCoreference, wsc, "t.jsonl", `{"text":"He saw it.","a":"He","b":"it","i":0,"j":2,"label":"perhaps"}`, []string{`line 1: "label" is "perhaps"`}},
-		"too few offsets":    {KindCoreference, Columns{Text: "text", Label: "label", Spans: []string{"a", "b"}, Offsets: []string{"i"}}, "t.jsonl", `{"text":"He saw it.","a":"He","b":"it","i":0,"label":true}`, []string{"2 spans need as many offsets and 1 labels"}},
-		"a label unseen":     {KindMultilabel, Columns{Text: "t", Labels: []string{"x", "y"}}, "t.tsv", "t\tx\ty\na\t1\t0\nb\t2\t0\n", []string{`line 3: "x" is "2"`}},
-		"both mappings":      {KindMultilabel, Columns{Text: "t", Label: "x", Labels: []string{"x"}}, "t.tsv", "t\tx\na\t1\n", []string{"needs label"}},
-		"keys of others":     {KindClassification, Columns{Text: "t", Label: "l", Choices: []string{"x"}}, "t.tsv", "t\tl\na\tb\n", []string{"columns: classification has no choices"}},
-		"a path astray":      {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c.text"}, Label: "l"}, "t.jsonl", `{"t":"a","c":["x","y"],"l":0}`, []string{`there is no column "c.text"`}},
+		"BIOES": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.conll",
+			"a B-X\nb E-X\n\nc S-X\n", []string{"line 2: tag \"E-X\": its scheme marks ends", "line 4"}},
+		"no tag": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.conll", "a B-X\nb NOUN\n",
+			[]string{`line 2: tag "NOUN": must be O`}},
+		"a column less": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tB-X\nb\n",
+			[]string{"line 2: it has 1 columns: column #2"}},
+		"names of columns": {KindTokenClassification, Columns{Text: "token", Label: "tag"}, "t.tsv", "token\ttag\na\tO\n",
+			[]string{"by position"}},
+		"no entities": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tO\n",
+			[]string{"no tag of an entity"}},
+		"tags and words": {KindTokenClassification, Columns{Text: "w", Label: "t"}, "t.jsonl",
+			`{"w":["a"],"t":["B-X"]}` + "\n" + `{"w":["a","b"],"t":["O"]}` + "\n" + `{"w":[],"t":[]}`,
+			[]string{"line 2: 1 tags for 2 words", "line 3: \"w\" is missing"}},
+		"a CSV file of tags": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.csv", "a,O\n",
+			[]string{"use .conll, .tsv or .jsonl"}},
+		"one choice": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, Label: "l"}, "t.jsonl",
+			`{"t":"a","c":["x","y"],"l":0}` + "\n" + `{"t":"a","c":["x"],"l":1}`,
+			[]string{"line 2: \"c\": 1 choices", "line 2: label \"1\" is choice 2 of 1"}},
+		"an empty choice": {KindMultipleChoice, copa, "t.tsv", "t\tx\ty\tl\na\tb\tc\t0\na\tb\t \t1\n",
+			[]string{"line 3: choice 2 is empty"}},
+		"unused places": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"x", "y", "z"}, Label: "l"},
+			"t.tsv", "t\tx\ty\tz\tl\na\tb\tc\td\t1\na\tb\tc\td\t2\n", []string{"up to 3 choices", "task.labels"}},
+		"no such name": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, ChoiceNames: "n", Label: "l"},
+			"t.jsonl", `{"t":"a","c":["x","y"],"n":["A","B"],"l":"C"}`, []string{`line 1: label "C" is the name of no choice`}},
+		"names twice": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, ChoiceNames: "n", Label: "l"},
+			"t.jsonl", `{"t":"a","c":["x","y"],"n":["A","A"],"l":"A"}`, []string{"stands twice"}},
+		"a span elsewhere": {KindCoreference, wsc, "t.jsonl",
+			`{"text":"He saw it.","a":"He","b":"it","i":0,"j":2,"label":true}` + "\n" +
+				`{"text":"He saw it.","a":"He","b":"cat","i":0,"j":2,"label":true}`,
+			[]string{`line 2: "b" "cat" does not stand at word 2`}},
+		"no offset": {KindCoreference, wsc, "t.jsonl",
+			`{"text":"He saw it.","a":"He","b":"it","i":"x","j":2,"label":true}`, []string{`line 1: "i" is "x": an offset`}},
+		"perhaps": {KindCoreference, wsc, "t.jsonl",
+			`{"text":"He saw it.","a":"He","b":"it","i":0,"j":2,"label":"perhaps"}`, []string{`line 1: "label" is "perhaps"`}},
+		"too few offsets": {KindCoreference, Columns{Text: "text", Label: "label", Spans: []string{"a", "b"},
+			Offsets: []string{"i"}}, "t.jsonl", `{"text":"He saw it.","a":"He","b":"it","i":0,"label":true}`,
+			[]string{"2 spans need as many offsets and 1 labels"}},
+		"a label unseen": {KindMultilabel, Columns{Text: "t", Labels: []string{"x", "y"}}, "t.tsv",
+			"t\tx\ty\na\t1\t0\nb\t2\t0\n", []string{`line 3: "x" is "2"`}},
+		"both mappings": {KindMultilabel, Columns{Text: "t", Label: "x", Labels: []string{"x"}}, "t.tsv",
+			"t\tx\na\t1\n", []string{"needs label"}},
+		"keys of others": {KindClassification, Columns{Text: "t", Label: "l", Choices: []string{"x"}}, "t.tsv",
+			"t\tl\na\tb\n", []string{"columns: classification has no choices"}},
+		"a path astray": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c.text"}, Label: "l"}, "t.jsonl",
+			`{"t":"a","c":["x","y"],"l":0}`, []string{`there is no column "c.text"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(taskOf(test.kind, file(t, test.file, test.content), test.columns))
@@ -228,8 +280,9 @@ func TestReadRowsOfKinds(t *testing.T) {
 	}{
 		KindTokenClassification: {Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\nb\n"},
 		KindMultipleChoice:      {Columns{Text: "t", Choices: []string{"x", "y"}, Label: "l"}, "t.tsv", "t\tx\ty\na\tb\tc\n"},
-		KindCoreference:         {Columns{Text: "t", Spans: []string{"a", "b"}, Offsets: []string{"i", "j"}, Label: "l"}, "t.tsv", "t\ta\tb\ti\tj\nx y\tx\ty\t0\t1\n"},
-		KindMultilabel:          {Columns{Text: "t", Labels: []string{"x", "y"}}, "t.tsv", "t\na\n"},
+		KindCoreference: {Columns{Text: "t", Spans: []string{"a", "b"}, Offsets: []string{"i", "j"}, Label: "l"},
+			"t.tsv", "t\ta\tb\ti\tj\nx y\tx\ty\t0\t1\n"},
+		KindMultilabel: {Columns{Text: "t", Labels: []string{"x", "y"}}, "t.tsv", "t\na\n"},
 	} {
 		task := taskOf(kind, "", test.columns)
 		rows, err := task.ReadRows(file(t, test.file, test.content))
@@ -267,7 +320,8 @@ func TestEncodeOfKinds(t *testing.T) {
 	if cut := task.Encode(tok, words); !cut.Truncated || cut.Words[3] != -1 || len(cut.Marked) != 2 {
 		t.Errorf("cut: %+v", cut)
 	}
-	if empty := task.Encode(tok, Row{Words: []string{"\u200b"}}); len(empty.Marked) != 1 || task.Wanted(empty, []float64{1})[0] != ignored {
+	if empty := task.Encode(tok, Row{Words: []string{"\u200b"}}); len(empty.Marked) != 1 ||
+		task.Wanted(empty, []float64{1})[0] != ignored {
 		t.Errorf("a row without tokens: %+v", empty)
 	}
 
@@ -289,11 +343,13 @@ func TestEncodeOfKinds(t *testing.T) {
 	task = taskOf(KindCoreference, "", Columns{})
 	row = Row{Text: "Mark told Pete unbelievable lies.", Spans: []Span{{10, 14}, {15, 27}, {0, 14}}}
 	in = task.Encode(tok, row)
-	if in.Spans[0] != (tokenizer.Range{Start: 3, End: 4}) || in.Spans[2] != (tokenizer.Range{Start: 1, End: 4}) || in.Marked[0] != 1 || in.Truncated {
+	if in.Spans[0] != (tokenizer.Range{Start: 3, End: 4}) || in.Spans[2] != (tokenizer.Range{Start: 1, End: 4}) ||
+		in.Marked[0] != 1 || in.Truncated {
 		t.Errorf("%+v", in)
 	}
 	task.MaxLength = 5
-	if in = task.Encode(tok, row); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) || in.Marked[0] != 0 || !in.Truncated {
+	if in = task.Encode(tok, row); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) || in.Marked[0] != 0 ||
+		!in.Truncated {
 		t.Errorf("a span that is cut off: %+v", in)
 	}
 }

@@ -19,11 +19,13 @@ type tokenClassification struct{ plain }
 func (tokenClassification) form() metric.Form { return metric.Tags }
 
 func (tokenClassification) metrics() []metric.Name {
-	return []metric.Name{metric.EntityF1, metric.EntityF1Strict, metric.EntityPrecision, metric.EntityRecall, metric.EntityF1Macro, metric.Accuracy}
+	return []metric.Name{metric.EntityF1, metric.EntityF1Strict, metric.EntityPrecision, metric.EntityRecall,
+		metric.EntityF1Macro, metric.Accuracy}
 }
 
 func (tokenClassification) keys() []columnKey {
-	return []columnKey{{name: "text", required: true, list: true}, {name: "label", required: true, list: true, answer: true}}
+	return []columnKey{{name: "text", required: true, list: true},
+		{name: "label", required: true, list: true, answer: true}}
 }
 
 func (tokenClassification) reader(extension string) reader {
@@ -56,7 +58,8 @@ func (tokenClassification) classes(t Task, l layout, records []record) ([]string
 		return nil, fmt.Errorf("%s: column %s has no tag of an entity, such as B-PER", t.Train, l.names("label"))
 	}
 	if len(types) > maxLabels/2 {
-		return nil, fmt.Errorf("%s: column %s has %d types of entities, the limit is %d", t.Train, l.names("label"), len(types), maxLabels/2)
+		return nil, fmt.Errorf("%s: column %s has %d types of entities, the limit is %d", t.Train, l.names("label"),
+			len(types), maxLabels/2)
 	}
 	tags := []string{outside}
 	for _, kind := range slices.Sorted(maps.Keys(types)) {
@@ -74,7 +77,8 @@ func parseTag(tag string) (prefix, kind string, err error) {
 	case (prefix == "B" || prefix == "I") && kind != "":
 		return prefix, kind, nil
 	case slices.Contains([]string{"E", "S", "L", "U"}, prefix) && kind != "":
-		return "", "", fmt.Errorf("tag %s: its scheme marks ends and single words (BIOES, BILOU): convert it to BIO", quote.Text(tag))
+		return "", "", fmt.Errorf("tag %s: its scheme marks ends and single words (BIOES, BILOU): convert it to BIO",
+			quote.Text(tag))
 	}
 	return "", "", fmt.Errorf("tag %s: must be O, or B- or I- and a type", quote.Text(tag))
 }
@@ -103,7 +107,8 @@ func (tokenClassification) target(l layout, r record, row Row, classes []string,
 		} else if class := slices.Index(classes, tag); class >= 0 {
 			target[i] = float64(class)
 		} else {
-			bad.add(r.lineOf(i), "tag %s is of a type that the training rows lack: they have %s", quote.Text(tag), quote.List(classes))
+			bad.add(r.lineOf(i), "tag %s is of a type that the training rows lack: they have %s", quote.Text(tag),
+				quote.List(classes))
 		}
 	}
 	return target

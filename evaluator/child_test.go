@@ -18,7 +18,8 @@ import (
 
 // testSupervisor starts a worker, says its number, and waits to be killed.
 func testSupervisor(command []string) {
-	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: append([]string{os.Args[0]}, command...), Hello: hello})
+	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: append([]string{os.Args[0]},
+		command...), Hello: hello})
 	if err != nil {
 		panic(err)
 	}
@@ -63,7 +64,8 @@ func TestWorkersEndWithTheirSupervisor(t *testing.T) {
 // memoryCgroup makes a memory cgroup with a limit and returns the file that takes its processes.
 func memoryCgroup(t *testing.T, limit string) string {
 	t.Helper()
-	for root, file := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"} {
+	for root, file := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes",
+		"/sys/fs/cgroup": "memory.max"} {
 		dir := filepath.Join(root, fmt.Sprintf("peftsearch-test-%d", os.Getpid()))
 		if os.Mkdir(dir, 0o755) != nil {
 			continue
@@ -87,7 +89,8 @@ func TestTheKernelKillsAWorkerForItsMemory(t *testing.T) {
 	o := options("takes all memory")
 	o.Command = append([]string{"sh", "-c", `echo $$ > "$0" && exec "$@"`, procs}, o.Command...)
 	p := open(t, o)
-	for trial, want := range map[int64]evaluator.FailureKind{strange: evaluator.FailureOutOfMemory, strange + 1: evaluator.FailureCrashed} {
+	for trial, want := range map[int64]evaluator.FailureKind{strange: evaluator.FailureOutOfMemory,
+		strange + 1: evaluator.FailureCrashed} {
 		odd := job
 		odd.Trial = trial
 		_, err := p.Evaluate(context.Background(), odd, func(evaluator.Progress) evaluator.Verdict {

@@ -69,8 +69,8 @@ type Training struct {
 	Methods MethodTraining `json:"methods,omitzero"`
 }
 
-// MethodTraining is how modules are trained, as far as methods differ in it. It is apart so that settings without it are
-// stored, and compared, as before it existed.
+// MethodTraining is how modules are trained, as far as methods differ in it. It is apart so that settings without it
+// are stored, and compared, as before it existed.
 type MethodTraining struct {
 	// Rates are peak learning rates in place of Training.LearningRate, which the others have.
 	Rates Rates `json:"rates,omitempty"`

@@ -59,7 +59,8 @@ func decode(text []byte, into any) error {
 	case errors.As(err, &wrongType):
 		return slipIn(text, "", "%s is a JSON %s, which does not fit", wrongType.Field, wrongType.Value)
 	case bytes.Contains(text, []byte("NaN")), bytes.Contains(text, []byte("Infinity")):
-		return slipIn(text, `JSON has neither NaN nor Infinity: answer {"type":"failed","kind":"diverged",…}`, "the line is not JSON")
+		return slipIn(text, `JSON has neither NaN nor Infinity: answer {"type":"failed","kind":"diverged",…}`,
+			"the line is not JSON")
 	}
 	return slipIn(text, toStderr, "the line is not JSON (%v)", err)
 }
@@ -171,7 +172,8 @@ func decodeReady(text []byte, scored metric.Name) (Ready, error) {
 		return Ready{}, err
 	}
 	if r.Protocol != ProtocolVersion {
-		return Ready{}, fmt.Errorf("it speaks protocol %d, this program %d: docs/reference/worker-protocol.md says what has changed", r.Protocol, ProtocolVersion)
+		return Ready{}, fmt.Errorf("it speaks protocol %d, this program %d: docs/reference/worker-protocol.md says what "+
+			"has changed", r.Protocol, ProtocolVersion)
 	}
 	r.Precision, r.Geometry.Architecture = quote.Message(r.Precision), quote.Message(r.Geometry.Architecture)
 	r.Fingerprint.Model, r.Fingerprint.Data = quote.Message(r.Fingerprint.Model), quote.Message(r.Fingerprint.Data)

@@ -20,7 +20,8 @@ func TestScoresBesideTheRangeAreRounded(t *testing.T) {
 			t.Errorf("%s: %g and %v (%v)", text, r.Score, r.Test, err)
 		}
 	}
-	if _, err := decodeProgress([]byte(`{"trial":1,"step":1,"steps":1,"score":-1.1}`), newScale(metric.Spearman, nil)); err == nil {
+	if _, err := decodeProgress([]byte(`{"trial":1,"step":1,"steps":1,"score":-1.1}`),
+		newScale(metric.Spearman, nil)); err == nil {
 		t.Error("-1.1 is a correlation")
 	}
 }
@@ -36,7 +37,8 @@ func TestAWorkersOwnRange(t *testing.T) {
 }
 
 func TestProgressThatIsASignOfLife(t *testing.T) {
-	if p, err := decodeProgress([]byte(`{"type":"progress","trial":1}`), newScale(metric.Accuracy, nil)); err != nil || p.Steps != 0 || p.Score != nil {
+	if p, err := decodeProgress([]byte(`{"type":"progress","trial":1}`), newScale(metric.Accuracy, nil)); err != nil ||
+		p.Steps != 0 || p.Score != nil {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -99,7 +101,8 @@ func FuzzMessage(f *testing.F) {
 				return false
 			}
 			failure := slipFailure(7, err)
-			if len(failure.Message) > 2100 || strings.ContainsFunc(failure.Message, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+			if len(failure.Message) > 2100 || strings.ContainsFunc(failure.Message,
+				func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
 				t.Errorf("the message is %q", failure.Message)
 			}
 			return true

@@ -229,7 +229,8 @@ func scores(first, last, result float64) func(w *workerProgram) {
 }
 
 func (w *workerProgram) result() {
-	w.out.Encode(evaluator.ResultReport{Type: evaluator.TypeResult, Trial: strange, Result: evaluator.Result{Score: 0.6, BestStep: 100, Steps: 100}})
+	w.out.Encode(evaluator.ResultReport{Type: evaluator.TypeResult, Trial: strange,
+		Result: evaluator.Result{Score: 0.6, BestStep: 100, Steps: 100}})
 }
 
 // succeed ends the strange trial as it should.
@@ -518,7 +519,8 @@ func TestWorkersThatDoNotComeBack(t *testing.T) {
 			if !errors.As(err, &failure) || failure.Kind != evaluator.FailureCrashed {
 				t.Fatalf("the killed worker: %v", err)
 			}
-			if _, err := p.Evaluate(context.Background(), job, goOn); !errors.Is(err, evaluator.ErrWorker) || !strings.Contains(err.Error(), words) {
+			if _, err := p.Evaluate(context.Background(), job, goOn); !errors.Is(err, evaluator.ErrWorker) ||
+				!strings.Contains(err.Error(), words) {
 				t.Errorf("the worker that does not come back: %v, want %q", err, words)
 			}
 			if _, err := p.Evaluate(context.Background(), job, goOn); err != nil {

@@ -149,7 +149,8 @@ func (p *Process) start(ctx context.Context) error {
 // launch starts the process and greets it.
 func (p *Process) launch(ctx context.Context) (Ready, error) {
 	var err error
-	p.child, err = startChild(p.options.Command, p.options.Dir, WorkerEnv(os.Environ(), p.options.Hello.Settings.Threads), p.options.Log)
+	p.child, err = startChild(p.options.Command, p.options.Dir,
+		WorkerEnv(os.Environ(), p.options.Hello.Settings.Threads), p.options.Log)
 	if err != nil {
 		return Ready{}, err
 	}
@@ -237,7 +238,8 @@ func (s *stall) reset() {
 
 // silent is the slip of a worker that says nothing.
 func (p *Process) silent() error {
-	return &slip{silence: true, what: fmt.Sprintf("the worker was silent for %s", p.options.Stall) + p.child.log.lastWords(),
+	return &slip{silence: true, what: fmt.Sprintf("the worker was silent for %s", p.options.Stall) +
+		p.child.log.lastWords(),
 		try: "progress messages are signs of life; evaluator.stall in the study file says how long to wait"}
 }
 

@@ -16,7 +16,9 @@ import (
 )
 
 func TestAnalyticConforms(t *testing.T) {
-	evaluatortest.Run(t, func(*testing.T) evaluator.Evaluator { return &evaluator.Analytic{Geometry: geometry, Noise: 0.01} }, job)
+	evaluatortest.Run(t, func(*testing.T) evaluator.Evaluator {
+		return &evaluator.Analytic{Geometry: geometry, Noise: 0.01}
+	}, job)
 }
 
 func TestProcessConforms(t *testing.T) {
@@ -113,16 +115,19 @@ func TestPredictions(t *testing.T) {
 		t.Errorf("no rows: %v, %v", none, err)
 	}
 	rows = []data.Row{{Text: "short"}, {Text: strings.Repeat("x", 17<<20)}}
-	if _, err := p.Predict(context.Background(), "dir", rows); err == nil || !strings.Contains(err.Error(), "row 2 has 17 MiB") {
+	if _, err := p.Predict(context.Background(), "dir", rows); err == nil ||
+		!strings.Contains(err.Error(), "row 2 has 17 MiB") {
 		t.Errorf("a row of 17 MiB: %v", err)
 	}
 }
 
 func TestPredictionsThatFail(t *testing.T) {
-	for mode, words := range map[string]string{"predicts too much": "4 predictions for 2 rows", "predicts nothing": "0 predictions for 2 rows",
+	for mode, words := range map[string]string{"predicts too much": "4 predictions for 2 rows",
+		"predicts nothing":   "0 predictions for 2 rows",
 		"refuses to predict": "no weights there"} {
 		p := open(t, options(mode))
-		if _, err := p.Predict(context.Background(), "dir", []data.Row{{Text: "a"}, {Text: "b"}}); err == nil || !strings.Contains(err.Error(), words) {
+		if _, err := p.Predict(context.Background(), "dir", []data.Row{{Text: "a"}, {Text: "b"}}); err == nil ||
+			!strings.Contains(err.Error(), words) {
 			t.Errorf("%s: %v", mode, err)
 		}
 		if _, err := p.Evaluate(context.Background(), job, goOn); err != nil {
@@ -186,7 +191,8 @@ func TestCancellingAJobThatHangs(t *testing.T) {
 
 func TestWorkerEnvironment(t *testing.T) {
 	env := evaluator.WorkerEnv([]string{"OMP_WAIT_POLICY=active", "HOME=/h"}, 3)
-	if !slices.Contains(env, "OMP_NUM_THREADS=3") || !slices.Contains(env, "OMP_WAIT_POLICY=active") || slices.Contains(env, "OMP_WAIT_POLICY=passive") {
+	if !slices.Contains(env, "OMP_NUM_THREADS=3") || !slices.Contains(env, "OMP_WAIT_POLICY=active") ||
+		slices.Contains(env, "OMP_WAIT_POLICY=passive") {
 		t.Errorf("%q", env)
 	}
 }

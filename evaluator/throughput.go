@@ -26,7 +26,8 @@ const measureSteps = 16
 
 // MeasureThroughput starts workers with a number of threads, and stops them when all of them have trained
 // job at the same time for a while. The job must be longer.
-func MeasureThroughput(ctx context.Context, options ProcessOptions, job Job, workers, threads int, while time.Duration) (Throughput, error) {
+func MeasureThroughput(ctx context.Context, options ProcessOptions, job Job, workers, threads int,
+	while time.Duration) (Throughput, error) {
 	options.Hello.Settings.Threads = threads
 	t := Throughput{Workers: workers, Threads: threads}
 	var mu sync.Mutex // guards t and training
@@ -62,7 +63,8 @@ func MeasureThroughput(ctx context.Context, options ProcessOptions, job Job, wor
 				return Verdict{}
 			})
 			if rate == 0 {
-				return fmt.Errorf("measuring %d workers with %d threads: the job ended early: %w", workers, threads, cmp.Or(err, io.EOF))
+				return fmt.Errorf("measuring %d workers with %d threads: the job ended early: %w", workers, threads,
+					cmp.Or(err, io.EOF))
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -69,7 +69,8 @@ func forever() {
 }
 
 func testWorker(mode string, args []string) {
-	w := &workerProgram{mode: mode, args: args, in: make(chan request), out: json.NewEncoder(os.Stdout), free: mode == "free"}
+	w := &workerProgram{mode: mode, args: args, in: make(chan request), out: json.NewEncoder(os.Stdout),
+		free: mode == "free"}
 	if deafness[mode] {
 		forever()
 	}
@@ -128,8 +129,10 @@ func (w *workerProgram) ready() evaluator.Ready {
 	if w.free {
 		rungs = evaluator.RungsFree
 	}
-	return evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Rungs: rungs, Geometry: geometry,
-		Fingerprint: evaluator.Fingerprint{Model: strings.Repeat("a", 64), Data: strings.Repeat("b", 64)}, Precision: "float32"}
+	return evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Rungs: rungs,
+		Geometry:    geometry,
+		Fingerprint: evaluator.Fingerprint{Model: strings.Repeat("a", 64), Data: strings.Repeat("b", 64)},
+		Precision:   "float32"}
 }
 
 func (w *workerProgram) hello() {
@@ -145,7 +148,8 @@ func (w *workerProgram) hello() {
 }
 
 func (w *workerProgram) progress(step int, score any) {
-	w.out.Encode(map[string]any{"type": "progress", "trial": strange, "step": step, "steps": 100, "loss": 0.5, "score": score})
+	w.out.Encode(map[string]any{"type": "progress", "trial": strange, "step": step, "steps": 100, "loss": 0.5,
+		"score": score})
 }
 
 // line writes a line as it is.
@@ -190,7 +194,8 @@ func (w *workerProgram) evaluate(job evaluator.Job) {
 // endless trains until it is stopped, without a rung.
 func (w *workerProgram) endless(job evaluator.Job) {
 	for step := 1; ; step++ {
-		w.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial, Progress: evaluator.Progress{Step: step, Steps: 1e9}})
+		w.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial,
+			Progress: evaluator.Progress{Step: step, Steps: 1e9}})
 		select {
 		case <-w.in:
 			w.fail(job.Trial, evaluator.Failure{Kind: evaluator.FailureInternal, Message: "stopped"})

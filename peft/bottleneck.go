@@ -46,8 +46,8 @@ var NonLinearities = []NonLinearity{ReLU, GELU, GELUNew, Swish, Tanh}
 // wiring is that of the adapters library's SeqBnConfig with original_ln_before.
 type Serial Bottleneck
 
-// Parallel is the adapter of He et al. 2022 ("Towards a Unified View"): it reads a, has relu and the scale 4. The wiring
-// is that of the adapters library's ParBnConfig.
+// Parallel is the adapter of He et al. 2022 ("Towards a Unified View"): it reads a, has relu and the scale 4. The
+// wiring is that of the adapters library's ParBnConfig.
 type Parallel Bottleneck
 
 // Houlsby is the pair of adapters of Houlsby et al. 2019, one after the attention and one after the feed-forward part:
@@ -137,7 +137,8 @@ func (b Bottleneck) version() int {
 }
 
 func (b Bottleneck) tensors(g Geometry, prefix string) []Tensor {
-	list := []Tensor{{prefix + "down.weight", []int{b.Width, g.Hidden}, false}, {prefix + "down.bias", []int{b.Width}, true},
+	list := []Tensor{{prefix + "down.weight", []int{b.Width, g.Hidden}, false},
+		{prefix + "down.bias", []int{b.Width}, true},
 		{prefix + "up.weight", []int{g.Hidden, b.Width}, false}, {prefix + "up.bias", []int{g.Hidden}, true}}
 	if b.LearnedScale {
 		list = append(list, Tensor{prefix + "scale", []int{1}, true})
@@ -226,7 +227,8 @@ func (a Houlsby) adaptersConfig(g Geometry, p Plan) any  { return bottleneckConf
 func bottleneckConfigOf(g Geometry, p Plan, kind bottleneck, factor float64) any {
 	full, m := kind.Full(), kind.Method()
 	c := bottleneckConfig{MHAdapter: m == MethodHoulsby, OutputAdapter: true, IsParallel: m == MethodParallel,
-		NonLinearity: string(full.NonLinearity), OriginalLNBefore: m == MethodSerial, Scaling: pythonFloat(factor * full.Scale),
+		NonLinearity: string(full.NonLinearity), OriginalLNBefore: m == MethodSerial,
+		Scaling:     pythonFloat(factor * full.Scale),
 		InitWeights: "bert", UseGating: full.Gate, ReductionFactor: map[string]float64{}, LeaveOut: leaveOut(p, m)}
 	if m == MethodParallel {
 		c.InitWeights = "mam_adapter"

@@ -31,15 +31,18 @@ func (Serial) importAdapters(s settings, g Geometry) (func(int) (Module, error),
 	}
 	switch {
 	case !output:
-		return nil, errors.New("output_adapter is false: a plan has adapters after the feed-forward part, or after both parts")
+		return nil, errors.New("output_adapter is false: a plan has adapters after the feed-forward part, or after both " +
+			"parts")
 	case activation == "":
 		return nil, errors.New("non_linearity is missing")
 	case attention && (parallel || before):
 		return nil, errors.New("mh_adapter: a plan has serial adapters after both parts, without original_ln_before")
 	case !after || !residual && !parallel || !parallel && !attention && !before:
-		return nil, errors.New("original_ln_before, original_ln_after, residual_before_ln: a plan's adapters have all three true")
+		return nil, errors.New("original_ln_before, original_ln_after, residual_before_ln: a plan's adapters have all " +
+			"three true")
 	}
-	if err := s.rest("adapter_residual_before_ln", "cross_adapter", "dropout", "factorized_phm_W", "hypercomplex_nonlinearity",
+	if err := s.rest("adapter_residual_before_ln", "cross_adapter", "dropout", "factorized_phm_W",
+		"hypercomplex_nonlinearity",
 		"init_weights", "init_weights_seed", "inv_adapter_reduction_factor", "learn_phm", "phm_bias", "phm_c_init", "phm_dim",
 		"phm_init_range", "phm_rank", "shared_phm_rule", "stochastic_depth"); err != nil {
 		return nil, err

@@ -87,7 +87,8 @@ func (t Trained) exportable(format Format) error {
 		return err
 	}
 	if _, known := families[t.Info.Geometry.Architecture]; !known {
-		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture, slices.Sorted(maps.Keys(families)))
+		return fmt.Errorf("architecture %q: must be one of %v", t.Info.Geometry.Architecture,
+			slices.Sorted(maps.Keys(families)))
 	}
 	if err := t.Info.checkHead(); err != nil && format != FormatPlan {
 		return err
@@ -196,7 +197,8 @@ func copyFile(path, original string) error {
 func (e *export) readme(format Format, t Trained, lost []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
-	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format, t.modelName(),
+	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format,
+		t.modelName(),
 		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
 	if t.configOnly() && format != FormatPlan {
 		b.WriteString("This is the configuration without trained weights.\n")
@@ -209,7 +211,8 @@ func (e *export) readme(format Format, t Trained, lost []string) string {
 		fmt.Fprintf(&b, "\n%s\n", note)
 	}
 	if len(lost) > 0 {
-		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from those of the plan.\n\n")
+		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
+			"those of the plan.\n\n")
 		for _, l := range lost {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}

@@ -93,7 +93,8 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel, t.Info.Geometry.Hidden, config}
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel,
+		t.Info.Geometry.Hidden, config}
 }
 
 type headConfig struct {
@@ -160,7 +161,8 @@ func exportAdapters(t Trained) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
 	}
-	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{}, tensors: map[string]map[string]checkpoint.Tensor{}}}
+	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{},
+		tensors: map[string]map[string]checkpoint.Tensor{}}}
 	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
 		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
 	})
@@ -315,8 +317,10 @@ func conflict(p Plan, fused bool) error {
 			if first == nil {
 				first = module
 			}
-			if full := module.Full(); full.LearnedScale || full.Gate || module.(adaptersModule).adaptersKind() != first.(adaptersModule).adaptersKind() {
-				return fmt.Errorf("in a plan with both in one layer, the format holds %s adapters of one kind, without gates and learned scales", m)
+			if full := module.Full(); full.LearnedScale || full.Gate ||
+				module.(adaptersModule).adaptersKind() != first.(adaptersModule).adaptersKind() {
+				return fmt.Errorf("in a plan with both in one layer, the format holds %s adapters of one kind, without gates "+
+					"and learned scales", m)
 			}
 		}
 	}
@@ -350,7 +354,8 @@ func (a *adaptersExport) addFusion() {
 		bottleneck
 	}{{fusedParallel, both.any(MethodParallel).(bottleneck)}, {fusedSerial, both.any(MethodSerial).(bottleneck)}}
 	for _, f := range fused {
-		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name, bottleneckConfigOf(a.Info.Geometry, both, f.bottleneck, 2))
+		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name,
+			bottleneckConfigOf(a.Info.Geometry, both, f.bottleneck, 2))
 	}
 	a.documents[path.Join(fusionName, "adapter_fusion_config.json")] = a.adapterFile(fusionName,
 		fusionConfig{Query: true, ValueBeforeSoftmax: true})
@@ -365,7 +370,8 @@ func (a *adaptersExport) addFusion() {
 			m = MethodSerial
 		}
 		for _, tensor := range both.Layers[s.layer].Module(m).Tensors(a.Info.Geometry) {
-			with.Modules[fmt.Sprintf("layers.%d.%s.%s", s.layer, m, tensor.Name)] = zeroTensor(checkpoint.Float32, tensor.Shape...)
+			with.Modules[fmt.Sprintf("layers.%d.%s.%s", s.layer, m, tensor.Name)] = zeroTensor(checkpoint.Float32,
+				tensor.Shape...)
 		}
 	}
 	for _, f := range fused {
@@ -380,7 +386,8 @@ func (a *adaptersExport) addFusion() {
 		}
 		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
 		// Half precision keeps the zeros small.
-		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d), zeroTensor(checkpoint.Float16, d)
+		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d),
+			zeroTensor(checkpoint.Float16, d)
 	}
 	a.tensors[path.Join(fusionName, "model_adapter_fusion.safetensors")] = fusion
 }
@@ -405,7 +412,9 @@ func (a *adaptersExport) addHead(dir string) {
 		c.UsePooler = nil
 	case headChoice:
 		c.NumLabels, c.NumChoices, c.Label2ID = 0, max(2, len(a.Info.Labels)), nil
-		a.notes = append(a.notes, fmt.Sprintf("The library wants the same number of choices in every row: num_choices in head_config.json, %d.", c.NumChoices))
+		a.notes = append(a.notes,
+			fmt.Sprintf("The library wants the same number of choices in every row: num_choices in head_config.json, %d.",
+				c.NumChoices))
 	}
 	names := map[string]string{"head": "1"}
 	if a.Info.Head == headDense {
@@ -454,8 +463,9 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	default:
 		lines = append(lines, "model.load_adapter_setup(directory, use_safetensors=True, set_active=True)")
 		if fused {
-			a.notes = append(a.notes, "Layers with a serial and a parallel adapter use a fusion whose queries are zero, so that both "+
-				"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
+			a.notes = append(a.notes,
+				"Layers with a serial and a parallel adapter use a fusion whose queries are zero, so that both "+
+					"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
 		}
 	}
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
@@ -492,13 +502,16 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 			`fusion = json.load(open(os.path.join(directory, "`+fusionName+`", "adapter_fusion_config.json")))["config"]`,
 			`model.add_adapter_fusion(Fuse("`+fusedParallel+`", "`+fusedSerial+`"), fusion)`)
 	}
-	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))", "model.set_active_adapters(setup)",
+	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))",
+		"model.set_active_adapters(setup)",
 		`model.active_head = "`+adapterName+`"`)
 	if fused {
-		lines = append(lines, "# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+		lines = append(lines,
+			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
 			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
 		for _, s := range a.standIns() {
-			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`, s.adapter, s.layer))
+			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
+				s.adapter, s.layer))
 		}
 		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}

@@ -47,7 +47,8 @@ func exportMerged(t Trained) (*export, error) {
 	if fingerprint, err := source.Fingerprint(); err != nil {
 		return nil, err
 	} else if fingerprint != t.Info.ModelFingerprint {
-		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the original back",
+		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the "+
+			"original back",
 			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
 	}
 	if g := GeometryOf(source); g != t.Info.Geometry {
@@ -111,7 +112,8 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 		if update := updates[name]; update != nil {
 			update(values)
 		}
-		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values, tensor.Shape...)
+		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values,
+			tensor.Shape...)
 	}
 	return tensors, nil
 }

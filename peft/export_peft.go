@@ -69,18 +69,21 @@ func exportPEFT(t Trained) (*export, error) {
 	}
 	module := peftMethod(t.Plan, t.Info.Geometry)
 	if module == nil {
-		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the plan has neither")
+		return nil, errors.New("the format needs LoRA in some layer, or a prefix of one length in every layer, and the " +
+			"plan has neither")
 	}
-	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType, BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
+	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType,
+		BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	module.peftConfig(t, &config)
 	if config.NumVirtualTokens > 0 && config.TaskType == "" {
 		return nil, fmt.Errorf("PEFT has no prefixes for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
 	}
 	if config.NumVirtualTokens > 0 {
-		e.notes = append(e.notes, fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
-			"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.",
-			config.NumVirtualTokens))
+		e.notes = append(e.notes,
+			fmt.Sprintf("PEFT moves the tokens to positions that begin at %d, while the prefix was trained with "+
+				"positions that begin as without it. Passing `position_ids` as above undoes that; without them the outputs differ.",
+				config.NumVirtualTokens))
 	}
 	if !t.configOnly() {
 		tensors := map[string]checkpoint.Tensor{}

@@ -51,9 +51,10 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 		t.Run(golden.Name, func(t *testing.T) {
 			geometry := small
 			geometry.Architecture = golden.Type
-			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{}, Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-				Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
-				Task: data.Task{Kind: kindOf(golden.Labels)}}}
+			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
+				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
+					Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
+					Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
@@ -194,7 +195,8 @@ func list(t *testing.T, dir string) map[string]bool {
 
 func TestScalingsAreWrittenAsFloats(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
-	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir, false); err != nil {
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir,
+		false); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
@@ -207,7 +209,8 @@ func TestScalingsAreWrittenAsFloats(t *testing.T) {
 func TestWidths(t *testing.T) {
 	for _, hidden := range []int{128, 384, 768, 1024} {
 		g := peft.Geometry{Architecture: "bert", Layers: hidden, Hidden: hidden, FFN: 4 * hidden, Heads: 2}
-		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)}, Info: peft.Info{Geometry: g, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
+		source := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, hidden)},
+			Info: peft.Info{Geometry: g, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
 		for i := range source.Plan.Layers {
 			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
@@ -248,13 +251,16 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 	}{
 		"attention output in adapters": {peft.FormatAdapters, []peft.Layer{{lora}, {lora}},
 			[]string{"lora r2 on attention_output (layers 0-1)"}},
-		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3}, peft.Prefix{Length: 2, Gate: true}}},
+		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3},
+			peft.Prefix{Length: 2, Gate: true}}},
 			[]string{"prefix 2 gated (layers 0)"}},
-		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets, Gate: true}}},
+		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets,
+			Gate: true}}},
 			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
-		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}}, {peft.Prefix{Length: 1}}},
+		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}},
+			{peft.Prefix{Length: 1}}},
 			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
@@ -308,13 +314,14 @@ func TestImpossibleExports(t *testing.T) {
 		dir    string
 		words  string
 	}{
-		"unknown format":       {"onnx", configOnly(), "", `"onnx"`},
-		"occupied directory":   {peft.FormatPlan, configOnly(), occupied, "not empty"},
-		"a file":               {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
-		"nothing for peft":     {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
-		"nothing to merge":     {peft.FormatMerged, configOnly(), "", "train the plan first"},
-		"trained backbone":     {peft.FormatAdapters, full, "", "merged"},
-		"missing backbone":     {peft.FormatMerged, short, "", "the backbone's tensors have 999 values, the model's have 1000"},
+		"unknown format":     {"onnx", configOnly(), "", `"onnx"`},
+		"occupied directory": {peft.FormatPlan, configOnly(), occupied, "not empty"},
+		"a file":             {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
+		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
+		"nothing to merge":   {peft.FormatMerged, configOnly(), "", "train the plan first"},
+		"trained backbone":   {peft.FormatAdapters, full, "", "merged"},
+		"missing backbone": {peft.FormatMerged, short, "",
+			"the backbone's tensors have 999 values, the model's have 1000"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
 		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
 		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
@@ -324,7 +331,8 @@ func TestImpossibleExports(t *testing.T) {
 		if dir == "" {
 			dir = filepath.Join(t.TempDir(), "export")
 		}
-		if _, err := peft.Export(test.format, test.source, dir, true); err == nil || !strings.Contains(err.Error(), test.words) {
+		if _, err := peft.Export(test.format, test.source, dir, true); err == nil ||
+			!strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
 		if _, err := os.Stat(dir); err == nil && test.dir == "" {
@@ -369,7 +377,8 @@ func TestMerged(t *testing.T) {
 	g := peft.GeometryOf(before)
 	source := peft.Trained{
 		Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetFFNIn}}}}},
-		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g, Head: "linear",
+		Info: peft.Info{Version: peft.TrainedVersion, Model: model, ModelFingerprint: fingerprint, Geometry: g,
+			Head:   "linear",
 			Labels: []string{"no", "yes", "maybe"}, Task: data.Task{Kind: data.KindClassification}},
 	}
 	tensors := func(shapes map[string][]int) map[string]checkpoint.Tensor {
@@ -434,22 +443,26 @@ func TestMerged(t *testing.T) {
 		tensor, _ := before.Tensor(name)
 		backbone[name] = tensor.Shape
 	}
-	full := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Info: source.Info, Head: source.Head, Backbone: tensors(backbone)}
+	full := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Info: source.Info, Head: source.Head,
+		Backbone: tensors(backbone)}
 	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err != nil {
 		t.Fatal(err)
 	}
 	const bias = "encoder.layer.0.attention.self.query.bias"
 	full.Backbone["other.bias"] = full.Backbone[bias]
 	delete(full.Backbone, bias)
-	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), bias+" is missing") {
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+		!strings.Contains(err.Error(), bias+" is missing") {
 		t.Errorf("another backbone tensor: the error is %v", err)
 	}
 	source.Info.Geometry.Heads = 1
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "Heads:1") {
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+		!strings.Contains(err.Error(), "Heads:1") {
 		t.Errorf("another geometry: the error is %v", err)
 	}
 	source.Info.ModelFingerprint = "another"
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+		!strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("another model: the error is %v", err)
 	}
 }

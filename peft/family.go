@@ -85,7 +85,8 @@ func (t Trained) path(layer int, target Target) string {
 // outputPath is where adapters puts the bottlenecks of a layer.
 func (t Trained) outputPath(layer int) string {
 	f := t.family()
-	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture,
+		fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
 }
 
 // attentionPath is where adapters puts those after the attention.
@@ -106,11 +107,12 @@ const (
 )
 
 // classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone. A
-// linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about
-// 1e-4. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
+// linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by
+// about 1e-4. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
 	l := t.head().layers(t.family())
-	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"], l.logits + ".bias": t.Head["head.bias"]}
+	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"],
+		l.logits + ".bias": t.Head["head.bias"]}
 	if t.Info.Head == headDense {
 		head[l.dense+".weight"], head[l.dense+".bias"] = t.Head["head.dense.weight"], t.Head["head.dense.bias"]
 		return head
@@ -148,7 +150,9 @@ func (t Trained) linearHead() bool {
 }
 
 // linearHeadNote explains classHead to whoever looks at the weights.
-var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or GELU before the "+
-	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are linear, and "+
+var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or "+
+	"GELU before the "+
+	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are "+
+	"linear, and "+
 	"the classifier undoes that; logits agree to about 1e-4. To train on with PEFT at "+
 	"its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)

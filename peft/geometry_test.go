@@ -23,7 +23,8 @@ func TestGeometryOf(t *testing.T) {
 	}
 	defer c.Close()
 	// transformers counts 22,713,216 for BertModel; 384·385 of them are the pooler.
-	want := Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_713_216 - 384*385}
+	want := Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12,
+		BackboneParams: 22_713_216 - 384*385}
 	if diff := cmp.Diff(want, GeometryOf(c)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

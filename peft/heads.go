@@ -46,16 +46,19 @@ const (
 )
 
 var headKinds = map[data.Kind]headKind{
-	data.KindClassification: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "single_label_classification",
+	data.KindClassification: {states: 1, adapters: headClassification, class: "SequenceClassification",
+		problem:  "single_label_classification",
 		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
 	data.KindRegression: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "regression",
 		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
-	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification", problem: "multi_label_classification",
+	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification",
+		problem:  "multi_label_classification",
 		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
 		layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers, example: choiceExample},
-	data.KindCoreference:    {states: 2, pools: true},
+	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers,
+		example: choiceExample},
+	data.KindCoreference: {states: 2, pools: true},
 }
 
 func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }
@@ -104,9 +107,11 @@ func (i Info) refuse(format Format, f family) error {
 		return nil
 	}
 	if layers := kind.layers(f); layers.dense == "" {
-		return fmt.Errorf("%s has one layer where the dense head has two: train with head: linear, or export as %s", f.class(kind), FormatAdapters)
+		return fmt.Errorf("%s has one layer where the dense head has two: train with head: linear, or export as %s",
+			f.class(kind), FormatAdapters)
 	} else if layers.between != tanh {
-		return fmt.Errorf("%s has %s where the dense head has tanh: train with head: linear, or export as %s", f.class(kind), layers.between, FormatAdapters)
+		return fmt.Errorf("%s has %s where the dense head has tanh: train with head: linear, or export as %s",
+			f.class(kind), layers.between, FormatAdapters)
 	}
 	return nil
 }

@@ -105,7 +105,8 @@ func (IA3) peftTypes() []string { return []string{"IA3"} }
 
 func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
 	var targets, feedforward, fan json.RawMessage
-	if err := s.takeAll(map[string]any{"target_modules": &targets, "feedforward_modules": &feedforward, "fan_in_fan_out": &fan}); err != nil {
+	if err := s.takeAll(map[string]any{"target_modules": &targets, "feedforward_modules": &feedforward,
+		"fan_in_fan_out": &fan}); err != nil {
 		return err
 	}
 	if targets == nil || string(targets) == "null" { // the library's for BERT and RoBERTa
@@ -128,7 +129,8 @@ func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
 				continue
 			}
 			if scaled(i, target) != target.ScalesInput() {
-				return fmt.Errorf("feedforward_modules: in a plan %s is multiplied at its output, and ffn_out alone at its input", target)
+				return fmt.Errorf("feedforward_modules: in a plan %s is multiplied at its output, and ffn_out alone at its input",
+					target)
 			}
 			module.Targets = append(module.Targets, target)
 		}

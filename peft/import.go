@@ -79,11 +79,13 @@ func importConfig(content []byte, g Geometry) (Plan, error) {
 	}
 	if inner := s["config"]; inner != nil { // the file of a saved adapter; otherwise a bare configuration
 		version, architecture, hidden := "", g.Architecture, g.Hidden
-		if err := s.takeAll(map[string]any{"version": &version, "model_type": &architecture, "hidden_size": &hidden}); err != nil {
+		if err := s.takeAll(map[string]any{"version": &version, "model_type": &architecture,
+			"hidden_size": &hidden}); err != nil {
 			return p, err
 		}
 		if architecture != g.Architecture || hidden != g.Hidden {
-			return p, fmt.Errorf("the adapter is for a %.40q of width %d, the backbone is a %s of width %d", architecture, hidden,
+			return p, fmt.Errorf("the adapter is for a %.40q of width %d, the backbone is a %s of width %d", architecture,
+				hidden,
 				g.Architecture, g.Hidden)
 		}
 		s = nil
@@ -215,11 +217,13 @@ func importable[T any](names func(T) []string) string {
 }
 
 // peftRecords are keys that do not change what a trained adapter computes.
-var peftRecords = []string{"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"}
+var peftRecords = []string{"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision",
+	"task_type"}
 
 // selectModules says which modules target_modules means: a regular expression for the whole path of a
 // module, "all-linear", or a list of paths and their ends, which layers_to_transform restricts.
-func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (selected func(layer int, t Target) bool, err error) {
+func selectModules(targets, layers, layerNames json.RawMessage, g Geometry) (selected func(layer int, t Target) bool,
+	err error) {
 	prefix := families[g.Architecture].backbone + "."
 	var pattern string
 	if json.Unmarshal(targets, &pattern) == nil && targets != nil {
@@ -324,7 +328,8 @@ func layerIndices(layers, names json.RawMessage, g Geometry) ([]int, error) {
 
 // compilePatterns returns a look-up by the path of a module: the value of the pattern that matches, else
 // the default. The library takes the first of several matches; here they must agree.
-func compilePatterns[V comparable](key string, patterns map[string]V) (func(path string, otherwise V) (V, error), error) {
+func compilePatterns[V comparable](key string, patterns map[string]V) (func(path string, otherwise V) (V, error),
+	error) {
 	if len(patterns) > maxEntries {
 		return nil, fmt.Errorf("%s has %d entries: at most %d", key, len(patterns), maxEntries)
 	}

@@ -21,7 +21,8 @@ func TestExportsAreImported(t *testing.T) {
 	place := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		format := rapid.SampledFrom([]peft.Format{peft.FormatAdapters, peft.FormatPEFT}).Draw(t, "format")
-		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear", Task: data.Task{Kind: data.KindClassification}}}
+		source := peft.Trained{Plan: drawPlan(t, base), Info: peft.Info{Geometry: base, Head: "linear",
+			Task: data.Task{Kind: data.KindClassification}}}
 		// What one directory of the format holds: a LoRA in some layer for peft; for adapters one length, one
 		// LoRA and one bottleneck in a layer.
 		var prefix, lora peft.Module
@@ -111,16 +112,20 @@ func TestImport(t *testing.T) {
 		"peft, rank-stabilised": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_rslora": true}`, []peft.Layer{qv, qv}},
 		"peft, prefix": {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 8, "num_layers": 2, "encoder_hidden_size": 8}`,
 			[]peft.Layer{{peft.Prefix{Length: 5}}, {peft.Prefix{Length: 5}}}},
-		"adapters, a bare configuration": {`{"architecture": "lora", "r": 4, "alpha": 8, "attn_matrices": ["v", "q"]}`, []peft.Layer{qv, qv}},
+		"adapters, a bare configuration": {`{"architecture": "lora", "r": 4, "alpha": 8, "attn_matrices": ["v", "q"]}`,
+			[]peft.Layer{qv, qv}},
 		"adapters, widths by layer": {`{"version": "adapters.1.2.0", "config": {"mh_adapter": false, "output_adapter": true, "non_linearity": "relu",
 			"original_ln_before": true, "reduction_factor": {"1": 8, "default": 3.9}, "phm_dim": 4, "leave_out": []}}`,
 			[]peft.Layer{{peft.Serial{Width: 2}}, {peft.Serial{Width: 1}}}},
 		"peft, dora": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["query"]}`,
-			[]peft.Layer{{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}, {peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}}},
+			[]peft.Layer{{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}},
+				{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}}},
 		"peft, ia3": {`{"peft_type": "IA3", "target_modules": ["key", "intermediate.dense"], "feedforward_modules": []}`,
-			[]peft.Layer{{peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}}, {peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}}}},
+			[]peft.Layer{{peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}},
+				{peft.IA3{Targets: []peft.Target{peft.TargetKey, peft.TargetFFNIn}}}}},
 		"adapters, houlsby": {`{"config": {"mh_adapter": true, "output_adapter": true, "non_linearity": "swish", "original_ln_before": false, "reduction_factor": 2}}`,
-			[]peft.Layer{{peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}}, {peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}}}},
+			[]peft.Layer{{peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}},
+				{peft.Houlsby{Width: 4, NonLinearity: peft.Swish, Scale: 1}}}},
 		"adapters, gates": {`{"config": {"is_parallel": true, "use_gating": true, "scaling": "learned", "leave_out": [1], ` + adapter + `}}`,
 			[]peft.Layer{{peft.Parallel{Width: 4, LearnedScale: true, Gate: true}}, {}}},
 		"adapters, mix and match": {`{"config": {"architecture": "union", "configs": [
@@ -170,36 +175,51 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		"patterns that differ":    {`{"peft_type": "LORA", "rank_pattern": {"query": 4, ".*query": 2}}`, "both"},
 		"two ranks in a layer":    {`{"peft_type": "LORA", "rank_pattern": {"query": 4}}`, "one rank and alpha in a layer"},
 		"a layer too many":        {`{"peft_type": "LORA", "layers_to_transform": [2]}`, "no layer 2"},
-		"layers of another name":  {`{"peft_type": "LORA", "layers_to_transform": [1], "layers_pattern": "h"}`, "layers_pattern"},
+		"layers of another name": {`{"peft_type": "LORA", "layers_to_transform": [1], "layers_pattern": "h"}`,
+			"layers_pattern"},
 		"another width":           {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
 		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
 		"another architecture":    {`{"config": {"architecture": "prompt_tuning"}}`, "prompt_tuning"},
 		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
 		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "mish", 1) + `}}`, "mish"},
-		"another norm":            {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`, "original_ln_before"},
-		"another scale":           {`{"config": {"scaling": "channel", ` + adapter + `}}`, "channel"},
-		"shared gates":            {`{"config": {"shared_gating": true, ` + adapter + `}}`, "shared_gating"},
-		"a hostile factor":        {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 1e-300`, 1) + `}}`, "1e-300"},
-		"a negative factor":       {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": -2`, 1) + `}}`, "above 0"},
-		"width 0":                 {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 9`, 1) + `}}`, "width 0"},
-		"a factor too few":        {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": {"0": 2}`, 1) + `}}`, "layer 1"},
-		"two in a layer":          {`{"config": {"architecture": "union", "configs": [{` + adapter + `}, {` + adapter + `}]}}`, "two modules"},
-		"an empty union":          {`{"config": {"architecture": "union", "configs": []}}`, "empty"},
-		"a nested union":          {`{"config": {"architecture": "union", "configs": [{"architecture": "union"}]}}`, `"union"`},
-		"a scaled LoRA":           {`{"config": {"architecture": "lora", "composition_mode": "scale"}}`, "scale"},
-		"an old LoRA":             {`{"version": "adapters.1.0.1", "config": {"architecture": "lora", "r": 4, "alpha": 8}}`, "adapters.1.0.1"},
-		"a matrix too many":       {`{"config": {"architecture": "lora", "r": 4, "attn_matrices": ["q", "o"]}}`, `"o"`},
-		"layers left out":         {`{"config": {"architecture": "lora", "r": 4, "leave_out": [7]}}`, "no layer 7"},
-		"layers as text":          {`{"config": {"architecture": "lora", "r": 4, "leave_out": ["1"]}}`, "leave_out"},
-		"many patterns":           {`{"peft_type": "LORA", "rank_pattern": {` + many(`"a%d": 2`, 1001) + `}}`, "rank_pattern has 1001 entries"},
-		"slow patterns":           {`{"peft_type": "LORA", "rank_pattern": {` + many(`"((.{0,20}){0,20}){0,2}%d": 2`, 900) + `}}`, "repeat too much"},
-		"a long pattern":          {`{"peft_type": "LORA", "target_modules": "` + strings.Repeat("x", 5000) + `"}`, "has 5006 bytes"},
-		"many targets":            {`{"peft_type": "LORA", "target_modules": [` + many(`"query%d"`, 1001) + `]}`, "target_modules has 1001 entries"},
-		"many layers":             {`{"peft_type": "LORA", "layers_to_transform": [` + many(`%d`, 1001) + `]}`, "layers_to_transform has 1001 entries"},
-		"many left out":           {`{"config": {"architecture": "lora", "leave_out": [` + many(`%d`, 1001) + `]}}`, "leave_out has 1001 entries"},
-		"a long name":             {`{"peft_type": "` + strings.Repeat("x", 1<<19) + `"}`, "peft_type"},
-		"many unknown keys":       {`{"peft_type": "LORA", ` + many(`"key%d": 1`, 10000) + `}`, "bytes)"},
-		"a huge file":             {`{"peft_type": "LORA"` + strings.Repeat(" ", 1<<20) + `}`, "more than"},
+		"another norm": {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`,
+			"original_ln_before"},
+		"another scale": {`{"config": {"scaling": "channel", ` + adapter + `}}`, "channel"},
+		"shared gates":  {`{"config": {"shared_gating": true, ` + adapter + `}}`, "shared_gating"},
+		"a hostile factor": {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 1e-300`, 1) + `}}`,
+			"1e-300"},
+		"a negative factor": {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": -2`, 1) + `}}`,
+			"above 0"},
+		"width 0": {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": 9`, 1) + `}}`,
+			"width 0"},
+		"a factor too few": {`{"config": {` + strings.Replace(adapter, `factor": 2`, `factor": {"0": 2}`, 1) + `}}`,
+			"layer 1"},
+		"two in a layer": {`{"config": {"architecture": "union", "configs": [{` + adapter + `}, {` + adapter +
+			`}]}}`, "two modules"},
+		"an empty union": {`{"config": {"architecture": "union", "configs": []}}`, "empty"},
+		"a nested union": {`{"config": {"architecture": "union", "configs": [{"architecture": "union"}]}}`,
+			`"union"`},
+		"a scaled LoRA": {`{"config": {"architecture": "lora", "composition_mode": "scale"}}`, "scale"},
+		"an old LoRA": {`{"version": "adapters.1.0.1", "config": {"architecture": "lora", "r": 4, "alpha": 8}}`,
+			"adapters.1.0.1"},
+		"a matrix too many": {`{"config": {"architecture": "lora", "r": 4, "attn_matrices": ["q", "o"]}}`, `"o"`},
+		"layers left out":   {`{"config": {"architecture": "lora", "r": 4, "leave_out": [7]}}`, "no layer 7"},
+		"layers as text":    {`{"config": {"architecture": "lora", "r": 4, "leave_out": ["1"]}}`, "leave_out"},
+		"many patterns": {`{"peft_type": "LORA", "rank_pattern": {` + many(`"a%d": 2`, 1001) + `}}`,
+			"rank_pattern has 1001 entries"},
+		"slow patterns": {`{"peft_type": "LORA", "rank_pattern": {` + many(`"((.{0,20}){0,20}){0,2}%d": 2`, 900) +
+			`}}`, "repeat too much"},
+		"a long pattern": {`{"peft_type": "LORA", "target_modules": "` + strings.Repeat("x", 5000) + `"}`,
+			"has 5006 bytes"},
+		"many targets": {`{"peft_type": "LORA", "target_modules": [` + many(`"query%d"`, 1001) + `]}`,
+			"target_modules has 1001 entries"},
+		"many layers": {`{"peft_type": "LORA", "layers_to_transform": [` + many(`%d`, 1001) + `]}`,
+			"layers_to_transform has 1001 entries"},
+		"many left out": {`{"config": {"architecture": "lora", "leave_out": [` + many(`%d`, 1001) + `]}}`,
+			"leave_out has 1001 entries"},
+		"a long name":       {`{"peft_type": "` + strings.Repeat("x", 1<<19) + `"}`, "peft_type"},
+		"many unknown keys": {`{"peft_type": "LORA", ` + many(`"key%d": 1`, 10000) + `}`, "bytes)"},
+		"a huge file":       {`{"peft_type": "LORA"` + strings.Repeat(" ", 1<<20) + `}`, "more than"},
 	} {
 		_, err := importText(t, test.text)
 		if err == nil || !strings.Contains(err.Error(), test.words) {
@@ -211,7 +231,8 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		t.Error("an absent directory was imported")
 	}
 	setup := filepath.Join(t.TempDir(), "setup")
-	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}), setup, false); err != nil {
+	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}),
+		setup, false); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := peft.Import(setup, small); err != nil || p.String() != "serial 2 L0 · parallel 2 L0" {

@@ -265,7 +265,8 @@ func (l LoRA) adaptersPart() (kept Module, lost string) {
 func (l LoRA) adaptersKind() string { return fmt.Sprint(l.canonical()) }
 
 func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
-	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate, LeaveOut: leaveOut(p, MethodLoRA)}
+	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate,
+		LeaveOut: leaveOut(p, MethodLoRA)}
 	for _, target := range sortedTargets(l.Targets) {
 		switch target {
 		case TargetFFNIn:

@@ -14,7 +14,8 @@ func (LoRA) importPEFT(s settings, p Plan, g Geometry) error {
 	rank, alpha, bias, rankStabilised, isDoRA := 8, 8.0, "none", false, false
 	ranks, alphas := map[string]int{}, map[string]float64{}
 	var targets, layers, layerNames json.RawMessage
-	if err := s.takeAll(map[string]any{"r": &rank, "lora_alpha": &alpha, "bias": &bias, "use_rslora": &rankStabilised, "use_dora": &isDoRA,
+	if err := s.takeAll(map[string]any{"r": &rank, "lora_alpha": &alpha, "bias": &bias, "use_rslora": &rankStabilised,
+		"use_dora":     &isDoRA,
 		"rank_pattern": &ranks, "alpha_pattern": &alphas, "target_modules": &targets, "layers_to_transform": &layers,
 		"layers_pattern": &layerNames}); err != nil {
 		return err
@@ -60,7 +61,8 @@ func (LoRA) importPEFT(s settings, p Plan, g Geometry) error {
 				lora = LoRA{Rank: r, Alpha: a}
 			}
 			if lora.Rank != r || lora.Alpha != a {
-				return fmt.Errorf("layer %d has LoRA of rank %d, alpha %g and of rank %d, alpha %g: a plan has one rank and alpha in a layer",
+				return fmt.Errorf("layer %d has LoRA of rank %d, alpha %g and of rank %d, alpha %g: a plan has one rank and "+
+					"alpha in a layer",
 					i, lora.Rank, lora.Alpha, r, a)
 			}
 			lora.Targets = append(lora.Targets, target)

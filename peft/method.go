@@ -91,8 +91,10 @@ var table = []row{
 		sized: func(size int, s Style) Module {
 			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets)}
 		}, worth: worth{2, 0.82}},
-	{zero: VeRA{}, sizes: "ranks of VeRA", levels: func(Geometry) []int { return []int{0, 64, 256} }, levelsText: "0, 64, 256", most: longest,
-		sized: func(size int, s Style) Module { return VeRA{Rank: size, Targets: slices.Clone(s.Targets)} }, worth: worth{64, 0.6}},
+	{zero: VeRA{}, sizes: "ranks of VeRA", levels: func(Geometry) []int { return []int{0, 64, 256} },
+		levelsText: "0, 64, 256", most: longest,
+		sized: func(size int, s Style) Module { return VeRA{Rank: size, Targets: slices.Clone(s.Targets)} },
+		worth: worth{64, 0.6}},
 	{zero: IA3{}, sizes: "IA3: 1 for its vectors", levels: present, levelsText: "0, 1", most: one,
 		sized: func(int, Style) Module { return IA3{Targets: slices.Clone(IA3Targets)} }, worth: worth{1, 0.8}},
 	{zero: BitFit{}, sizes: "BitFit: 1 for the biases", levels: present, levelsText: "0, 1", most: one,

@@ -128,7 +128,8 @@ type place struct {
 func (p Plan) places() []place {
 	list := []place{{name: "input.", title: "input", input: true, Layer: p.Input}}
 	for i, layer := range p.Layers {
-		list = append(list, place{name: fmt.Sprintf("layers.%d.", i), title: fmt.Sprintf("layer %d", i), layer: i, Layer: layer})
+		list = append(list, place{name: fmt.Sprintf("layers.%d.", i), title: fmt.Sprintf("layer %d", i), layer: i,
+			Layer: layer})
 	}
 	return list
 }
@@ -184,7 +185,8 @@ func (at place) overlaps(module Module, others Layer) (errs []error) {
 		}
 		for _, target := range mine.Replaced() {
 			if slices.Contains(theirs.Replaced(), target) {
-				errs = append(errs, fmt.Errorf("%s has %s and %s: leave one of them out there", target, other.Method(), module.Method()))
+				errs = append(errs, fmt.Errorf("%s has %s and %s: leave one of them out there", target, other.Method(),
+					module.Method()))
 			}
 		}
 	}

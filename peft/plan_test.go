@@ -19,7 +19,8 @@ import (
 )
 
 // base is BERT-base; the tests take figures for it from the papers and libraries.
-var base = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 109_482_240}
+var base = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12,
+	BackboneParams: 109_482_240}
 
 func drawPlan(t *rapid.T, g peft.Geometry) peft.Plan {
 	p := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
@@ -36,7 +37,8 @@ func drawPlan(t *rapid.T, g peft.Geometry) peft.Plan {
 		}
 		if rapid.Bool().Draw(t, "lora") {
 			targets := rapid.Permutation(peft.Targets).Draw(t, "targets")
-			*layer = append(*layer, peft.LoRA{Rank: rapid.IntRange(1, 64).Draw(t, "rank"), Alpha: rapid.Float64Range(0.1, 64).Draw(t, "alpha"),
+			*layer = append(*layer, peft.LoRA{Rank: rapid.IntRange(1, 64).Draw(t, "rank"),
+				Alpha:   rapid.Float64Range(0.1, 64).Draw(t, "alpha"),
 				Targets: targets[:rapid.IntRange(1, len(targets)).Draw(t, "count")]})
 		}
 	}
@@ -111,10 +113,11 @@ func TestCountsAreThoseOfTheLiterature(t *testing.T) {
 	}{
 		"serial 48":           {peft.Layer{peft.Serial{Width: 48}}, 894_528, 0.808},
 		"lora r8 query value": {peft.Layer{peft.LoRA{Rank: 8, Alpha: 8, Targets: queryValue}}, 294_912, 0.269},
-		"lora r8 ffn":         {peft.Layer{peft.LoRA{Rank: 8, Alpha: 8, Targets: []peft.Target{peft.TargetFFNIn, peft.TargetFFNOut}}}, 12 * 61_440, 0.673},
-		"prefix 10":           {peft.Layer{peft.Prefix{Length: 10}}, 184_320, 0.168},
-		"prefix 30":           {peft.Layer{peft.Prefix{Length: 30}}, 552_960, 0.505},
-		"mam":                 {peft.Layer{peft.Parallel{Width: 384}, peft.Prefix{Length: 30}}, 12*590_976 + 552_960, 6.97},
+		"lora r8 ffn": {peft.Layer{peft.LoRA{Rank: 8, Alpha: 8,
+			Targets: []peft.Target{peft.TargetFFNIn, peft.TargetFFNOut}}}, 12 * 61_440, 0.673},
+		"prefix 10": {peft.Layer{peft.Prefix{Length: 10}}, 184_320, 0.168},
+		"prefix 30": {peft.Layer{peft.Prefix{Length: 30}}, 552_960, 0.505},
+		"mam":       {peft.Layer{peft.Parallel{Width: 384}, peft.Prefix{Length: 30}}, 12*590_976 + 552_960, 6.97},
 	} {
 		count := whole(test.layer).Params(base)
 		if count.Total() != test.total {
@@ -238,7 +241,8 @@ func TestAcceptedPlansCanBeCounted(t *testing.T) {
 		sizes := rapid.OneOf(rapid.Just(peft.MaxSize), rapid.IntRange(1, peft.MaxSize))
 		alpha := 1.0
 		if odd {
-			sizes = rapid.OneOf(sizes, rapid.Int(), rapid.SampledFrom([]int{1 << 55, 1 << 57, 1<<57 + 1, math.MaxInt64, math.MinInt64, 0}))
+			sizes = rapid.OneOf(sizes, rapid.Int(), rapid.SampledFrom([]int{1 << 55, 1 << 57, 1<<57 + 1, math.MaxInt64,
+				math.MinInt64, 0}))
 			alpha = rapid.Float64().Draw(t, "alpha")
 		}
 		size := func(t *rapid.T, name string) int { return sizes.Draw(t, name) }
@@ -284,7 +288,8 @@ func TestAcceptedPlansCanBeCounted(t *testing.T) {
 		if prefix := layer.Module(peft.MethodPrefix); prefix != nil {
 			product(2, prefix.Size(), g.Hidden)
 		}
-		if lora := layer.Module(peft.MethodLoRA); lora != nil { // four matrices of the attention, two of the feed-forward part
+		// four matrices of the attention, two of the feed-forward part
+		if lora := layer.Module(peft.MethodLoRA); lora != nil {
 			product(8, lora.Size(), g.Hidden)
 			product(2, lora.Size(), g.Hidden)
 			product(2, lora.Size(), g.FFN)
@@ -314,12 +319,15 @@ func TestLargestPlanCanBeCounted(t *testing.T) {
 
 func TestPlansThatCannotBeTrainedAreRefused(t *testing.T) {
 	for words, layer := range map[string]peft.Layer{
-		"layer 0: serial width 9223372036854775807: at most 1048576":                       {peft.Serial{Width: math.MaxInt64}},
-		"layer 0: parallel width -1: at least 1":                                           {peft.Parallel{Width: -1}},
-		"layer 0: prefix length 144115188075855872: at most 1048576":                       {peft.Prefix{Length: 1 << 57}},
-		"layer 0: lora alpha 1e+308 at rank 8: alpha/rank must be between 1e-06 and 1e+06": {peft.LoRA{Rank: 8, Alpha: 1e308, Targets: peft.Targets}},
-		"layer 0: lora alpha NaN at rank 8: alpha/rank must be between 1e-06 and 1e+06":    {peft.LoRA{Rank: 8, Alpha: math.NaN(), Targets: peft.Targets}},
-		"layer 0: lora rank 9223372036854775807 is above 768, the full rank of query":      {peft.LoRA{Rank: math.MaxInt64, Alpha: math.MaxInt64, Targets: peft.Targets}},
+		"layer 0: serial width 9223372036854775807: at most 1048576": {peft.Serial{Width: math.MaxInt64}},
+		"layer 0: parallel width -1: at least 1":                     {peft.Parallel{Width: -1}},
+		"layer 0: prefix length 144115188075855872: at most 1048576": {peft.Prefix{Length: 1 << 57}},
+		"layer 0: lora alpha 1e+308 at rank 8: alpha/rank must be between 1e-06 and 1e+06": {peft.LoRA{Rank: 8,
+			Alpha: 1e308, Targets: peft.Targets}},
+		"layer 0: lora alpha NaN at rank 8: alpha/rank must be between 1e-06 and 1e+06": {peft.LoRA{Rank: 8,
+			Alpha: math.NaN(), Targets: peft.Targets}},
+		"layer 0: lora rank 9223372036854775807 is above 768, the full rank of query": {peft.LoRA{Rank: math.MaxInt64,
+			Alpha: math.MaxInt64, Targets: peft.Targets}},
 	} {
 		p := peft.Plan{Layers: make([]peft.Layer, base.Layers)}
 		p.Layers[0] = layer

@@ -13,7 +13,8 @@ const MethodPrefix Method = "prefix"
 
 // Prefix prepends Length trained keys and values to the attention of one layer (Li & Liang 2021,
 // "Prefix-Tuning"; without an MLP, P-tuning v2 of Liu et al. 2022). It is stored flat; training may reparameterise it
-// by an MLP without changing the stored count. Positions of the real tokens are not shifted, as in the adapters library.
+// by an MLP without changing the stored count. Positions of the real tokens are not shifted, as in the adapters
+// library.
 type Prefix struct {
 	Length int `json:"length"` // key/value pairs, 1 to MaxSize
 	// Gate multiplies keys and values by the mean of sigmoid(w·x + c) over a row's tokens, of the layer's inputs x
@@ -56,13 +57,14 @@ func (p Prefix) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-// peftHolds wants one length in every layer, and no RoBERTa: with a prefix, PEFT's forward pass gives RoBERTa's head the
-// cache instead of the hidden states.
+// peftHolds wants one length in every layer, and no RoBERTa: with a prefix, PEFT's forward pass gives RoBERTa's head
+// the cache instead of the hidden states.
 func (p Prefix) peftHolds(plan Plan, g Geometry) bool {
-	return !p.Gate && len(plan.Input) == 0 && families[g.Architecture].peftPrefix && !slices.ContainsFunc(plan.Layers, func(l Layer) bool {
-		other, _ := Find[Prefix](l)
-		return other != p
-	})
+	return !p.Gate && len(plan.Input) == 0 && families[g.Architecture].peftPrefix &&
+		!slices.ContainsFunc(plan.Layers, func(l Layer) bool {
+			other, _ := Find[Prefix](l)
+			return other != p
+		})
 }
 
 func (p Prefix) peftConfig(_ Trained, c *peftConfig) {
@@ -107,7 +109,9 @@ func (p Prefix) adaptersConfig(_ Geometry, plan Plan) any {
 // adaptersTensors is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
 func (p Prefix) adaptersTensors(t Trained, name string, plan Plan, into map[string]checkpoint.Tensor) {
 	values := interleave(prefixPairs(t, plan), p.Length, t.Info.Geometry.Hidden)
-	into[t.family().backbone+".prefix_tuning.prefix_tunings."+name+"."+t.family().prefix+".control_trans"] = checkpoint.NewTensor(values, len(values))
+	f := t.family()
+	module := f.backbone + ".prefix_tuning.prefix_tunings." + name + "." + f.prefix
+	into[module+".control_trans"] = checkpoint.NewTensor(values, len(values))
 }
 
 // interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].
@@ -125,7 +129,8 @@ func (Prefix) architectures() []string { return []string{"prefix_tuning"} }
 
 func (Prefix) importAdapters(s settings, _ Geometry) (func(int) (Module, error), error) {
 	length, encoder, gate := 30, true, false
-	if err := s.takeAll(map[string]any{"prefix_length": &length, "encoder_prefix": &encoder, "use_gating": &gate}); err != nil {
+	if err := s.takeAll(map[string]any{"prefix_length": &length, "encoder_prefix": &encoder,
+		"use_gating": &gate}); err != nil {
 		return nil, err
 	}
 	if !encoder {
@@ -134,7 +139,8 @@ func (Prefix) importAdapters(s settings, _ Geometry) (func(int) (Module, error),
 	if length < 1 || length > maxImportedSize {
 		return nil, fmt.Errorf("prefix_length %d: must be from 1 to %d", length, maxImportedSize)
 	}
-	if err := s.rest("bottleneck_size", "cross_prefix", "dropout", "flat", "init_weights_seed", "non_linearity", "shared_gating"); err != nil {
+	if err := s.rest("bottleneck_size", "cross_prefix", "dropout", "flat", "init_weights_seed", "non_linearity",
+		"shared_gating"); err != nil {
 		return nil, err
 	}
 	return func(int) (Module, error) { return Prefix{Length: length, Gate: gate}, nil }, nil
@@ -144,11 +150,13 @@ func (Prefix) peftTypes() []string { return []string{"PREFIX_TUNING"} }
 
 func (Prefix) importPEFT(s settings, p Plan, g Geometry) error {
 	length, hidden, layers := 0, g.Hidden, g.Layers
-	if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden, "num_layers": &layers}); err != nil {
+	if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden,
+		"num_layers": &layers}); err != nil {
 		return err
 	}
 	if hidden != g.Hidden || layers != g.Layers {
-		return fmt.Errorf("the prefix is for %d layers of width %d, the backbone has %d of width %d", layers, hidden, g.Layers, g.Hidden)
+		return fmt.Errorf("the prefix is for %d layers of width %d, the backbone has %d of width %d", layers, hidden,
+			g.Layers, g.Hidden)
 	}
 	if length < 1 || length > maxImportedSize {
 		return fmt.Errorf("num_virtual_tokens %d: must be from 1 to %d", length, maxImportedSize)

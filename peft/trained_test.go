@@ -27,7 +27,8 @@ func trainedPlan() peft.Trained {
 		Plan: peft.Plan{Layers: []peft.Layer{{peft.Serial{Width: 3}, peft.Parallel{Width: 2}},
 			{peft.Prefix{Length: 2}, peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}}},
 		Info: peft.Info{Version: peft.TrainedVersion, Model: "models/small", Geometry: small, Head: "dense",
-			Labels: []string{"no", "yes"}, Task: data.Task{Kind: data.KindClassification}, Training: json.RawMessage(`{}`), Seed: 7},
+			Labels: []string{"no", "yes"}, Task: data.Task{Kind: data.KindClassification}, Training: json.RawMessage(`{}`),
+			Seed: 7},
 		Metrics: peft.Metrics{BestStep: 3, Dev: map[string]float64{"accuracy": 0.75}},
 	}
 	next := float32(0)
@@ -66,31 +67,40 @@ func TestDamagedTrainedDirectoriesAreRefused(t *testing.T) {
 		damage func(dir string) error
 		words  string
 	}{
-		"no plan":   {func(dir string) error { return os.Remove(filepath.Join(dir, "plan.json")) }, "plan.json"},
-		"no head":   {func(dir string) error { return os.Remove(filepath.Join(dir, "head.safetensors")) }, "head.safetensors"},
-		"truncated": {func(dir string) error { return os.Truncate(filepath.Join(dir, "modules.safetensors"), 900) }, "truncated"},
+		"no plan": {func(dir string) error { return os.Remove(filepath.Join(dir, "plan.json")) }, "plan.json"},
+		"no head": {func(dir string) error { return os.Remove(filepath.Join(dir, "head.safetensors")) },
+			"head.safetensors"},
+		"truncated": {func(dir string) error { return os.Truncate(filepath.Join(dir, "modules.safetensors"), 900) },
+			"truncated"},
 		"huge header": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "modules.safetensors"), []byte("\xff\xff\xff\xff\xff\xff\xff\x7f{}"), 0o644)
 		}, "header"},
 		"another plan":    {func(dir string) error { return replace(dir, "plan.json", `"width": 3`, `"width": 4`) }, "shape"},
 		"a missing layer": {func(dir string) error { return replace(dir, "plan.json", `"serial"`, `"prefix"`) }, "plan"},
-		"newer version":   {func(dir string) error { return replace(dir, "task.json", `"version": 1`, `"version": 99`) }, "version 99"},
-		"another head":    {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"linear"`) }, `"head.dense.weight" belongs to nothing`},
-		"an unknown head": {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"moe"`) }, `head "moe": must be linear or dense`},
+		"newer version": {func(dir string) error { return replace(dir, "task.json", `"version": 1`, `"version": 99`) },
+			"version 99"},
+		"another head": {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"linear"`) },
+			`"head.dense.weight" belongs to nothing`},
+		"an unknown head": {func(dir string) error { return replace(dir, "task.json", `"dense"`, `"moe"`) },
+			`head "moe": must be linear or dense`},
 		"no backbone": {func(dir string) error {
 			return replace(dir, "task.json", `"training": {}`, `"training": {"backbone": true}`)
 		}, "has no backbone.safetensors"},
 		"a short backbone": {func(dir string) error {
-			return checkpoint.WriteSafetensors(filepath.Join(dir, "backbone.safetensors"), map[string]checkpoint.Tensor{"x": checkpoint.NewTensor([]float32{1}, 1)}, nil)
+			return checkpoint.WriteSafetensors(filepath.Join(dir, "backbone.safetensors"),
+				map[string]checkpoint.Tensor{"x": checkpoint.NewTensor([]float32{1}, 1)}, nil)
 		}, "have 1 values, the model's have 1000"},
 		"something behind": {func(dir string) error { return replace(dir, "metrics.json", "{", "{}{") }, "is no JSON"},
-		"a list":           {func(dir string) error { return os.WriteFile(filepath.Join(dir, "task.json"), []byte(`[]`), 0o644) }, "is array, not an object"},
+		"a list": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "task.json"), []byte(`[]`), 0o644)
+		}, "is array, not an object"},
 		"a pipe": {func(dir string) error {
 			path := filepath.Join(dir, "head.safetensors")
 			return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600))
 		}, "is a pipe"},
 		"a pointer": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "modules.safetensors"), []byte("version https://git-lfs.github.com/spec/v1\n"), 0o644)
+			return os.WriteFile(filepath.Join(dir, "modules.safetensors"),
+				[]byte("version https://git-lfs.github.com/spec/v1\n"), 0o644)
 		}, "git lfs pull"},
 	} {
 		dir := t.TempDir()
@@ -115,13 +125,15 @@ func TestHugeTrainedDirectoriesAreRefused(t *testing.T) {
 	const size = 64 << 30
 	header := fmt.Sprintf(`{"head.weight":{"dtype":"F32","shape":[2,%d],"data_offsets":[0,%d]}}`, size/8, size)
 	path := filepath.Join(dir, "head.safetensors")
-	if err := os.WriteFile(path, append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...), 0o644); err != nil {
+	if err := os.WriteFile(path, append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(path, 8+int64(len(header))+size); err != nil { // sparse: it takes no room
 		t.Skip(err)
 	}
-	if _, err := peft.ReadTrained(dir); err == nil || !strings.Contains(err.Error(), "head.weight has shape [2 8589934592], not [2 8]") {
+	if _, err := peft.ReadTrained(dir); err == nil || !strings.Contains(err.Error(),
+		"head.weight has shape [2 8589934592], not [2 8]") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -45,13 +45,14 @@ func (v VeRA) Tensors(g Geometry) []Tensor {
 	var list []Tensor
 	for _, target := range v.Targets {
 		_, out := g.TargetShape(target)
-		list = append(list, Tensor{string(target) + ".b", []int{out}, false}, Tensor{string(target) + ".d", []int{v.Rank}, false})
+		list = append(list, Tensor{string(target) + ".b", []int{out}, false},
+			Tensor{string(target) + ".d", []int{v.Rank}, false})
 	}
 	return list
 }
 
-// VeRAMatrices are A [rank, in] of U(±√(6/D)) and B [out, rank] of U(±√(6/rank)), Kaiming's bounds as in PEFT, though not
-// PEFT's numbers. Those of all targets begin alike.
+// VeRAMatrices are A [rank, in] of U(±√(6/D)) and B [out, rank] of U(±√(6/rank)), Kaiming's bounds as in PEFT, though
+// not PEFT's numbers. Those of all targets begin alike.
 func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	in, out := g.TargetShape(t)
 	a, b = make([]float32, rank*in), make([]float32, out*rank)
@@ -133,6 +134,7 @@ func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	}
 	a, _ := VeRAMatrices(g, widest, v.Rank)
 	_, b := VeRAMatrices(g, tallest, v.Rank)
-	into["base_model.vera_A"], into["base_model.vera_B"] = checkpoint.NewTensor(a, v.Rank, in), checkpoint.NewTensor(b, out, v.Rank)
+	into["base_model.vera_A"], into["base_model.vera_B"] = checkpoint.NewTensor(a, v.Rank, in),
+		checkpoint.NewTensor(b, out, v.Rank)
 	t.peftHead(into)
 }

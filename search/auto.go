@@ -16,7 +16,9 @@ func (autoSampler) propose(v *view) (Suggestion, error) {
 	case n > gpTrials:
 		chosen, reason = tpeSampler{}, fmt.Sprintf("auto: tpe after %d finished trials, more than gp holds", n)
 	case v.trialSeconds > 0 && suggesting > v.trialSeconds:
-		chosen, reason = tpeSampler{}, fmt.Sprintf("auto: tpe, since a suggestion of gp after %d finished trials takes about %.2g s and a training %.2g s", n, suggesting, v.trialSeconds)
+		chosen, reason = tpeSampler{},
+			fmt.Sprintf("auto: tpe, since a suggestion of gp after %d finished trials takes about %.2g s and a training %.2g "+
+				"s", n, suggesting, v.trialSeconds)
 	case v.trialSeconds > 0:
 		reason += fmt.Sprintf(", a suggestion takes about %.2g s and a training %.2g s", suggesting, v.trialSeconds)
 	}

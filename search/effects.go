@@ -26,10 +26,10 @@ const (
 var ErrFewTrials = errors.New("too few trials to tell what mattered")
 
 // Effects tells what each group of dimensions does: by how much the scores of the best plans that have any of
-// them above its first level, at which a module is absent, change when all of them go to that level. Plans become smaller by
-// that, which counts. Such a mean of differences of a Gaussian process is normal; its standard deviation takes the
-// fitted kernel for known, so it is too small after few trials. The error wraps ErrFewTrials. It takes O(n³) for n
-// trials, of which at most gpTrials are modelled.
+// them above its first level, at which a module is absent, change when all of them go to that level. Plans become
+// smaller by that, which counts. Such a mean of differences of a Gaussian process is normal; its standard deviation
+// takes the fitted kernel for known, so it is too small after few trials. The error wraps ErrFewTrials. It takes O(n³)
+// for n trials, of which at most gpTrials are modelled.
 func Effects(s *space.Space, reference Reference, trials []Observation, groups [][]int) ([]Effect, error) {
 	h, err := NewHistory(s, trials)
 	if err != nil {

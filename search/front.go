@@ -43,10 +43,12 @@ type Reference struct {
 func (r Reference) Check() error {
 	switch {
 	case r.Chance >= 1:
-		return fmt.Errorf("the chance level is %g: the best constant prediction is perfect already, so no plan can improve on it; "+
+		return fmt.Errorf("the chance level is %g: the best constant prediction is perfect already, so no plan can "+
+			"improve on it; "+
 			"a dev split of one class has this, so give dev rows of at least two", r.Chance)
 	case math.IsNaN(r.Chance) || math.IsInf(r.Chance, 0):
-		return fmt.Errorf("the chance level is %g: the metric is not defined for the dev split, as for labels that are all equal; "+
+		return fmt.Errorf("the chance level is %g: the metric is not defined for the dev split, as for labels that are "+
+			"all equal; "+
 			"give dev rows of at least two classes or values", r.Chance)
 	case r.MinParams < 1 || r.MaxParams < r.MinParams:
 		return fmt.Errorf("the range of sizes is %d to %d parameters", r.MinParams, r.MaxParams)

@@ -56,7 +56,9 @@ func gridVolume(outcomes []search.Outcome, cells int) float64 {
 		params := float64(reference.MinParams) * math.Pow(10, decades*(float64(i)+0.5)/float64(cells))
 		for j := range cells {
 			score := reference.Chance + (1-reference.Chance)*(float64(j)+0.5)/float64(cells)
-			if slices.ContainsFunc(outcomes, func(o search.Outcome) bool { return float64(o.Params) <= params && o.Score >= score }) {
+			if slices.ContainsFunc(outcomes, func(o search.Outcome) bool {
+				return float64(o.Params) <= params && o.Score >= score
+			}) {
 				inside++
 			}
 		}
@@ -102,11 +104,13 @@ func TestScalesWithoutMeaningAreRefused(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", r, err, words)
 		}
 	}
-	for _, r := range []search.Reference{reference, {Chance: -1, MinParams: 1, MaxParams: 1}, {Chance: 0.999, MinParams: 1, MaxParams: math.MaxInt64}} {
+	for _, r := range []search.Reference{reference, {Chance: -1, MinParams: 1, MaxParams: 1},
+		{Chance: 0.999, MinParams: 1, MaxParams: math.MaxInt64}} {
 		if err := r.Check(); err != nil {
 			t.Errorf("%+v: %v", r, err)
 		}
-		if v := search.Hypervolume([]search.Outcome{{Params: 0, Score: 1}, {Params: math.MaxInt64, Score: -1e300}}, r); v != 1 {
+		if v := search.Hypervolume([]search.Outcome{{Params: 0, Score: 1}, {Params: math.MaxInt64, Score: -1e300}},
+			r); v != 1 {
 			t.Errorf("%+v: hypervolume %g", r, v)
 		}
 	}

@@ -219,7 +219,8 @@ type regression struct {
 func newRegression(f *features, x inputs, scores, variances, trends []float64) *regression {
 	n := len(scores)
 	r := &regression{f, x, mat.NewVecDense(n, scores), variances, trends, mat.NewDense(n, n, nil)}
-	r.typicalCorrelation.Apply(func(i, j int, _ float64) float64 { return typicalCorrelation(x.costs[i], x.costs[j]) }, r.typicalCorrelation)
+	r.typicalCorrelation.Apply(func(i, j int, _ float64) float64 { return typicalCorrelation(x.costs[i], x.costs[j]) },
+		r.typicalCorrelation)
 	return r
 }
 
@@ -260,7 +261,8 @@ func (r *regression) prior(theta, gradient []float64) float64 {
 	lengthscales, rest := theta[:len(theta)-beside], len(theta)-beside
 	hyper := r.lengthscalePrior()
 	own, theirs := 1/(hyper.sd*hyper.sd), 1/(lengthscaleSpread*lengthscaleSpread)
-	common := normal{(own*hyper.mean + theirs*floats.Sum(lengthscales)) / (own + theirs*float64(len(lengthscales))), lengthscaleSpread}
+	common := normal{(own*hyper.mean + theirs*floats.Sum(lengthscales)) / (own + theirs*float64(len(lengthscales))),
+		lengthscaleSpread}
 	total, _ := hyper.deviation(common.mean)
 	add := func(i int, p normal) {
 		value, slope := p.deviation(theta[i])

@@ -55,8 +55,10 @@ func digits(p space.Point) string {
 }
 
 var (
-	miniLM   = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_565_376}
-	bertBase = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 108_891_648}
+	miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12,
+		BackboneParams: 22_565_376}
+	bertBase = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12,
+		BackboneParams: 108_891_648}
 )
 
 func goldenSpaces(t testing.TB) map[string]*space.Space {
@@ -64,14 +66,16 @@ func goldenSpaces(t testing.TB) map[string]*space.Space {
 		"mixed": newSpace(t, space.Config{LearningRate: []float64{1e-4, 3e-4, 1e-3}, Schedule: evaluator.Schedules}, tiny),
 		"groups": newSpace(t, space.Config{Preset: space.PresetGroups, Groups: 2, MaxParams: 200_000,
 			LoRA: space.LoRAConfig{Targets: peft.Targets}}, miniLM),
-		"autopeft":  newSpace(t, space.Config{Preset: space.PresetAutoPEFT, LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8}}}, bertBase),
+		"autopeft": newSpace(t, space.Config{Preset: space.PresetAutoPEFT,
+			LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8}}}, bertBase),
 		"per-layer": newSpace(t, space.Config{}, miniLM),
-		"without 0": newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{24, 48, 96}, "parallel": []int{}, "prefix": []int{0, 5, 10}}}, miniLM),
+		"without 0": newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{24, 48, 96}, "parallel": []int{},
+			"prefix": []int{0, 5, 10}}}, miniLM),
 	}
 }
 
-// played asks for n trials, each while the one before it is running. Some fail, some are pruned, and some plans are not of
-// the space.
+// played asks for n trials, each while the one before it is running. Some fail, some are pruned, and some plans are
+// not of the space.
 func played(t *testing.T, s *space.Space, opts search.Options, n int) []string {
 	t.Helper()
 	o, err := search.NewOptimizer(s, opts)

@@ -136,7 +136,8 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	for _, o := range modelled {
 		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
 	}
-	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] { // as bad as the worst, so that the search leaves the region
+	// as bad as the worst, so that the search leaves the region
+	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] {
 		points, costs = append(points, o.Point), append(costs, math.Inf(1))
 		scores, variances = append(scores, slices.Min(scores[:len(modelled)])), append(variances, 0)
 	}
@@ -223,7 +224,8 @@ func (s *sampledFronts) sample(encoded inputs, y *mat.VecDense, variances []floa
 	}
 	scored := covariance.Slice(0, observed, 0, observed).(*mat.Dense)
 	var prior, posterior mat.Cholesky
-	if !prior.Factorize(symmetric(covariance, 0, nil)) || !posterior.Factorize(symmetric(scored, s.kernel.noise, variances)) {
+	if !prior.Factorize(symmetric(covariance, 0, nil)) || !posterior.Factorize(symmetric(scored, s.kernel.noise,
+		variances)) {
 		return nil, errors.New("the covariance of the trials is not positive definite")
 	}
 	var lower mat.TriDense
@@ -269,7 +271,8 @@ func (s *sampledFronts) at(points []space.Point) []*spot {
 	distances := squares(scaled.features, s.known.features)
 	spots := make([]*spot, len(points))
 	for i, p := range points {
-		spots[i] = &spot{point: p, cost: scaled.costs[i], features: scaled.features.RawRowView(i), squares: distances.RawRowView(i)}
+		spots[i] = &spot{point: p, cost: scaled.costs[i], features: scaled.features.RawRowView(i),
+			squares: distances.RawRowView(i)}
 	}
 	s.setMeans(spots)
 	s.setVariances(spots)
@@ -304,7 +307,8 @@ func (s *sampledFronts) step(from *spot, d int) *spot {
 	var spots []*spot
 	first, end := s.features.first[d], s.features.first[d+1]
 	for level := range s.view.space.Dimensions()[d].Levels {
-		to := &spot{point: slices.Clone(from.point), features: slices.Clone(from.features), squares: slices.Clone(from.squares)}
+		to := &spot{point: slices.Clone(from.point), features: slices.Clone(from.features),
+			squares: slices.Clone(from.squares)}
 		to.point[d] = level
 		if level == from.point[d] || !s.view.free(to.point) {
 			continue

@@ -21,7 +21,8 @@ import (
 func mixedSpace(t testing.TB) *space.Space {
 	t.Helper()
 	s, err := space.New(space.Config{LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
-		evaluator.Training{}, peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2, BackboneParams: 4_000_000})
+		evaluator.Training{}, peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2,
+			BackboneParams: 4_000_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,8 @@ func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 		got := make([]float64, len(theta))
 		r.loss(theta, got)
 		scratch := make([]float64, len(theta))
-		want := fd.Gradient(nil, func(x []float64) float64 { return r.loss(x, scratch) }, theta, &fd.Settings{Formula: fd.Central, Step: 1e-5})
+		want := fd.Gradient(nil, func(x []float64) float64 { return r.loss(x, scratch) }, theta,
+			&fd.Settings{Formula: fd.Central, Step: 1e-5})
 		if !floats.EqualApprox(got, want, 1e-4) {
 			t.Errorf("gradient\n%v, by finite differences\n%v", got, want)
 		}
@@ -157,7 +159,8 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	y, variances := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0}), []float64{0, 0.3, 0, 1}
 	f := newFeatures(v.space, v.reference)
 	trends := []float64{0.5, -0.5, 0, 1, -1, 0.7}
-	s := &sampledFronts{view: v, features: f, trends: trends, kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, narrowing: 0.8, typical: 0.6, noise: 0.1}}
+	s := &sampledFronts{view: v, features: f, trends: trends,
+		kernel: &kernel{inverse: make([]float64, len(f.dimension)), signal: 1.5, narrowing: 0.8, typical: 0.6, noise: 0.1}}
 	floats.AddConst(0.7, s.kernel.inverse)
 	encoded := f.encode(points)
 
@@ -222,7 +225,8 @@ func TestTrialsDoNotImproveOnThemselves(t *testing.T) {
 	spots := s.at(points)
 	best := slices.MaxFunc(spots[2:], func(a, b *spot) int { return cmp.Compare(a.value, b.value) })
 	if spots[0].value > 1e-3 || spots[1].value > 1e-3 || best.value < 1e-3 {
-		t.Errorf("improvement of a finished trial %g, of a running one %g, of the best of 20 new points %g", spots[0].value, spots[1].value, best.value)
+		t.Errorf("improvement of a finished trial %g, of a running one %g, of the best of 20 new points %g", spots[0].value,
+			spots[1].value, best.value)
 	}
 }
 
@@ -292,7 +296,8 @@ func TestUncertainForecastsMoveTheModelLess(t *testing.T) {
 	trials := mixedTrials(t, 30)
 	last := &trials[29]
 	last.Score += 0.2
-	mean := func(sd float64) float64 { // of the last trial's outcome, on the scale of the scores, which is the same for all
+	// of the last trial's outcome, on the scale of the scores, which is the same for all
+	mean := func(sd float64) float64 {
 		last.SD = sd
 		s, err := viewOf(t, trials).sampleFronts()
 		if err != nil {
@@ -302,7 +307,8 @@ func TestUncertainForecastsMoveTheModelLess(t *testing.T) {
 	}
 	exact, uncertain, unknown := mean(0), mean(0.05), mean(100)
 	if !(exact > uncertain+0.3 && uncertain > unknown+0.1) {
-		t.Errorf("a forecast of +0.2 moves the model to %.2f standard deviations if it is certain, to %.2f with an SD of 0.05, to %.2f with 100",
+		t.Errorf("a forecast of +0.2 moves the model to %.2f standard deviations if it is certain, to %.2f with an SD of "+
+			"0.05, to %.2f with 100",
 			exact, uncertain, unknown)
 	}
 }

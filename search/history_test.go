@@ -45,7 +45,8 @@ func TestHistoriesGrowToWhatTheyAre(t *testing.T) {
 				}
 				return out
 			}
-			return lists{all: deep(l.all), finished: deep(l.finished), failed: deep(l.failed), running: deep(l.running), ranked: deep(l.ranked)}
+			return lists{all: deep(l.all), finished: deep(l.finished), failed: deep(l.failed), running: deep(l.running),
+				ranked: deep(l.ranked)}
 		}
 		for range rapid.IntRange(0, 30).Draw(t, "changes") {
 			number := rapid.Int64Range(0, 8).Draw(t, "number")
@@ -116,7 +117,8 @@ func TestHistoriesGrowWhileAsksLookOn(t *testing.T) {
 	var all sync.WaitGroup
 	for _, name := range []string{"random", "nsga2", "tpe", "gp"} {
 		all.Go(func() {
-			o, err := NewOptimizer(s, Options{Sampler: name, Initial: 1, Reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}})
+			o, err := NewOptimizer(s, Options{Sampler: name, Initial: 1,
+				Reference: Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -128,7 +130,8 @@ func TestHistoriesGrowWhileAsksLookOn(t *testing.T) {
 			}
 			l, candidates := h.look() // an ask that lasts
 			defer h.done(l)
-			v := &view{lists: l, space: s, reference: o.options.Reference, rng: newRand(0, 99), history: h, candidates: candidates}
+			v := &view{lists: l, space: s, reference: o.options.Reference, rng: newRand(0, 99), history: h,
+				candidates: candidates}
 			var growing sync.WaitGroup
 			growing.Go(func() {
 				for _, trial := range trials[30:] {
@@ -206,7 +209,8 @@ func TestDamagedHistoriesAreRefused(t *testing.T) {
 		t.Errorf("a trial twice: %v", err)
 	}
 	smallest, largest := s.ParamRange()
-	o, err := NewOptimizer(mixedSpace(t), Options{Sampler: "random", Reference: Reference{MinParams: smallest, MaxParams: largest}})
+	o, err := NewOptimizer(mixedSpace(t), Options{Sampler: "random",
+		Reference: Reference{MinParams: smallest, MaxParams: largest}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,12 +231,14 @@ func FuzzHistory(f *testing.F) {
 		for i, b := range levels {
 			p[i] = int(int8(b))
 		}
-		h, err := NewHistory(s, []Observation{{Number: 1, Point: p, State: State(state), Score: score, SD: sd}, {Number: 2, Point: make(space.Point, 10), State: Complete}})
+		h, err := NewHistory(s, []Observation{{Number: 1, Point: p, State: State(state), Score: score, SD: sd},
+			{Number: 2, Point: make(space.Point, 10), State: Complete}})
 		if err != nil {
 			return
 		}
 		for _, name := range Samplers() {
-			o, err := NewOptimizer(s, Options{Sampler: name, Initial: 1, Reference: Reference{MinParams: smallest, MaxParams: largest}})
+			o, err := NewOptimizer(s, Options{Sampler: name, Initial: 1,
+				Reference: Reference{MinParams: smallest, MaxParams: largest}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -46,11 +46,13 @@ func surface(s *space.Space, p space.Point) float64 {
 
 func options(s *space.Space, sampler string, seed uint64) search.Options {
 	smallest, largest := s.ParamRange()
-	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest, MaxParams: largest}}
+	return search.Options{Seed: seed, Sampler: sampler, Reference: search.Reference{Chance: 0.5, MinParams: smallest,
+		MaxParams: largest}}
 }
 
 // ask is a suggestion after a history.
-func ask(t testing.TB, o *search.Optimizer, s *space.Space, history []search.Observation, number int64) (search.Suggestion, error) {
+func ask(t testing.TB, o *search.Optimizer, s *space.Space, history []search.Observation,
+	number int64) (search.Suggestion, error) {
 	t.Helper()
 	return o.Ask(newHistory(t, s, history), number)
 }
@@ -66,7 +68,8 @@ func newHistory(t testing.TB, s *space.Space, trials []search.Observation) *sear
 
 // extend asks for trials and scores them until the history has n. Every fifth is pruned, and what was forecast
 // would have come true.
-func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation, n int) []search.Observation {
+func extend(t testing.TB, s *space.Space, opts search.Options, history []search.Observation,
+	n int) []search.Observation {
 	t.Helper()
 	o, err := search.NewOptimizer(s, opts)
 	if err != nil {
@@ -120,7 +123,8 @@ func TestInterruptedAndUninterruptedSearchesAreEqual(t *testing.T) {
 }
 
 func TestEveryLevelIsReached(t *testing.T) {
-	s := newSpace(t, space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules}, tiny)
+	s := newSpace(t, space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3},
+		Schedule: evaluator.Schedules}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
 		seen := make([]map[int]bool, len(s.Dimensions()))
 		for i := range seen {
@@ -142,7 +146,8 @@ func TestEveryLevelIsReached(t *testing.T) {
 }
 
 func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
-	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{}, "prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{},
+		"prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
 	const plans = 2*3*2*3 - 1
 	eachSampler(t, func(t *testing.T, sampler string) {
 		history := extend(t, s, options(s, sampler, 1), nil, plans)
@@ -162,7 +167,8 @@ func TestSmallSpacesAreExhaustedWithoutRepeats(t *testing.T) {
 
 // What is excluded is not proposed, as if there were a trial; samplers learn nothing from it.
 func TestExcludedCandidatesAreNotProposed(t *testing.T) {
-	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{}, "prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4}, "parallel": []int{},
+		"prefix": []int{0, 1, 2}}, LoRA: space.LoRAConfig{Ranks: []int{}}}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
 		o, err := search.NewOptimizer(s, options(s, sampler, 1))
 		if err != nil {
@@ -216,7 +222,8 @@ func TestFewFeasiblePlansOfAHugeSpaceAreAllFound(t *testing.T) {
 }
 
 func TestMaxParamsThatLeavesOnePlan(t *testing.T) {
-	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4, 8}, "parallel": []int{}, "prefix": []int{0, 1}}, LoRA: space.LoRAConfig{Ranks: []int{}},
+	s := newSpace(t, space.Config{Sizes: space.Sizes{"serial": []int{0, 4, 8}, "parallel": []int{},
+		"prefix": []int{0, 1}}, LoRA: space.LoRAConfig{Ranks: []int{}},
 		Preset: space.PresetGroups, Groups: 1, MaxParams: 2 * 2 * 128}, tiny)
 	eachSampler(t, func(t *testing.T, sampler string) {
 		history := extend(t, s, options(s, sampler, 1), nil, 1)
@@ -276,7 +283,8 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
 	}
-	s := newSpace(t, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 1e8})
+	s := newSpace(t, space.Config{}, peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12,
+		BackboneParams: 1e8})
 	rng := rand.New(rand.NewPCG(1, 2))
 	history := make([]search.Observation, 10_000)
 	for i := range history {
@@ -284,7 +292,8 @@ func TestManyTrialsTakeBoundedTimeAndMemory(t *testing.T) {
 		for d, dimension := range s.Dimensions() {
 			p[d] = rng.IntN(len(dimension.Levels))
 		}
-		history[i] = search.Observation{Number: int64(i), Point: p, Params: s.Params(p), State: search.Complete, Score: surface(s, p)}
+		history[i] = search.Observation{Number: int64(i), Point: p, Params: s.Params(p), State: search.Complete,
+			Score: surface(s, p)}
 	}
 	eachSampler(t, func(t *testing.T, sampler string) {
 		o, err := search.NewOptimizer(s, options(s, sampler, 1))
@@ -387,7 +396,8 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 		return mean
 	}
 	cold, warm, misled := volume(nil), volume(related), volume(unrelated)
-	t.Logf("hypervolume after %d trials: cold %.4f, after a related task %.4f, after an unrelated one %.4f", trials, cold, warm, misled)
+	t.Logf("hypervolume after %d trials: cold %.4f, after a related task %.4f, after an unrelated one %.4f", trials,
+		cold, warm, misled)
 	if warm < cold+0.01 {
 		t.Errorf("the related task helps too little: %.4f, without it %.4f", warm, cold)
 	}
@@ -396,8 +406,8 @@ func TestWarmStartHelpsOnRelatedTasksOnly(t *testing.T) {
 	}
 }
 
-// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions. Of tpe-univariate the longest history takes most
-// of a minute.
+// BenchmarkAsk is the time of a suggestion in a space of 48 dimensions. Of tpe-univariate the longest history takes
+// most of a minute.
 func BenchmarkAsk(b *testing.B) {
 	s := newSpace(b, space.Config{}, bertBase)
 	trials := scattered(s, 100_000)
@@ -419,8 +429,8 @@ func BenchmarkAsk(b *testing.B) {
 	}
 }
 
-// BenchmarkTrial is what a trial costs a search with the random sampler: the suggestion, and telling the history that it
-// runs and how it ended.
+// BenchmarkTrial is what a trial costs a search with the random sampler: the suggestion, and telling the history that
+// it runs and how it ended.
 func BenchmarkTrial(b *testing.B) {
 	s := newSpace(b, space.Config{}, bertBase)
 	trials := scattered(s, 100_000)

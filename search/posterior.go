@@ -10,8 +10,8 @@ import (
 	"peftsearch/space"
 )
 
-// Posterior is what all scores of a study say together about the plans of its complete trials: how well each would do on
-// average over trainings. It is gp's process, so that a lucky score counts for less where plans like it did worse.
+// Posterior is what all scores of a study say together about the plans of its complete trials: how well each would do
+// on average over trainings. It is gp's process, so that a lucky score counts for less where plans like it did worse.
 type Posterior struct {
 	trials     []*Observation // complete, by number
 	place      map[int64]int  // of a trial's number
@@ -102,8 +102,8 @@ func (p *Posterior) Expected(number int64) (mean, sd float64, ok bool) {
 	return p.mean[i], math.Sqrt(max(p.covariance.At(i, i), 0)), true
 }
 
-// Noise is the standard deviation of the scores of one plan between trainings, beside that by the dev rows where this is
-// known.
+// Noise is the standard deviation of the scores of one plan between trainings, beside that by the dev rows where this
+// is known.
 func (p *Posterior) Noise() float64 { return p.noise }
 
 // AsGood is the probability that the plan of a trial is at least as good as that of another; ok is false where the
@@ -129,8 +129,8 @@ func (p *Posterior) asGood(i, j int) float64 {
 	return 1
 }
 
-// Alike is the probability of being at least as good from which on a plan is not distinguishably worse than another: its
-// expected score is then at most 0.84 standard errors of the difference behind.
+// Alike is the probability of being at least as good from which on a plan is not distinguishably worse than another:
+// its expected score is then at most 0.84 standard errors of the difference behind.
 const Alike = 0.2
 
 // Recommendation is which trial's plan to use.
@@ -140,8 +140,8 @@ type Recommendation struct {
 	AsGood float64 // the probability that Trial's plan is at least as good as Best's; 1 if they are the same
 }
 
-// Recommend recommends the smallest plan that is not distinguishably worse than the best. Of all complete trials the best
-// is the one with the highest expected score, not with the highest score, which is often luck.
+// Recommend recommends the smallest plan that is not distinguishably worse than the best. Of all complete trials the
+// best is the one with the highest expected score, not with the highest score, which is often luck.
 func (p *Posterior) Recommend() Recommendation {
 	best := 0
 	for i, mean := range p.mean {

@@ -12,7 +12,8 @@ import (
 )
 
 // noisySearch is a search by gp with noisy scores, of plans whose true scores are known.
-func noisySearch(t *testing.T, seed uint64, trials int64, noise float64) (s *space.Space, history []search.Observation, truth []float64) {
+func noisySearch(t *testing.T, seed uint64, trials int64, noise float64) (s *space.Space,
+	history []search.Observation, truth []float64) {
 	t.Helper()
 	s = newSpace(t, space.Config{}, tiny)
 	optimizer, err := search.NewOptimizer(s, options(s, "gp", seed))
@@ -27,7 +28,8 @@ func noisySearch(t *testing.T, seed uint64, trials int64, noise float64) (s *spa
 			t.Fatal(err)
 		}
 		truth = append(truth, surface(s, suggestion.Point))
-		o := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point), State: search.Complete,
+		o := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point),
+			State: search.Complete,
 			Score: truth[number] + noise*rng.NormFloat64()}
 		set(t, known, o)
 		history = append(history, o)

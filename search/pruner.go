@@ -42,15 +42,15 @@ func (goOn) Decide(Observation) (evaluator.Verdict, Forecast) { return evaluator
 // has a module which no other had yet is never stopped, nor is one whose plan is outside the space, nor one when the
 // latest prunerStopped trials of its size all were: forecasts that are too low would never be found out.
 //
-// The final score is predicted from plan and curve (as in Swersky et al. 2014, "Freeze-Thaw Bayesian Optimization"): the
-// process of gp, fitted to the trials that went on after the same rung, says what such a plan ends at, and what it has at
-// the rung; a part of what the trial's best score so far is off from the latter is added. The error is distributed as
-// those of the other trials are when each is predicted from the rest, which has the tails of curves that leap late (the
-// jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+"), and is larger for a plan that is far from
-// theirs. Trials that were stopped later count with their forecasts, and the variances of those: without them the
-// process would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum Likelihood from
-// Incomplete Data via the EM Algorithm"). O(n³ + n²·D) for each step of the fit, with n trials, at most prunerModelled,
-// and D dimensions.
+// The final score is predicted from plan and curve (as in Swersky et al. 2014, "Freeze-Thaw Bayesian Optimization"):
+// the process of gp, fitted to the trials that went on after the same rung, says what such a plan ends at, and what it
+// has at the rung; a part of what the trial's best score so far is off from the latter is added. The error is
+// distributed as those of the other trials are when each is predicted from the rest, which has the tails of curves
+// that leap late (the jackknife; Barber et al. 2021, "Predictive Inference with the Jackknife+"), and is larger for a
+// plan that is far from theirs. Trials that were stopped later count with their forecasts, and the variances of those:
+// without them the process would know those trials alone that did well after the rung (Dempster et al. 1977, "Maximum
+// Likelihood from Incomplete Data via the EM Algorithm"). O(n³ + n²·D) for each step of the fit, with n trials, at
+// most prunerModelled, and D dimensions.
 type FrontPruner struct {
 	Space     *space.Space // of the trials' points
 	Reference Reference    // scale of the hypervolume

@@ -18,7 +18,8 @@ var rungs = []float64{0.1, 0.2, 0.4, 0.6, 0.8, 1}
 
 func newPruner(t testing.TB) search.FrontPruner {
 	s := newSpace(t, space.Config{}, tiny)
-	return search.FrontPruner{Space: s, Reference: search.Reference{Chance: 0.4, MinParams: 256, MaxParams: 90_000}, Growth: search.DefaultGrowth}
+	return search.FrontPruner{Space: s, Reference: search.Reference{Chance: 0.4, MinParams: 256, MaxParams: 90_000},
+		Growth: search.DefaultGrowth}
 }
 
 // simulate makes trials of all sizes whose scores grow with the size, saturate at different speeds and are noisy.
@@ -52,7 +53,8 @@ func at(trial search.Observation, rung int) search.Observation {
 }
 
 // decide asks about a trial at its last rung.
-func decide(pruner search.Pruner, trial search.Observation, history []search.Observation) (evaluator.Verdict, search.Forecast) {
+func decide(pruner search.Pruner, trial search.Observation, history []search.Observation) (evaluator.Verdict,
+	search.Forecast) {
 	share := 0.1
 	if len(trial.Curve) > 0 {
 		share = trial.Curve[len(trial.Curve)-1].Share
@@ -94,7 +96,8 @@ func TestPruningSavesTrainingAndKeepsTheFront(t *testing.T) {
 			history, used := prune(pruner, all)
 			spent += used / trials / seeds
 			whole += search.Hypervolume(outcomes(all), pruner.Reference) / seeds
-			pruned += search.Hypervolume(outcomes(slices.DeleteFunc(history, func(o search.Observation) bool { return !complete(o) })), pruner.Reference) / seeds
+			pruned += search.Hypervolume(outcomes(slices.DeleteFunc(history,
+				func(o search.Observation) bool { return !complete(o) })), pruner.Reference) / seeds
 		}
 		t.Logf("growth %g: %.0f%% of the training used; hypervolume %.4f, unpruned %.4f", c.growth, 100*spent, pruned, whole)
 		if spent > 0.35 {
@@ -153,7 +156,8 @@ func TestForecastKnowsPlans(t *testing.T) {
 		if point[1] > 0 {
 			score += 0.3
 		}
-		history = append(history, search.Observation{Number: int64(i), Point: point, Params: pruner.Space.Params(point), State: search.Complete, Score: score,
+		history = append(history, search.Observation{Number: int64(i), Point: point, Params: pruner.Space.Params(point),
+			State: search.Complete, Score: score,
 			Curve: []search.Rung{{Share: 0.1, Score: 0.4 + 0.02*rng.NormFloat64()}, {Share: 1, Score: score}}})
 	}
 	forecast := func(point space.Point) search.Forecast {
@@ -164,7 +168,8 @@ func TestForecastKnowsPlans(t *testing.T) {
 	for _, c := range []struct {
 		point space.Point
 		score float64
-	}{{space.Point{3, 6, 0, 0, 0, 0, 0, 0}, 0.8}, {space.Point{3, 1, 0, 0, 0, 0, 0, 0}, 0.8}, {space.Point{3, 0, 0, 0, 0, 0, 0, 0}, 0.5}} {
+	}{{space.Point{3, 6, 0, 0, 0, 0, 0, 0}, 0.8}, {space.Point{3, 1, 0, 0, 0, 0, 0, 0}, 0.8},
+		{space.Point{3, 0, 0, 0, 0, 0, 0, 0}, 0.5}} {
 		if f := forecast(c.point); math.Abs(f.Score-c.score) > 0.05 {
 			t.Errorf("%v is predicted to end at %.3f, want %.2f", c.point, f.Score, c.score)
 		}
@@ -179,8 +184,10 @@ func TestForecastKnowsPlans(t *testing.T) {
 func TestLessIsAskedAsTheSearchGoesOn(t *testing.T) {
 	pruner := newPruner(t)
 	all := simulate(pruner.Space, 1, 100)
-	for n, asked := range map[int]string{25: "less than the 1.8% that is asked", 100: "less than the 0.45% that is asked"} {
-		hopeless := search.Observation{Number: 100, Point: all[0].Point, Params: 85_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+	for n, asked := range map[int]string{25: "less than the 1.8% that is asked",
+		100: "less than the 0.45% that is asked"} {
+		hopeless := search.Observation{Number: 100, Point: all[0].Point, Params: 85_000,
+			Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
 		if verdict, _ := decide(pruner, hopeless, all[:n]); !verdict.Stop || !strings.Contains(verdict.Reason, asked) {
 			t.Errorf("after %d trials: %v %q, want %q", n, verdict.Stop, verdict.Reason, asked)
 		}
@@ -218,7 +225,8 @@ func TestWhenNothingIsStopped(t *testing.T) {
 	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, State: search.Running,
 		Curve: []search.Rung{{Share: 0.1, Score: 0.45}, {Share: 0.2, Score: 0.45}}}
 	verdict, _ := decide(pruner, weak, history)
-	if !verdict.Stop || !strings.Contains(verdict.Reason, "score 0.4500 after 20% of the budget; by the plans and curves of 40 trials") {
+	if !verdict.Stop || !strings.Contains(verdict.Reason,
+		"score 0.4500 after 20% of the budget; by the plans and curves of 40 trials") {
 		t.Fatalf("a hopeless trial: %+v", verdict)
 	}
 	reversed := slices.Clone(history)
@@ -236,14 +244,17 @@ func TestWhenNothingIsStopped(t *testing.T) {
 		trial   search.Observation
 		history []search.Observation
 	}{
-		"few trials":                       {weak, history[:5]},
-		"outside the space":                {change(func(o *search.Observation) { o.Point = nil }), history},
-		"smaller than every trial":         {change(func(o *search.Observation) { o.Params = 10 }), history},
-		"a module that no other trial has": {change(func(o *search.Observation) { o.Point = space.Point{1, 0, 0, 0, 0, 0, 0, 1} }), history},
-		"best at its size already":         {change(func(o *search.Observation) { o.Curve[1].Score = 0.99 }), history},
-		"at the end":                       {change(func(o *search.Observation) { o.Curve[1].Share = 1 }), history},
-		"a rung that no other trial has":   {change(func(o *search.Observation) { o.Curve[1].Share = 0.3 }), history},
-		"before the first rung":            {change(func(o *search.Observation) { o.Curve = nil }), history},
+		"few trials":               {weak, history[:5]},
+		"outside the space":        {change(func(o *search.Observation) { o.Point = nil }), history},
+		"smaller than every trial": {change(func(o *search.Observation) { o.Params = 10 }), history},
+		"a module that no other trial has": {change(func(o *search.Observation) {
+			o.Point = space.Point{1, 0, 0, 0, 0, 0, 0,
+				1}
+		}), history},
+		"best at its size already":       {change(func(o *search.Observation) { o.Curve[1].Score = 0.99 }), history},
+		"at the end":                     {change(func(o *search.Observation) { o.Curve[1].Share = 1 }), history},
+		"a rung that no other trial has": {change(func(o *search.Observation) { o.Curve[1].Share = 0.3 }), history},
+		"before the first rung":          {change(func(o *search.Observation) { o.Curve = nil }), history},
 	} {
 		if verdict, _ := decide(pruner, c.trial, c.history); verdict.Stop {
 			t.Errorf("%s: stopped, %s", name, verdict.Reason)
@@ -255,7 +266,8 @@ func TestWhenNothingIsStopped(t *testing.T) {
 func TestStoppedTrialsAreChecked(t *testing.T) {
 	pruner := newPruner(t)
 	history := simulate(pruner.Space, 1, 40)
-	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000,
+		Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
 	for stopped := range 13 {
 		for _, c := range []struct {
 			params int64
@@ -263,7 +275,8 @@ func TestStoppedTrialsAreChecked(t *testing.T) {
 		}{{50_000, stopped < 12}, {45_000, stopped < 12}, {20_000, true}} {
 			weak.Params = c.params
 			if verdict, _ := decide(pruner, weak, history); verdict.Stop != c.stop {
-				t.Errorf("after %d trials with 50,000 parameters were stopped, one with %d: stopped %v", stopped, c.params, verdict.Stop)
+				t.Errorf("after %d trials with 50,000 parameters were stopped, one with %d: stopped %v", stopped, c.params,
+					verdict.Stop)
 			}
 		}
 		history = append(history, search.Observation{Number: int64(40 + stopped), Point: history[3].Point, Params: 50_000,
@@ -303,11 +316,13 @@ func TestOutlooksAreSafeForConcurrentUse(t *testing.T) {
 func TestPrunerLeavesForeignPointsOut(t *testing.T) {
 	pruner := newPruner(t)
 	history := simulate(pruner.Space, 1, 40)
-	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000, Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
+	weak := search.Observation{Number: 99, Point: history[3].Point, Params: 50_000,
+		Curve: []search.Rung{{Share: 0.1, Score: 0.1}}}
 	foreign := []space.Point{{1}, {1, 2, 3, 4, 5, 6, 6, 6, 6}, {99, 0, 0, 0, 0, 0, 0, 0}, {-1, 0, 0, 0, 0, 0, 0, 0}, {}}
 	with := slices.Clone(history)
 	for i, point := range foreign {
-		with = append(with, search.Observation{Number: int64(1000 + i), Point: point, State: search.Complete, Score: 0.3, Curve: history[0].Curve},
+		with = append(with, search.Observation{Number: int64(1000 + i), Point: point, State: search.Complete, Score: 0.3,
+			Curve: history[0].Curve},
 			search.Observation{Number: int64(2000 + i), Point: point, State: search.Pruned, Score: 0.3})
 		weak := weak
 		weak.Point = point
@@ -324,7 +339,8 @@ func TestPrunerLeavesForeignPointsOut(t *testing.T) {
 func BenchmarkPruner(b *testing.B) {
 	s := newSpace(b, space.Config{}, bertBase)
 	smallest, largest := s.ParamRange()
-	pruner := search.FrontPruner{Space: s, Growth: search.DefaultGrowth, Reference: search.Reference{Chance: 0.4, MinParams: smallest, MaxParams: largest}}
+	pruner := search.FrontPruner{Space: s, Growth: search.DefaultGrowth,
+		Reference: search.Reference{Chance: 0.4, MinParams: smallest, MaxParams: largest}}
 	for _, n := range []int{50, 200, 10_000} {
 		history := simulate(s, 1, n+1)
 		trial := at(history[n], 2)

@@ -8,8 +8,8 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// RowSD is the standard deviation that the choice of the dev rows gives a score, from its resampled scores; NaN where it
-// is not known.
+// RowSD is the standard deviation that the choice of the dev rows gives a score, from its resampled scores; NaN where
+// it is not known.
 func RowSD(resampled []float64) float64 {
 	if len(resampled) < 2 {
 		return math.NaN()

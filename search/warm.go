@@ -33,8 +33,8 @@ type source struct {
 	front    []space.Point // of what it expects, the most valuable first
 }
 
-// pool makes the trials of several studies those of one: each study's scores are standardised, and of a plan that several
-// have tried the mean counts.
+// pool makes the trials of several studies those of one: each study's scores are standardised, and of a plan that
+// several have tried the mean counts.
 func pool(s *space.Space, studies [][]Observation) ([]Observation, error) {
 	var pooled []Observation
 	at := map[string]int{}

@@ -34,7 +34,8 @@ func TestWhatOthersPromiseIsTriedFirst(t *testing.T) {
 		if suggestion.Sampler != "transfer" {
 			break
 		}
-		tried := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point), State: search.Complete,
+		tried := search.Observation{Number: number, Point: suggestion.Point, Params: s.Params(suggestion.Point),
+			State: search.Complete,
 			Score: surface(s, suggestion.Point)}
 		set(t, history, tried)
 		first = append(first, search.Outcome{Number: number, Params: tried.Params, Score: tried.Score})

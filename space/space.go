@@ -89,7 +89,8 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 			if config.Preset != PresetAutoPEFT {
 				name = "layers." + bandName(band) + "." + name
 			}
-			d := Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize, method: m, layers: band, sizes: sizes}
+			d := Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize, method: m, layers: band,
+				sizes: sizes}
 			for _, size := range sizes {
 				params := s.params(m, size)
 				if config.Preset != PresetAutoPEFT {
@@ -122,7 +123,8 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 	}
 	if bound := config.MaxParams; bound > 0 {
 		if s.smallest > bound {
-			return nil, &KeyError{"space.max_params", fmt.Sprintf("%d: the smallest plan of the space has %d parameters", bound, s.smallest)}
+			return nil, &KeyError{"space.max_params", fmt.Sprintf("%d: the smallest plan of the space has %d parameters",
+				bound, s.smallest)}
 		}
 		s.largest = min(s.largest, bound)
 	}

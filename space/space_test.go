@@ -17,7 +17,8 @@ import (
 
 var (
 	miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_565_376}
-	base   = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12, BackboneParams: 108_891_648}
+	base   = peft.Geometry{Architecture: "bert", Layers: 12, Hidden: 768, FFN: 3072, Heads: 12,
+		BackboneParams: 108_891_648}
 )
 
 var training = evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, BatchSize: 32}
@@ -25,11 +26,13 @@ var training = evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.Schedu
 func configs() map[string]space.Config {
 	return map[string]space.Config{
 		"per-layer": {},
-		"groups":    {Preset: space.PresetGroups, Groups: 4, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
-		"autopeft":  {Preset: space.PresetAutoPEFT},
+		"groups": {Preset: space.PresetGroups, Groups: 4, LearningRate: []float64{1e-4, 1e-3},
+			Schedule: evaluator.Schedules},
+		"autopeft": {Preset: space.PresetAutoPEFT},
 		"autopeft with lora": {Preset: space.PresetAutoPEFT,
 			LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8, 16, 32, 64}, Targets: peft.Targets, Scale: 2}},
-		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}}, LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
+		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}},
+			LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
 	}
 }
 
@@ -99,14 +102,23 @@ func small() map[string]space.Config {
 	none := []int{}
 	noLoRA := space.LoRAConfig{Ranks: none}
 	return map[string]space.Config{
-		"per-layer":         {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}}, LoRA: noLoRA},
-		"with a bound":      {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}}, LoRA: noLoRA, MaxParams: 15_000},
-		"without 0":         {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}}, LoRA: space.LoRAConfig{Ranks: []int{2}}},
-		"rates, schedules":  {Preset: space.PresetGroups, Groups: 2, Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3, 4}, "prefix": none}, LoRA: noLoRA, LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
-		"autopeft":          {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3}, "parallel": none, "prefix": []int{0, 8}}, LearningRate: []float64{1e-4, 1e-3}},
-		"autopeft, bound":   {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3}, "parallel": none, "prefix": []int{0, 8}}, MaxParams: 3000},
-		"autopeft, no 0":    {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{2, 3}, "parallel": none, "prefix": []int{0, 8}}},
-		"every layer alike": {Preset: space.PresetGroups, Groups: 1, Sizes: space.Sizes{"serial": none, "parallel": none, "prefix": []int{7}}, LoRA: noLoRA},
+		"per-layer": {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}},
+			LoRA: noLoRA},
+		"with a bound": {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}},
+			LoRA: noLoRA, MaxParams: 15_000},
+		"without 0": {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}},
+			LoRA: space.LoRAConfig{Ranks: []int{2}}},
+		"rates, schedules": {Preset: space.PresetGroups, Groups: 2,
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3, 4}, "prefix": none}, LoRA: noLoRA,
+			LearningRate: []float64{1e-4, 1e-3}, Schedule: evaluator.Schedules},
+		"autopeft": {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3},
+			"parallel": none, "prefix": []int{0, 8}}, LearningRate: []float64{1e-4, 1e-3}},
+		"autopeft, bound": {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{0, 1, 1, 3},
+			"parallel": none, "prefix": []int{0, 8}}, MaxParams: 3000},
+		"autopeft, no 0": {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"serial": []int{2, 3}, "parallel": none,
+			"prefix": []int{0, 8}}},
+		"every layer alike": {Preset: space.PresetGroups, Groups: 1,
+			Sizes: space.Sizes{"serial": none, "parallel": none, "prefix": []int{7}}, LoRA: noLoRA},
 	}
 }
 
@@ -262,7 +274,8 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 	_, err := space.New(space.Config{Sizes: space.Sizes{"serial": []int{0, 8, 4}, "prefix": []int{-1}}, MaxParams: -5,
 		LearningRate: []float64{2}, Schedule: []evaluator.Schedule{"step"},
 		LoRA: space.LoRAConfig{Targets: []peft.Target{"pooler"}}}, training, miniLM)
-	for _, key := range []string{"space.serial", "space.prefix", "space.max_params", "space.learning_rate", "space.schedule", "space.lora.targets"} {
+	for _, key := range []string{"space.serial", "space.prefix", "space.max_params", "space.learning_rate",
+		"space.schedule", "space.lora.targets"} {
 		if err == nil || !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("no word about %s in: %v", key, err)
 		}
@@ -270,7 +283,8 @@ func TestMistakesAreReportedTogetherWithTheirKeys(t *testing.T) {
 	for words, config := range map[string]space.Config{
 		"10: the smallest plan of the space has 768 parameters": {MaxParams: 10},
 		"20000: the smallest plan of the space has 113040 parameters": { // a serial adapter of 24 in each of 6 layers
-			Sizes: space.Sizes{"serial": []int{24, 48}, "parallel": []int{}, "prefix": []int{}}, LoRA: space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
+			Sizes: space.Sizes{"serial": []int{24, 48}, "parallel": []int{}, "prefix": []int{}},
+			LoRA:  space.LoRAConfig{Ranks: []int{}}, MaxParams: 20_000},
 	} {
 		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("max_params below the smallest plan: %v, want %q", err, words)
@@ -287,7 +301,8 @@ func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
 		return s.Config()
 	}
 	full := of(space.Config{})
-	if full.Preset != space.PresetPerLayer || full.Sizes["serial"] == nil || full.LoRA.Scale != 1 || len(full.LoRA.Targets) != 2 || full.Groups != 0 {
+	if full.Preset != space.PresetPerLayer || full.Sizes["serial"] == nil || full.LoRA.Scale != 1 ||
+		len(full.LoRA.Targets) != 2 || full.Groups != 0 {
 		t.Errorf("defaults: %+v", full)
 	}
 	if diff := cmp.Diff(full, of(full)); diff != "" {
@@ -308,9 +323,11 @@ func TestConfigSaysWhatTheSpaceLooksAt(t *testing.T) {
 	}
 }
 
-// Whatever a study file says, it is refused with a key, or every point of the space stands for a plan that can be trained.
+// Whatever a study file says, it is refused with a key, or every point of the space stands for a plan that can be
+// trained.
 func TestOddConfigsAreRefusedOrWork(t *testing.T) {
-	wild := rapid.OneOf(rapid.SampledFrom([]int{0, 1, 2, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}), rapid.IntRange(0, 50))
+	wild := rapid.OneOf(rapid.SampledFrom([]int{0, 1, 2, 40, 1024, 1536, 1537, 1 << 20, 1 << 62, -1}),
+		rapid.IntRange(0, 50))
 	list := func(t *rapid.T, name string, odd bool) []int {
 		size := rapid.IntRange(0, 50)
 		if odd {
@@ -325,9 +342,11 @@ func TestOddConfigsAreRefusedOrWork(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		odd := rapid.Bool().Draw(t, "odd")
-		config := space.Config{Preset: rapid.SampledFrom(space.Presets).Draw(t, "preset"), Groups: rapid.IntRange(1, 6).Draw(t, "groups"),
-			Sizes: space.Sizes{"serial": list(t, "serial", odd), "parallel": list(t, "parallel", odd), "prefix": list(t, "prefix", odd)},
-			LoRA:  space.LoRAConfig{Ranks: list(t, "ranks", odd), Scale: rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")}}
+		config := space.Config{Preset: rapid.SampledFrom(space.Presets).Draw(t, "preset"),
+			Groups: rapid.IntRange(1, 6).Draw(t, "groups"),
+			Sizes: space.Sizes{"serial": list(t, "serial", odd), "parallel": list(t, "parallel", odd),
+				"prefix": list(t, "prefix", odd)},
+			LoRA: space.LoRAConfig{Ranks: list(t, "ranks", odd), Scale: rapid.Float64Range(1e-6, 1e6).Draw(t, "scale")}}
 		if odd {
 			config.Preset = rapid.SampledFrom(append(space.Presets, "odd")).Draw(t, "odd preset")
 			config.Groups = rapid.IntRange(-1, 8).Draw(t, "odd groups")
@@ -385,14 +404,16 @@ func TestPointsOfOtherSpacesAreRefused(t *testing.T) {
 }
 
 func TestLongListsAreRefused(t *testing.T) {
-	for _, config := range []space.Config{{Sizes: space.Sizes{"serial": make([]int, 101)}}, {LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
+	for _, config := range []space.Config{{Sizes: space.Sizes{"serial": make([]int, 101)}},
+		{LearningRate: make([]float64, 1e6)}, {Schedule: make([]evaluator.Schedule, 1e6)}} {
 		if _, err := space.New(config, training, miniLM); err == nil || !strings.Contains(err.Error(), "at most 100") {
 			t.Errorf("%v", err)
 		}
 	}
 	g := miniLM
 	g.Hidden = 1 << 40
-	if _, err := space.New(space.Config{}, training, g); err == nil || !strings.Contains(err.Error(), "hidden width 1099511627776") {
+	if _, err := space.New(space.Config{}, training, g); err == nil ||
+		!strings.Contains(err.Error(), "hidden width 1099511627776") {
 		t.Errorf("a hidden width of 2^40: %v", err)
 	}
 }

@@ -25,8 +25,8 @@ type Assessed struct {
 // recentChanges is how many changes of trials an assessment goes back, some for each trial.
 const recentChanges = 5_000
 
-// ReadAssessed reads the front of a study and assesses it, by the front's scores and those of the latest trials. It fits a
-// process to them, which takes up to half a second.
+// ReadAssessed reads the front of a study and assesses it, by the front's scores and those of the latest trials. It
+// fits a process to them, which takes up to half a second.
 func ReadAssessed(ctx context.Context, db *store.Store, record *store.Record) (a Assessed, err error) {
 	var changed []store.Entry
 	err = db.Snapshot(ctx, func(at *store.Store) (err error) {
@@ -90,8 +90,8 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 	return nil
 }
 
-// posterior is what the scores of a study say together; nil where they say nothing, or where this version cannot read the
-// study's space.
+// posterior is what the scores of a study say together; nil where they say nothing, or where this version cannot read
+// the study's space.
 func posterior(record *store.Record, trials []search.Observation) *search.Posterior {
 	file, err := StudyFile(record)
 	if err != nil {
@@ -133,8 +133,8 @@ func (a Assessed) Noise() float64 {
 	return a.posterior.Noise()
 }
 
-// Expected is the expected score of a training of a trial's plan, by all scores of the study, and the standard deviation
-// with which it is known; ok is false where nothing is known beside the score.
+// Expected is the expected score of a training of a trial's plan, by all scores of the study, and the standard
+// deviation with which it is known; ok is false where nothing is known beside the score.
 func (a Assessed) Expected(number int64) (mean, sd float64, ok bool) {
 	if a.posterior == nil {
 		return 0, 0, false
@@ -142,8 +142,8 @@ func (a Assessed) Expected(number int64) (mean, sd float64, ok bool) {
 	return a.posterior.Expected(number)
 }
 
-// AsGood is the probability that the plan of a trial is at least as good as that of another; ok is false where it is not
-// known.
+// AsGood is the probability that the plan of a trial is at least as good as that of another; ok is false where it is
+// not known.
 func (a Assessed) AsGood(number, other int64) (probability float64, ok bool) {
 	if a.posterior == nil {
 		return 0, false

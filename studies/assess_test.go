@@ -12,7 +12,8 @@ import (
 // rowed is an evaluator that tells what its dev rows do to scores: 0.02 to all alike and 0.005 to each.
 type rowed struct{ evaluator.Evaluator }
 
-func (r rowed) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+func (r rowed) Evaluate(ctx context.Context, job evaluator.Job,
+	report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
 	result, err := r.Evaluator.Evaluate(ctx, job, report)
 	common, own := rand.New(rand.NewPCG(1, 0)), rand.New(rand.NewPCG(job.Seed, 2))
 	for range evaluator.Resamples {
@@ -21,11 +22,13 @@ func (r rowed) Evaluate(ctx context.Context, job evaluator.Job, report func(eval
 	return result, err
 }
 
-// A front knows what rows and trainings do to its scores, and recommends a small plan that is hardly worse than the best;
-// the same after the study was read again.
+// A front knows what rows and trainings do to its scores, and recommends a small plan that is hardly worse than the
+// best; the same after the study was read again.
 func TestAFrontIsAssessed(t *testing.T) {
 	s, db := start(t, writeStudy(t, t.TempDir(), 25))
-	if _, err := s.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) { return rowed{s.Analytic()}, nil }, RunOptions{}); err != nil {
+	if _, err := s.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+		return rowed{s.Analytic()}, nil
+	}, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := ReadAssessed(t.Context(), db, s.Record())
@@ -49,7 +52,8 @@ func TestAFrontIsAssessed(t *testing.T) {
 		t.Error("the first step of the front is within noise")
 	}
 	p := a.Compare(a.Members[0], a.Members[len(a.Members)-1])
-	if math.Abs(p.RowSD-0.005*math.Sqrt2) > 0.002 || p.SD < p.RowSD || !(p.PValue >= 0 && p.PValue < 0.05) || p.Difference >= 0 {
+	if math.Abs(p.RowSD-0.005*math.Sqrt2) > 0.002 || p.SD < p.RowSD || !(p.PValue >= 0 && p.PValue < 0.05) ||
+		p.Difference >= 0 {
 		t.Errorf("the ends of the front differ by %+v", p)
 	}
 }

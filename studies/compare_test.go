@@ -14,17 +14,21 @@ import (
 
 // ended is a complete trial.
 func ended(number, params int64, score, seconds float64) store.Outcome {
-	return store.Outcome{Outcome: search.Outcome{Number: number, Params: params, Score: score}, Complete: true, Seconds: seconds}
+	return store.Outcome{Outcome: search.Outcome{Number: number, Params: params, Score: score}, Complete: true,
+		Seconds: seconds}
 }
 
 func TestCompareAtEqualEffort(t *testing.T) {
-	a := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2}, Reference: search.Reference{Chance: 0.5, MinParams: 10, MaxParams: 1000}}
-	b := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2}, Reference: search.Reference{Chance: 0, MinParams: 1, MaxParams: 100}}
+	a := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2},
+		Reference: search.Reference{Chance: 0.5, MinParams: 10, MaxParams: 1000}}
+	b := &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 2},
+		Reference: search.Reference{Chance: 0, MinParams: 1, MaxParams: 100}}
 	trials := [2][]store.Outcome{
 		{ // in the order in which they ended
 			ended(1, 1000, 0.5, 4), ended(0, 1, 1, 4), ended(2, 1, 1, 4), {Seconds: 3},
 		},
-		{ended(0, 10, 0.5, 1), ended(1, 31, 0.2, 1), ended(2, 1, 0.5, 1), ended(3, 1, 0.6, 1), ended(4, 1, 0.7, 1), ended(5, 1, 0.8, 1)},
+		{ended(0, 10, 0.5, 1), ended(1, 31, 0.2, 1), ended(2, 1, 0.5, 1), ended(3, 1, 0.6, 1), ended(4, 1, 0.7, 1),
+			ended(5, 1, 0.8, 1)},
 	}
 	common := search.Reference{Chance: 0, MinParams: 1, MaxParams: 1000}
 	want := Comparison{
@@ -49,7 +53,8 @@ func TestCompareAtEqualEffort(t *testing.T) {
 
 	other := *b
 	other.Metric = "mcc"
-	if c := Compare([2]*store.Record{a, &other}, trials); c.Common || c.References != [2]search.Reference{a.Reference, b.Reference} {
+	if c := Compare([2]*store.Record{a, &other}, trials); c.Common ||
+		c.References != [2]search.Reference{a.Reference, b.Reference} {
 		t.Errorf("another metric: %+v", c)
 	}
 	other = *b

@@ -165,8 +165,8 @@ func (e *ConfirmError) Unwrap() error { return e.First }
 
 // Confirm trains every candidate with the full budget on so many seeds and scores it on the test split.
 // Trainings that are stored already, under the same conditions, are not repeated, so that a call that was
-// interrupted, in whatever way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an evaluator
-// that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
+// interrupted, in whatever way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an
+// evaluator that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
 // stored.
 func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
 	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
@@ -180,7 +180,8 @@ func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (eva
 	c := &confirmer{Study: s, options: options, total: len(candidates) * seeds}
 	c.queue = missing(stored, candidates, seeds)
 	c.done = c.total - len(c.queue)
-	trainings := &pool{workers: min(int(s.config.Evaluator.Workers), len(c.queue)), open: open, drain: options.Drain, next: c.next}
+	trainings := &pool{workers: min(int(s.config.Evaluator.Workers), len(c.queue)), open: open, drain: options.Drain,
+		next: c.next}
 	err = trainings.run(ctx)
 	switch {
 	case err != nil:
@@ -274,7 +275,9 @@ func (c *confirmer) train(ctx context.Context, eval evaluator.Evaluator, job eva
 	done := store.Training{Candidate: job.Candidate, Seed: job.Seed,
 		Conditions: conditions(c.config, evaluator.TrainingVersion), Result: result}
 	done.Result.Resampled = nil // it is the test score that counts
-	if err := repeat(context.WithoutCancel(ctx), func(ctx context.Context) error { return c.db.AddTraining(ctx, c.record, done) },
+	if err := repeat(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		return c.db.AddTraining(ctx, c.record, done)
+	},
 		func(err error) {
 			c.emit(ConfirmEvent{Kind: EventDelayed, Candidate: job.Candidate, Seed: job.Seed, Err: err})
 		}); err != nil {

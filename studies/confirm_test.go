@@ -21,7 +21,8 @@ type counting struct {
 	fails func(job evaluator.Job) error
 }
 
-func (c counting) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+func (c counting) Evaluate(ctx context.Context, job evaluator.Job,
+	report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
 	*c.n++
 	if c.fails != nil {
 		if err := c.fails(job); err != nil {
@@ -32,7 +33,8 @@ func (c counting) Evaluate(ctx context.Context, job evaluator.Job, report func(e
 }
 
 // confirm confirms with one worker and returns how many trainings were started.
-func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate, seeds int, fails func(evaluator.Job) error, options ConfirmOptions) (int, error) {
+func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate, seeds int,
+	fails func(evaluator.Job) error, options ConfirmOptions) (int, error) {
 	n := 0
 	err := study.Confirm(ctx, func(context.Context) (evaluator.Evaluator, error) {
 		return counting{study.Analytic(), &n, fails}, nil
@@ -160,13 +162,18 @@ func TestConfirmWithSeveralWorkers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}", "{analytic: true, workers: 3}", 1)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "{analytic: true}",
+		"{analytic: true, workers: 3}", 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	three, _ := start(t, path)
 	for _, study := range []*Study{one, three} {
-		candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam")), study.Candidate(preset(t, study, "lora-r8"))}
-		if err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+		candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam")),
+			study.Candidate(preset(t, study, "lora-r8"))}
+		if err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator,
+			error) {
+			return study.Analytic(), nil
+		},
 			candidates, 4, ConfirmOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +196,8 @@ func TestFailedTrainingsAreTriedAgain(t *testing.T) {
 		return nil
 	}, ConfirmOptions{})
 	var failed *ConfirmError
-	if !errors.As(err, &failed) || failed.Failed != 1 || failed.Total != 3 || n != 3 || !strings.Contains(err.Error(), "the loss is NaN") {
+	if !errors.As(err, &failed) || failed.Failed != 1 || failed.Total != 3 || n != 3 ||
+		!strings.Contains(err.Error(), "the loss is NaN") {
 		t.Fatalf("%d trainings, %v", n, err)
 	}
 	if diff := cmp.Diff([]uint64{40, 42}, seedsOf(confirmations(t, study)[0])); diff != "" {
@@ -211,7 +219,8 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	study.inputs.Splits.Test.Rows = 0
-	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err, ErrNoTestRows) {
+	if _, err := confirm(context.Background(), study, candidates, 1, nil, ConfirmOptions{}); !errors.Is(err,
+		ErrNoTestRows) {
 		t.Errorf("%v", err)
 	}
 }
@@ -235,7 +244,8 @@ func TestConfirmationsUnderOtherConditions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "budget:", "budget:\n  train: {epochs: 2}", 1)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "budget:", "budget:\n  train: {epochs: 2}", 1)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	changed, _ := start(t, path)

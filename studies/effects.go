@@ -17,8 +17,8 @@ type Effect struct {
 }
 
 // Effects tells what mattered in a search: for each method, for each layer or band of layers, and for each method
-// in each of these, as search.Effects does. What no finished plan has is left out. The error wraps search.ErrFewTrials; other
-// errors are those of a study file that this version cannot read.
+// in each of these, as search.Effects does. What no finished plan has is left out. The error wraps
+// search.ErrFewTrials; other errors are those of a study file that this version cannot read.
 func (o *Overview) Effects() ([]Effect, error) {
 	file, err := StudyFile(o.Record)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 // "enqueued:" and name; reason says in words why it is there. A study never has the same candidate
 // twice: if it is there already, Enqueue returns its trial and added is false. The plan must fit the
 // study's backbone.
-func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial store.Trial, added bool, err error) {
+func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial store.Trial, added bool,
+	err error) {
 	if err := plan.Validate(s.inputs.Geometry); err != nil {
 		return store.Trial{}, false, err
 	}
@@ -26,7 +27,8 @@ func (s *Study) Candidate(plan peft.Plan) evaluator.Candidate {
 
 // given is the proposal of a plan that no sampler chose.
 func (s *Study) given(origin, reason string, plan peft.Plan) store.Proposal {
-	p := store.Proposal{Origin: origin, Reason: reason, Candidate: s.Candidate(plan), Params: plan.Params(s.inputs.Geometry).Total()}
+	p := store.Proposal{Origin: origin, Reason: reason, Candidate: s.Candidate(plan),
+		Params: plan.Params(s.inputs.Geometry).Total()}
 	if point, err := s.inputs.Space.Point(p.Candidate); err == nil {
 		p.Point = point // the samplers learn from it, and do not propose it again
 	}

@@ -22,7 +22,8 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
 	ctx := context.Background()
 	first, added, err := study.Enqueue(ctx, "mam", "a known good plan", preset(t, study, "mam"))
-	if err != nil || !added || first.Number != 0 || first.State != store.Waiting || first.Origin != "enqueued:mam" || first.Reason != "a known good plan" {
+	if err != nil || !added || first.Number != 0 || first.State != store.Waiting || first.Origin != "enqueued:mam" ||
+		first.Reason != "a known good plan" {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if _, added, err := study.Enqueue(ctx, "head", "", preset(t, study, "head")); err != nil || !added {
@@ -71,7 +72,8 @@ func TestEnqueuedPlansInTheSpaceAreNotProposedAgain(t *testing.T) {
 
 func TestPlansForAnotherBackboneAreRefused(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
-	if _, _, err := study.Enqueue(context.Background(), "p", "", peft.Plan{Layers: make([]peft.Layer, 3)}); err == nil || !strings.Contains(err.Error(), "3 layers") {
+	if _, _, err := study.Enqueue(context.Background(), "p", "", peft.Plan{Layers: make([]peft.Layer, 3)}); err == nil ||
+		!strings.Contains(err.Error(), "3 layers") {
 		t.Errorf("%v", err)
 	}
 	if n := len(trialsOf(t, study)); n != 0 {

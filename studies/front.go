@@ -39,7 +39,8 @@ func latestFront(ctx context.Context, at *store.Store, r *store.Record) (store.F
 	}
 	for _, m := range members {
 		if err == nil && m.State != store.Complete {
-			err = fmt.Errorf("study %s: %w: trial %d of its front is %s", quote.Text(r.Name), store.ErrDamaged, m.Number, m.State)
+			err = fmt.Errorf("study %s: %w: trial %d of its front is %s", quote.Text(r.Name), store.ErrDamaged, m.Number,
+				m.State)
 		}
 	}
 	return front, members, err

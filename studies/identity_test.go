@@ -37,12 +37,13 @@ func TestChangedInputsAreRefused(t *testing.T) {
 		return err
 	}
 	for change, words := range map[[2]string]string{
-		{"columns:", "metric: mcc\n  columns:"}:                      "task.metric: accuracy → mcc",
-		{"trials: 3", "trials: 3\n  epochs: 9"}:                      "budget.epochs: 3 → 9",
-		{"search:", "space: {lora: {ranks: [0, 1, 2, 4]}}\nsearch:"}: "space.lora.ranks: [0, 1, 2, 4, 8, 16, 32] → [0, 1, 2, 4]",
-		{"search:", "training: {dropout: 0.1}\nsearch:"}:             "training.dropout: 0 → 0.1",
-		{"seed: 11", "seed: 12"}:                                     "search.seed: 11 → 12",
-		{"evaluator: {analytic: true}", "evaluator: {}"}:             "evaluator.analytic: true → false",
+		{"columns:", "metric: mcc\n  columns:"}: "task.metric: accuracy → mcc",
+		{"trials: 3", "trials: 3\n  epochs: 9"}: "budget.epochs: 3 → 9",
+		{"search:", "space: {lora: {ranks: [0, 1, 2, 4]}}\n" +
+			"search:"}: "space.lora.ranks: [0, 1, 2, 4, 8, 16, 32] → [0, 1, 2, 4]",
+		{"search:", "training: {dropout: 0.1}\nsearch:"}: "training.dropout: 0 → 0.1",
+		{"seed: 11", "seed: 12"}:                         "search.seed: 11 → 12",
+		{"evaluator: {analytic: true}", "evaluator: {}"}: "evaluator.analytic: true → false",
 	} {
 		var refused *IdentityError
 		err := again(change[0], change[1])
@@ -110,8 +111,10 @@ func TestIdentitiesOfVersion1(t *testing.T) {
 		}
 	}
 	// What the old identity tells counts, not what the file's defaults have become.
-	record.Identity["training"] = strings.Replace(record.Identity["training"], `"WarmupRatio":0.1`, `"WarmupRatio":0.06`, 1)
-	if err := Check(record, file, inputs); err == nil || !strings.HasSuffix(err.Error(), ":\n  training.warmup_ratio: 0.06 → 0.1") {
+	record.Identity["training"] = strings.Replace(record.Identity["training"], `"WarmupRatio":0.1`, `"WarmupRatio":0.06`,
+		1)
+	if err := Check(record, file, inputs); err == nil || !strings.HasSuffix(err.Error(),
+		":\n  training.warmup_ratio: 0.06 → 0.1") {
 		t.Errorf("another default than then: %v", err)
 	}
 	record.Identity["training"] = "{"
@@ -179,10 +182,11 @@ func TestChangesAreShort(t *testing.T) {
 	}
 	long := "[" + strings.Repeat("1, ", 1000)
 	for c, want := range map[config.Change]string{
-		{Key: "a", Old: "1", New: "2"}:                       "a: 1 → 2",
-		{Key: "a", Old: "1", New: ""}:                        `a: 1 → ""`,
-		{Key: "a", Old: long + "2]", New: long + "3]"}:       "a: …, 1, 1, 1, 1, 1, 1, 2] → …, 1, 1, 1, 1, 1, 1, 3]",
-		{Key: "a", Old: "[1]", New: long + "3]"}:             "a: [1] → [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,…",
+		{Key: "a", Old: "1", New: "2"}:                 "a: 1 → 2",
+		{Key: "a", Old: "1", New: ""}:                  `a: 1 → ""`,
+		{Key: "a", Old: long + "2]", New: long + "3]"}: "a: …, 1, 1, 1, 1, 1, 1, 2] → …, 1, 1, 1, 1, 1, 1, 3]",
+		{Key: "a", Old: "[1]",
+			New: long + "3]"}: "a: [1] → [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,…",
 		{Key: "a\x1b", Old: "\u202e", New: "\x00\U0001f600"}: `a\x1b: \u202e → \x00` + "\U0001f600",
 	} {
 		if got := describe(c); got != want {

@@ -200,7 +200,8 @@ func TestABrokenEvaluatorIsOpenedAgain(t *testing.T) {
 
 func TestNothingUsableInASpaceThatRunsOut(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 50)
-	edit(t, path, "search:", "space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\n"+"search:",
+	edit(t, path, "search:",
+		"space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\n"+"search:",
 		"budget:", "budget:\n  max_failures: 1")
 	study, _ := start(t, path)
 	_, err := runFailing(t, study, func(evaluator.Job) error {

@@ -20,8 +20,8 @@ import (
 	"peftsearch/studies/store"
 )
 
-// Map is what is known of the plans of a backbone, to be carried to other databases and tasks: which module helps where is
-// a property of the backbone and of how plans are trained far more than of the task.
+// Map is what is known of the plans of a backbone, to be carried to other databases and tasks: which module helps
+// where is a property of the backbone and of how plans are trained far more than of the task.
 type Map struct {
 	Version         int                `json:"version"` // of this format, 1
 	Name            string             `json:"name"`    // of the backbone, for people
@@ -216,7 +216,10 @@ func (m *Map) fits(file *config.Config, inputs *config.Inputs) bool {
 // trials are the plans of a task at the points that they have in a space; none where the space has other dimensions.
 func (m *Map) trials(task MapTask, s *space.Space, source int) (out []store.WarmTrial) {
 	dimensions := s.Dimensions()
-	if !slices.EqualFunc(dimensions, m.Dimensions, func(a space.Dimension, b MapDimension) bool { return a.Name == b.Name }) {
+	if !slices.EqualFunc(dimensions, m.Dimensions, func(a space.Dimension,
+		b MapDimension) bool {
+		return a.Name == b.Name
+	}) {
 		return nil
 	}
 	for i, p := range m.Points {

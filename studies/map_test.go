@@ -20,7 +20,8 @@ func asIfTrained(t *testing.T, path, name string) (*config.Config, *config.Input
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("analytic: true", "analytic: false", "study: trial-run", "study: "+name, "sampler: tpe", "sampler: gp").Replace(string(content))
+	text := strings.NewReplacer("analytic: true", "analytic: false", "study: trial-run", "study: "+name, "sampler: tpe",
+		"sampler: gp").Replace(string(content))
 	path = filepath.Join(filepath.Dir(path), name+".yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -100,7 +101,8 @@ func TestStudiesLearnFromTheirModelsOthers(t *testing.T) {
 	}
 	defer elsewhere.Close()
 	db = elsewhere
-	if w := begin("third").record.WarmStart; w == nil || w.Study != "map tiny/first, map tiny/second" || len(priorOf(w)) != 2 {
+	if w := begin("third").record.WarmStart; w == nil || w.Study != "map tiny/first, map tiny/second" ||
+		len(priorOf(w)) != 2 {
 		t.Errorf("with a map, it learns from %+v", w)
 	}
 	file, inputs := asIfTrained(t, path, "fourth")
@@ -112,11 +114,14 @@ func TestStudiesLearnFromTheirModelsOthers(t *testing.T) {
 
 func TestDamagedMapsAreRefused(t *testing.T) {
 	whole := func() *Map {
-		return &Map{Version: MapVersion, Name: "tiny", Model: "abc", Training: evaluator.Training{LearningRate: 1}, TrainingVersion: 2,
-			Dimensions: []MapDimension{{"a", []string{"0", "1"}}}, Points: []space.Point{{1}}, Tasks: []MapTask{{"t", "accuracy", []*float64{new(float64)}}}}
+		return &Map{Version: MapVersion, Name: "tiny", Model: "abc", Training: evaluator.Training{LearningRate: 1},
+			TrainingVersion: 2,
+			Dimensions:      []MapDimension{{"a", []string{"0", "1"}}}, Points: []space.Point{{1}},
+			Tasks: []MapTask{{"t", "accuracy", []*float64{new(float64)}}}}
 	}
 	for name, damage := range map[string]func(m *Map){
-		"version": func(m *Map) { m.Version = 9 }, "name": func(m *Map) { m.Name = "../x" }, "model": func(m *Map) { m.Model = "" },
+		"version": func(m *Map) { m.Version = 9 }, "name": func(m *Map) { m.Name = "../x" },
+		"model":       func(m *Map) { m.Model = "" },
 		"coordinates": func(m *Map) { m.Points[0] = nil }, "level": func(m *Map) { m.Points[0][0] = 2 },
 		"scores": func(m *Map) { m.Tasks[0].Scores = nil },
 	} {

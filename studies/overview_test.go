@@ -54,7 +54,8 @@ func TestWatching(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(fresh, last, cmp.AllowUnexported(store.Record{}, Front{}), cmpopts.IgnoreFields(Overview{}, "Changed"), cmpopts.IgnoreUnexported(Overview{}), cmpopts.EquateNaNs()); diff != "" {
+	if diff := cmp.Diff(fresh, last, cmp.AllowUnexported(store.Record{}, Front{}),
+		cmpopts.IgnoreFields(Overview{}, "Changed"), cmpopts.IgnoreUnexported(Overview{}), cmpopts.EquateNaNs()); diff != "" {
 		t.Errorf("looking once and looking often differ:\n%s", diff)
 	}
 	growth := last.Growth(last.Record.Reference)

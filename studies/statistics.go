@@ -42,9 +42,10 @@ func (s Sample) Interval() (low, high float64, ok bool) {
 	return s.Mean - half, s.Mean + half, true
 }
 
-// caution is how far the degrees of freedom of a difference go from the least that they can be to Welch's estimate, which
-// is from the same few scores and too high where one plan is much noisier than the others. At 1 the comparison calls
-// some plan worse in up to 7 % of simulated confirmations of equal plans, at a third in 5 % (docs/explain/confirm.md).
+// caution is how far the degrees of freedom of a difference go from the least that they can be to Welch's estimate,
+// which is from the same few scores and too high where one plan is much noisier than the others. At 1 the comparison
+// calls some plan worse in up to 7 % of simulated confirmations of equal plans, at a third in 5 %
+// (docs/explain/confirm.md).
 const caution = 1.0 / 3
 
 // difference is the p-value that two of so many samples have the same mean, whichever two they are, and whatever their

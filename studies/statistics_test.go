@@ -35,7 +35,8 @@ func TestStatisticsAreThoseOfSciPy(t *testing.T) {
 	for i, g := range golden.Samples {
 		s := NewSample(g.Scores)
 		low, high, ok := s.Interval()
-		if diff := cmp.Diff([]float64{g.Mean, g.SD, g.Low, g.High}, []float64{s.Mean, s.SD, low, high}, near); diff != "" || !ok || s.N != len(g.Scores) {
+		if diff := cmp.Diff([]float64{g.Mean, g.SD, g.Low, g.High}, []float64{s.Mean, s.SD, low, high}, near); diff != "" ||
+			!ok || s.N != len(g.Scores) {
 			t.Errorf("sample %d:\n%s", i, diff)
 		}
 	}
@@ -84,7 +85,8 @@ func TestRankAllowsForTheNumberOfPlans(t *testing.T) {
 		all = append(all, &Confirmation{Test: NewSample(s)})
 	}
 	best := all[1].Test
-	want := []float64{math.NaN(), difference(best, all[4].Test, 4), difference(best, all[0].Test, 4), difference(best, all[2].Test, 4), math.NaN()}
+	want := []float64{math.NaN(), difference(best, all[4].Test, 4), difference(best, all[0].Test, 4),
+		difference(best, all[2].Test, 4), math.NaN()}
 	ranked := Rank(all)
 	var got []float64
 	var noisy []bool
@@ -133,7 +135,8 @@ func (s *simulation) degrees(i int) float64 {
 }
 
 func newSimulation(plans, seeds int) *simulation {
-	s := &simulation{rng: rand.New(rand.NewPCG(uint64(plans), uint64(seeds))), plans: plans, seeds: seeds, critical: make([]float64, 6)}
+	s := &simulation{rng: rand.New(rand.NewPCG(uint64(plans), uint64(seeds))), plans: plans, seeds: seeds,
+		critical: make([]float64, 6)}
 	for i := range s.critical { // by the secant method on logarithms
 		f := func(x float64) float64 {
 			return math.Log(rangeSurvival(math.Exp(x)*math.Sqrt2, plans, s.degrees(i)) / Significance)
@@ -210,7 +213,8 @@ func TestEqualPlansAreHardlyEverCalledWorse(t *testing.T) {
 	}
 	n := float64(*runs)
 	error := math.Sqrt(Significance * (1 - Significance) / n)
-	t.Log("| plans | seeds | Welch's tests, Holm's method | confirm | finds 2 sd | finds 3 sd |\n|---|---|---|---|---|---|")
+	t.Log("| plans | seeds | Welch's tests, Holm's method | confirm | finds 2 sd | finds 3 sd |\n" +
+		"|---|---|---|---|---|---|")
 	highest := 0.0
 	for _, plans := range []int{2, 3, 4, 8, 12} {
 		for _, seeds := range []int{3, 5, 10} {
@@ -235,7 +239,8 @@ func TestEqualPlansAreHardlyEverCalledWorse(t *testing.T) {
 				}
 				rate := float64(wrong) / n
 				if rate > Significance+3*error {
-					t.Errorf("%d plans, %d seeds, spreads %s: some plan is called worse in %.2f%% of confirmations of equal plans", plans, seeds, name, 100*rate)
+					t.Errorf("%d plans, %d seeds, spreads %s: some plan is called worse in %.2f%% of confirmations of equal plans",
+						plans, seeds, name, 100*rate)
 				}
 				worst, worstHolm = max(worst, rate), max(worstHolm, float64(wrongHolm)/n)
 			}
@@ -249,7 +254,8 @@ func TestEqualPlansAreHardlyEverCalledWorse(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("| %d | %d | %.1f %% | %.1f %% | %.0f %% | %.0f %% |\n", plans, seeds, 100*worstHolm, 100*worst, 100*found[0], 100*found[1])
+			t.Logf("| %d | %d | %.1f %% | %.1f %% | %.0f %% | %.0f %% |\n", plans, seeds, 100*worstHolm, 100*worst,
+				100*found[0], 100*found[1])
 		}
 	}
 	if highest < 0.03 {

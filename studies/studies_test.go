@@ -49,7 +49,8 @@ func writeStudy(t testing.TB, dir string, trials int) string {
 		fmt.Fprintf(&rows, "sentence number %d\t%s\n", i, []string{"no", "yes"}[i%2])
 	}
 	path := filepath.Join(dir, "study.yaml")
-	for name, content := range map[string]string{path: fmt.Sprintf(studyFile, model, trials), filepath.Join(dir, "train.tsv"): rows.String()} {
+	for name, content := range map[string]string{path: fmt.Sprintf(studyFile, model, trials),
+		filepath.Join(dir, "train.tsv"): rows.String()} {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +90,9 @@ func startFrom(t testing.TB, path, other string) (*Study, *store.Store) {
 // run runs a study to its budget with an evaluator of the given kind.
 func run(t testing.TB, study *Study, options RunOptions) (Status, error) {
 	t.Helper()
-	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil }, options)
+	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+		return study.Analytic(), nil
+	}, options)
 }
 
 func mustRun(t testing.TB, study *Study) []store.Trial {
@@ -110,7 +113,8 @@ func trialsOf(t testing.TB, study *Study) []store.Trial {
 }
 
 // ignoreTimes compares trials by what they are, not by when or how often they ran.
-var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Process", "Created", "Started", "Finished", "Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
+var ignoreTimes = cmp.Options{cmpopts.IgnoreFields(store.Trial{}, "Process", "Created", "Started", "Finished",
+	"Attempts", "Crashes"), cmpopts.IgnoreFields(evaluator.Result{}, "WallS", "PeakB")}
 
 func setTrials(t testing.TB, path string, trials int) {
 	t.Helper()
@@ -180,7 +184,8 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 			t.Errorf("trial %d was pruned after %d steps: %q", trial.Number, trial.Result.Steps, trial.Result.Stopped)
 		}
 		if trial.Forecast.Score < trial.Result.Score || trial.Forecast.SD <= 0 {
-			t.Errorf("trial %d has %g and is predicted to end at %g ± %g", trial.Number, trial.Result.Score, trial.Forecast.Score, trial.Forecast.SD)
+			t.Errorf("trial %d has %g and is predicted to end at %g ± %g", trial.Number, trial.Result.Score,
+				trial.Forecast.Score, trial.Forecast.SD)
 		}
 	}
 	if pruned == 0 {
@@ -203,7 +208,8 @@ func TestPruningIsRecordedAndReplayed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "trials: 30", "trials: 60", 1)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(content), "trials: 30", "trials: 60", 1)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	second, _ := start(t, path)
@@ -261,7 +267,8 @@ type failing struct {
 	fails func(job evaluator.Job) error
 }
 
-func (f failing) Evaluate(ctx context.Context, job evaluator.Job, report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
+func (f failing) Evaluate(ctx context.Context, job evaluator.Job,
+	report func(evaluator.Progress) evaluator.Verdict) (evaluator.Result, error) {
 	if err := f.fails(job); err != nil {
 		return evaluator.Result{}, err
 	}
@@ -300,16 +307,19 @@ func TestFailuresAreOutcomes(t *testing.T) {
 		t.Errorf("%d failed, %d complete", status.Failed, status.Complete)
 	}
 	trials := trialsOf(t, study)
-	if f := trials[2].Failure; trials[2].State != store.Failed || f == nil || f.Kind != evaluator.FailureDiverged || f.Message != "the loss is NaN" {
+	if f := trials[2].Failure; trials[2].State != store.Failed || f == nil || f.Kind != evaluator.FailureDiverged ||
+		f.Message != "the loss is NaN" {
 		t.Errorf("trial 2: %s, %v", trials[2].State, f)
 	}
-	if f := trials[8].Failure; trials[8].State != store.Failed || f == nil || f.Message != "garbage" || trials[8].Attempts != 1 {
+	if f := trials[8].Failure; trials[8].State != store.Failed || f == nil || f.Message != "garbage" ||
+		trials[8].Attempts != 1 {
 		t.Errorf("trial 8: %s after %d attempts, %v", trials[8].State, trials[8].Attempts, f)
 	}
 	if trials[3].State != store.Complete || trials[3].Attempts != 2 {
 		t.Errorf("trial 3: %s after %d attempts", trials[3].State, trials[3].Attempts)
 	}
-	if trials[9].State != store.Failed || trials[9].Attempts != maxCrashes || !strings.HasPrefix(trials[9].Failure.Message, "killed (attempt 3") {
+	if trials[9].State != store.Failed || trials[9].Attempts != maxCrashes ||
+		!strings.HasPrefix(trials[9].Failure.Message, "killed (attempt 3") {
 		t.Errorf("trial 9: %s after %d attempts, %v", trials[9].State, trials[9].Attempts, trials[9].Failure)
 	}
 }
@@ -339,7 +349,9 @@ func TestNoUsableTrial(t *testing.T) {
 func TestABrokenEvaluatorEndsTheRunAndReturnsTheTrial(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
 	broken := errors.New("no libtorch")
-	if _, err := study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) { return nil, broken }, RunOptions{}); !errors.Is(err, broken) {
+	if _, err := study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+		return nil, broken
+	}, RunOptions{}); !errors.Is(err, broken) {
 		t.Errorf("the error is %v", err)
 	}
 	if trials := trialsOf(t, study); len(trials) != 1 || trials[0].State != store.Waiting {
@@ -360,12 +372,14 @@ func TestDrainAndCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Metric: "accuracy", Delay: 20 * time.Millisecond}
-	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil }, RunOptions{Events: func(e Event) {
-		if e.Kind == EventProgress && e.Trial.Number == 7 {
-			cancel()
-		}
-	}})
+	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Metric: "accuracy",
+		Delay: 20 * time.Millisecond}
+	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil },
+		RunOptions{Events: func(e Event) {
+			if e.Kind == EventProgress && e.Trial.Number == 7 {
+				cancel()
+			}
+		}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
@@ -413,7 +427,8 @@ func TestTheSpaceMayRunOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := strings.Replace(string(content), "search:", "space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\nsearch:", 1)
+	small := strings.Replace(string(content), "search:",
+		"space: {preset: groups, groups: 1, serial: [0, 4], parallel: [], prefix: [0, 1], lora: {ranks: []}}\nsearch:", 1)
 	if err := os.WriteFile(path, []byte(small), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +459,8 @@ func TestAScaleThatMeansNothingIsRefused(t *testing.T) {
 	}
 	defer db.Close()
 	var mistake *config.Error
-	if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &mistake) || !strings.Contains(err.Error(), "chance level is 1") {
+	if _, err := Start(context.Background(), db, file, inputs); !errors.As(err, &mistake) ||
+		!strings.Contains(err.Error(), "chance level is 1") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := db.Study(context.Background(), file.Study); !errors.Is(err, store.ErrNoStudy) {

@@ -26,7 +26,8 @@ func (e *WarmStartError) Error() string {
 var learning = []string{"auto", "gp"}
 
 // warmStart reads the other study.
-func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs, from string) (*store.WarmStart, error) {
+func warmStart(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs,
+	from string) (*store.WarmStart, error) {
 	refuse := func(format string, args ...any) error {
 		return &WarmStartError{file.Study, from, fmt.Sprintf(format, args...)}
 	}
@@ -55,9 +56,9 @@ const (
 	leastTrained = 10 // finished trials of such a study
 )
 
-// related is what a study can learn from without being told: the studies of the database, and the maps, that had the same
-// model and trained plans in the same way; nil for nothing. Which plans are good is a matter of these far more than of the
-// task (docs/explain/search.md).
+// related is what a study can learn from without being told: the studies of the database, and the maps, that had the
+// same model and trained plans in the same way; nil for nothing. Which plans are good is a matter of these far more
+// than of the task (docs/explain/search.md).
 func related(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs,
 	want store.Identity) (*store.WarmStart, error) {
 	if file.Search.WarmStart != config.WarmStartAuto || file.Evaluator.Analytic ||
@@ -125,8 +126,8 @@ func trainsAlike(r *store.Record, want store.Identity) bool {
 	return true
 }
 
-// warmTrials are the finished trials of another study, at the points that they have in the space; what that cannot express
-// is left out.
+// warmTrials are the finished trials of another study, at the points that they have in the space; what that cannot
+// express is left out.
 func warmTrials(ctx context.Context, db *store.Store, record *store.Record, file *config.Config, inputs *config.Inputs,
 	source int) (out []store.WarmTrial, err error) {
 	trials, err := db.Trials(ctx, record)
@@ -165,7 +166,8 @@ func priorOf(w *store.WarmStart) (sources [][]search.Observation) {
 			sources = append(sources, nil)
 		}
 		of := &sources[t.Source]
-		*of = append(*of, search.Observation{Number: int64(len(*of)), Point: t.Point, Params: t.Params, State: search.Complete,
+		*of = append(*of, search.Observation{Number: int64(len(*of)), Point: t.Point, Params: t.Params,
+			State: search.Complete,
 			Score: t.Score, SD: t.SD})
 	}
 	return sources

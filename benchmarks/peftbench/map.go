@@ -21,7 +21,8 @@ func makeMap(name, out string, paths []string) error {
 			return err
 		}
 		if table.Version != evaluator.TrainingVersion {
-			return fmt.Errorf("%s was trained by version %d of peftsearch-worker, this is %d: record it again", path, table.Version, evaluator.TrainingVersion)
+			return fmt.Errorf("%s was trained by version %d of peftsearch-worker, this is %d: record it again", path,
+				table.Version, evaluator.TrainingVersion)
 		}
 		var dimensions []studies.MapDimension
 		for _, d := range table.Dimensions {
@@ -29,10 +30,12 @@ func makeMap(name, out string, paths []string) error {
 		}
 		if i == 0 {
 			m.Model, m.Training, m.Dimensions = table.Fingerprint.Model, table.Training, dimensions
-		} else if m.Model != table.Fingerprint.Model || !reflect.DeepEqual(m.Training, table.Training) || !reflect.DeepEqual(m.Dimensions, dimensions) {
+		} else if m.Model != table.Fingerprint.Model || !reflect.DeepEqual(m.Training, table.Training) ||
+			!reflect.DeepEqual(m.Dimensions, dimensions) {
 			return fmt.Errorf("%s has another model, training or space than %s", path, paths[0])
 		}
-		m.Tasks = append(m.Tasks, studies.MapTask{Name: table.Study, Metric: table.Metric, Scores: make([]*float64, len(m.Points))})
+		m.Tasks = append(m.Tasks, studies.MapTask{Name: table.Study, Metric: table.Metric,
+			Scores: make([]*float64, len(m.Points))})
 		task := &m.Tasks[i]
 		trained := map[int]float64{}
 		for _, t := range trials {

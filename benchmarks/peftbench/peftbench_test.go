@@ -56,8 +56,10 @@ func TestOpen(t *testing.T) {
 // Where the first rung tells the final score exactly, plans that the front dominates are stopped there, and
 // the front keeps its hypervolume.
 func TestReplay(t *testing.T) {
-	table := Table{Reference: search.Reference{MinParams: 256, MaxParams: 90_000}, Budget: evaluator.Budget{Rungs: []float64{0.25, 1}},
-		Training: evaluator.Training{LearningRate: 1e-3}, Geometry: peft.Geometry{Architecture: "bert", Layers: 2, Hidden: 128, FFN: 512, Heads: 2}}
+	table := Table{Reference: search.Reference{MinParams: 256, MaxParams: 90_000},
+		Budget:   evaluator.Budget{Rungs: []float64{0.25, 1}},
+		Training: evaluator.Training{LearningRate: 1e-3}, Geometry: peft.Geometry{Architecture: "bert", Layers: 2,
+			Hidden: 128, FFN: 512, Heads: 2}}
 	plans, err := space.New(space.Config{}, table.Training, table.Geometry)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +78,8 @@ func TestReplay(t *testing.T) {
 		if plan%2 == 1 {
 			score -= 0.15
 		}
-		trials = append(trials, Trial{Plan: plan, Point: point, Params: params, Curve: []float64{score - 0.1, score}, Score: score})
+		trials = append(trials, Trial{Plan: plan, Point: point, Params: params, Curve: []float64{score - 0.1, score},
+			Score: score})
 	}
 	for name, c := range map[string]struct {
 		pruner  search.Pruner

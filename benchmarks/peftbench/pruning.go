@@ -76,7 +76,8 @@ func (o oracleOutlook) Decide(trial search.Observation) (evaluator.Verdict, sear
 
 // pruning replays records and writes a table to out, and all figures to the file.
 func pruning(paths []string, file string, out io.Writer) error {
-	fmt.Fprintf(out, "| record | sampler | pruner | replays | trials | pruned | training spent | final hypervolume | retrained |")
+	fmt.Fprintf(out, "| record | sampler | pruner | replays | trials | pruned | training spent | final hypervolume | "+
+		"retrained |")
 	for _, level := range levels {
 		fmt.Fprintf(out, " to %.0f %%: times less |", 100*level)
 	}
@@ -148,7 +149,9 @@ func finalists(table Table, trials []Trial) ([]int, error) {
 	var plans []int
 	sequences := searches(table, trials)
 	for _, growth := range growths {
-		for _, one := range replays(table, sequences, func([]Trial) search.Pruner { return frontPruner(table, space, growth) }) {
+		for _, one := range replays(table, sequences, func([]Trial) search.Pruner {
+			return frontPruner(table, space, growth)
+		}) {
 			for _, front := range one.fronts {
 				for _, o := range front {
 					plans = append(plans, int(o.Number))
@@ -205,7 +208,9 @@ func readRecord(path string) (table Table, trials []Trial, err error) {
 // searches are the sequences of trials to replay: the recorded one if a sampler made it from the scores, else
 // random ones.
 func searches(table Table, trials []Trial) [][]Trial {
-	trials = slices.DeleteFunc(slices.Clone(trials), func(t Trial) bool { return t.Failure != nil || t.Seed != seedOf(t.Plan, 0) })
+	trials = slices.DeleteFunc(slices.Clone(trials), func(t Trial) bool {
+		return t.Failure != nil || t.Seed != seedOf(t.Plan, 0)
+	})
 	if table.Sampler != "random" {
 		return [][]Trial{trials}
 	}

@@ -123,7 +123,8 @@ func newRecorder(path, suffix string) (*recorder, error) {
 }
 
 // train has a worker train the missing ones of so many trainings.
-func (r *recorder) train(ctx context.Context, worker string, trainings int, missing iter.Seq2[Trial, error]) (err error) {
+func (r *recorder) train(ctx context.Context, worker string, trainings int,
+	missing iter.Seq2[Trial, error]) (err error) {
 	defer func() { err = errors.Join(err, r.close()) }()
 	process, err := evaluator.NewProcess(ctx, evaluator.ProcessOptions{Command: []string{worker}, Hello: r.config.Hello(1),
 		Expect: r.config.Expect(r.inputs)})
@@ -152,7 +153,8 @@ func record(ctx context.Context, path string, plans int, worker string) error {
 	if err != nil {
 		return err
 	}
-	optimizer, err := search.NewOptimizer(r.inputs.Space, search.Options{Seed: r.config.Search.Seed, Sampler: r.config.Search.Sampler,
+	optimizer, err := search.NewOptimizer(r.inputs.Space, search.Options{Seed: r.config.Search.Seed,
+		Sampler: r.config.Search.Sampler,
 		Initial: r.config.Search.Initial, Reference: r.table.Reference})
 	if err != nil {
 		return err
@@ -247,7 +249,8 @@ func (r *recorder) done() map[uint64]bool {
 }
 
 func (r *recorder) observation(t Trial) search.Observation {
-	o := search.Observation{Number: int64(t.Plan), Point: t.Point, Params: t.Params, State: search.Complete, Score: t.Score}
+	o := search.Observation{Number: int64(t.Plan), Point: t.Point, Params: t.Params, State: search.Complete,
+		Score: t.Score}
 	if t.Failure != nil {
 		o.State = search.Failed
 	}

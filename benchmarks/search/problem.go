@@ -63,7 +63,8 @@ func (p *problem) cost(point space.Point) float64 {
 
 // initial is the cost-stratified design that all arms of a seed may share.
 func (e *episode) initial() ([]space.Point, error) {
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: uint64(e.seed), Sampler: "random", Reference: e.reference})
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: uint64(e.seed), Sampler: "random",
+		Reference: e.reference})
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,8 @@ func bertBase(layers int) peft.Geometry {
 }
 
 // newSynthetic makes the problem around a function of the points.
-func newSynthetic(name string, instance int, config space.Config, layers int, score func(*space.Space) func(space.Point) float64) (*problem, error) {
+func newSynthetic(name string, instance int, config space.Config, layers int,
+	score func(*space.Space) func(space.Point) float64) (*problem, error) {
 	s, err := space.New(config, evaluator.Training{LearningRate: 1e-3}, bertBase(layers))
 	if err != nil {
 		return nil, err
@@ -162,7 +164,8 @@ func newLayered(instance int) (*problem, error) {
 
 // newAutoPEFT is the surface on the space of Zhou et al. 2024: 3 sizes for all layers, 12 layer bits.
 func newAutoPEFT(instance int) (*problem, error) {
-	return newSynthetic("autopeft", instance, space.Config{Preset: space.PresetAutoPEFT}, 12, newSurface("autopeft", instance))
+	return newSynthetic("autopeft", instance, space.Config{Preset: space.PresetAutoPEFT}, 12,
+		newSurface("autopeft", instance))
 }
 
 // newSurface behaves like fine-tuning. With x the size of a module and h the size of half its effect, the
@@ -224,7 +227,8 @@ func newRugged(instance int) (*problem, error) {
 			contributions[i][j] = rng.Float64()
 		}
 	}
-	config := space.Config{Sizes: space.Sizes{"serial": []int{0, 24}, "parallel": []int{0, 48}, "prefix": []int{0, 10}}, LoRA: space.LoRAConfig{Ranks: []int{0, 8}}}
+	config := space.Config{Sizes: space.Sizes{"serial": []int{0, 24}, "parallel": []int{0, 48}, "prefix": []int{0, 10}},
+		LoRA: space.LoRAConfig{Ranks: []int{0, 8}}}
 	return newSynthetic("rugged", instance, config, modules/4, func(*space.Space) func(space.Point) float64 {
 		return func(point space.Point) float64 {
 			total := 0.0

@@ -32,7 +32,8 @@ func runPruned(planned Run) (Run, error) {
 	if p.curve == nil {
 		return Run{}, fmt.Errorf("problem %s has no learning curves", p.name)
 	}
-	optimizer, err := search.NewOptimizer(p.space, search.Options{Seed: 1<<32 + uint64(planned.Seed), Sampler: planned.sampler(), Reference: p.reference})
+	optimizer, err := search.NewOptimizer(p.space, search.Options{Seed: 1<<32 + uint64(planned.Seed),
+		Sampler: planned.sampler(), Reference: p.reference})
 	if err != nil {
 		return Run{}, err
 	}
@@ -52,7 +53,8 @@ func runPruned(planned Run) (Run, error) {
 		if err != nil {
 			return Run{}, err
 		}
-		o := search.Observation{Number: number, Point: suggestion.Point, Params: p.space.Params(suggestion.Point), State: search.Complete}
+		o := search.Observation{Number: number, Point: suggestion.Point, Params: p.space.Params(suggestion.Point),
+			State: search.Complete}
 		for _, rung := range p.curve(o.Point, keyed(planned.Seed, p.space.Key(o.Point))) {
 			o.Curve, o.Score = append(o.Curve, rung), rung.Score
 			if planned.Pruner != prunerFront {
@@ -115,7 +117,8 @@ func writePruned(path string, out io.Writer) error {
 		runs[group][run.Seed][run.Pruner] = run
 	}
 	slices.SortFunc(order, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
-	fmt.Fprintln(out, "| problem | sampler | seeds | stopped | trials | after trainings: hypervolume with pruning, relative to that without |\n|---|---|---|---|---|---|")
+	fmt.Fprintln(out, "| problem | sampler | seeds | stopped | trials | after trainings: hypervolume with pruning, "+
+		"relative to that without |\n|---|---|---|---|---|---|")
 	for _, group := range order {
 		var stopped, trials []float64
 		gains := map[int][]float64{}
@@ -138,7 +141,8 @@ func writePruned(path string, out io.Writer) error {
 				cells = append(cells, fmt.Sprintf("%d: %s", n, meanError(gains[n])))
 			}
 		}
-		fmt.Fprintf(out, "| `%s` | %s | %d | %s | × %s | %s |\n", group[0], group[1], len(stopped), meanError(stopped), meanError(trials), strings.Join(cells, ", "))
+		fmt.Fprintf(out, "| `%s` | %s | %d | %s | × %s | %s |\n", group[0], group[1], len(stopped), meanError(stopped),
+			meanError(trials), strings.Join(cells, ", "))
 	}
 	return nil
 }

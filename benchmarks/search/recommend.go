@@ -50,11 +50,13 @@ func atLeast(p float64) func(f *found) int64 {
 // recommend compares rules of picking a plan after searches by gp, by the true scores of what they pick, and how often
 // plans are as good as the best that said so with some probability.
 func recommend(problems []string, first, seeds, evaluations int, out io.Writer) error {
-	fmt.Fprintln(out, "| problem | rule | behind the best trial | behind by more than the noise | parameters, of the best trial's |\n|---|---|---|---|---|")
+	fmt.Fprintln(out, "| problem | rule | behind the best trial | behind by more than the noise | parameters, of the "+
+		"best trial's |\n|---|---|---|---|---|")
 	const bins = 5
 	var said, held [bins]float64
 	for _, name := range problems {
-		behind, noisy, sizes := make([][]float64, len(advices)), make([]float64, len(advices)), make([][]float64, len(advices))
+		behind, noisy, sizes := make([][]float64, len(advices)), make([]float64, len(advices)),
+			make([][]float64, len(advices))
 		for seed := first; seed < first+seeds; seed++ {
 			e, f, err := searched(name, seed, evaluations)
 			if err != nil {
@@ -87,13 +89,15 @@ func recommend(problems []string, first, seeds, evaluations int, out io.Writer) 
 			}
 		}
 		for i, a := range advices {
-			fmt.Fprintf(out, "| `%s` | %s | %s | %.0f %% | %s |\n", name, a.name, meanError(behind[i]), 100*noisy[i], meanError(sizes[i]))
+			fmt.Fprintf(out, "| `%s` | %s | %s | %.0f %% | %s |\n", name, a.name, meanError(behind[i]), 100*noisy[i],
+				meanError(sizes[i]))
 		}
 	}
 	fmt.Fprintln(out, "\n| said to be as good as the best with probability | trials | it is |\n|---|---|---|")
 	for bin := range bins {
 		if said[bin] > 0 {
-			fmt.Fprintf(out, "| %.1f to %.1f | %.0f | %.2f |\n", float64(bin)/bins, float64(bin+1)/bins, said[bin], held[bin]/said[bin])
+			fmt.Fprintf(out, "| %.1f to %.1f | %.0f | %.2f |\n", float64(bin)/bins, float64(bin+1)/bins, said[bin],
+				held[bin]/said[bin])
 		}
 	}
 	return nil
@@ -124,7 +128,8 @@ func searched(name string, seed, evaluations int) (*episode, *found, error) {
 func knee(front []search.Outcome, ref search.Reference) int64 {
 	last := len(front) - 1
 	at := func(o search.Outcome) (x, y float64) {
-		return math.Log(max(1, float64(o.Params)/float64(ref.MinParams))) / math.Log(float64(ref.MaxParams)/float64(ref.MinParams)),
+		return math.Log(max(1,
+				float64(o.Params)/float64(ref.MinParams))) / math.Log(float64(ref.MaxParams)/float64(ref.MinParams)),
 			(o.Score - ref.Chance) / (1 - ref.Chance)
 	}
 	x0, y0 := at(front[0])

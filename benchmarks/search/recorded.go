@@ -43,8 +43,10 @@ type surrogate struct {
 type process struct {
 	Mean    float64   `json:"mean"`
 	Weights []float64 `json:"weights"` // of the points
-	Scales  []float64 `json:"scales"`  // of the Matérn-5/2 kernel: of the levels as shares, by dimension; of their being above 0; of the cost
-	known   [][]float64
+	// Scales are those of the Matérn-5/2 kernel: of the levels as shares, by dimension; of their being above 0; of the
+	// cost.
+	Scales []float64 `json:"scales"`
+	known  [][]float64
 }
 
 // problemNames lists the problems.

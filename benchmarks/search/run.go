@@ -75,7 +75,8 @@ func runSampler(planned Run) (Run, error) {
 		}
 	}
 	// The generator of a seed must not be that of the shared design.
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(planned.Seed), Sampler: planned.sampler(), Initial: len(shared), Reference: e.reference})
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(planned.Seed),
+		Sampler: planned.sampler(), Initial: len(shared), Reference: e.reference})
 	if err != nil {
 		return Run{}, err
 	}
@@ -171,7 +172,8 @@ func runMissing(path string, planned []Run, play func(Run) (Run, error)) error {
 		if err := r.add(run); err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stderr, strings.Join([]string{run.Problem, run.Arm, run.Design, run.Pruner, fmt.Sprint(run.Seed), fmt.Sprint(run.Volumes)}, "  "))
+		fmt.Fprintln(os.Stderr, strings.Join([]string{run.Problem, run.Arm, run.Design, run.Pruner, fmt.Sprint(run.Seed),
+			fmt.Sprint(run.Volumes)}, "  "))
 	}
 	return nil
 }
@@ -214,7 +216,8 @@ func serve(problem string, seed int, in io.Reader, out io.Writer) error {
 		levels = append(levels, len(d.Levels))
 	}
 	encoder := json.NewEncoder(out)
-	if err := encoder.Encode(map[string]any{"levels": levels, "initial": initial, "chance": e.reference.Chance}); err != nil {
+	if err := encoder.Encode(map[string]any{"levels": levels, "initial": initial,
+		"chance": e.reference.Chance}); err != nil {
 		return err
 	}
 	decoder := json.NewDecoder(in)

@@ -90,8 +90,9 @@ func (e *episode) play(options search.Options, evaluations int) (*search.History
 		if err != nil {
 			return nil, err
 		}
-		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point, Params: e.space.Params(suggestion.Point),
-			State: search.Complete, Score: e.evaluate(suggestion.Point)}); err != nil {
+		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point,
+			Params: e.space.Params(suggestion.Point),
+			State:  search.Complete, Score: e.evaluate(suggestion.Point)}); err != nil {
 			return nil, err
 		}
 	}

@@ -27,7 +27,8 @@ func main() {
 	case "":
 		err = serve(worker.Serve)
 	case "version":
-		fmt.Printf("peftsearch-worker protocol %d, %s, libtorch %s\n", evaluator.ProtocolVersion, runtime.Version(), torch.Version())
+		fmt.Printf("peftsearch-worker protocol %d, %s, libtorch %s\n", evaluator.ProtocolVersion, runtime.Version(),
+			torch.Version())
 	case "bench":
 		err = bench()
 	case "bench here":
@@ -35,7 +36,8 @@ func main() {
 	case "matmul":
 		err = serve(worker.Matmul)
 	default:
-		fmt.Fprintln(os.Stderr, "Error: peftsearch-worker takes no arguments\nTry:   peftsearch run study.yaml, which starts it")
+		fmt.Fprintln(os.Stderr,
+			"Error: peftsearch-worker takes no arguments\nTry:   peftsearch run study.yaml, which starts it")
 		os.Exit(2)
 	}
 	if err != nil {

@@ -21,7 +21,8 @@ func TestCommandLine(t *testing.T) {
 			t.Fatalf("%s (-want +got)\n%s", commandLine(words...), diff)
 		}
 	}
-	check(t, []string{"a dir; echo $(id)/s.db", "", "it's", "-x", "*", "~", "$HOME", "a\nb", "\x1b[2J", "č", "x'\ty\\", "!!"})
+	check(t, []string{"a dir; echo $(id)/s.db", "", "it's", "-x", "*", "~", "$HOME", "a\nb", "\x1b[2J", "č", "x'\ty\\",
+		"!!"})
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.StringOf(rapid.Rune().Filter(func(r rune) bool { return r != 0 && r != '\uFFFD' }))
 		check(t, rapid.SliceOfN(word, 1, 5).Draw(t, "words"))

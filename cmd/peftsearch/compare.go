@@ -65,7 +65,8 @@ func (g *globals) compare(cmd *cobra.Command, names [2]string, asJSON bool) erro
 	}
 	printCheckpoints(w, comparison)
 	if !comparison.CommonReference && !g.quiet {
-		fmt.Fprintln(cmd.ErrOrStderr(), "\nThe studies differ in metric or model: each hypervolume is on its own study's scale.")
+		fmt.Fprintln(cmd.ErrOrStderr(),
+			"\nThe studies differ in metric or model: each hypervolume is on its own study's scale.")
 	}
 	return nil
 }

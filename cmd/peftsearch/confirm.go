@@ -58,7 +58,8 @@ them, and none is done twice: after an interruption the same command does what i
 	set.Int64SliceVar(&flags.trials, "trial", nil, "the plans of these trials")
 	set.StringSliceVar(&flags.presets, "preset", nil, "plans from the literature, as under baselines in the study file")
 	set.BoolVar(&flags.full, "full", false, "full fine-tuning of the backbone")
-	set.Float64Var(&flags.fullRate, "full-rate", 5e-5, "peak learning rate of --full; the default is that of transformers' Trainer")
+	set.Float64Var(&flags.fullRate, "full-rate", 5e-5,
+		"peak learning rate of --full; the default is that of transformers' Trainer")
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	flags.file.add(cmd, true)
@@ -95,7 +96,8 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 			add(fmt.Sprintf("trial %d", m.Number), m.Candidate)
 		}
 		if len(selected) == 0 {
-			return nil, usage(commandLine("peftsearch", "show", record.Name), "the study has no complete trial yet, and so no front")
+			return nil, usage(commandLine("peftsearch", "show", record.Name),
+				"the study has no complete trial yet, and so no front")
 		}
 	}
 	for _, number := range f.trials {
@@ -185,7 +187,8 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 	}
 	printConfirmed(cmd.OutOrStdout(), confirmation)
 	if !g.quiet && len(confirmation.Plans) > 1 {
-		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for unequal noise")
+		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for "+
+			"unequal noise")
 	}
 	return err
 }
@@ -205,7 +208,8 @@ func trained(confirmed studies.Confirmations, candidates []evaluator.Candidate, 
 func printConfirmed(w io.Writer, c report.Confirmation) {
 	t := newTable(w, "plan", "params", "% of model", "seeds", "test "+c.Metric, "sd", "95 % interval", "behind", "p", "")
 	for i, p := range c.Plans {
-		row := table.Row{p.Name, thousands(p.Params), percent(p.ParamsPercent), p.Test.Seeds, score(p.Test.Mean), "", "", "", "", ""}
+		row := table.Row{p.Name, thousands(p.Params), percent(p.ParamsPercent), p.Test.Seeds, score(p.Test.Mean), "", "",
+			"", "", ""}
 		if interval := p.Test.Interval; interval != nil {
 			row[5], row[6] = score(*p.Test.SD), score(interval[0])+"–"+score(interval[1])
 		}

@@ -45,8 +45,8 @@ func newDBStart(g *globals) *cobra.Command {
 		Use:   "start DIR [-- SBATCH-OPTION...]",
 		Short: "Start the server of a directory",
 		Long: `Start a PostgreSQL server on this machine, or with --slurm as a job. Every command finds it by --db DIR,
-from every machine that sees the directory: DIR/server.json says where it listens and has its password, for your eyes alone.
-What goes over the network is not encrypted.
+from every machine that sees the directory: DIR/server.json says where it listens and has its password, for your eyes
+alone. What goes over the network is not encrypted.
 
 The database itself must lie on a disk of the machine that serves it: --data names a directory there if DIR is on a
 network disk. Two servers on one shared database would destroy it, and on such disks they cannot see each other. Every
@@ -286,7 +286,8 @@ func showServer(cmd *cobra.Command, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, server.DumpFile)); err == nil {
 		copied = fmt.Sprintf("%s, %s old", filepath.Join(dir, server.DumpFile), duration(time.Since(info.ModTime())))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies, copied,
+	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies,
+		copied,
 		commandLine(dir))
 	return nil
 }

@@ -36,7 +36,8 @@ func newDoctor(g *globals) *cobra.Command {
 		Short: "Check that everything needed is there",
 		Long: `Check the worker, memory and the database. With a study file, also check its model and data, and start a
 worker with them. With --slurm, do so in a job of a minute too: a node may see other disks, and no database.`,
-		Example: "  peftsearch doctor study.yaml\n  peftsearch doctor study.yaml --db ~/peft-db --slurm -- --partition=gpu --gres=gpu:1",
+		Example: "  peftsearch doctor study.yaml\n  peftsearch doctor study.yaml --db ~/peft-db --slurm -- " +
+			"--partition=gpu --gres=gpu:1",
 		Args: func(cmd *cobra.Command, args []string) error {
 			return cobra.MaximumNArgs(1)(cmd, args[:own(cmd, args)])
 		},
@@ -175,14 +176,16 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		return []check{study}
 	}
 	s := inputs.Splits
-	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, s.Train.Rows, s.Dev.Rows, s.Test.Rows, inputs.Space.Size())
+	study.detail = fmt.Sprintf("%s on %d rows, %d dev, %d test; %s plans", inputs.Geometry.Architecture, s.Train.Rows,
+		s.Dev.Rows, s.Test.Rows, inputs.Space.Size())
 	rows := inputs.Dataset.Report()
 	study.more = rows.Lines()
 	for _, note := range rows.Notes {
 		study.more = append(study.more, "Note: "+note)
 	}
 	if file.Evaluator.Analytic {
-		return []check{study, checkDisks(inputs.Model), {name: "worker", detail: "none: evaluator.analytic scores by a formula"}}
+		return []check{study, checkDisks(inputs.Model), {name: "worker",
+			detail: "none: evaluator.analytic scores by a formula"}}
 	}
 	options, err := g.workerOptions(file, cores(), cmd.ErrOrStderr())
 	if err != nil {
@@ -194,7 +197,8 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 	worker.err = err
 	worker.detail = fmt.Sprintf("ready on %s in %s", file.Evaluator.Device, ready.Precision)
 	if s := ready.Splits; s.Train.Truncated+s.Dev.Truncated+s.Test.Truncated > 0 {
-		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated, s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
+		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated,
+			s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
 	}
 	return []check{study, checkDisks(inputs.Model), worker}
 }

@@ -70,7 +70,8 @@ var edge = []struct {
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
 	{store.ErrPath, exitUsage, "name a file with --db"},
-	{hub.ErrNetwork, exitEnvironment, "a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
+	{hub.ErrNetwork, exitEnvironment,
+		"a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
 	{hub.ErrRefused, exitUsage, "docs/how-to/models.md says which models can be used, and how"},
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
 	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +

@@ -27,21 +27,24 @@ var atEdge = map[string]struct {
 	code int
 	try  string
 }{
-	"evaluator.ErrWorker":        {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
-	"search.ErrDamagedHistory":   {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
-	"hub.ErrNetwork":             {hub.ErrNetwork, exitEnvironment, "HTTPS_PROXY"},
-	"hub.ErrRefused":             {hub.ErrRefused, exitUsage, "docs/how-to/models.md"},
-	"store.ErrDamaged":           {store.ErrDamaged, exitEnvironment, "restore the database"},
-	"store.ErrNoStudy":           {store.ErrNoStudy, exitUsage, "peftsearch ls"},
-	"store.ErrNoTrial":           {store.ErrNoTrial, exitUsage, "peftsearch show"},
-	"store.ErrPath":              {store.ErrPath, exitUsage, "--db"},
-	"store.ErrDiverged":          {store.ErrDiverged, exitUsage, "another file"},
-	"store.Error":                {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"}, exitEnvironment, "make room"},
-	"config.Error":               {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
-	"studies.IdentityError":      {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
-	"studies.MapError":           {&studies.MapError{Reason: "no"}, exitUsage, "the same section training"},
-	"studies.WarmStartError":     {&studies.WarmStartError{Study: "s", From: "t", Reason: "no"}, exitUsage, "leave out --warm-start"},
-	"studies.ConfirmError":       {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial, "tries them again"},
+	"evaluator.ErrWorker":      {evaluator.ErrWorker, exitEnvironment, "peftsearch doctor"},
+	"search.ErrDamagedHistory": {search.ErrDamagedHistory, exitEnvironment, "restore the database"},
+	"hub.ErrNetwork":           {hub.ErrNetwork, exitEnvironment, "HTTPS_PROXY"},
+	"hub.ErrRefused":           {hub.ErrRefused, exitUsage, "docs/how-to/models.md"},
+	"store.ErrDamaged":         {store.ErrDamaged, exitEnvironment, "restore the database"},
+	"store.ErrNoStudy":         {store.ErrNoStudy, exitUsage, "peftsearch ls"},
+	"store.ErrNoTrial":         {store.ErrNoTrial, exitUsage, "peftsearch show"},
+	"store.ErrPath":            {store.ErrPath, exitUsage, "--db"},
+	"store.ErrDiverged":        {store.ErrDiverged, exitUsage, "another file"},
+	"store.Error": {&store.Error{Doing: "writing", Err: errors.New("full"), Advice: "make room"},
+		exitEnvironment, "make room"},
+	"config.Error":          {&config.Error{File: "s.yaml", Message: "bad"}, exitUsage, "peftsearch init -"},
+	"studies.IdentityError": {&studies.IdentityError{Study: "a b", Related: true}, exitUsage, "--warm-start 'a b'"},
+	"studies.MapError":      {&studies.MapError{Reason: "no"}, exitUsage, "the same section training"},
+	"studies.WarmStartError": {&studies.WarmStartError{Study: "s", From: "t", Reason: "no"}, exitUsage,
+		"leave out --warm-start"},
+	"studies.ConfirmError": {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial,
+		"tries them again"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
 	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},
@@ -133,7 +136,8 @@ func TestEveryErrorIsExplained(t *testing.T) {
 		}
 	}
 	for name, c := range atEdge {
-		for _, err := range []error{c.err, fmt.Errorf("doing something: %w", c.err), errors.Join(c.err, errors.New("closing"))} {
+		for _, err := range []error{c.err, fmt.Errorf("doing something: %w", c.err),
+			errors.Join(c.err, errors.New("closing"))} {
 			f := explain(err)
 			if f.code != c.code || !strings.Contains(f.try, c.try) {
 				t.Errorf("%s: exit code %d, Try: %s", name, f.code, f.try)

@@ -35,7 +35,8 @@ is only the configuration. What a format cannot express is refused, unless --los
 --out, --to plan prints the plan.
 
 --to optuna writes a whole study as a journal file of Optuna, which optuna-dashboard shows.`,
-		Example:           "  peftsearch export my-study --trial 17 > plan.json\n  peftsearch export trained --to adapters --out adapter",
+		Example: "  peftsearch export my-study --trial 17 > plan.json\n" +
+			"  peftsearch export trained --to adapters --out adapter",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -74,7 +75,8 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set.Int64Var(&flags.trial, "trial", 0, "number of the trial")
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
 	flags.file.add(cmd, false)
-	set.StringVar(&flags.to, "to", string(peft.FormatPlan), "format: plan, adapters, peft or merged; or optuna, of a whole study")
+	set.StringVar(&flags.to, "to", string(peft.FormatPlan),
+		"format: plan, adapters, peft or merged; or optuna, of a whole study")
 	set.StringVar(&flags.out, "out", "", "new directory to write to; of optuna a file")
 	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
 	formats := []string{formatOptuna}
@@ -91,7 +93,8 @@ const formatOptuna = "optuna"
 // exportOptuna writes a study for Optuna.
 func (g *globals) exportOptuna(cmd *cobra.Command, args []string, flags exportFlags) error {
 	if len(args) != 1 || cmd.Flags().Changed("trial") || flags.plan != "" || flags.out == "" {
-		return usage("peftsearch export STUDY --to optuna --out STUDY.log", "--to optuna takes a whole study, and needs a file: --out")
+		return usage("peftsearch export STUDY --to optuna --out STUDY.log",
+			"--to optuna takes a whole study, and needs a file: --out")
 	}
 	overviews, err := g.overviews(cmd.Context(), args)
 	if err != nil {
@@ -138,7 +141,8 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		}
 		return configured(file, inputs, plan), nil
 	}
-	return peft.Trained{}, usage("peftsearch export --help", "name STUDY with --trial, a directory that train wrote, or --plan with --config")
+	return peft.Trained{}, usage("peftsearch export --help",
+		"name STUDY with --trial, a directory that train wrote, or --plan with --config")
 }
 
 func isDirectory(path string) bool {

@@ -37,8 +37,8 @@ func newFront(g *globals) *cobra.Command {
 		Long: `Show the Pareto front of a study: the plans that no other plan beats in both score and number of
 trainable parameters. ± is what other dev rows would have changed. The expected score is that of another training, by
 all trials of the study: of many scores the highest is partly luck. Recommended is the smallest plan that is not
-distinguishably worse than the best one: it has at least one chance in five of being as good. A step of the front that is
-"within noise" is no better than the plan before it, as far as can be told. Test scores of plans that were confirmed
+distinguishably worse than the best one: it has at least one chance in five of being as good. A step of the front that
+is "within noise" is no better than the plan before it, as far as can be told. Test scores of plans that were confirmed
 stand beside these.`,
 		Example:           "  peftsearch front my-study --max-params 100k\n  peftsearch front my-study --recommend --json",
 		Args:              cobra.ExactArgs(1),

@@ -19,8 +19,9 @@ func newImport() *cobra.Command {
 		Long: `Read the configuration of a Hugging Face peft LoRA or prefix, or of an adapter of AdapterHub's adapters (a
 directory or its adapter_config.json), and print it as a plan, which enqueue and train read. Weights are not
 read. What a plan cannot express is refused.`,
-		Example: "  peftsearch import my-lora --model models/all-MiniLM-L6-v2 > plan.json\n  peftsearch enqueue my-study --plan plan.json",
-		Args:    cobra.ExactArgs(1),
+		Example: "  peftsearch import my-lora --model models/all-MiniLM-L6-v2 > plan.json\n" +
+			"  peftsearch enqueue my-study --plan plan.json",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := hub.Directory(model, model)
 			if err != nil {

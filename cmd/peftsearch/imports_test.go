@@ -92,7 +92,8 @@ func TestImports(t *testing.T) {
 			return err
 		}
 		if entry.IsDir() {
-			if name != "." && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"models", "bin", "testdata", "scripts"}, entry.Name())) {
+			if name != "." && (strings.HasPrefix(entry.Name(), ".") ||
+				slices.Contains([]string{"models", "bin", "testdata", "scripts"}, entry.Name())) {
 				return fs.SkipDir
 			}
 			return nil
@@ -133,7 +134,8 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pkg := range []string{"cmd/peftsearch", "studies", "studies/store", "studies/config", "search", "space", "evaluator", "peft", "data"} {
+	for _, pkg := range []string{"cmd/peftsearch", "studies", "studies/store", "studies/config", "search", "space",
+		"evaluator", "peft", "data"} {
 		if !seen[pkg] {
 			t.Errorf("package %s was not found: the test looks in the wrong place", pkg)
 		}

@@ -20,7 +20,8 @@ func newInit() *cobra.Command {
 With --data it looks at a file of labelled rows (.tsv, .csv, .jsonl, .conll) and writes a study file for it: kind of
 task, columns, labels, splits and, with --model, the lengths in tokens. What it saw, and what it is unsure of, stands in
 the file as comments. Files beside it that are called dev or test instead of train become these splits.`,
-		Example:           "  peftsearch init --data reviews.tsv --model models/all-MiniLM-L6-v2\n  peftsearch run study.yaml",
+		Example: "  peftsearch init --data reviews.tsv --model models/all-MiniLM-L6-v2\n" +
+			"  peftsearch run study.yaml",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,8 @@ type interrupts struct {
 	stop    func()
 }
 
-// watchInterrupts calls first on the first signal, and last before it ends the program. The caller calls stop at the end.
+// watchInterrupts calls first on the first signal, and last before it ends the program. The caller calls stop at the
+// end.
 func watchInterrupts(ctx context.Context, first, last func()) (context.Context, *interrupts) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 4) // as many as may come at once

@@ -45,7 +45,8 @@ func newList(g *globals) *cobra.Command {
 			if asJSON {
 				return cmp.Or(report.WriteJSON(cmd.OutOrStdout(), document), damaged)
 			}
-			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front", "hypervolume", "best", "")
+			t := newTable(cmd.OutOrStdout(), "study", "started", "complete", "pruned", "running", "failed", "front",
+				"hypervolume", "best", "")
 			for _, l := range document.Studies {
 				best, metric, front, hypervolume := "", "", any(l.FrontSize), score(l.Hypervolume)
 				if l.Damaged != "" {

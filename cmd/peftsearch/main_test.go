@@ -130,8 +130,8 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // fakeWorker speaks the worker protocol without training. FAKE_FAIL makes every trial fail; FAKE_BLOCK names a
-// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped. FAKE_SECONDS is what
-// a trial takes.
+// trial that says so in the file "blocked" and waits until the file "go" is there or it is stopped. FAKE_SECONDS is
+// what a trial takes.
 func fakeWorker() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
 		fmt.Println("peftsearch-worker protocol 2, for tests")
@@ -180,7 +180,8 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 		case evaluator.TypePredict:
 			predictions := evaluator.PredictionsReport{Type: evaluator.TypeScores}
 			for _, row := range request.Rows {
-				predictions.Predictions = append(predictions.Predictions, evaluator.Prediction{Logits: []float64{float64(len(row.Text)), 0.5}, Label: "long"})
+				predictions.Predictions = append(predictions.Predictions,
+					evaluator.Prediction{Logits: []float64{float64(len(row.Text)), 0.5}, Label: "long"})
 			}
 			answer = predictions
 		case evaluator.TypeEvaluate:
@@ -198,7 +199,8 @@ func fakeSession(lines <-chan []byte, out *json.Encoder) error {
 // fakeReady describes a model by its checkpoint or, if there is one, by its file ready.json. FAKE_PRECISION is what is
 // fast on its machine.
 func fakeReady(hello evaluator.Hello) (evaluator.Ready, error) {
-	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Precision: hello.Settings.Precision}
+	ready := evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion,
+		Precision: hello.Settings.Precision}
 	if ready.Precision == "auto" {
 		ready.Precision = cmp.Or(os.Getenv("FAKE_PRECISION"), "float32")
 	}
@@ -245,7 +247,8 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 	result := evaluator.Result{Score: 0.6 + float64(job.Trial)/100, BestStep: 10, Steps: 10, Head: 258, WallS: 2,
 		Dev: map[string]float64{"accuracy": 0.6}}
 	rung := evaluator.Progress{Step: 10, Steps: 10, Loss: 0.5, Score: &result.Score}
-	if err := out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial, Progress: rung}); err != nil {
+	if err := out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: job.Trial,
+		Progress: rung}); err != nil {
 		return nil, err
 	}
 	<-lines // go or stop
@@ -265,7 +268,8 @@ func fakeTrial(job evaluator.Job, hello evaluator.Hello, geometry peft.Geometry,
 			return tensors
 		}
 		plan := job.Candidate.Plan
-		info := peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear", Task: hello.Task,
+		info := peft.Info{Version: peft.TrainedVersion, Model: hello.Model, Geometry: geometry, Head: "linear",
+			Task:   hello.Task,
 			Labels: []string{"short", "long"}, Training: json.RawMessage("{}")}
 		err := peft.WriteTrained(job.Output, peft.Trained{Plan: plan, Info: info, Modules: zeros(plan.TensorShapes(geometry)),
 			Head: zeros(info.HeadShapes()), Metrics: peft.Metrics{Dev: result.Dev, Test: result.Test}})
@@ -282,16 +286,20 @@ func TestPrunedTrialsAreTold(t *testing.T) {
 		Forecast: search.Forecast{Score: 0.5, SD: 0.125}}
 	var log bytes.Buffer
 	progress := searchProgress{display: &display{log: slog.New(slog.NewTextHandler(&log, nil))}}
-	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial, Status: studies.Status{Trials: 9, Tally: store.Tally{Pruned: 1}}})
-	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(), want) {
+	progress.event(studies.Event{Kind: studies.EventFinished, Trial: trial,
+		Status: studies.Status{Trials: 9, Tally: store.Tally{Pruned: 1}}})
+	if want := "msg=pruned trial=7 score=0.2500 forecast=0.5000 params=512 done=1 of=9"; !strings.Contains(log.String(),
+		want) {
 		t.Errorf("%s\nwant %s", log.String(), want)
 	}
 	var document bytes.Buffer
-	if err := report.WriteJSON(&document, report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
+	if err := report.WriteJSON(&document,
+		report.NewTrialEntry(&store.Record{Geometry: peft.Geometry{BackboneParams: 4096}}, trial)); err != nil {
 		t.Fatal(err)
 	}
 	var entry struct{ Forecast struct{ Score, SD float64 } }
-	if err := json.Unmarshal(document.Bytes(), &entry); err != nil || entry.Forecast.Score != 0.5 || entry.Forecast.SD != 0.125 {
+	if err := json.Unmarshal(document.Bytes(), &entry); err != nil || entry.Forecast.Score != 0.5 ||
+		entry.Forecast.SD != 0.125 {
 		t.Errorf("%v in %s", err, document.String())
 	}
 }
@@ -316,12 +324,14 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("thousands(%d) = %s", n, got)
 		}
 	}
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1k", 73728: "73.7k", 999_499: "999k", 999_500: "1M", 1_234_567: "1.23M"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1k", 73728: "73.7k", 999_499: "999k", 999_500: "1M",
+		1_234_567: "1.23M"} {
 		if got := brief(n); got != want {
 			t.Errorf("brief(%d) = %s", n, got)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "0s", 1500 * time.Millisecond: "2s", 90 * time.Second: "1m30s", 2*time.Hour + 51*time.Minute: "2h51m"} {
+	for d, want := range map[time.Duration]string{0: "0s", 1500 * time.Millisecond: "2s", 90 * time.Second: "1m30s",
+		2*time.Hour + 51*time.Minute: "2h51m"} {
 		if got := duration(d); got != want {
 			t.Errorf("duration(%v) = %s", d, got)
 		}

@@ -14,10 +14,10 @@ func newMap(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "map",
 		Short: "Carry what is known of a model's plans to other databases",
-		Long: `A map is the scores of plans of one pretrained model on some tasks. Which plans are good is a matter of the model and of
-how plans are trained far more than of the task, so a new study starts with what maps and other studies of its database
-say about its model (search.warm_start: auto). To record a map, run a study for each of some short tasks, with
-search.sampler random or auto and the training of your studies, and export them together.`,
+		Long: `A map is the scores of plans of one pretrained model on some tasks. Which plans are good is a matter of the
+model and of how plans are trained far more than of the task, so a new study starts with what maps and other studies of
+its database say about its model (search.warm_start: auto). To record a map, run a study for each of some short tasks,
+with search.sampler random or auto and the training of your studies, and export them together.`,
 	}
 	cmd.AddCommand(newMapExport(g), newMapImport())
 	return cmd

@@ -40,8 +40,8 @@ func newPredict(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "predict DIR --input FILE",
 		Short: "Score new rows with a trained plan",
-		Long: `Score the rows of a file with a directory that train wrote: one prediction a line; of a token classification the
-words with their tags, as columns. The file has the columns of the training data; it needs no labels.
+		Long: `Score the rows of a file with a directory that train wrote: one prediction a line; of a token classification
+the words with their tags, as columns. The file has the columns of the training data; it needs no labels.
 
 With --format slobench it writes the zip file that SloBENCH takes: of SI-NLI (board 9) for a classification, of named
 entities (board 12) for a token classification, with a file for each --input.`,
@@ -52,7 +52,8 @@ entities (board 12) for a token classification, with a file for each --input.`,
 			if slobench := flags.format == formatSloBENCH; !slobench && flags.format != formatLines {
 				return usage("give lines or slobench", "--format %s: there is no such format", quote.Text(flags.format))
 			} else if slobench != (flags.out != "") || slobench && flags.json {
-				return usage("give --format slobench --out FILE.zip, or neither", "--out is of use with --format slobench, which needs it, and not with --json")
+				return usage("give --format slobench --out FILE.zip, or neither",
+					"--out is of use with --format slobench, which needs it, and not with --json")
 			}
 			return g.predict(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], flags)
 		},
@@ -98,8 +99,10 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 	if err != nil {
 		return err
 	}
-	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model, Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(flags.precision), config.AutoPrecision), Threads: cores()}}}
+	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model,
+		Head: evaluator.Head(info.Head),
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(flags.precision), config.AutoPrecision),
+			Threads: cores()}}}
 	if g.verbose {
 		options.Log = stderr
 	}
@@ -115,7 +118,8 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 		return err
 	}
 	if flags.json {
-		return report.WriteJSON(stdout, report.Predictions{SchemaVersion: report.SchemaVersion, Labels: info.Labels, Predictions: all})
+		return report.WriteJSON(stdout, report.Predictions{SchemaVersion: report.SchemaVersion, Labels: info.Labels,
+			Predictions: all})
 	}
 	for i, a := range answered {
 		for range a.Rows {
@@ -150,7 +154,8 @@ func writeSubmission(path string, task data.Task, answered []data.Answered, stde
 }
 
 // predictions scores rows in a worker of their own.
-func predictions(ctx context.Context, options evaluator.ProcessOptions, dir string, rows []data.Row) ([]evaluator.Prediction, error) {
+func predictions(ctx context.Context, options evaluator.ProcessOptions, dir string,
+	rows []data.Row) ([]evaluator.Prediction, error) {
 	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return nil, err

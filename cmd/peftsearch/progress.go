@@ -20,7 +20,8 @@ import (
 	"peftsearch/studies/store"
 )
 
-// display shows how far work has come: a bar with a line of text on a terminal, or a view of all of it; log lines elsewhere.
+// display shows how far work has come: a bar with a line of text on a terminal, or a view of all of it; log lines
+// elsewhere.
 type display struct {
 	view *runView      // nil for none
 	bars *mpb.Progress // nil without a terminal
@@ -141,7 +142,8 @@ func (s *searchProgress) event(e studies.Event) {
 	if e.Kind == studies.EventProgress {
 		running = fmt.Sprintf("#%d %d/%d", e.Trial.Number, e.Progress.Step, e.Progress.Steps)
 		if s.logs() {
-			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
+			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss",
+				e.Progress.Loss)...)
 		}
 	} else {
 		s.status, s.at = e.Status, time.Now()
@@ -157,7 +159,8 @@ func (s *searchProgress) event(e studies.Event) {
 		s.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventStarted:
 		if s.logs() {
-			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params", e.Trial.Params, "from", e.Trial.Origin)...)
+			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params",
+				e.Trial.Params, "from", e.Trial.Origin)...)
 		}
 	case studies.EventFinished:
 		if s.logs() {
@@ -167,8 +170,10 @@ func (s *searchProgress) event(e studies.Event) {
 				message = string(store.Pruned)
 				trial = append(trial, "forecast", loggedScore(e.Trial.Forecast.Score))
 			}
-			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of", s.status.Trials,
-				"front", s.status.FrontSize, "hypervolume", loggedScore(s.status.Hypervolume), "remaining", loggedTime(s.status.Remaining))...)
+			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of",
+				s.status.Trials,
+				"front", s.status.FrontSize, "hypervolume", loggedScore(s.status.Hypervolume), "remaining",
+				loggedTime(s.status.Remaining))...)
 		}
 	}
 	s.show(running)
@@ -209,14 +214,16 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 	case studies.EventProgress:
 		running = fmt.Sprintf("%s, seed %d: %d/%d", name, e.Seed, e.Progress.Step, e.Progress.Steps)
 		if c.logs() {
-			c.note(slog.LevelDebug, string(e.Kind), append(training, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss", e.Progress.Loss)...)
+			c.note(slog.LevelDebug, string(e.Kind), append(training, "step", e.Progress.Step, "steps", e.Progress.Steps,
+				"loss", e.Progress.Loss)...)
 		}
 	case studies.EventFailed:
 		c.note(slog.LevelWarn, string(e.Kind), append(training, "reason", firstLine(e.Failure.Error()))...)
 	case studies.EventDelayed:
 		c.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventFinished:
-		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", loggedScore(e.Score), "done", e.Done, "of", e.Total)...)
+		c.note(slog.LevelInfo, string(e.Kind), append(training, "test", loggedScore(e.Score), "done", e.Done, "of",
+			e.Total)...)
 	case studies.EventStarted:
 		if c.logs() {
 			c.note(slog.LevelInfo, string(e.Kind), training...)

@@ -17,9 +17,9 @@ func newPull(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "pull MODEL",
 		Short: "Download a model from the Hugging Face Hub",
-		Long: `Download what a search needs of a model, by its name on the Hugging Face Hub and optionally a revision, into the
-cache that Hugging Face's libraries use too, and print its directory. A study file names it in the same way,
-under model.path. A download that is interrupted goes on where it was, and every file's checksum is checked.
+		Long: `Download what a search needs of a model, by its name on the Hugging Face Hub and optionally a revision, into
+the cache that Hugging Face's libraries use too, and print its directory. A study file names it in the same way, under
+model.path. A download that is interrupted goes on where it was, and every file's checksum is checked.
 
 HF_HOME or HF_HUB_CACHE names the cache, HF_ENDPOINT a mirror, HF_TOKEN what private and gated models need.`,
 		Example: "  peftsearch pull EMBEDDIA/sloberta\n  peftsearch pull FacebookAI/xlm-roberta-base@main",
@@ -58,7 +58,8 @@ func usable(dir string) error {
 		}
 	}
 	if err != nil {
-		return usage("docs/how-to/models.md says which models can be used", "the model is there, but cannot be searched with: %w", err)
+		return usage("docs/how-to/models.md says which models can be used",
+			"the model is there, but cannot be searched with: %w", err)
 	}
 	return nil
 }

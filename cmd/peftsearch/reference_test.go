@@ -32,8 +32,10 @@ func TestReference(t *testing.T) {
 
 func reference(root *cobra.Command) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Command line\n\nData goes to stdout, everything else to stderr; [exit codes](exit-codes.md), [JSON documents](json.md).\n" +
-		"`peftsearch completion bash|zsh|fish|powershell` writes a completion script, which knows the studies.\n\nFlags of every command:\n\n")
+	b.WriteString("# Command line\n\nData goes to stdout, everything else to stderr; [exit codes](exit-codes.md), " +
+		"[JSON documents](json.md).\n" +
+		"`peftsearch completion bash|zsh|fish|powershell` writes a completion script, which knows the studies.\n\n" +
+		"Flags of every command:\n\n")
 	writeFlags(&b, root.PersistentFlags())
 	for _, cmd := range verbs(root) {
 		fmt.Fprintf(&b, "\n## %s\n\n", strings.TrimSuffix(cmd.UseLine(), " [flags]"))

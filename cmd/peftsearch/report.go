@@ -28,10 +28,11 @@ func newReport(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report STUDY…",
 		Short: "Write a page, figures or tables of studies",
-		Long: `Write what there is to see of studies, of which several are compared: as a page (--out), one file that any browser
-shows without a network; as figures for a paper (--figures); as a table of the trials (--csv) or everything in
+		Long: `Write what there is to see of studies, of which several are compared: as a page (--out), one file that any
+browser shows without a network; as figures for a paper (--figures); as a table of the trials (--csv) or everything in
 one document (--json) on stdout.`,
-		Example:           "  peftsearch report my-study --out report.html\n  peftsearch report my-study other --figures figures\n  peftsearch report my-study --csv > trials.csv",
+		Example: "  peftsearch report my-study --out report.html\n" +
+			"  peftsearch report my-study other --figures figures\n  peftsearch report my-study --csv > trials.csv",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: g.completeStudies,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -119,9 +120,10 @@ func writeCSV(ctx context.Context, w io.Writer, at *store.Store, records []*stor
 	return report.WriteCSV(w, tables)
 }
 
-// writeSnapshot prints one moment of a database, however long that is: in a file first, since a snapshot may be read again
-// and a study may turn out to be damaged in the middle.
-func writeSnapshot(ctx context.Context, db *store.Store, w io.Writer, write func(w io.Writer, at *store.Store) error) (err error) {
+// writeSnapshot prints one moment of a database, however long that is: in a file first, since a snapshot may be read
+// again and a study may turn out to be damaged in the middle.
+func writeSnapshot(ctx context.Context, db *store.Store, w io.Writer,
+	write func(w io.Writer, at *store.Store) error) (err error) {
 	file, err := os.CreateTemp("", "peftsearch-*")
 	if err != nil {
 		return environment("TMPDIR names a directory that can be written to", err)

@@ -53,17 +53,21 @@ against trainable parameters.
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.db, "db", "studies.db", "database of the studies: a file, postgres://USER@HOST/NAME, or the directory of peftsearch db")
+	flags.StringVar(&g.db, "db", "studies.db",
+		"database of the studies: a file, postgres://USER@HOST/NAME, or the directory of peftsearch db")
 	flags.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, errors only")
 	flags.BoolVarP(&g.verbose, "verbose", "v", false, "show the worker's log and every step that it reports")
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
-	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g), newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newMap(g), newExport(g), newImport(), newTrain(g), newPredict(g),
+	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g),
+		newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newMap(g),
+		newExport(g), newImport(), newTrain(g), newPredict(g),
 		newDoctor(g), newPull(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var invalid *pflag.InvalidValueError
 		var number *strconv.NumError
 		if errors.As(err, &invalid) && errors.As(err, &number) {
-			err = fmt.Errorf("--%s %s: must be a number, and not too large", invalid.GetFlag().Name, quote.Text(invalid.GetValue()))
+			err = fmt.Errorf("--%s %s: must be a number, and not too large", invalid.GetFlag().Name,
+				quote.Text(invalid.GetValue()))
 		}
 		return usage(cmd.CommandPath()+" --help", "%w", err)
 	})

@@ -46,9 +46,9 @@ Several machines share a study in PostgreSQL: run the same command with the same
 lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
 
 A new study learns from the other studies of the database, and from maps, that have the same model and training
-(search.warm_start: none in the study file turns that off); with --warm-start from one study alone, of any model of the same
-shape. It first tries what these promise most, and leaves them out of account where they prove wrong. What is learned is
-kept with the study.`,
+(search.warm_start: none in the study file turns that off); with --warm-start from one study alone, of any model of the
+same shape. It first tries what these promise most, and leaves them out of account where they prove wrong. What is
+learned is kept with the study.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0], flags) },
@@ -57,11 +57,13 @@ kept with the study.`,
 		StringVar(&flags.warmStart, "warm-start", "", "start a new study with what this study of the database found")
 	cmd.RegisterFlagCompletionFunc("warm-start", g.completeStudies)
 	cmd.Flags().
-		StringVar(&flags.mirror, "mirror", "", "directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
+		StringVar(&flags.mirror, "mirror", "",
+			"directory that outlives this machine: gets a copy of the database after each outcome, and gives it back")
 	cmd.MarkFlagDirname("mirror")
 	cmd.Flags().BoolVar(&flags.plain, "plain", false, "on a terminal, one line in place of the view")
 	cmd.Flags().
-		StringVar(&flags.format, "log-format", string(logText), "format of the log where there is no terminal: text, or json (then on a terminal too)")
+		StringVar(&flags.format, "log-format", string(logText),
+			"format of the log where there is no terminal: text, or json (then on a terminal too)")
 	cmd.RegisterFlagCompletionFunc(
 		"log-format",
 		cobra.FixedCompletions([]string{string(logText), string(logJSON)}, cobra.ShellCompDirectiveNoFileComp),
@@ -135,7 +137,8 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	}
 	progress := &searchProgress{display: display, status: status}
 	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
-		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials), "from", warm.Study)
+		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials),
+			"from", warm.Study)
 	}
 	if study.Continued() {
 		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)

@@ -333,7 +333,8 @@ func (s screen) running() []string {
 		} else {
 			share := float64(a.Progress.Step) / float64(a.Progress.Steps)
 			done := int(10 * share)
-			parts = append(parts, strings.Repeat("█", done)+strings.Repeat("░", 10-done), fmt.Sprintf("%d/%d", a.Progress.Step, a.Progress.Steps))
+			parts = append(parts, strings.Repeat("█", done)+strings.Repeat("░", 10-done),
+				fmt.Sprintf("%d/%d", a.Progress.Step, a.Progress.Steps))
 			if took := a.Reported.Sub(a.Started); share > 0 && took > 0 {
 				parts = append(parts, "ETA "+duration(time.Duration(float64(took)*(1-share)/share)))
 			}

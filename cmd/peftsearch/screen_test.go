@@ -15,7 +15,8 @@ import (
 func TestTheIntervalOfAConfirmedPlanIsWhole(t *testing.T) {
 	trial := store.Trial{Number: 3, Params: 1234, Result: evaluator.Result{Score: 0.81}}
 	trial.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, 6)}
-	o := &studies.Overview{Record: &store.Record{Metric: "accuracy", Geometry: peft.Geometry{Layers: 6, BackboneParams: 1e6}},
+	o := &studies.Overview{Record: &store.Record{Metric: "accuracy",
+		Geometry: peft.Geometry{Layers: 6, BackboneParams: 1e6}},
 		Trials: []store.Trial{trial}, Front: studies.Front{Members: []store.Trial{trial}}}
 	o.Confirmed = studies.Confirmations{{Candidate: trial.Candidate, Test: studies.NewSample([]float64{0.79, 0.80, 0.81})}}
 	for width := minWidth; width <= 120; width++ {

@@ -21,9 +21,10 @@ func newServe(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [STUDY…]",
 		Short: "Show studies on a page that follows them",
-		Long: `Serve the page of peftsearch report while searches run: it shows what happens within a second. Without names it has
-all studies of the database, those to come too. The page only shows, and nothing can be changed through it. It is for this
-machine alone, unless --listen names another address; from another machine it is reached by the ssh command that is printed.`,
+		Long: `Serve the page of peftsearch report while searches run: it shows what happens within a second. Without names
+it has all studies of the database, those to come too. The page only shows, and nothing can be changed through it. It
+is for this machine alone, unless --listen names another address; from another machine it is reached by the ssh command
+that is printed.`,
 		Example:           "  peftsearch serve\n  peftsearch serve my-study --listen 127.0.0.1:9000",
 		ValidArgsFunction: g.completeStudies,
 		RunE:              func(cmd *cobra.Command, args []string) error { return g.serve(cmd, args, listen) },

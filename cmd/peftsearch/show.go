@@ -67,7 +67,8 @@ func newShow(g *globals) *cobra.Command {
 	return cmd
 }
 
-// latestTrials is how many trials show lists at most, unless it is told to list all, which it does in tables of so many.
+// latestTrials is how many trials show lists at most, unless it is told to list all, which it does in tables of so
+// many.
 const latestTrials = 1000
 
 // showStudy prints a study with all or the latest of its trials.
@@ -109,7 +110,8 @@ func field(w io.Writer, name, format string, args ...any) {
 func printStudy(w io.Writer, s report.Study) {
 	g, r := s.Geometry, s.Reference
 	field(w, "study", "%s, started %s", s.Study, s.Created.Local().Format("2006-01-02 15:04"))
-	field(w, "model", "%s, %d layers, %d wide, %s parameters", g.Architecture, g.Layers, g.Hidden, thousands(g.BackboneParams))
+	field(w, "model", "%s, %d layers, %d wide, %s parameters", g.Architecture, g.Layers, g.Hidden,
+		thousands(g.BackboneParams))
 	field(w, "plans", "from %s to %s parameters", thousands(r.MinParams), thousands(r.MaxParams))
 	field(w, "score", "%s on dev; the best constant prediction has %s", s.Metric, score(r.Chance))
 	if s.WarmStart != "" {
@@ -130,7 +132,8 @@ func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
 		if trial.Failure != nil {
 			plan += ": " + firstLine(trial.Failure.Error())
 		}
-		t.AppendRow(table.Row{trial.Trial, trial.State, trial.Origin, thousands(trial.Params), percent(trial.ParamsPercent), value, plan})
+		t.AppendRow(table.Row{trial.Trial, trial.State, trial.Origin, thousands(trial.Params), percent(trial.ParamsPercent),
+			value, plan})
 	}
 	t.renderIn(terminalWidth(os.Stdout), right(1, 4, 5, 6), 5, 3, 2)
 }
@@ -148,13 +151,15 @@ func printTrial(w io.Writer, t report.Trial) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	field(w, "from", "%s: %s", t.Origin, cmp.Or(t.Reason, "no reason is stored"))
-	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params), percent(t.ParamsPercent), t.AutoPEFTPercent)
+	field(w, "params", "%s, %s %% of the model (%.3f %% in AutoPEFT's count)", thousands(t.Params),
+		percent(t.ParamsPercent), t.AutoPEFTPercent)
 	for _, m := range peft.Methods {
 		if count := t.Methods[m].Total(); count > 0 {
 			field(w, "  "+string(m), "%s", thousands(count))
 		}
 	}
-	field(w, "training", "learning rate %g, %s, batch size %d, seed %d", training.LearningRate, training.Schedule, training.BatchSize, t.Seed)
+	field(w, "training", "learning rate %g, %s, batch size %d, seed %d", training.LearningRate, training.Schedule,
+		training.BatchSize, t.Seed)
 	if t.Failure != nil {
 		field(w, "failure", "%s", t.Failure)
 	}

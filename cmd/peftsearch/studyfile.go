@@ -135,7 +135,8 @@ func (g *globals) continueStudy(cmd *cobra.Command, db *store.Store, name string
 func (g *globals) warnMixed(cmd *cobra.Command, study *studies.Study) {
 	if study.Continued() && studies.TrainedOtherwise(study.Record(), study.Config()) {
 		fmt.Fprintf(g.notes(cmd), "Warning: an older peftsearch trained study %[1]s in another way: "+
-			"new scores do not quite compare with its own;\n         a new study with --warm-start %[1]s learns from it\n", commandLine(study.Record().Name))
+			"new scores do not quite compare with its own;\n         a new study with --warm-start %[1]s learns from it\n",
+			commandLine(study.Record().Name))
 	}
 }
 

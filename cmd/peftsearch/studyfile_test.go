@@ -12,7 +12,8 @@ import (
 
 // A program runs if a study file of the user's asks for it, and not because a database does.
 func TestProgramsThatOnlyTheDatabaseAsksFor(t *testing.T) {
-	const text = "study: s\nmodel: {path: m}\ntask:\n  kind: classification\n  train: t.tsv\n  columns: {text: a, label: b}\n"
+	const text = "study: s\nmodel: {path: m}\ntask:\n  kind: classification\n  train: t.tsv\n" +
+		"  columns: {text: a, label: b}\n"
 	path := filepath.Join(t.TempDir(), "study.yaml")
 	write := func(command string) {
 		t.Helper()
@@ -31,7 +32,8 @@ func TestProgramsThatOnlyTheDatabaseAsksFor(t *testing.T) {
 		if err == nil {
 			t.Fatalf("%s: the program may run", what)
 		}
-		if explain(err).code != exitUsage || !strings.Contains(err.Error(), "python3") || strings.Contains(err.Error(), "\x1b") {
+		if explain(err).code != exitUsage || !strings.Contains(err.Error(), "python3") ||
+			strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("%s: %q", what, err)
 		}
 	}

@@ -173,10 +173,12 @@ func printRecommendation(w io.Writer, front report.Front) {
 	}
 	lines := fmt.Sprintf("recommended: trial %d, the best; every smaller plan is distinguishably worse", r.Trial)
 	if r.Trial != r.Best {
-		lines = fmt.Sprintf("recommended: trial %d, the smallest plan that is not distinguishably worse than the best, trial %d: "+
+		lines = fmt.Sprintf("recommended: trial %d, the smallest plan that is not distinguishably worse than the best, "+
+			"trial %d: "+
 			"as good with a probability of %.2f", r.Trial, r.Best, r.AsGood)
 		if b := r.Behind; b != nil && b.SD != nil {
-			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD, *b.PValue)
+			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD,
+				*b.PValue)
 		}
 	}
 	if width := terminalWidth(os.Stderr); width > 0 {

@@ -34,7 +34,8 @@ func newTrain(g *globals) *cobra.Command {
 		Long: `Train the plan of a trial, or of a file, with the study file's full budget (budget.train), keep the weights
 of the best dev score, and score them on the test split. The directory holds all that predict needs.
 Ctrl-C leaves a checkpoint; the same command continues.`,
-		Example:           "  peftsearch train my-study --trial 17 --out trained\n  peftsearch train --plan plan.json --config study.yaml --out trained",
+		Example: "  peftsearch train my-study --trial 17 --out trained\n" +
+			"  peftsearch train --plan plan.json --config study.yaml --out trained",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -114,7 +115,8 @@ func readPlan(path string) (peft.Plan, error) {
 }
 
 // train runs the job with the full budget; again is the command that continues it.
-func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.Inputs, job evaluator.Job, flags trainFlags,
+func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.Inputs, job evaluator.Job,
+	flags trainFlags,
 	again string) error {
 	if file.Evaluator.Analytic {
 		return usage("set evaluator.analytic to false", "the study scores plans by a formula: there is nothing to train")
@@ -139,7 +141,8 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	var failed *evaluator.Failure
 	switch {
 	case ctx.Err() != nil:
-		return &failure{exitInterrupted, fmt.Errorf("interrupted; %s holds a checkpoint if a step was done", flags.out), again}
+		return &failure{exitInterrupted, fmt.Errorf("interrupted; %s holds a checkpoint if a step was done", flags.out),
+			again}
 	case errors.As(err, &failed):
 		try := "-v shows the worker's log"
 		if !progress.start.IsZero() { // a step was done: what failed was not the checkpoint of an earlier run
@@ -151,8 +154,9 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	}
 
 	plan := job.Candidate.Plan
-	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head, BestStep: result.BestStep,
-		Dev: result.Dev, Test: result.Test, Plan: plan}
+	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head,
+		BestStep: result.BestStep,
+		Dev:      result.Dev, Test: result.Test, Plan: plan}
 	trained, err := peft.ReadTrained(output)
 	if err != nil {
 		return fmt.Errorf("reading back what was trained: %w", err)

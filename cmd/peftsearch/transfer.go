@@ -18,7 +18,8 @@ func newTransfer(g *globals) *cobra.Command {
 		Short: "Let a study on another task try the plans that this one found",
 		Long: `Enqueue the plans of a study's front in the study of another study file, which is started if the database
 does not have it. Both need a model of the same shape. The plans are trained with the other study's own settings.`,
-		Example:           "  peftsearch transfer my-study --to other.yaml --top 3\n  peftsearch run other.yaml\n  peftsearch compare my-study other",
+		Example: "  peftsearch transfer my-study --to other.yaml --top 3\n  peftsearch run other.yaml\n" +
+			"  peftsearch compare my-study other",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,7 +71,8 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	if !inputs.Geometry.SameShape(record.Geometry) {
 		from, to := record.Geometry, inputs.Geometry
 		return usage("plans transfer between models of the same shape",
-			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters (%s)",
+			"study %s has a model with %d layers, %d wide, %s parameters (%s), %s one with %d layers, %d wide, %s parameters "+
+				"(%s)",
 			name, from.Layers, from.Hidden, thousands(from.BackboneParams), from.Architecture,
 			path, to.Layers, to.Hidden, thousands(to.BackboneParams), to.Architecture)
 	}
@@ -84,13 +86,15 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	}
 	var plans []namedPlan
 	for _, m := range members {
-		plans = append(plans, namedPlan{name: fmt.Sprintf("%s/%d", name, m.Number), reason: "on the front of study " + name, plan: m.Candidate.Plan})
+		plans = append(plans, namedPlan{name: fmt.Sprintf("%s/%d", name, m.Number), reason: "on the front of study " + name,
+			plan: m.Candidate.Plan})
 	}
 	if err := enqueue(cmd, study, plans); err != nil {
 		return err
 	}
 	if !g.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       %s\ncompare   %s\n", g.command(cmd, "run", path), g.command(cmd, "compare", name, file.Study))
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun       %s\ncompare   %s\n", g.command(cmd, "run", path),
+			g.command(cmd, "compare", name, file.Study))
 	}
 	return nil
 }

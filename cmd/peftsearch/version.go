@@ -23,7 +23,8 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "peftsearch %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintf(cmd.OutOrStdout(), "peftsearch %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS,
+				runtime.GOARCH)
 		},
 	}
 }

@@ -17,8 +17,8 @@ func newWatch(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch STUDY",
 		Short: "Follow a study in the terminal",
-		Long: `Show a study in the terminal while it runs, here or elsewhere: every score against the size, the front with the plan
-under the cursor, the running trials with their curves. It only reads the database.
+		Long: `Show a study in the terminal while it runs, here or elsewhere: every score against the size, the front with
+the plan under the cursor, the running trials with their curves. It only reads the database.
 
 ←/→ or h/l go along the front, home and end to its ends, q ends.`,
 		Args:              cobra.ExactArgs(1),

@@ -238,6 +238,7 @@ func (g *globals) chooseWorkers(ctx context.Context, study *studies.Study, stder
 	}
 	best := evaluator.Fastest(measured)
 	e.Workers, e.Threads = config.Workers(best.Workers), best.Threads
-	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not measured again\n", best.Workers, best.Threads)
+	fmt.Fprintf(stderr, "evaluator.workers auto: chosen workers: %d, threads: %d; in the study file they are not "+
+		"measured again\n", best.Workers, best.Threads)
 	return nil
 }

@@ -113,7 +113,8 @@ func (c *Checkpoint) prefix() (string, error) {
 	if twice := slices.Compact(slices.Clone(prefixes)); len(twice) < len(prefixes) {
 		return "", fmt.Errorf("%s: several files have the tensor %s", c.Dir, quote.Text(prefixes[0]+anchor))
 	}
-	return "", fmt.Errorf("%s holds %d backbones, with the prefixes %s: save the one that you mean in a directory of its own",
+	return "", fmt.Errorf("%s holds %d backbones, with the prefixes %s: save the one that you mean in a directory of "+
+		"its own",
 		c.Dir, len(prefixes), quote.List(prefixes))
 }
 
@@ -168,8 +169,10 @@ func weightFiles(dir string) ([]string, error) {
 	index := single + ".index.json"
 	if !files.Exists(index) {
 		if files.Exists(filepath.Join(dir, "pytorch_model.bin")) {
-			return nil, fmt.Errorf("%s has its weights in pytorch_model.bin, which can run code when it is read: convert it with "+
-				"python -c 'import sys; from transformers import AutoModel; d = sys.argv[1]; AutoModel.from_pretrained(d).save_pretrained(d)' %s", dir, quote.Shell(dir))
+			return nil, fmt.Errorf("%s has its weights in pytorch_model.bin, which can run code when it is read: convert it "+
+				"with "+
+				"python -c 'import sys; from transformers import AutoModel; d = sys.argv[1]; "+
+				"AutoModel.from_pretrained(d).save_pretrained(d)' %s", dir, quote.Shell(dir))
 		}
 		return nil, fmt.Errorf("%s has no model.safetensors: download the checkpoint's weights in safetensors format",
 			dir)

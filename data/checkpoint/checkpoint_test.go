@@ -17,8 +17,9 @@ import (
 )
 
 var tinyRoBERTa = Config{
-	ModelType: RoBERTa, Vocab: 700, Embedding: 8, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1, LayerNormEps: 1e-12,
-	PadID: 1, Activation: GELU,
+	ModelType: RoBERTa, Vocab: 700, Embedding: 8, Hidden: 8, Layers: 1, Heads: 2, FFN: 16, Positions: 66, Types: 1,
+	LayerNormEps: 1e-12,
+	PadID:        1, Activation: GELU,
 }
 
 // model is the directory of a checkpoint that make fetches.
@@ -135,7 +136,8 @@ func TestOpenRealCheckpoints(t *testing.T) {
 
 // A backbone is found under the prefix of any model that it is part of.
 func TestOpenFindsThePrefix(t *testing.T) {
-	for _, prefix := range []string{"", "roberta.", "bert.", "module.roberta.", "module.", "model.encoder.", "0.auto_model."} {
+	for _, prefix := range []string{"", "roberta.", "bert.", "module.roberta.", "module.", "model.encoder.",
+		"0.auto_model."} {
 		dir := tinyCheckpoint(t, func(m map[string]Tensor) {
 			clear(m)
 			for name, tensor := range tensorsOf(tinyRoBERTa, prefix) {
@@ -230,22 +232,31 @@ func TestOpenRefuses(t *testing.T) {
 		old, new string // in config.json
 		want     string
 	}{
-		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "t5"`, want: `"t5" is not supported: use a checkpoint of type bert, camembert, distilbert, electra, roberta or xlm-roberta`},
-		{name: "activation", old: `"hidden_act": "gelu"`, new: `"hidden_act": "quick_gelu"`, want: `hidden_act "quick_gelu" is not supported: must be one of gelu, gelu_fast,`},
-		{name: "pruned heads", old: `"pruned_heads": {}`, new: `"pruned_heads": {"0": [1]}`, want: "pruned_heads is not empty"},
+		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "t5"`,
+			want: `"t5" is not supported: use a checkpoint of type bert, camembert, distilbert, electra, roberta or xlm-roberta`},
+		{name: "activation", old: `"hidden_act": "gelu"`, new: `"hidden_act": "quick_gelu"`,
+			want: `hidden_act "quick_gelu" is not supported: must be one of gelu, gelu_fast,`},
+		{name: "pruned heads", old: `"pruned_heads": {}`, new: `"pruned_heads": {"0": [1]}`,
+			want: "pruned_heads is not empty"},
 		{name: "another spelling", old: `"model_type": "roberta"`, new: `"model_type": "distilbert"`, want: "dim is missing"},
 		{name: "positions", old: `"absolute"`, new: `"relative_key"`, want: "relative_key"},
 		{name: "decoder", old: `"is_decoder": false`, new: `"is_decoder": true`, want: "is_decoder"},
 		{name: "missing size", old: `"hidden_size"`, new: `"size"`, want: "hidden_size is missing"},
 		{name: "heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 3`, want: "multiple"},
-		{name: "no heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 0`, want: "num_attention_heads is 0: must be from 1 to"},
+		{name: "no heads", old: `"num_attention_heads": 2`, new: `"num_attention_heads": 0`,
+			want: "num_attention_heads is 0: must be from 1 to"},
 		{name: "no width", old: `"hidden_size": 8`, new: `"hidden_size": 0`, want: "hidden_size is 0"},
-		{name: "many layers", old: `"num_hidden_layers": 1`, new: `"num_hidden_layers": 1000000000`, want: "num_hidden_layers is 1000000000: must be from 1 to 1024"},
-		{name: "huge width", old: `"hidden_size": 8`, new: `"hidden_size": 1e400`, want: "hidden_size is number 1e400, not a whole number"},
+		{name: "many layers", old: `"num_hidden_layers": 1`, new: `"num_hidden_layers": 1000000000`,
+			want: "num_hidden_layers is 1000000000: must be from 1 to 1024"},
+		{name: "huge width", old: `"hidden_size": 8`, new: `"hidden_size": 1e400`,
+			want: "hidden_size is number 1e400, not a whole number"},
 		{name: "negative width", old: `"hidden_size": 8`, new: `"hidden_size": -8`, want: "hidden_size is -8"},
-		{name: "epsilon", old: `"layer_norm_eps": 1e-12`, new: `"layer_norm_eps": 0`, want: "layer_norm_eps 0: must be above 0"},
-		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`, want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, distilbert, electra, roberta or xlm-roberta, add that name as "model_type"`},
-		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`, want: `xxx… (1048576 bytes)" is not supported`},
+		{name: "epsilon", old: `"layer_norm_eps": 1e-12`, new: `"layer_norm_eps": 0`,
+			want: "layer_norm_eps 0: must be above 0"},
+		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`,
+			want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, distilbert, electra, roberta or xlm-roberta, add that name as "model_type"`},
+		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`,
+			want: `xxx… (1048576 bytes)" is not supported`},
 		{name: "a type", old: `"hidden_act": "gelu"`, new: `"hidden_act": ["gelu"]`, want: "hidden_act is array, not a text"},
 		{name: "not finite", change: func(m map[string]Tensor) {
 			m[query] = Tensor{BFloat16, []int{8, 8}, append(make([]byte, 126), 0x80, 0xff)}
@@ -258,13 +269,19 @@ func TestOpenRefuses(t *testing.T) {
 			}
 			m["xembeddings.word_embeddings.weight"] = NewTensor([]float32{1}, 1)
 		}, want: `no tensor is called embeddings.word_embeddings.weight, with or without a prefix: is it a roberta model? It has "lm_head.bias", "roberta.embeddings.LayerNorm.bias"`},
-		{name: "two backbones", change: func(m map[string]Tensor) { m["query.bert.embeddings.word_embeddings.weight"] = m[query] }, want: `holds 2 backbones, with the prefixes "query.bert.", "roberta."`},
+		{name: "two backbones",
+			change: func(m map[string]Tensor) { m["query.bert.embeddings.word_embeddings.weight"] = m[query] },
+			want:   `holds 2 backbones, with the prefixes "query.bert.", "roberta."`},
 		{name: "padding", old: `"pad_token_id": 1`, new: `"pad_token_id": 700`, want: "pad_token_id"},
 		{name: "no JSON", old: `{`, new: `[`, want: "config.json"},
 		{name: "missing tensor", change: remove(query), want: "no tensor"},
-		{name: "other shape", change: func(m map[string]Tensor) { m[query] = NewTensor(make([]float32, 64), 64) }, want: "shape [64], config.json says [8 8]"},
-		{name: "fewer layers", old: `"num_hidden_layers": 1`, new: `"num_hidden_layers": 2`, want: "16 of the backbone's tensors"},
-		{name: "two spellings", change: func(m map[string]Tensor) { m["encoder.layer.0.attention.self.query.weight"] = m[query] }, want: "the same weight"},
+		{name: "other shape", change: func(m map[string]Tensor) { m[query] = NewTensor(make([]float32, 64), 64) },
+			want: "shape [64], config.json says [8 8]"},
+		{name: "fewer layers", old: `"num_hidden_layers": 1`, new: `"num_hidden_layers": 2`,
+			want: "16 of the backbone's tensors"},
+		{name: "two spellings",
+			change: func(m map[string]Tensor) { m["encoder.layer.0.attention.self.query.weight"] = m[query] },
+			want:   "the same weight"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := tinyCheckpoint(t, test.change)
@@ -277,7 +294,8 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatalf("%s is not in config.json", test.old)
 			}
 			write(t, path, strings.Replace(string(content), test.old, test.new, 1))
-			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > quote.MessageLimit {
+			if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), test.want) ||
+				len(err.Error()) > quote.MessageLimit {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})

@@ -41,7 +41,8 @@ func electraEncoder() encoder {
 	return e
 }
 
-var distilBERTEncoder = encoder{hidden: "dim", layers: "n_layers", heads: "n_heads", ffn: "hidden_dim", activation: "activation"}
+var distilBERTEncoder = encoder{hidden: "dim", layers: "n_layers", heads: "n_heads", ffn: "hidden_dim",
+	activation: "activation"}
 
 // distilBERTNames are pairs of a part of a tensor's name and what DistilBERT calls it.
 var distilBERTNames = []string{

@@ -129,7 +129,8 @@ func TestWriteSafetensorsRefuses(t *testing.T) {
 		"element 0 is not a finite": NewTensor([]float32{float32(math.Inf(-1))}, 1),
 		"3 bytes for F32 [1]":       {Float32, []int{1}, []byte{1, 2, 3}},
 	} {
-		if err := WriteSafetensors(path, map[string]Tensor{"t": tensor}, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if err := WriteSafetensors(path, map[string]Tensor{"t": tensor}, nil); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
@@ -170,10 +171,13 @@ func TestReadSafetensorsRefuses(t *testing.T) {
 		{"metadata type", safetensorsOf(`{"__metadata__":{"x":1}}`, 0), "__metadata__"},
 		{"unknown key", safetensorsOf(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}}`, 8), `unknown key "x"`},
 		{"other case", safetensorsOf(`{"a":{"DType":"F32","shape":[2],"data_offsets":[0,8]}}`, 8), `unknown key "DType"`},
-		{"duplicate key", safetensorsOf(`{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8), `"dtype" stands twice`},
+		{"duplicate key", safetensorsOf(`{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8),
+			`"dtype" stands twice`},
 		{"no shape", safetensorsOf(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, 4), "shape has 0 dimensions"},
-		{"many dimensions", safetensorsOf(`{"a":`+entry("F32", "[1"+strings.Repeat(",1", 1<<20)+"]", "[0,4]")+`}`, 4), "shape has 1048577 dimensions"},
-		{"many offsets", safetensorsOf(`{"a":`+entry("F32", "[1]", "[1"+strings.Repeat(",1", 1<<20)+"]")+`}`, 4), "data_offsets has 1048577 numbers"},
+		{"many dimensions", safetensorsOf(`{"a":`+entry("F32", "[1"+strings.Repeat(",1", 1<<20)+"]", "[0,4]")+`}`, 4),
+			"shape has 1048577 dimensions"},
+		{"many offsets", safetensorsOf(`{"a":`+entry("F32", "[1]", "[1"+strings.Repeat(",1", 1<<20)+"]")+`}`, 4),
+			"data_offsets has 1048577 numbers"},
 		{"no UTF-8", safetensorsOf("{\"\xff\":"+a+"}", 8), "not UTF-8"},
 		{"long name", safetensorsOf(`{"`+strings.Repeat("a", 8<<20)+`":{"dtype":"F32"}}`, 8), "data_offsets has 0 numbers"},
 		{"long key", safetensorsOf(`{"a":{"`+strings.Repeat("a", 8<<20)+`":1}}`, 8), "unknown key"},
@@ -193,7 +197,8 @@ func TestReadSafetensorsRefuses(t *testing.T) {
 		{"gap", safetensorsOf(`{"a":`+entry("F32", "[2]", "[4,12]")+`}`, 12), "begins at byte 4"},
 		{"truncated", safetensorsOf(`{"a":`+a+`}`, 7), "truncated"},
 		{"too long", safetensorsOf(`{"a":`+a+`}`, 9), "only 8"},
-		{"beyond the end", safetensorsOf(`{"a":`+entry("U8", "[9223372036854775807]", "[0,9223372036854775807]")+`}`, 8), "truncated"},
+		{"beyond the end", safetensorsOf(`{"a":`+entry("U8", "[9223372036854775807]", "[0,9223372036854775807]")+`}`, 8),
+			"truncated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.safetensors")

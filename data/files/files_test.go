@@ -67,7 +67,8 @@ func TestReadRefusesLargeFiles(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if _, err := Read("/proc/self/status", Kind{"a test", 10}); err == nil || !strings.Contains(err.Error(), "more than 10 bytes") {
+	if _, err := Read("/proc/self/status", Kind{"a test", 10}); err == nil ||
+		!strings.Contains(err.Error(), "more than 10 bytes") {
 		t.Errorf("error %v", err)
 	}
 	if content, err := Read("/proc/self/status", Document); err != nil || !bytes.HasPrefix(content, []byte("Name:")) {
@@ -76,7 +77,8 @@ func TestReadRefusesLargeFiles(t *testing.T) {
 }
 
 func TestReadText(t *testing.T) {
-	for content, want := range map[string]string{"": "", "\ufeffé": "é", "a\x00b": "a\x00b", "PK": "PK", "version https": "version https", "BZh": "BZh"} {
+	for content, want := range map[string]string{"": "", "\ufeffé": "é", "a\x00b": "a\x00b", "PK": "PK",
+		"version https": "version https", "BZh": "BZh"} {
 		got, err := Read(file(t, "x", []byte(content)), Document)
 		if err != nil || string(got) != want {
 			t.Errorf("%q: %q, %v", content, got, err)
@@ -128,7 +130,8 @@ func TestAdviceWorks(t *testing.T) {
 		{"bare be.csv", wideText(sample, false, 2, false), "iconv -f UTF-16BE", sample},
 		{"bare le32.csv", wideText(sample, false, 4, true), "iconv -f UTF-32LE", sample},
 		{"bare be32.csv", wideText(sample, false, 4, false), "iconv -f UTF-32BE", sample},
-		{"it's latin.tsv", latin, "line 2 is not UTF-8 (byte 0xEF): it may be Windows-1252", "text\tlabel\nnaïve café €\tpos\n"},
+		{"it's latin.tsv", latin, "line 2 is not UTF-8 (byte 0xEF): it may be Windows-1252",
+			"text\tlabel\nnaïve café €\tpos\n"},
 		{"x.tsv.gz", zipped.Bytes(), "is compressed by gzip", sample},
 		{"x.tsv", zipped.Bytes(), "is compressed by gzip", sample},
 	} {
@@ -166,10 +169,12 @@ func TestAdviceWorks(t *testing.T) {
 
 func TestRecognise(t *testing.T) {
 	zip := func(entry string) string {
-		return "PK\x03\x04\x14\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 16) + string(rune(len(entry))) + "\x00\x00\x00" + entry + "more"
+		return "PK\x03\x04\x14\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 16) + string(rune(len(entry))) +
+			"\x00\x00\x00" + entry + "more"
 	}
 	for _, test := range []struct{ name, content, want string }{
-		{"lfs", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", `Git LFS pointer, not the file itself: run "git lfs pull"`},
+		{"lfs", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+			`Git LFS pointer, not the file itself: run "git lfs pull"`},
 		{"torch", zip("archive/data.pkl"), "PyTorch or pickle file, which can run code"},
 		{"torch", zip("pytorch_model/version"), "PyTorch"},
 		{"old torch", "\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch"},
@@ -188,11 +193,13 @@ func TestRecognise(t *testing.T) {
 		{"bzip2", "BZh91AY&SY\x00", "bunzip2 -c"},
 		{"xz", "\xfd7zXZ\x00\x00", "xz -dc"},
 		{"zstd", "\x28\xb5\x2f\xfd\x04", "zstd -dc"},
-		{"japanese", "text\n\x82\xb1\x82\xf1\x81\x42\n", "line 2 is not UTF-8 (byte 0x82): convert the file with iconv -f ENCODING"},
+		{"japanese", "text\n\x82\xb1\x82\xf1\x81\x42\n",
+			"line 2 is not UTF-8 (byte 0x82): convert the file with iconv -f ENCODING"},
 	} {
 		for _, kind := range []Kind{Table, Document, Weights} {
 			path := file(t, "f", []byte(test.content))
-			if _, err := Read(path, kind); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+			if _, err := Read(path, kind); err == nil || !strings.Contains(err.Error(), test.want) ||
+				!strings.Contains(err.Error(), path) {
 				t.Errorf("%s: error %v, want the path and %q", test.name, err, test.want)
 			}
 		}
@@ -225,7 +232,8 @@ func TestReadJSON(t *testing.T) {
 				B []string `json:"b"`
 			} `json:"a"`
 		}
-		if err := ReadJSON(path, Document, &into); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if err := ReadJSON(path, Document, &into); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v, want the path and %q", content, err, want)
 		}
 	}

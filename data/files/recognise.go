@@ -37,7 +37,8 @@ func recognise(path string, head []byte) error {
 		return unpack("compressed by zstd", "zstd -dc")
 	case has("PK\x03\x04"):
 		switch entry := zipEntry(head); {
-		case strings.HasSuffix(entry, "data.pkl"), strings.HasSuffix(entry, "/version"), strings.HasSuffix(entry, ".format_version"):
+		case strings.HasSuffix(entry, "data.pkl"), strings.HasSuffix(entry, "/version"),
+			strings.HasSuffix(entry, ".format_version"):
 			return is(pyTorch, toSafetensors)
 		case entry == "[Content_Types].xml" || strings.HasPrefix(entry, "_rels/") || strings.HasPrefix(entry, "xl/"):
 			return is("an Excel workbook", `save the sheet as "CSV UTF-8"`)
@@ -135,7 +136,8 @@ func notUTF8(path string, content []byte) error {
 			"ENCODING is the one that it was saved in", path, line, content[at])
 	}
 	return fmt.Errorf("%s: line %d is not UTF-8 (byte 0x%02X): "+
-		"it may be Windows-1252, in which Excel saves CSV in Western Europe; then convert it: %s", path, line, content[at], iconv("WINDOWS-1252", path))
+		"it may be Windows-1252, in which Excel saves CSV in Western Europe; then convert it: %s", path, line, content[at],
+		iconv("WINDOWS-1252", path))
 }
 
 func iconv(encoding, path string) string {

@@ -24,7 +24,8 @@ const attempts = 5
 
 // fetch brings a file of a commit into the cache: as a blob that its digest names, and a link to it in the snapshot,
 // as Hugging Face's libraries do.
-func (c *Client) fetch(ctx context.Context, m Model, r repository, commit string, f remote, progress func(bytes int64)) error {
+func (c *Client) fetch(ctx context.Context, m Model, r repository, commit string, f remote,
+	progress func(bytes int64)) error {
 	blob := r.blob(f.digest)
 	if info, err := os.Stat(blob); err != nil || info.Size() != f.size {
 		if err := c.download(ctx, m, commit, f, blob, progress); err != nil {
@@ -43,7 +44,8 @@ func (c *Client) fetch(ctx context.Context, m Model, r repository, commit string
 }
 
 // download writes blob by way of a file beside it, which is kept when it fails and continued the next time.
-func (c *Client) download(ctx context.Context, m Model, commit string, f remote, blob string, progress func(int64)) (err error) {
+func (c *Client) download(ctx context.Context, m Model, commit string, f remote, blob string,
+	progress func(int64)) (err error) {
 	partial, err := os.OpenFile(blob+".incomplete", os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
@@ -82,7 +84,8 @@ func (c *Client) download(ctx context.Context, m Model, commit string, f remote,
 }
 
 // resume appends what is missing of a file.
-func (c *Client) resume(ctx context.Context, m Model, commit string, f remote, partial *os.File, progress func(int64)) error {
+func (c *Client) resume(ctx context.Context, m Model, commit string, f remote, partial *os.File,
+	progress func(int64)) error {
 	have, err := partial.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err

@@ -25,7 +25,8 @@ type Model struct {
 const mainRevision = "main"
 
 var (
-	modelPattern  = regexp.MustCompile(`^([A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?)(?:@([A-Za-z0-9][\w./-]{0,199}))?$`)
+	modelPattern = regexp.MustCompile(
+		`^([A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?)(?:@([A-Za-z0-9][\w./-]{0,199}))?$`)
 	commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
@@ -131,7 +132,8 @@ func NameOf(dir string) string {
 	if !found || filepath.Base(snapshots) != "snapshots" {
 		return dir
 	}
-	if content, err := os.ReadFile(repository(r).ref(mainRevision)); err != nil || strings.TrimSpace(string(content)) != commit {
+	if content, err := os.ReadFile(repository(r).ref(mainRevision)); err != nil ||
+		strings.TrimSpace(string(content)) != commit {
 		return dir
 	}
 	return strings.Replace(name, "--", "/", 1)

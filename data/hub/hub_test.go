@@ -187,7 +187,8 @@ func needed(files map[string][]byte) map[string][]byte {
 func TestPull(t *testing.T) {
 	s := newServer(t, tiny())
 	c := newClient(t, s)
-	if _, err := Find(model); err == nil || !strings.HasSuffix(err.Error(), "peftsearch pull org/tiny brings it from the Hugging Face Hub") {
+	if _, err := Find(model); err == nil || !strings.HasSuffix(err.Error(),
+		"peftsearch pull org/tiny brings it from the Hugging Face Hub") {
 		t.Errorf("error %v", err)
 	}
 	var last, all int64
@@ -235,7 +236,8 @@ func TestPullContinues(t *testing.T) {
 
 	c = newClient(t, s) // with another cache
 	s.served, s.cuts = map[string]int{}, attempts
-	if _, err := c.Pull(t.Context(), model, silent); !errors.Is(err, ErrNetwork) || !strings.Contains(err.Error(), "the same command goes on") {
+	if _, err := c.Pull(t.Context(), model, silent); !errors.Is(err, ErrNetwork) ||
+		!strings.Contains(err.Error(), "the same command goes on") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := Find(model); err == nil {
@@ -264,7 +266,8 @@ func TestPullIsInterrupted(t *testing.T) {
 		}
 	})
 	s.release()
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "model.safetensors of org/tiny was interrupted") {
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(),
+		"model.safetensors of org/tiny was interrupted") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := c.Pull(t.Context(), model, silent); err != nil || s.served["model.safetensors"] != 1<<20 {
@@ -288,7 +291,8 @@ func TestPullRefusesWrongChecksums(t *testing.T) {
 	s := newServer(t, tiny())
 	c := newClient(t, s)
 	s.digest = strings.Repeat("0", 64)
-	if _, err := c.Pull(t.Context(), model, silent); err == nil || !strings.Contains(err.Error(), "the checksum is wrong (SHA-256 ") {
+	if _, err := c.Pull(t.Context(), model, silent); err == nil ||
+		!strings.Contains(err.Error(), "the checksum is wrong (SHA-256 ") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := Find(model); err == nil {
@@ -318,7 +322,8 @@ func TestPullTakesShards(t *testing.T) {
 		t.Error(diff)
 	}
 	files["model.safetensors.index.json"] = []byte(`{"weight_map": {"a": "../../../etc/passwd"}}`)
-	if _, err := newClient(t, s).Pull(t.Context(), model, silent); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "which its index names") {
+	if _, err := newClient(t, s).Pull(t.Context(), model, silent); !errors.Is(err, ErrRefused) ||
+		!strings.Contains(err.Error(), "which its index names") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -329,14 +334,18 @@ func TestPullExplains(t *testing.T) {
 		is     error
 		want   string
 	}{
-		"unknown":    {func(s *server, c *Client) { s.status = 404 }, ErrRefused, "answers 404 Not Found for the model org/tiny: there is none of that name"},
-		"private":    {func(s *server, c *Client) { s.status = 401 }, ErrRefused, "it does not exist, or the token (HF_TOKEN) may not read it"},
-		"gated":      {func(s *server, c *Client) { s.status = 403 }, ErrRefused, "its terms at " + "http"},
-		"ill":        {func(s *server, c *Client) { s.status = 500 }, ErrRefused, "try again later"},
-		"pickled":    {func(s *server, c *Client) { delete(s.files, "model.safetensors") }, ErrRefused, "no weights in safetensors format: convert it"},
+		"unknown": {func(s *server, c *Client) { s.status = 404 }, ErrRefused,
+			"answers 404 Not Found for the model org/tiny: there is none of that name"},
+		"private": {func(s *server, c *Client) { s.status = 401 }, ErrRefused,
+			"it does not exist, or the token (HF_TOKEN) may not read it"},
+		"gated": {func(s *server, c *Client) { s.status = 403 }, ErrRefused, "its terms at " + "http"},
+		"ill":   {func(s *server, c *Client) { s.status = 500 }, ErrRefused, "try again later"},
+		"pickled": {func(s *server, c *Client) { delete(s.files, "model.safetensors") }, ErrRefused,
+			"no weights in safetensors format: convert it"},
 		"no model":   {func(s *server, c *Client) { delete(s.files, "config.json") }, ErrRefused, "has no config.json"},
 		"no network": {func(s *server, c *Client) { s.Close() }, ErrNetwork, "once there is a network"},
-		"no JSON":    {func(s *server, c *Client) { c.endpoint = s.large.URL; c.token = "" }, ErrNetwork, "did not answer with the description"},
+		"no JSON": {func(s *server, c *Client) { c.endpoint = s.large.URL; c.token = "" }, ErrNetwork,
+			"did not answer with the description"},
 	} {
 		s := newServer(t, tiny())
 		c := newClient(t, s)
@@ -408,7 +417,8 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, m, ok)
 		}
 	}
-	refused := []string{"", "a/b/c", "./a", "../a", "/a", "a/", "/a/b", "a//b", "a/../b", "a--b/c", "-a", "a b", "a/b@", "a/b@../x", "a/b@-x",
+	refused := []string{"", "a/b/c", "./a", "../a", "/a", "a/", "/a/b", "a//b", "a/../b", "a--b/c", "-a", "a b", "a/b@",
+		"a/b@../x", "a/b@-x",
 		"a/b@x@y", "a/b\n", "~/a", strings.Repeat("a", 97)}
 	for _, text := range refused {
 		if m, ok := Parse(text); ok {
@@ -421,7 +431,8 @@ func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HF_HUB_CACHE", dir)
 	snapshot := filepath.Join(dir, "models--org--tiny", "snapshots", commit)
-	if err := errors.Join(os.MkdirAll(snapshot, 0o755), os.MkdirAll(filepath.Join(dir, "models--org--tiny", "refs"), 0o755),
+	if err := errors.Join(os.MkdirAll(snapshot, 0o755), os.MkdirAll(filepath.Join(dir, "models--org--tiny", "refs"),
+		0o755),
 		os.WriteFile(filepath.Join(snapshot, "config.json"), nil, 0o644),
 		os.WriteFile(filepath.Join(dir, "models--org--tiny", "refs", "main"), []byte(commit+"\n"), 0o644)); err != nil {
 		t.Fatal(err)
@@ -434,7 +445,8 @@ func TestDirectory(t *testing.T) {
 		{dir + "/absent", "org/tiny", snapshot, ""},
 		{dir + "/absent", "org/tiny@" + commit, snapshot, ""},
 		{dir + "/absent", "../absent", dir + "/absent", ""},
-		{dir + "/absent", "org/other", "", "there is no directory " + dir + "/absent, and the cache " + dir + ` has no model "org/other": peftsearch pull org/other`},
+		{dir + "/absent", "org/other", "", "there is no directory " + dir + "/absent, and the cache " + dir +
+			` has no model "org/other": peftsearch pull org/other`},
 		{dir + "/absent", "org/tiny@v2", "", "peftsearch pull org/tiny@v2"},
 	} {
 		got, err := Directory(test.path, test.name)

@@ -158,7 +158,8 @@ func (c *Client) state(ctx context.Context, m Model) (*state, error) {
 	}
 	const most = 64 << 20
 	if err := json.NewDecoder(io.LimitReader(response.Body, most)).Decode(&answer); err != nil {
-		return nil, fmt.Errorf("%w: %s did not answer with the description of a model: %w", ErrNetwork, c.endpoint, quote.Error(err))
+		return nil, fmt.Errorf("%w: %s did not answer with the description of a model: %w", ErrNetwork, c.endpoint,
+			quote.Error(err))
 	}
 	if !commitPattern.MatchString(answer.SHA) {
 		return nil, fmt.Errorf("%w: %s names no commit for %s", ErrRefused, c.endpoint, m)
@@ -200,7 +201,8 @@ func (c *Client) weights(ctx context.Context, m Model, r repository, s *state) (
 	f, ok := s.files[index]
 	if !ok {
 		return nil, fmt.Errorf("%w: the model %s has no weights in safetensors format: convert it with python -c "+
-			"'from transformers import AutoModel, AutoTokenizer; m = \"%s\"; AutoModel.from_pretrained(m).save_pretrained(\"model\"); "+
+			"'from transformers import AutoModel, AutoTokenizer; m = \"%s\"; "+
+			"AutoModel.from_pretrained(m).save_pretrained(\"model\"); "+
 			"AutoTokenizer.from_pretrained(m).save_pretrained(\"model\")' and name the directory", ErrRefused, m, m.ID)
 	}
 	if err := c.fetch(ctx, m, r, s.commit, f, func(int64) {}); err != nil {
@@ -274,10 +276,12 @@ func (c *Client) explain(m Model, file string, err error) error {
 	reason := ""
 	switch a.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		reason = fmt.Sprintf("it does not exist, or is private or gated: check its name at %s/%s, accept its terms there and set "+
+		reason = fmt.Sprintf("it does not exist, or is private or gated: check its name at %s/%s, accept its terms there "+
+			"and set "+
 			"HF_TOKEN to a token that may read it", c.endpoint, m.ID)
 		if c.token != "" {
-			reason = fmt.Sprintf("it does not exist, or the token (HF_TOKEN) may not read it: check its name and its terms at %s/%s",
+			reason = fmt.Sprintf("it does not exist, or the token (HF_TOKEN) may not read it: check its name and its terms "+
+				"at %s/%s",
 				c.endpoint, m.ID)
 		}
 	case http.StatusNotFound:

@@ -110,7 +110,8 @@ func TestChanceOfManyLabels(t *testing.T) {
 }
 
 func TestEntitiesOfStrictTags(t *testing.T) {
-	for tags, want := range map[string]int{"B-X I-X": 1, "O I-X": 0, "B-X I-Y": 1, "B-X B-X": 2, "I-X I-X": 0, "B-X O I-X": 1} {
+	for tags, want := range map[string]int{"B-X I-X": 1, "O I-X": 0, "B-X I-Y": 1, "B-X B-X": 2, "I-X I-X": 0,
+		"B-X O I-X": 1} {
 		if got := entitiesOf(strings.Fields(tags), strict); len(got) != want {
 			t.Errorf("%s: %v, want %d", tags, got, want)
 		}

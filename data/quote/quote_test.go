@@ -38,14 +38,16 @@ func TestList(t *testing.T) {
 	if got, want := List([]string{"a", "b"}), `"a", "b"`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got, want := List(strings.Split("abcdefghij", "")), `"a", "b", "c", "d", "e", "f", "g", "h" and 2 more`; got != want {
+	if got, want := List(strings.Split("abcdefghij", "")),
+		`"a", "b", "c", "d", "e", "f", "g", "h" and 2 more`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
 func TestNearest(t *testing.T) {
 	known := []string{"sentence1", "sentence2", "score", " Label "}
-	for word, want := range map[string]string{"sentense1": "sentence1", "scores": "score", "label": " Label ", "x": "", "xscore": "score", "completely different": "", "": ""} {
+	for word, want := range map[string]string{"sentense1": "sentence1", "scores": "score", "label": " Label ", "x": "",
+		"xscore": "score", "completely different": "", "": ""} {
 		if got := Nearest(word, known); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
@@ -57,7 +59,8 @@ func TestLineAndMessage(t *testing.T) {
 	if got, want := Line(text), `a\x1b[31m\a\u009b\n\tb\u202e\u2066\u2028 `+"👩\u200d👧"+` \xff\r\x00`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got, want := Message(text), `a\x1b[31m\a\u009b`+"\n\tb"+`\u202e\u2066\u2028 `+"👩\u200d👧"+` \xff\r\x00`; got != want {
+	if got, want := Message(text),
+		`a\x1b[31m\a\u009b`+"\n\tb"+`\u202e\u2066\u2028 `+"👩\u200d👧"+` \xff\r\x00`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -72,21 +75,24 @@ func TestLineAndMessage(t *testing.T) {
 // A JSON document keeps its meaning and does nothing to a terminal.
 func TestJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom(nil, unicode.Cc, unicode.Cf, unicode.Zl))).Draw(t, "text")
+		text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom(nil, unicode.Cc, unicode.Cf, unicode.Zl))).Draw(t,
+			"text")
 		document, err := json.MarshalIndent(map[string]string{text: text}, "", "  ")
 		if err != nil {
 			t.Fatal(err)
 		}
 		var want, got map[string]string
 		safe := JSON(document)
-		if err := errors.Join(json.Unmarshal(document, &want), json.Unmarshal(safe, &got)); err != nil || !maps.Equal(want, got) {
+		if err := errors.Join(json.Unmarshal(document, &want), json.Unmarshal(safe, &got)); err != nil ||
+			!maps.Equal(want, got) {
 			t.Fatalf("%q became %q, %v", document, safe, err)
 		}
 		if line := strings.ReplaceAll(string(safe), "\n", ""); Line(line) != line {
 			t.Fatalf("%q", safe)
 		}
 	})
-	if got := JSON([]byte("{\n\"a\u202e\u009b\U000e0041\u007f ä👩\u200d👧\"}")); string(got) != "{\n\"a\\u202e\\u009b\\udb40\\udc41\\u007f ä👩\u200d👧\"}" {
+	if got := JSON([]byte("{\n\"a\u202e\u009b\U000e0041\u007f ä👩\u200d👧\"}")); string(got) != "{\n"+
+		"\"a\\u202e\\u009b\\udb40\\udc41\\u007f ä👩\u200d👧\"}" {
 		t.Errorf("%s", got)
 	}
 }
@@ -106,7 +112,8 @@ func TestShell(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no bash")
 	}
-	for _, word := range []string{"a/b-c.tsv", "a b", "it's", "$(id)", "a;b", "", "čaša", "a\nb", "\x1b[2J", `\'`, "*", "\u202e\\x'"} {
+	for _, word := range []string{"a/b-c.tsv", "a b", "it's", "$(id)", "a;b", "", "čaša", "a\nb", "\x1b[2J", `\'`, "*",
+		"\u202e\\x'"} {
 		quoted := Shell(word)
 		if Line(quoted) != quoted {
 			t.Errorf("%q is quoted as %q", word, quoted)

@@ -37,7 +37,8 @@ type addedTokens struct {
 }
 
 func newAddedTokens(vocabulary map[string]int32) *addedTokens {
-	return &addedTokens{vocabulary: vocabulary, ids: map[string]int32{}, byID: map[int32]addedToken{}, isSpecial: map[string]bool{}}
+	return &addedTokens{vocabulary: vocabulary, ids: map[string]int32{}, byID: map[int32]addedToken{},
+		isSpecial: map[string]bool{}}
 }
 
 // id is that of any token, or -1.

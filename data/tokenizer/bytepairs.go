@@ -52,7 +52,8 @@ func newBytePairs(m *modelSpec, byteLevel bool) (*bytePairs, error) {
 		right, okRight := m.Vocab.ids[pair[1]]
 		id, ok := m.Vocab.ids[pair[0]+pair[1]]
 		if !okLeft || !okRight || !ok {
-			return nil, fmt.Errorf("merge %d: %s, %s or their union is not in the vocabulary", rank, quote.Text(pair[0]), quote.Text(pair[1]))
+			return nil, fmt.Errorf("merge %d: %s, %s or their union is not in the vocabulary", rank, quote.Text(pair[0]),
+				quote.Text(pair[1]))
 		}
 		b.merges[[2]int32{left, right}] = merge{int32(rank), id}
 	}

@@ -40,7 +40,8 @@ var (
 
 	bertClass = &class{
 		files: []string{"vocab.txt"}, convert: convertBERT, override: overrideBERT, types: true, cleanUp: true,
-		tokens: map[string]string{"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"},
+		tokens: map[string]string{"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
+			"mask_token": "[MASK]"},
 	}
 	// distilBERTClass is BERT's, but its models have no use for types.
 	distilBERTClass = func() *class {
@@ -49,7 +50,8 @@ var (
 		return &c
 	}()
 	robertaClass = &class{
-		files: []string{"vocab.json", "merges.txt"}, convert: convertRoBERTa, override: overrideRoBERTa, tokens: fairseqTokens,
+		files: []string{"vocab.json", "merges.txt"}, convert: convertRoBERTa, override: overrideRoBERTa,
+		tokens: fairseqTokens,
 		flags: func(name string, token namedToken, converted bool) namedToken {
 			if name == "mask_token" {
 				return namedToken{content: token.content, lstrip: true, normalized: &no}
@@ -107,8 +109,9 @@ var classes = map[string]*class{
 
 // modelClasses are the classes of the model types.
 var modelClasses = map[string]string{
-	"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer", "roberta": "RobertaTokenizer",
-	"gpt2": "GPT2Tokenizer", "t5": "T5Tokenizer", "mt5": "MT5Tokenizer", "xlm-roberta": "XLMRobertaTokenizer",
+	"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer",
+	"roberta": "RobertaTokenizer",
+	"gpt2":    "GPT2Tokenizer", "t5": "T5Tokenizer", "mt5": "MT5Tokenizer", "xlm-roberta": "XLMRobertaTokenizer",
 	"camembert": "CamembertTokenizer",
 }
 
@@ -133,13 +136,15 @@ func (s *settings) findClass() (*class, error) {
 	name := strings.TrimSuffix(named.Class, "Fast")
 	if name == "" {
 		if name = modelClasses[named.Type]; name == "" {
-			return nil, fmt.Errorf("no file names a tokenizer_class, and the model type %s has none that is supported", quote.Text(named.Type))
+			return nil, fmt.Errorf("no file names a tokenizer_class, and the model type %s has none that is supported",
+				quote.Text(named.Type))
 		}
 	}
 	if c := classes[name]; c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("tokenizer_class %s is not supported: %s are", quote.Text(named.Class), strings.Join(slices.Sorted(maps.Keys(classes)), ", "))
+	return nil, fmt.Errorf("tokenizer_class %s is not supported: %s are", quote.Text(named.Class),
+		strings.Join(slices.Sorted(maps.Keys(classes)), ", "))
 }
 
 // overrideBERT lets do_lower_case, strip_accents and tokenize_chinese_chars count, and do_lower_case be true where no

@@ -17,7 +17,8 @@ func convertBERT(s *settings) (*spec, error) {
 		return nil, err
 	}
 	f, maxChars := &spec{}, 100
-	f.Model = modelSpec{Type: "WordPiece", UnkToken: s.attribute("unk_token", true).text(), Prefix: "##", MaxInputChars: &maxChars}
+	f.Model = modelSpec{Type: "WordPiece", UnkToken: s.attribute("unk_token", true).text(), Prefix: "##",
+		MaxInputChars: &maxChars}
 	f.Model.Vocab.ids = map[string]int32{}
 	if last := len(lines) - 1; lines[last] == "" {
 		lines = lines[:last]

@@ -43,10 +43,12 @@ func keepsPromises(t *testing.T, tokenizer *Tokenizer, texts ...string) {
 				source = sources[span.Word]
 			}
 			source = strings.ToValidUTF8(source, "\ufffd")
-			if b := span.Bytes; b.Start < 0 || b.Start > b.End || b.End > len(source) || !utf8.ValidString(source[b.Start:b.End]) {
+			if b := span.Bytes; b.Start < 0 || b.Start > b.End || b.End > len(source) ||
+				!utf8.ValidString(source[b.Start:b.End]) {
 				t.Fatalf("token %d stands at the bytes %v of %q", i, b, source)
 			}
-			if c := span.Chars; c.Start != utf8.RuneCountInString(source[:span.Bytes.Start]) || c.End != utf8.RuneCountInString(source[:span.Bytes.End]) {
+			if c := span.Chars; c.Start != utf8.RuneCountInString(source[:span.Bytes.Start]) ||
+				c.End != utf8.RuneCountInString(source[:span.Bytes.End]) {
 				t.Fatalf("token %d stands at the characters %v and the bytes %v of %q", i, c, span.Bytes, source)
 			}
 		}
@@ -123,7 +125,8 @@ func FuzzMerges(f *testing.F) {
 	f.Add(unpack(f, "bytepairs/vocab.json"), unpack(f, "bytepairs/merges.txt"), seed)
 	f.Fuzz(func(t *testing.T, vocabulary, merges []byte, text string) {
 		for _, kind := range []string{"roberta", "gpt2"} {
-			exercise(t, newDirectory(t, "bytepairs", kind, map[string]string{"vocab.json": string(vocabulary), "merges.txt": string(merges)}), text)
+			exercise(t, newDirectory(t, "bytepairs", kind, map[string]string{"vocab.json": string(vocabulary),
+				"merges.txt": string(merges)}), text)
 		}
 	})
 }
@@ -141,7 +144,8 @@ func FuzzPieces(f *testing.F) {
 	})
 }
 
-var modelFiles = map[string]string{"t5": "spiece.model", "xlm-roberta": "sentencepiece.bpe.model", "camembert": "sentencepiece.bpe.model"}
+var modelFiles = map[string]string{"t5": "spiece.model", "xlm-roberta": "sentencepiece.bpe.model",
+	"camembert": "sentencepiece.bpe.model"}
 
 func FuzzCharsmap(f *testing.F) {
 	pieces, err := parsePieces(unpack(f, "t5/spiece.model"))
@@ -155,7 +159,8 @@ func FuzzCharsmap(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if a := p.normalize(align(strings.ToValidUTF8(text, "\ufffd"))); len(a.text) != len(a.from) || !utf8.ValidString(a.text) {
+		if a := p.normalize(align(strings.ToValidUTF8(text, "\ufffd"))); len(a.text) != len(a.from) ||
+			!utf8.ValidString(a.text) {
 			t.Fatalf("%q, %d origins", a.text, len(a.from))
 		}
 	})
@@ -163,8 +168,10 @@ func FuzzCharsmap(f *testing.F) {
 
 func FuzzEncode(f *testing.F) {
 	var tokenizers []*Tokenizer
-	for _, dir := range []string{newDirectory(f, "wordpiece", "bert", nil), filepath.Join("testdata", "bytepairs"), newDirectory(f, "t5", "t5", nil),
-		newDirectory(f, "fairseq", "camembert", nil), newDirectory(f, "fairseq-bpe", "xlm-roberta", nil), newDirectory(f, "bytepairs", "gpt2", nil)} {
+	for _, dir := range []string{newDirectory(f, "wordpiece", "bert", nil), filepath.Join("testdata", "bytepairs"),
+		newDirectory(f, "t5", "t5", nil),
+		newDirectory(f, "fairseq", "camembert", nil), newDirectory(f, "fairseq-bpe", "xlm-roberta", nil),
+		newDirectory(f, "bytepairs", "gpt2", nil)} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			f.Fatal(err)

@@ -34,7 +34,8 @@ func Load(dir string) (*Tokenizer, error) {
 		return nil, fmt.Errorf("tokenizer of %s: %w", dir, err)
 	}
 	if t.size > config.Vocab {
-		return nil, fmt.Errorf("tokenizer of %s: its largest id is %d, but config.json has a vocab_size of %d: are the files of one model?", dir, t.size-1, config.Vocab)
+		return nil, fmt.Errorf("tokenizer of %s: its largest id is %d, but config.json has a vocab_size of %d: are the "+
+			"files of one model?", dir, t.size-1, config.Vocab)
 	}
 	return t, nil
 }
@@ -132,10 +133,12 @@ func (s *settings) fromOlderFiles() (*spec, error) {
 	byID := f.Model.Vocab.byID()
 	for _, token := range s.added {
 		if content, ok := byID[int32(token.id)]; ok && content != token.content {
-			return nil, fmt.Errorf("the added token %s has the id %d, which is %s in the vocabulary", quote.Text(token.content), token.id, quote.Text(content))
+			return nil, fmt.Errorf("the added token %s has the id %d, which is %s in the vocabulary",
+				quote.Text(token.content), token.id, quote.Text(content))
 		}
 		if id, ok := f.Model.Vocab.ids[token.content]; ok && int(id) != token.id {
-			return nil, fmt.Errorf("the added token %s has the id %d, the vocabulary gives it %d", quote.Text(token.content), token.id, id)
+			return nil, fmt.Errorf("the added token %s has the id %d, the vocabulary gives it %d", quote.Text(token.content),
+				token.id, id)
 		}
 	}
 	return f, nil

@@ -27,11 +27,13 @@ type idToken struct {
 }
 
 func (n namedToken) token() addedToken {
-	return addedToken{n.content, n.singleWord, n.lstrip, n.rstrip, n.normalized == nil && !n.special || n.normalized != nil && *n.normalized, n.special}
+	return addedToken{n.content, n.singleWord, n.lstrip, n.rstrip,
+		n.normalized == nil && !n.special || n.normalized != nil && *n.normalized, n.special}
 }
 
 func (t addedToken) named() namedToken {
-	return namedToken{content: t.Content, singleWord: t.SingleWord, lstrip: t.Lstrip, rstrip: t.Rstrip, normalized: &t.Normalized, special: t.Special}
+	return namedToken{content: t.Content, singleWord: t.SingleWord, lstrip: t.Lstrip, rstrip: t.Rstrip,
+		normalized: &t.Normalized, special: t.Special}
 }
 
 // readNamed reads a string or a token.

@@ -36,7 +36,8 @@ var attributes = []string{"bos_token", "eos_token", "unk_token", "sep_token", "p
 // readSettings reads the files of a directory. declared are the added tokens of its tokenizer.json.
 func readSettings(dir string, declared []declaredToken) (*settings, error) {
 	s := &settings{dir: dir, values: map[string]json.RawMessage{}, special: map[string]*namedToken{}}
-	if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &s.values); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &s.values); err != nil &&
+		!errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var err error
@@ -44,8 +45,10 @@ func readSettings(dir string, declared []declaredToken) (*settings, error) {
 		return nil, err
 	}
 	for _, key := range []string{"tokenizer_file", "fast_tokenizer_files", "vocab_file", "merges_file", "init_inputs"} {
-		if value := s.values[key]; value != nil && !slices.Contains([]string{"null", "[]"}, string(value)) || value != nil && key == "tokenizer_file" {
-			return nil, fmt.Errorf("tokenizer_config.json: %s is not supported: without it the files of the directory count", key)
+		if value := s.values[key]; value != nil && !slices.Contains([]string{"null", "[]"}, string(value)) ||
+			value != nil && key == "tokenizer_file" {
+			return nil, fmt.Errorf("tokenizer_config.json: %s is not supported: without it the files of the directory count",
+				key)
 		}
 	}
 	if err := s.readTokens(declared); err != nil {
@@ -117,7 +120,8 @@ func (s *settings) readTokens(declared []declaredToken) error {
 // readLegacy reads special_tokens_map.json, which counts more than tokenizer_config.json, and added_tokens.json.
 func (s *settings) readLegacy(byID map[int]namedToken) error {
 	named := map[string]json.RawMessage{}
-	if err := readJSON(filepath.Join(s.dir, "special_tokens_map.json"), &named); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := readJSON(filepath.Join(s.dir, "special_tokens_map.json"), &named); err != nil &&
+		!errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range attributes {
@@ -152,7 +156,8 @@ func (s *settings) readLegacy(byID map[int]namedToken) error {
 		last := mapped[len(mapped)-1].content
 		for _, name := range attributes {
 			if token := s.special[name]; token != nil && token.content == last {
-				return fmt.Errorf("special_tokens_map.json has %s as %s and as an additional special token: with added_tokens.json beside it this is not supported", quote.Text(last), name)
+				return fmt.Errorf("special_tokens_map.json has %s as %s and as an additional special token: with "+
+					"added_tokens.json beside it this is not supported", quote.Text(last), name)
 			}
 		}
 	}

@@ -168,7 +168,8 @@ func compareDirectories(t *testing.T, golden []byte) {
 					offsets, words = append(offsets, s.Chars.Start, s.Chars.End), append(words, s.Word)
 				}
 				if diff := cmp.Diff(row.Offsets, offsets) + cmp.Diff(row.WordsOf, words); diff != "" {
-					t.Errorf("directory %d, row %d %q %q: offsets and words (-want +got)\n%s\n%v\n%v\n%s", directories, i, row.Texts, row.Words, diff, row.Offsets, offsets, describe())
+					t.Errorf("directory %d, row %d %q %q: offsets and words (-want +got)\n%s\n%v\n%v\n%s", directories, i, row.Texts,
+						row.Words, diff, row.Offsets, offsets, describe())
 					break
 				}
 			}
@@ -188,7 +189,8 @@ func compareDirectories(t *testing.T, golden []byte) {
 			}
 		}
 	}
-	t.Logf("%d directories, %d of which transformers does not load and %d others are refused here", directories, failed, refused)
+	t.Logf("%d directories, %d of which transformers does not load and %d others are refused here", directories, failed,
+		refused)
 	if directories < 100 || failed+refused > directories/4 {
 		t.Error("too few of them are compared")
 	}

@@ -159,7 +159,8 @@ func (s *splitterSpec) metaspace() (splitter, error) {
 	if scheme == "" {
 		scheme = "always"
 		if s.AddPrefixSpace != nil && !*s.AddPrefixSpace {
-			return nil, errors.New("pre_tokenizer Metaspace says add_prefix_space false without prepend_scheme never, which tokenizers refuses")
+			return nil, errors.New("pre_tokenizer Metaspace says add_prefix_space false without prepend_scheme never, which " +
+				"tokenizers refuses")
 		}
 	}
 	if scheme != "always" && scheme != "first" && scheme != "never" {

@@ -63,8 +63,10 @@ func TestStrings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, dir := range map[string]string{
-		"wordpiece": newDirectory(t, "wordpiece", "bert", nil), "gpt2": newDirectory(t, "bytepairs", "gpt2", nil), "t5": newDirectory(t, "t5", "t5", nil),
-		"t5 of transformers 5": t5v5(t), "xlm-roberta": newDirectory(t, "fairseq", "xlm-roberta", nil), "camembert": newDirectory(t, "fairseq-bpe", "camembert", nil),
+		"wordpiece": newDirectory(t, "wordpiece", "bert", nil), "gpt2": newDirectory(t, "bytepairs", "gpt2", nil),
+		"t5":                   newDirectory(t, "t5", "t5", nil),
+		"t5 of transformers 5": t5v5(t), "xlm-roberta": newDirectory(t, "fairseq", "xlm-roberta", nil),
+		"camembert": newDirectory(t, "fairseq-bpe", "camembert", nil),
 	} {
 		tokenizer, err := Load(dir)
 		if err != nil {
@@ -92,7 +94,8 @@ func TestConcurrentUse(t *testing.T) {
 	if err := json.Unmarshal(unpack(t, "strings.json"), &texts); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{newDirectory(t, "wordpiece", "bert", nil), filepath.Join("testdata", "bytepairs"), newDirectory(t, "t5", "t5", nil)} {
+	for _, dir := range []string{newDirectory(t, "wordpiece", "bert", nil), filepath.Join("testdata", "bytepairs"),
+		newDirectory(t, "t5", "t5", nil)} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)

@@ -78,7 +78,8 @@ func TestTokenizersEqualReference(t *testing.T) {
 		}},
 		{"vocab.txt, cased", "wordpiece_cased.jsonl", func(t *testing.T) string {
 			dir := copyFiles(t, fetched(t, "all-MiniLM-L6-v2"), "config.json", "vocab.txt")
-			write(t, filepath.Join(dir, "tokenizer_config.json"), `{"do_lower_case":false,"tokenize_chinese_chars":false,"strip_accents":null}`)
+			write(t, filepath.Join(dir, "tokenizer_config.json"),
+				`{"do_lower_case":false,"tokenize_chinese_chars":false,"strip_accents":null}`)
 			return dir
 		}},
 		{"RoBERTa tokenizer.json", "bytepairs.jsonl", func(t *testing.T) string { return bytePairs }},
@@ -165,9 +166,12 @@ func hostile(size int) map[string]string {
 		letters[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[random.IntN(64)]
 	}
 	return map[string]string{
-		"syllables": repeat("na"), "short words": repeat("na "), "hyphens": repeat("a-"), "Chinese": repeat("漢字"), "punctuation": repeat("!?."), "base64": string(letters),
-		"blanks": repeat(" "), "line ends": repeat("\n \r\n"), "marks": "a" + repeat("\u0301\u0327"), "joined emoji": repeat("👩\u200d"), "Hangul": repeat("한"),
-		"decomposed Hangul": repeat("ᄒ"), "zero": repeat("\x00"), "not UTF-8": repeat("\xff"), "masks": repeat("<mask> "), "half masks": repeat("<mas"), "unknown": repeat("\U0010fffd"),
+		"syllables": repeat("na"), "short words": repeat("na "), "hyphens": repeat("a-"), "Chinese": repeat("漢字"),
+		"punctuation": repeat("!?."), "base64": string(letters),
+		"blanks": repeat(" "), "line ends": repeat("\n \r\n"), "marks": "a" + repeat("\u0301\u0327"),
+		"joined emoji": repeat("👩\u200d"), "Hangul": repeat("한"),
+		"decomposed Hangul": repeat("ᄒ"), "zero": repeat("\x00"), "not UTF-8": repeat("\xff"), "masks": repeat("<mask> "),
+		"half masks": repeat("<mas"), "unknown": repeat("\U0010fffd"),
 		"digits": repeat("1"), "blocks": repeat("▁"), "apostrophes": repeat("'"), "format characters": repeat("\u200b"),
 	}
 }
@@ -175,9 +179,12 @@ func hostile(size int) map[string]string {
 // TestHostileRows ends because no step takes quadratic time: BenchmarkHostileRow has the figures.
 func TestHostileRows(t *testing.T) {
 	for name, dir := range map[string]string{
-		"WordPiece": newDirectory(t, "wordpiece", "bert", nil), "byte-level BPE": filepath.Join("testdata", "bytepairs"), "Unigram": newDirectory(t, "t5", "t5", nil),
-		"BPE":        newDirectory(t, "fairseq-bpe", "xlm-roberta", nil),
-		"long words": newDirectory(t, "wordpiece", "bert", map[string]string{"tokenizer.json": strings.Replace(wordPieceJSON(t), `"max_input_chars_per_word":100`, `"max_input_chars_per_word":1000000000`, 1)}),
+		"WordPiece": newDirectory(t, "wordpiece", "bert", nil), "byte-level BPE": filepath.Join("testdata", "bytepairs"),
+		"Unigram": newDirectory(t, "t5", "t5", nil),
+		"BPE":     newDirectory(t, "fairseq-bpe", "xlm-roberta", nil),
+		"long words": newDirectory(t, "wordpiece", "bert",
+			map[string]string{"tokenizer.json": strings.Replace(wordPieceJSON(t), `"max_input_chars_per_word":100`,
+				`"max_input_chars_per_word":1000000000`, 1)}),
 	} {
 		tokenizer, err := Load(dir)
 		if err != nil {
@@ -189,7 +196,8 @@ func TestHostileRows(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			e, spans := tokenizer.Align(512, text, text)
 			runtime.ReadMemStats(&after)
-			if allocated := after.TotalAlloc - before.TotalAlloc; len(e.IDs) > 512 || len(spans) != len(e.IDs) || allocated > 1<<29 {
+			if allocated := after.TotalAlloc - before.TotalAlloc; len(e.IDs) > 512 || len(spans) != len(e.IDs) ||
+				allocated > 1<<29 {
 				t.Errorf("%s, %s: %d ids, %d spans, %d MB allocated", name, kind, len(e.IDs), len(spans), allocated>>20)
 			}
 		}
@@ -207,8 +215,10 @@ func wordPieceJSON(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := json.Marshal(map[string]any{"normalizer": f.Normalizer, "pre_tokenizer": f.PreTokenizer, "model": map[string]any{
-		"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": f.Model.Vocab.ids}})
+	content, err := json.Marshal(map[string]any{"normalizer": f.Normalizer, "pre_tokenizer": f.PreTokenizer,
+		"model": map[string]any{
+			"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+			"vocab": f.Model.Vocab.ids}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +227,8 @@ func wordPieceJSON(t testing.TB) string {
 
 // TestEarlyEnd: a row that is cut has the ids of the whole row up to there.
 func TestEarlyEnd(t *testing.T) {
-	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), newDirectory(t, "wordpiece", "bert", nil), newDirectory(t, "t5", "t5", nil)} {
+	for _, dir := range []string{filepath.Join("testdata", "bytepairs"), newDirectory(t, "wordpiece", "bert", nil),
+		newDirectory(t, "t5", "t5", nil)} {
 		tokenizer, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +236,8 @@ func TestEarlyEnd(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			text := rapid.StringOf(rapid.RuneFrom([]rune("ab <mask>'č漢\u0301.1"))).Draw(t, "text")
 			length := rapid.IntRange(MinLength, 40).Draw(t, "length")
-			sequence := tokenizer.keep(tokenizer.cut(nil, text, tokenizer.split, math.MaxInt), length-added(tokenizer.template.single))
+			sequence := tokenizer.keep(tokenizer.cut(nil, text, tokenizer.split, math.MaxInt),
+				length-added(tokenizer.template.single))
 			want, _ := tokenizer.assemble(length, [][]token{sequence})
 			if diff := cmp.Diff(want, tokenizer.Encode(length, text)); diff != "" {
 				t.Fatal(diff)
@@ -287,7 +299,8 @@ func TestLoadRefuses(t *testing.T) {
 		})
 	}
 	t.Run("no tokenizer", func(t *testing.T) {
-		if _, err := Load(copyFiles(t, base, "config.json")); err == nil || !strings.Contains(err.Error(), "tokenizer.json or") {
+		if _, err := Load(copyFiles(t, base, "config.json")); err == nil ||
+			!strings.Contains(err.Error(), "tokenizer.json or") {
 			t.Errorf("error %v", err)
 		}
 	})

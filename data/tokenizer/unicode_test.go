@@ -21,8 +21,10 @@ func TestEveryCharacter(t *testing.T) {
 	}
 	for name, spec := range map[string]*normalizerSpec{
 		"BertNormalizer": {Type: "BertNormalizer", CleanText: true, HandleChineseChars: true, Lowercase: true},
-		"NFD":            {Type: "NFD"}, "NFKD": {Type: "NFKD"}, "Lowercase": {Type: "Lowercase"}, "StripAccents": {Type: "StripAccents"},
-		"Strip": {Type: "Strip", StripLeft: true, StripRight: true}, "Precompiled": {Type: "Precompiled", Charsmap: pieces.charsmap},
+		"NFD":            {Type: "NFD"}, "NFKD": {Type: "NFKD"}, "Lowercase": {Type: "Lowercase"},
+		"StripAccents": {Type: "StripAccents"},
+		"Strip":        {Type: "Strip", StripLeft: true, StripRight: true},
+		"Precompiled":  {Type: "Precompiled", Charsmap: pieces.charsmap},
 	} {
 		steps, err := spec.steps()
 		if err != nil {

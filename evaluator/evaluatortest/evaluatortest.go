@@ -143,7 +143,8 @@ func Run(t *testing.T, open func(t *testing.T) evaluator.Evaluator, job evaluato
 		bad.Trial = 0
 		bad.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, len(job.Candidate.Plan.Layers)+1)}
 		var failure *evaluator.Failure
-		if _, err := eval.Evaluate(ctx, bad, goOn); !errors.As(err, &failure) || failure.Kind != evaluator.FailureInvalidPlan {
+		if _, err := eval.Evaluate(ctx, bad, goOn); !errors.As(err, &failure) ||
+			failure.Kind != evaluator.FailureInvalidPlan {
 			t.Errorf("the error is %v", err)
 		}
 		succeed(t)

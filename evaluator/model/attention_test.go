@@ -6,7 +6,8 @@ import (
 	"peftsearch/evaluator/torch"
 )
 
-// The attention of a GPU is that of a CPU, for whatever rows are read and with and without a prefix and with one of each row.
+// The attention of a GPU is that of a CPU, for whatever rows are read and with and without a prefix and with one of
+// each row.
 func TestAttentionOnADevice(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	s := newScope(t, b)

@@ -14,7 +14,8 @@ type gate struct {
 // addGate initialises with N(0, 0.02) and 0, as the adapters library does; prefix begins the names of its tensors.
 func (d *declaration) addGate(prefix string, in int) *gate {
 	d.gates++
-	return &gate{d.name + "." + prefix + "gate", d.add(prefix+"gate.weight", normal(0.02), decay, 1, in), d.add(prefix+"gate.bias", zeros, 0, 1)}
+	return &gate{d.name + "." + prefix + "gate", d.add(prefix+"gate.weight", normal(0.02), decay, 1, in),
+		d.add(prefix+"gate.bias", zeros, 0, 1)}
 }
 
 // rows is the gate's value of each row, [n, 1], from h [tokens, in] of all tokens.

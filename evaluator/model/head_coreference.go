@@ -18,7 +18,8 @@ type headCoreference struct {
 }
 
 func declareCoreference(ps *parameters, form evaluator.Head, hidden, outputs int) head {
-	return headCoreference{declareOutput(ps, form, 2*hidden, outputs), ps.declare("head.pool.weight", normal(0.02), decay|exact, 1, hidden)}
+	return headCoreference{declareOutput(ps, form, 2*hidden, outputs),
+		ps.declare("head.pool.weight", normal(0.02), decay|exact, 1, hidden)}
 }
 
 func (headCoreference) rows() Rows { return Marked }

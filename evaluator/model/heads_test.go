@@ -31,7 +31,8 @@ type headCase struct {
 }
 
 func (c headCase) batch() Batch {
-	return Batch{IDs: c.IDs, TypeIDs: c.Types, Lengths: c.Lengths, Marked: c.Marked, Sequences: c.Sequences, Spans: c.Spans}
+	return Batch{IDs: c.IDs, TypeIDs: c.Types, Lengths: c.Lengths, Marked: c.Marked, Sequences: c.Sequences,
+		Spans: c.Spans}
 }
 
 // part is the batch of one example.
@@ -52,7 +53,8 @@ func (c headCase) part(example int) Batch {
 	for _, n := range c.Lengths[first : first+count] {
 		end += n
 	}
-	b := Batch{IDs: c.IDs[start:end], TypeIDs: c.Types[start:end], Lengths: c.Lengths[first : first+count], Sequences: []int{count}}
+	b := Batch{IDs: c.IDs[start:end], TypeIDs: c.Types[start:end], Lengths: c.Lengths[first : first+count],
+		Sequences: []int{count}}
 	if c.Marked != nil {
 		b.Marked = c.Marked[first : first+count]
 	}
@@ -82,7 +84,8 @@ func TestHeadsEqualReference(t *testing.T) {
 		seen[c.Task] = true
 		t.Run(c.Name, func(t *testing.T) {
 			b := loadBackbone(t, "bert", onCPU)
-			m := newModel(t, b, Spec{Plan: peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}, Task: c.Task, Head: c.Head, Outputs: c.Outputs})
+			m := newModel(t, b, Spec{Plan: peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}, Task: c.Task,
+				Head: c.Head, Outputs: c.Outputs})
 			s := newScope(t, b)
 			values := make([]float32, m.parameters.size)
 			for _, p := range m.parameters.list {
@@ -160,14 +163,15 @@ func TestHeadsRefuse(t *testing.T) {
 		change func(c *headCase)
 		want   string
 	}{
-		"a class too high":     {"tokens", func(c *headCase) { c.Targets[0] = 5 }, "class index below 5"},
-		"too few targets":      {"tokens", func(c *headCase) { c.Targets = c.Targets[1:] }, "5 targets for 6"},
-		"nothing marked":       {"tokens", func(c *headCase) { c.Marked[1] = nil }, "marked tokens"},
-		"a choice too high":    {"choice-adapters", func(c *headCase) { c.Targets[0] = 4 }, "class index below 4"},
-		"no numbers":           {"choice-adapters", func(c *headCase) { c.Sequences = nil }, "without the numbers"},
-		"too many choices":     {"choice-adapters", func(c *headCase) { c.Sequences[0] = 3 }, "examples of"},
-		"a span that is not":   {"coreference-dense", func(c *headCase) { c.Spans[0][0].End = 9 }, "not among its marked"},
-		"too few label values": {"multilabel-adapters", func(c *headCase) { c.Targets = c.Targets[1:] }, "values for the shape"},
+		"a class too high":   {"tokens", func(c *headCase) { c.Targets[0] = 5 }, "class index below 5"},
+		"too few targets":    {"tokens", func(c *headCase) { c.Targets = c.Targets[1:] }, "5 targets for 6"},
+		"nothing marked":     {"tokens", func(c *headCase) { c.Marked[1] = nil }, "marked tokens"},
+		"a choice too high":  {"choice-adapters", func(c *headCase) { c.Targets[0] = 4 }, "class index below 4"},
+		"no numbers":         {"choice-adapters", func(c *headCase) { c.Sequences = nil }, "without the numbers"},
+		"too many choices":   {"choice-adapters", func(c *headCase) { c.Sequences[0] = 3 }, "examples of"},
+		"a span that is not": {"coreference-dense", func(c *headCase) { c.Spans[0][0].End = 9 }, "not among its marked"},
+		"too few label values": {"multilabel-adapters", func(c *headCase) { c.Targets = c.Targets[1:] },
+			"values for the shape"},
 	} {
 		c := cases[test.of]
 		c.Targets, c.Marked, c.Sequences = slices.Clone(c.Targets), slices.Clone(c.Marked), slices.Clone(c.Sequences)
@@ -177,7 +181,8 @@ func TestHeadsRefuse(t *testing.T) {
 		}
 		test.change(&c)
 		b := loadBackbone(t, "bert", onCPU)
-		m := newModel(t, b, Spec{Plan: peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}, Task: c.Task, Head: c.Head, Outputs: c.Outputs})
+		m := newModel(t, b, Spec{Plan: peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}, Task: c.Task,
+			Head: c.Head, Outputs: c.Outputs})
 		s := m.Scope()
 		m.Loss(s, c.batch(), c.Targets, 0)
 		if err := s.Err(); err == nil || !strings.Contains(err.Error(), test.want) {

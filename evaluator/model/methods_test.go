@@ -139,7 +139,8 @@ func TestParamsCountsTheTensorsOfEveryMethod(t *testing.T) {
 func TestRowsOfEveryMethodAreIndependent(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	rapid.Check(t, func(rt *rapid.T) {
-		m, err := New(b, Spec{Plan: drawPlan(rt, b.Geometry()), Task: data.KindClassification, Head: evaluator.HeadLinear, Outputs: 2, Seed: 3})
+		m, err := New(b, Spec{Plan: drawPlan(rt, b.Geometry()), Task: data.KindClassification, Head: evaluator.HeadLinear,
+			Outputs: 2, Seed: 3})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -170,7 +171,8 @@ func TestRowsOfEveryMethodAreIndependent(t *testing.T) {
 func TestRatesOfMethods(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	layers := make([]peft.Layer, b.Geometry().Layers)
-	layers[1] = peft.Layer{peft.Serial{Width: 3}, peft.Prefix{Length: 2}, peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}
+	layers[1] = peft.Layer{peft.Serial{Width: 3}, peft.Prefix{Length: 2},
+		peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets}}
 	batch, labels := randomBatch(b, 5, 8, 3, 6), []float64{0, 1, 0}
 	moved := func(methods evaluator.MethodTraining) map[string][]float32 {
 		m := newModel(t, b, Spec{Plan: peft.Plan{Layers: layers}, Task: data.KindClassification, Outputs: 2, Seed: 1,

@@ -51,7 +51,8 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
 	var err error
-	m.network.modules, m.network.prefixMLP, err = declareModules(&m.parameters, spec.Plan, b.geometry, b.checkpoint, t.PrefixMLP)
+	m.network.modules, m.network.prefixMLP, err = declareModules(&m.parameters, spec.Plan, b.geometry, b.checkpoint,
+		t.PrefixMLP)
 	if err != nil {
 		return nil, err
 	}

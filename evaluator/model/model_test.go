@@ -130,7 +130,8 @@ func TestTheLastBlockForSomeRows(t *testing.T) {
 		return values
 	}
 	all := hidden(All)
-	for rows, indices := range map[Rows][]int{First: {0, 8, 13, 14}, Last: {7, 12, 13, 25}, Marked: {0, 3, 7, 12, 13, 16, 25}} {
+	for rows, indices := range map[Rows][]int{First: {0, 8, 13, 14}, Last: {7, 12, 13, 25},
+		Marked: {0, 3, 7, 12, 13, 16, 25}} {
 		var want []float32
 		for _, i := range indices {
 			want = append(want, all[i*width:][:width]...)
@@ -149,7 +150,8 @@ func TestHiddenStatesAtTheFrontier(t *testing.T) {
 		settings := onCPU
 		settings.Precision = precision
 		b := loadBackbone(t, "bert", settings)
-		for step, want := range map[int]Frontier{1: {1, All}, 2: {2, All}, 3: {3, All}, 4: {4, All}, 5: {5, First}, 6: {6, First}} {
+		for step, want := range map[int]Frontier{1: {1, All}, 2: {2, All}, 3: {3, All}, 4: {4, All}, 5: {5, First},
+			6: {6, First}} {
 			plan := hybrid(3, (step+1)/2)
 			if step%2 == 1 {
 				plan.Layers[step/2] = ffnOnly
@@ -165,7 +167,8 @@ func TestHiddenStatesAtTheFrontier(t *testing.T) {
 			if !slices.Equal(s.Float32s(m.Logits(s, cached)), s.Float32s(m.Logits(s, batch))) {
 				t.Errorf("step %d, %s: other logits with hidden states than without", step, precision)
 			}
-			compare(t, "gradient", s.Float32s(gradient(m, s, cached, labels, 0)), s.Float32s(gradient(m, s, batch, labels, 0)), 1e-6)
+			compare(t, "gradient", s.Float32s(gradient(m, s, cached, labels, 0)), s.Float32s(gradient(m, s, batch, labels, 0)),
+				1e-6)
 			if err := s.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -250,7 +253,8 @@ func TestBatchesMayBeCutAnywhere(t *testing.T) {
 			t.Errorf("%d terms, and %d and %d of the parts", terms, oneTerms, twoTerms)
 		}
 		compare(t, checkpoint+", loss", s.Float32s(s.Add(one, two)), s.Float32s(whole), 1e-5)
-		compare(t, checkpoint+", gradient", s.Float32s(s.Add(m.Gradient(s, one), m.Gradient(s, two))), s.Float32s(m.Gradient(s, whole)), 1e-4)
+		compare(t, checkpoint+", gradient", s.Float32s(s.Add(m.Gradient(s, one), m.Gradient(s, two))),
+			s.Float32s(m.Gradient(s, whole)), 1e-4)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -269,8 +273,10 @@ func TestFlatAndPaddedAttention(t *testing.T) {
 		padded := newModel(t, b, spec)
 		batch, labels := randomBatch(b, 13, 40, 3, 17, 64, 5, 8, 9, 33, 2, 21), []float64{0, 1, 1, 0, 1, 0, 0, 1, 1, 0}
 		s := newScope(t, b)
-		compare(t, precision+", loss", s.Float32s(loss(padded, s, batch, labels, 0)), s.Float32s(loss(flat, s, batch, labels, 0)), tolerance)
-		compare(t, precision+", gradient", s.Float32s(gradient(padded, s, batch, labels, 0)), s.Float32s(gradient(flat, s, batch, labels, 0)), tolerance)
+		compare(t, precision+", loss", s.Float32s(loss(padded, s, batch, labels, 0)),
+			s.Float32s(loss(flat, s, batch, labels, 0)), tolerance)
+		compare(t, precision+", gradient", s.Float32s(gradient(padded, s, batch, labels, 0)),
+			s.Float32s(gradient(flat, s, batch, labels, 0)), tolerance)
 		if err := s.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -346,14 +352,15 @@ func TestTrainingLearns(t *testing.T) {
 	classes, values := []float64{0, 1, 2, 0, 1, 2}, []float64{-1, 0, 2, 1, -2, 0.5}
 	only := func(l peft.Layer) peft.Plan { return peft.Plan{Layers: []peft.Layer{{}, l, {}}} }
 	for name, spec := range map[string]Spec{
-		"serial":     {Plan: only(peft.Layer{peft.Serial{Width: 8}}), Outputs: 3},
-		"parallel":   {Plan: only(peft.Layer{peft.Parallel{Width: 8}}), Outputs: 1},
-		"prefix":     {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3},
-		"prefix MLP": {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3, Training: evaluator.Training{PrefixMLP: 16}},
-		"lora":       {Plan: only(peft.Layer{peft.LoRA{Rank: 4, Alpha: 8, Targets: peft.Targets}}), Outputs: 1},
-		"hybrid":     {Plan: hybrid(3, 1), Head: evaluator.HeadDense, Outputs: 3},
-		"dropout":    {Plan: hybrid(3, 0), Outputs: 3, Training: evaluator.Training{Dropout: 0.1}},
-		"backbone":   {Plan: only(peft.Layer{}), Outputs: 1, Training: evaluator.Training{Backbone: true}},
+		"serial":   {Plan: only(peft.Layer{peft.Serial{Width: 8}}), Outputs: 3},
+		"parallel": {Plan: only(peft.Layer{peft.Parallel{Width: 8}}), Outputs: 1},
+		"prefix":   {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3},
+		"prefix MLP": {Plan: only(peft.Layer{peft.Prefix{Length: 6}}), Outputs: 3,
+			Training: evaluator.Training{PrefixMLP: 16}},
+		"lora":     {Plan: only(peft.Layer{peft.LoRA{Rank: 4, Alpha: 8, Targets: peft.Targets}}), Outputs: 1},
+		"hybrid":   {Plan: hybrid(3, 1), Head: evaluator.HeadDense, Outputs: 3},
+		"dropout":  {Plan: hybrid(3, 0), Outputs: 3, Training: evaluator.Training{Dropout: 0.1}},
+		"backbone": {Plan: only(peft.Layer{}), Outputs: 1, Training: evaluator.Training{Backbone: true}},
 	} {
 		for _, precision := range []string{PrecisionFloat32, PrecisionBFloat16} {
 			t.Run(name+" "+precision, func(t *testing.T) {
@@ -412,7 +419,8 @@ func TestBFloat16IsCloseToFloat32(t *testing.T) {
 func TestSameSeedSameResult(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	batch, labels := randomBatch(b, 7, 8, 3, 5), []float64{1, 2, 3}
-	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Seed: 3, Training: evaluator.Training{Dropout: 0.2, WeightDecay: 0.1, PrefixMLP: 4}}
+	spec := Spec{Plan: hybrid(3, 0), Outputs: 1, Seed: 3, Training: evaluator.Training{Dropout: 0.2, WeightDecay: 0.1,
+		PrefixMLP: 4}}
 	first, second := newModel(t, b, spec), newModel(t, b, spec)
 	train(t, first, batch, labels, 0, 5, 1e-3)
 	train(t, second, batch, labels, 0, 2, 1e-3)
@@ -470,7 +478,8 @@ func TestDropout(t *testing.T) {
 	if !slices.Equal(logits(t, m, batch), logits(t, m, batch)) {
 		t.Error("logits have dropout")
 	}
-	losses := []float64{s.Item(loss(m, s, batch, labels, 0)), s.Item(loss(m, s, batch, labels, 1)), s.Item(loss(m, s, batch, labels, 0))}
+	losses := []float64{s.Item(loss(m, s, batch, labels, 0)), s.Item(loss(m, s, batch, labels, 1)),
+		s.Item(loss(m, s, batch, labels, 0))}
 	if losses[0] == losses[1] || losses[0] != losses[2] {
 		t.Errorf("losses of steps 0, 1, 0 are %v: the step alone selects the masks", losses)
 	}
@@ -556,15 +565,17 @@ func TestNothingLeaks(t *testing.T) {
 func TestErrors(t *testing.T) {
 	b := loadBackbone(t, "bert", onCPU)
 	var failure *evaluator.Failure
-	if _, err := New(b, Spec{Plan: hybrid(2, 0), Outputs: 1}); !errors.As(err, &failure) || failure.Kind != evaluator.FailureInvalidPlan {
+	if _, err := New(b, Spec{Plan: hybrid(2, 0), Outputs: 1}); !errors.As(err, &failure) ||
+		failure.Kind != evaluator.FailureInvalidPlan {
 		t.Errorf("a plan of another depth: %v", err)
 	}
 	for name, spec := range map[string]Spec{
-		"outputs":    {Plan: hybrid(3, 0)},
-		"task":       {Plan: hybrid(3, 0), Task: "parsing", Outputs: 1},
-		"head":       {Plan: hybrid(3, 0), Task: data.KindRegression, Head: "conv", Outputs: 1},
-		"dropout":    {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{Dropout: 1}},
-		"prefix_mlp": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{PrefixMLP: -1}},
+		"outputs": {Plan: hybrid(3, 0)},
+		"task":    {Plan: hybrid(3, 0), Task: "parsing", Outputs: 1},
+		"head":    {Plan: hybrid(3, 0), Task: data.KindRegression, Head: "conv", Outputs: 1},
+		"dropout": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1, Training: evaluator.Training{Dropout: 1}},
+		"prefix_mlp": {Plan: hybrid(3, 0), Head: evaluator.HeadDense, Outputs: 1,
+			Training: evaluator.Training{PrefixMLP: -1}},
 	} {
 		if _, err := New(b, spec); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("bad %s: %v", name, err)

@@ -48,7 +48,8 @@ var methods = map[peft.Method]func(d *declaration, m peft.Module) error{}
 
 // declareModules adds the tensors of a plan. With mlpWidth, an MLP of that width generates the
 // prefixes.
-func declareModules(ps *parameters, plan peft.Plan, g peft.Geometry, c *checkpoint.Checkpoint, mlpWidth int) ([]modules, *prefixMLP, error) {
+func declareModules(ps *parameters, plan peft.Plan, g peft.Geometry, c *checkpoint.Checkpoint,
+	mlpWidth int) ([]modules, *prefixMLP, error) {
 	list := make([]modules, len(plan.Layers))
 	hasPrefix := false
 	for i, layer := range plan.Layers {

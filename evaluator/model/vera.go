@@ -18,7 +18,8 @@ func declareVeRA(d *declaration, m peft.Module) error {
 	for _, target := range module.Targets {
 		in, out := d.geometry.TargetShape(target)
 		down, up := peft.VeRAMatrices(d.geometry, target, module.Rank)
-		v := &vera{b: d.add(string(target)+".b", zeros, decay, out), d: d.add(string(target)+".d", constant(0.1), decay, module.Rank)}
+		v := &vera{b: d.add(string(target)+".b", zeros, decay, out),
+			d: d.add(string(target)+".d", constant(0.1), decay, module.Rank)}
 		set(&d.products, target, product(v))
 		d.frozen = append(d.frozen, func(s *torch.Scope, dtype torch.DType) {
 			v.down = s.Clone(s.To(torch.From(s, down, module.Rank, in), dtype))

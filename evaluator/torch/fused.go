@@ -95,7 +95,8 @@ func (s *Scope) LayerNorm(t, weight, bias *Tensor, eps float64) *Tensor {
 		return nil
 	}
 	var out unsafe.Pointer
-	message := C.native_add_norm(&out, nil, unsafe.Pointer(t.c), nil, unsafe.Pointer(weight.c), unsafe.Pointer(bias.c), C.double(eps))
+	message := C.native_add_norm(&out, nil, unsafe.Pointer(t.c), nil, unsafe.Pointer(weight.c), unsafe.Pointer(bias.c),
+		C.double(eps))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "layer norm", t, weight, bias)
 		return nil
@@ -109,7 +110,8 @@ func (s *Scope) AddNorm(a, b, weight, bias *Tensor, eps float64) (normed, sum *T
 		return nil, nil
 	}
 	var y, total unsafe.Pointer
-	message := C.native_add_norm(&y, &total, unsafe.Pointer(a.c), unsafe.Pointer(b.c), unsafe.Pointer(weight.c), unsafe.Pointer(bias.c), C.double(eps))
+	message := C.native_add_norm(&y, &total, unsafe.Pointer(a.c), unsafe.Pointer(b.c), unsafe.Pointer(weight.c),
+		unsafe.Pointer(bias.c), C.double(eps))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "add norm", a, b, weight, bias)
 		return nil, nil
@@ -147,7 +149,8 @@ func (s *Scope) Attention(q, k, v, prefixKeys, prefixValues *Tensor, rows Rows, 
 	if rows.Causal {
 		causal = 1
 	}
-	message := C.native_attention(&out, &in[0], C.int(len(in)), (*C.int64_t)(unsafe.SliceData(rows.Queries)), C.int64_t(len(rows.Queries)),
+	message := C.native_attention(&out, &in[0], C.int(len(in)), (*C.int64_t)(unsafe.SliceData(rows.Queries)),
+		C.int64_t(len(rows.Queries)),
 		(*C.int64_t)(unsafe.SliceData(rows.Keys)), C.int64_t(len(rows.Keys)), C.int64_t(heads), C.double(scale), causal)
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "attention", operands...)

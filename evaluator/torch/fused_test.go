@@ -50,7 +50,8 @@ func near(t *testing.T, s *Scope, what string, got, want *Tensor, tolerance floa
 }
 
 // nearAll compares results and, for a random loss, the gradients of the leaves.
-func nearAll(t *testing.T, s *Scope, what string, rng *rand.Rand, dtype DType, got, want *Tensor, leaves, wantLeaves []*Tensor) {
+func nearAll(t *testing.T, s *Scope, what string, rng *rand.Rand, dtype DType, got, want *Tensor, leaves,
+	wantLeaves []*Tensor) {
 	t.Helper()
 	near(t, s, what, got, want, tolerances[dtype])
 	weights, exact := random(s, rng, dtype, want.Shape()...)
@@ -100,7 +101,8 @@ func TestFusedOperations(t *testing.T) {
 			normed, sum = s.AddNorm(x, y, weight, bias, 1e-12)
 			nearAll(t, s, what("sum"), rng, dtype, sum, exactSum, leaves[:2], exact[:2])
 			normed, sum = s.AddNorm(x, y, weight, bias, 1e-12)
-			nearAll(t, s, what("add norm and sum"), rng, dtype, s.Add(normed, sum), s.Add(norm(exactSum), exactSum), leaves, exact)
+			nearAll(t, s, what("add norm and sum"), rng, dtype, s.Add(normed, sum), s.Add(norm(exactSum), exactSum), leaves,
+				exact)
 		}
 	}
 }
@@ -150,7 +152,8 @@ func TestProject(t *testing.T) {
 }
 
 // composedAttention is attention written out, row by row and head by head.
-func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows Rows, heads int, scale float64) *Tensor {
+func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows Rows, heads int,
+	scale float64) *Tensor {
 	width := q.Size(1) / heads
 	var contexts []*Tensor
 	for i := range len(rows.Queries) - 1 {
@@ -175,7 +178,8 @@ func composedAttention(s *Scope, q, k, v, prefixKeys, prefixValues *Tensor, rows
 				}
 			}
 			batch := func(t *Tensor) *Tensor { return s.Reshape(t, append([]int{1}, t.Shape()...)...) }
-			scores := s.ScaledBatchMatmul(batch(From(s, mask, queries, keys)), batch(query), s.Transpose(batch(key), 1, 2), scale)
+			scores := s.ScaledBatchMatmul(batch(From(s, mask, queries, keys)), batch(query), s.Transpose(batch(key), 1, 2),
+				scale)
 			row = append(row, s.Reshape(s.BatchMatmul(s.Softmax(scores), batch(value)), queries, width))
 		}
 		contexts = append(contexts, s.Cat(1, row...))
@@ -285,12 +289,14 @@ func TestFusedDropout(t *testing.T) {
 				t.Fatalf("%s: element %d is %g, its gradient %g", dtype, i, value, gradient[i])
 			}
 		}
-		for what, share := range map[string][2]float64{"elements": {float64(kept) / n, 0.75}, "pairs": {float64(pairs) / n, 0.75 * 0.75}} {
+		for what, share := range map[string][2]float64{"elements": {float64(kept) / n, 0.75},
+			"pairs": {float64(pairs) / n, 0.75 * 0.75}} {
 			if math.Abs(share[0]-share[1]) > 0.01 { // more than 5 standard deviations
 				t.Errorf("%s: %g of the %s are kept, want %g", dtype, share[0], what, share[1])
 			}
 		}
-		if !slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 7))) || slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 8))) {
+		if !slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 7))) ||
+			slices.Equal(s.Bytes(y), s.Bytes(s.Dropout(x, probability, 8))) {
 			t.Errorf("%s: masks do not follow from the seed", dtype)
 		}
 	}

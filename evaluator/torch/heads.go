@@ -74,7 +74,8 @@ func (s *Scope) PaddedAttention(q, k, v, prefixKeys, prefixValues *Tensor, to, f
 	}
 	var out unsafe.Pointer
 	in, places := pointers(operands), pointers([]*Tensor{to.Index, to.Back, from.Index, from.Back, mask})
-	message := C.native_padded_attention(&out, &in[0], C.int(len(in)), places[0], places[1], places[2], places[3], places[4],
+	message := C.native_padded_attention(&out, &in[0], C.int(len(in)), places[0], places[1], places[2], places[3],
+		places[4],
 		C.int64_t(heads), C.double(scale), C.double(dropout), C.uint64_t(seed))
 	if message != nil {
 		s.failWith(unsafe.Pointer(message), "padded attention", operands...)

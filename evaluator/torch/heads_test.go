@@ -27,7 +27,8 @@ func TestHeadsArePaddedAndBack(t *testing.T) {
 		-1, -2, 0, 1, 0, 0, 0, 0, -3, -4, 2, 3, 0, 0, 0, 0}, 4, 4, 2)
 	check(t, s, "second group", padded[1], []float32{-1, -2, 30, 31, -3, -4, 32, 33}, 2, 2, 2)
 
-	loss := s.Add(s.SquaredError(padded[0], s.Zeros(Float32, 4, 4, 2)), s.SquaredError(padded[1], s.Zeros(Float32, 2, 2, 2)))
+	loss := s.Add(s.SquaredError(padded[0], s.Zeros(Float32, 4, 4, 2)),
+		s.SquaredError(padded[1], s.Zeros(Float32, 2, 2, 2)))
 	grads := s.Grad(loss, []*Tensor{x, p})
 	if err := s.Err(); err != nil {
 		t.Fatal(err)
@@ -88,7 +89,8 @@ func TestPaddedAttention(t *testing.T) {
 			}
 			padding, added := Padding{From(s, index, 3, 5), From(s, back, tokens)}, s.To(From(s, mask, 3, prefixes+5), dtype)
 			attend := func(dropout float64, seed uint64) *Tensor {
-				return s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, padding, added, heads, 0.3, dropout, seed)
+				return s.PaddedAttention(leaves[0], leaves[1], leaves[2], pk, pv, padding, padding, added, heads, 0.3, dropout,
+					seed)
 			}
 			got := attend(0, 0)
 			want := s.Cat(0, composedAttention(s, exact[0], exact[1], exact[2], exactPK, exactPV, rows, heads, 0.3),

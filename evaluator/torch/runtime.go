@@ -68,7 +68,8 @@ func ParseDevice(name string) (Device, error) {
 		return CPU, fmt.Errorf("device %q: must be cpu, cuda or cuda:N", name)
 	}
 	if count := int(libtch.AtcCudaDeviceCount()); index >= count {
-		return CPU, fmt.Errorf("device %q: libtorch sees %d CUDA devices; use cpu, or build with CUDA=1 on a machine with a driver", name, count)
+		return CPU, fmt.Errorf("device %q: libtorch sees %d CUDA devices; use cpu, or build with CUDA=1 on a machine with "+
+			"a driver", name, count)
 	}
 	return Device(index), nil
 }
@@ -89,8 +90,9 @@ func (d Device) FastBFloat16() bool {
 	return C.native_cuda_capability(C.int(d)) >= 80
 }
 
-// BatchTokens is how many tokens a batch without gradients should have: on a CPU enough for its matrix products, and few
-// enough that its activations stay below those of training; on a GPU so many that its kernels outlast their launches.
+// BatchTokens is how many tokens a batch without gradients should have: on a CPU enough for its matrix products, and
+// few enough that its activations stay below those of training; on a GPU so many that its kernels outlast their
+// launches.
 func (d Device) BatchTokens() int {
 	if d == CPU {
 		return 2048

@@ -211,7 +211,8 @@ func kindOf(text string) error {
 	switch {
 	case mentions("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED"):
 		return ErrOutOfMemory
-	case mentions("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "CUSOLVER_STATUS_", "CUDA driver error", "device-side assert"):
+	case mentions("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "CUSOLVER_STATUS_", "CUDA driver error",
+		"device-side assert"):
 		return ErrDevice
 	}
 	return nil

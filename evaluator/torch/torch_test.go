@@ -58,13 +58,15 @@ func TestOperations(t *testing.T) {
 	check(t, s, "scaled batch matmul",
 		s.ScaledBatchMatmul(From(s, []float32{1, -1}, 1, 1, 2), pair, s.Transpose(pair, 1, 2), 0.5),
 		[]float32{8, 15, 17, 37.5}, 1, 2, 2)
-	check(t, s, "layer norm", s.LayerNorm(From(s, []float32{1, 3}, 1, 2), From(s, []float32{2, 2}, 2), From(s, []float32{1, 1}, 2), 1e-12),
+	check(t, s, "layer norm", s.LayerNorm(From(s, []float32{1, 3}, 1, 2), From(s, []float32{2, 2}, 2),
+		From(s, []float32{1, 1}, 2), 1e-12),
 		[]float32{-1, 3}, 1, 2)
 	check(t, s, "bfloat16", s.To(From(s, []float32{1.00390625}, 1), BFloat16), []float32{1}, 1)
 	halves := s.To(From(s, []float32{1.5, -2}, 1, 2), BFloat16)
 	check(t, s, "bytes", FromBytes(s, s.Bytes(halves), BFloat16, 2, 1), []float32{1.5, -2}, 2, 1)
 	check(t, s, "select", s.Select(x, From(s, []int64{1, 0, 1}, 3)), []float32{4, 5, 6, 1, 2, 3, 4, 5, 6}, 3, 3)
-	if got := s.Item(s.CrossEntropy(From(s, make([]float32, 4), 2, 2), From(s, []int64{0, 1}, 2))); math.Abs(got-2*math.Ln2) > 1e-6 {
+	if got := s.Item(s.CrossEntropy(From(s, make([]float32, 4), 2, 2),
+		From(s, []int64{0, 1}, 2))); math.Abs(got-2*math.Ln2) > 1e-6 {
 		t.Errorf("cross entropy of two even guesses is %g", got)
 	}
 	check(t, s, "cat promotes", s.Cat(0, s.To(b, BFloat16), b), []float32{10, 20, 10, 20}, 4)
@@ -115,7 +117,8 @@ func TestKeep(t *testing.T) {
 		t.Error("a tensor from before is not kept as it is")
 	}
 	check(t, s, "kept tensor", y, []float32{1, 16}, 2)
-	check(t, s, "gradient through freed handles", s.Grad(s.SquaredError(y, s.Zeros(Float32, 2)), []*Tensor{x})[0], []float32{8, 1024}, 2)
+	check(t, s, "gradient through freed handles", s.Grad(s.SquaredError(y, s.Zeros(Float32, 2)), []*Tensor{x})[0],
+		[]float32{8, 1024}, 2)
 }
 
 func TestErrorsStick(t *testing.T) {

@@ -74,15 +74,17 @@ func TestBatchesAreDealtAnewInEveryEpoch(t *testing.T) {
 		before = now
 	}
 	if share, chance := float64(again)/float64(all), (size-1.)/(rows-1.); share < 0.9*chance || share > 1.1*chance {
-		t.Errorf("%.2f %% of a batch's pairs were together in the epoch before; by chance it would be %.2f %%", 100*share, 100*chance)
+		t.Errorf("%.2f %% of a batch's pairs were together in the epoch before; by chance it would be %.2f %%", 100*share,
+			100*chance)
 	}
 }
 
 // The values are those of transformers' schedules for 10 steps with 2 of warm-up.
 func TestLearningRateIsTransformersSchedule(t *testing.T) {
 	for schedule, want := range map[evaluator.Schedule][]float64{
-		evaluator.ScheduleLinear:   {0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125},
-		evaluator.ScheduleCosine:   {0, 0.5, 1, 0.9619397663, 0.8535533906, 0.6913417162, 0.5, 0.3086582838, 0.1464466094, 0.0380602337},
+		evaluator.ScheduleLinear: {0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125},
+		evaluator.ScheduleCosine: {0, 0.5, 1, 0.9619397663, 0.8535533906, 0.6913417162, 0.5, 0.3086582838, 0.1464466094,
+			0.0380602337},
 		evaluator.ScheduleConstant: {0, 0.5, 1, 1, 1, 1, 1, 1, 1, 1},
 	} {
 		training := evaluator.Training{LearningRate: 1, Schedule: schedule, WarmupRatio: 0.2}

@@ -175,7 +175,8 @@ var errStopped = errors.New("stopped")
 
 // compute writes the values of h, row by row.
 func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) error {
-	for batches := range slices.Chunk(evalBatches(h.split.lengths, c.backbone.BatchTokens()/c.lanes.count()), c.lanes.count()) {
+	for batches := range slices.Chunk(evalBatches(h.split.lengths, c.backbone.BatchTokens()/c.lanes.count()),
+		c.lanes.count()) {
 		if stop() {
 			return errStopped
 		}

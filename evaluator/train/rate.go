@@ -18,8 +18,8 @@ type Products struct {
 }
 
 // MatrixRate measures floating-point operations a second, the median of some repetitions: of a layer's products with
-// its inputs, and with the gradients of its outputs. Nothing that trains such layers is faster. Threads share the tokens
-// as those of a session do.
+// its inputs, and with the gradients of its outputs. Nothing that trains such layers is faster. Threads share the
+// tokens as those of a session do.
 func MatrixRate(settings evaluator.Settings, p Products, repetitions int) (float64, error) {
 	device, err := torch.ParseDevice(settings.Device)
 	if err != nil {

@@ -259,7 +259,8 @@ func gather(b model.Batch, in data.Input, ids bool) model.Batch {
 
 // outputs computes the head's outputs for every row of a split, row by row, checking stop between
 // batches; stopped says that it ended early.
-func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop func() bool) (rows [][]float64, stopped bool, err error) {
+func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop func() bool) (rows [][]float64,
+	stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
 	for batches := range slices.Chunk(evalBatches(sp.lengths, s.backbone.BatchTokens()/s.lanes.count()), s.lanes.count()) {
 		if stop() {
@@ -317,7 +318,8 @@ func (s *Session) Predictor(dir string) (*Predictor, error) {
 		}
 	}
 	m, err := model.New(backbone, model.Spec{Plan: trained.Plan, Task: trained.Info.Task.Kind,
-		Head: evaluator.Head(trained.Info.Head), Outputs: trained.Info.Outputs(), Training: evaluator.Training{Backbone: trained.Backbone != nil}})
+		Head: evaluator.Head(trained.Info.Head), Outputs: trained.Info.Outputs(),
+		Training: evaluator.Training{Backbone: trained.Backbone != nil}})
 	if err != nil {
 		return nil, err
 	}

@@ -284,8 +284,8 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 	return sum, terms, scope.Err()
 }
 
-// report passes on progress with the mean loss since the last rung: reports between rungs come by the clock, and what is
-// kept of a trial does not depend on it.
+// report passes on progress with the mean loss since the last rung: reports between rungs come by the clock, and what
+// is kept of a trial does not depend on it.
 func (r *run) report(score *float64) {
 	p := evaluator.Progress{Step: r.Step, Steps: r.steps, Score: score}
 	if r.terms > 0 {

@@ -47,8 +47,9 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 func upperLayer() evaluator.Job {
 	return evaluator.Job{Trial: 1, Seed: 3,
 		Candidate: evaluator.Candidate{
-			Plan:     peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 16}, peft.Prefix{Length: 3}}}},
-			Training: evaluator.Training{LearningRate: 2e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 32, MaxGradNorm: 1}},
+			Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 16}, peft.Prefix{Length: 3}}}},
+			Training: evaluator.Training{LearningRate: 2e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1,
+				BatchSize: 32, MaxGradNorm: 1}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 1600, Rungs: []float64{0.5, 1}}}
 }
 
@@ -248,7 +249,11 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 		"no optimiser step":   func(_ tensors, m metadata) { m["optimizer_step"] = "x" },
 		"behind the end":      func(_ tensors, m metadata) { m["progress"] = `{"step":51}`; m["optimizer_step"] = "51" },
 		"before the start":    func(_ tensors, m metadata) { m["progress"] = `{"step":-1}`; m["optimizer_step"] = "-1" },
-		"best without a rung": func(_ tensors, m metadata) { m["progress"] = `{"step":25,"best_step":25}`; m["optimizer_step"] = "25" },
+		"best without a rung": func(_ tensors,
+			m metadata) {
+			m["progress"] = `{"step":25,"best_step":25}`
+			m["optimizer_step"] = "25"
+		},
 	} {
 		ts, m, err := checkpoint.ReadSafetensors(path, nil)
 		if err != nil {
@@ -270,7 +275,8 @@ func TestDamagedCheckpointsAreRefused(t *testing.T) {
 	refused := func(what string) {
 		t.Helper()
 		if _, err := s.Train(job, free()); err == nil || strings.Contains(err.Error(), "download") ||
-			!strings.Contains(err.Error(), "is damaged: ") || !strings.HasSuffix(err.Error(), "; remove the file to start again, or choose another directory") {
+			!strings.Contains(err.Error(), "is damaged: ") || !strings.HasSuffix(err.Error(),
+			"; remove the file to start again, or choose another directory") {
 			t.Errorf("%s: the error is %v", what, err)
 		}
 	}
@@ -298,7 +304,8 @@ func TestRungsAreWholeSteps(t *testing.T) {
 	for epochs := 1; epochs <= 20; epochs++ {
 		for perEpoch := 1; perEpoch <= 400; perEpoch += 3 {
 			r := &run{Session: &Session{train: &split{lengths: make([]int, perEpoch)}}, job: evaluator.Job{
-				Candidate: evaluator.Candidate{Training: evaluator.Training{BatchSize: 1}}, Budget: evaluator.Budget{Epochs: float64(epochs)}}}
+				Candidate: evaluator.Candidate{Training: evaluator.Training{BatchSize: 1}},
+				Budget:    evaluator.Budget{Epochs: float64(epochs)}}}
 			for epoch := 1; epoch <= epochs; epoch++ {
 				r.job.Budget.Rungs = append(r.job.Budget.Rungs, float64(epoch)/float64(epochs))
 			}

@@ -62,7 +62,8 @@ func Bench(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer session.Close()
-	answer := benchAnswer{Way: request.Way, Precision: session.Ready().Precision, Threads: hello.Settings.Threads, Libtorch: torch.Version()}
+	answer := benchAnswer{Way: request.Way, Precision: session.Ready().Precision, Threads: hello.Settings.Threads,
+		Libtorch: torch.Version()}
 	if request.Batches != nil {
 		timing, err := session.Time(evaluate.Job, request.WarmUp, request.Batches)
 		if err != nil {

@@ -18,7 +18,8 @@ func bench(t *testing.T, job evaluator.Job, measure string) (map[string]any, err
 	t.Helper()
 	var in, out bytes.Buffer
 	messages := json.NewEncoder(&in)
-	for _, message := range []any{hello(t), evaluator.EvaluateRequest{Type: evaluator.TypeEvaluate, Job: job}, json.RawMessage(measure)} {
+	for _, message := range []any{hello(t), evaluator.EvaluateRequest{Type: evaluator.TypeEvaluate, Job: job},
+		json.RawMessage(measure)} {
 		if err := messages.Encode(message); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,8 @@ func TestBenchTimesSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	perSecond, perStep, tokens := figures["tokens_per_s"].(float64), figures["ms_per_step"].(float64), figures["tokens"].(float64)
+	perSecond, perStep, tokens := figures["tokens_per_s"].(float64), figures["ms_per_step"].(float64),
+		figures["tokens"].(float64)
 	if seconds := perStep * 2 / 1000; math.Abs(perSecond*seconds-tokens) > 1e-6*tokens || tokens < 7*5 || tokens > 7*64 {
 		t.Errorf("%g tokens/s at %g ms a step are not the %g tokens of two steps", perSecond, perStep, tokens)
 	}
@@ -53,7 +55,8 @@ func TestBenchOfATrialGivesItsScore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := p.Evaluate(context.Background(), job(), func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} })
+	want, err := p.Evaluate(context.Background(), job(),
+		func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,5 +40,6 @@ func Matmul(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(out).Encode(matmulAnswer{GFLOPS: rate / 1e9, Capability: torch.CPUCapability(), Libtorch: torch.Version()})
+	return json.NewEncoder(out).Encode(matmulAnswer{GFLOPS: rate / 1e9, Capability: torch.CPUCapability(),
+		Libtorch: torch.Version()})
 }

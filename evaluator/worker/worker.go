@@ -166,7 +166,8 @@ func (s *server) hello(line []byte) error {
 		return s.fail(0, err)
 	}
 	if hello.Protocol != evaluator.ProtocolVersion {
-		return s.fail(0, fmt.Errorf("the supervisor speaks protocol %d, this worker %d: use programs of one version", hello.Protocol, evaluator.ProtocolVersion))
+		return s.fail(0, fmt.Errorf("the supervisor speaks protocol %d, this worker %d: use programs of one version",
+			hello.Protocol, evaluator.ProtocolVersion))
 	}
 	if s.session != nil {
 		return s.fail(0, errors.New("a second hello"))
@@ -263,7 +264,8 @@ func (s *server) predict(line []byte) error {
 		for size := 0; count < len(predictions) && size < answerBytes; count++ {
 			size += 64 + 24*len(predictions[count].Logits) + 16*len(predictions[count].Parts)
 		}
-		if err := s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores, Predictions: predictions[:count]}); err != nil {
+		if err := s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores,
+			Predictions: predictions[:count]}); err != nil {
 			return err
 		}
 		predictions = predictions[count:]

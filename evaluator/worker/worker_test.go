@@ -48,7 +48,8 @@ func hello(t *testing.T) evaluator.Hello {
 func open(t *testing.T, hello evaluator.Hello) (*evaluator.Process, error) {
 	t.Helper()
 	t.Setenv("PEFTSEARCH_TEST_WORKER", "1")
-	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]}, Hello: hello, Log: os.Stderr})
+	p, err := evaluator.NewProcess(context.Background(), evaluator.ProcessOptions{Command: []string{os.Args[0]},
+		Hello: hello, Log: os.Stderr})
 	if err == nil {
 		t.Cleanup(func() { p.Close() })
 	}
@@ -60,7 +61,8 @@ func job() evaluator.Job {
 		Candidate: evaluator.Candidate{
 			Plan: peft.Plan{Layers: []peft.Layer{{}, {peft.Serial{Width: 8}, peft.Prefix{Length: 2},
 				peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetQuery}}}}},
-			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 16}},
+			Training: evaluator.Training{LearningRate: 1e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1,
+				BatchSize: 16}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 960, Rungs: []float64{0.3, 0.6, 1}}}
 }
 
@@ -71,7 +73,8 @@ func TestWorkerConforms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r := p.Ready(); r.Geometry.Layers != 2 || r.Geometry.Hidden != 128 || r.Precision != "float32" || r.Fingerprint.Data == "" {
+		if r := p.Ready(); r.Geometry.Layers != 2 || r.Geometry.Hidden != 128 || r.Precision != "float32" ||
+			r.Fingerprint.Data == "" {
 			t.Errorf("ready %+v", r)
 		}
 		return p
@@ -84,9 +87,11 @@ func TestReadyDescribesTheTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := evaluator.Splits{Train: evaluator.Split{Rows: 5749, Truncated: 195}, Dev: evaluator.Split{Rows: 1500, Truncated: 43},
+	want := evaluator.Splits{Train: evaluator.Split{Rows: 5749, Truncated: 195},
+		Dev:  evaluator.Split{Rows: 1500, Truncated: 43},
 		Test: evaluator.Split{Rows: 1379, Truncated: 47}}
-	if r := p.Ready(); r.Splits != want || !r.Waits() || *r.Metric != (evaluator.Metric{Name: metric.Spearman, Low: -1, High: 1}) {
+	if r := p.Ready(); r.Splits != want || !r.Waits() || *r.Metric != (evaluator.Metric{Name: metric.Spearman, Low: -1,
+		High: 1}) {
 		t.Errorf("splits %+v, metric %+v", r.Splits, r.Metric)
 	}
 }
@@ -101,7 +106,8 @@ func TestPredictions(t *testing.T) {
 	trained := job()
 	trained.Output = filepath.Join(t.TempDir(), "trained")
 	trained.Budget.TrainRows = 160
-	if _, err := p.Evaluate(context.Background(), trained, func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }); err != nil {
+	if _, err := p.Evaluate(context.Background(), trained,
+		func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} }); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := h.Task.ReadRows(h.Task.Dev)
@@ -119,7 +125,8 @@ func TestPredictions(t *testing.T) {
 			t.Errorf("row %d alone: %+v (%v), among others %+v", i, alone, err, all[i])
 		}
 	}
-	if _, err := p.Predict(context.Background(), "no/such/directory", rows[:1]); err == nil || !strings.Contains(err.Error(), "no/such/directory") {
+	if _, err := p.Predict(context.Background(), "no/such/directory", rows[:1]); err == nil ||
+		!strings.Contains(err.Error(), "no/such/directory") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 }

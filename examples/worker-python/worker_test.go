@@ -38,7 +38,8 @@ func TestConforms(t *testing.T) {
 	}
 	job := evaluator.Job{Trial: 3, Seed: 5, Test: true,
 		Candidate: evaluator.Candidate{
-			Plan: peft.Plan{Layers: []peft.Layer{lora(8, peft.TargetQuery, peft.TargetValue, peft.TargetFFNOut), lora(4, peft.TargetValue)}},
+			Plan: peft.Plan{Layers: []peft.Layer{lora(8, peft.TargetQuery, peft.TargetValue, peft.TargetFFNOut),
+				lora(4, peft.TargetValue)}},
 			Training: evaluator.Training{LearningRate: 5e-3, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 16,
 				MaxGradNorm: 1}},
 		Budget: evaluator.Budget{Epochs: 1, TrainRows: 1600, Rungs: []float64{0.3, 0.6, 1}}}
@@ -49,7 +50,8 @@ func TestConforms(t *testing.T) {
 		}
 		t.Cleanup(func() { p.Close() })
 		g, s := p.Ready().Geometry, p.Ready().Splits
-		if g.Layers != 2 || g.Hidden != 128 || g.FFN != 512 || s.Train.Rows < 1000 || s.Train.Truncated == 0 || s.Train.Truncated > s.Train.Rows/2 {
+		if g.Layers != 2 || g.Hidden != 128 || g.FFN != 512 || s.Train.Rows < 1000 || s.Train.Truncated == 0 ||
+			s.Train.Truncated > s.Train.Rows/2 {
 			t.Errorf("ready %+v", p.Ready())
 		}
 		return p
@@ -60,7 +62,8 @@ func TestConforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	result, err := p.Evaluate(context.Background(), job, func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} })
+	result, err := p.Evaluate(context.Background(), job,
+		func(evaluator.Progress) evaluator.Verdict { return evaluator.Verdict{} })
 	if err != nil || result.Score < 0.3 || result.Test["spearman"] < 0.3 {
 		t.Errorf("trained to %+v (%v)", result, err)
 	}

@@ -37,26 +37,32 @@ func parse(t *testing.T, content string) *Config {
 
 func TestDefaultsAreThoseOfTheTags(t *testing.T) {
 	c := parse(t, minimal)
-	if c.Training.LearningRate.Default() != 1e-3 || c.Budget.Trials != 100 || c.Search.Sampler != "auto" || c.Task.MaxLength != 128 ||
-		c.Task.Metric != "accuracy" || len(c.Budget.Rungs) != 4 || c.Evaluator.Workers != 1 || !cmp.Equal(c.Baselines, []string{"head"}) {
+	if c.Training.LearningRate.Default() != 1e-3 || c.Budget.Trials != 100 || c.Search.Sampler != "auto" ||
+		c.Task.MaxLength != 128 ||
+		c.Task.Metric != "accuracy" || len(c.Budget.Rungs) != 4 || c.Evaluator.Workers != 1 ||
+		!cmp.Equal(c.Baselines, []string{"head"}) {
 		t.Errorf("%+v", c)
 	}
-	if b := c.FullBudget(); b.Epochs != 10 || len(b.Rungs) != 10 || b.Rungs[0] != 0.1 || b.Rungs[9] != 1 || b.Patience != 3 {
+	if b := c.FullBudget(); b.Epochs != 10 || len(b.Rungs) != 10 || b.Rungs[0] != 0.1 || b.Rungs[9] != 1 ||
+		b.Patience != 3 {
 		t.Errorf("full budget %+v", b)
 	}
 }
 
 func TestWorkersAreANumberOrAuto(t *testing.T) {
-	if c := parse(t, minimal+"evaluator: {workers: auto}\n"); c.Evaluator.Workers != AutoWorkers || c.Hello(4).Settings.Threads != 4 {
+	if c := parse(t, minimal+"evaluator: {workers: auto}\n"); c.Evaluator.Workers != AutoWorkers ||
+		c.Hello(4).Settings.Threads != 4 {
 		t.Errorf("%+v", c.Evaluator)
 	}
 	if c := parse(t, minimal+"evaluator: {workers: 3}\n"); c.Evaluator.Workers != 3 || c.Hello(8).Settings.Threads != 2 {
 		t.Errorf("%+v", c.Evaluator)
 	}
-	for value, want := range map[string]string{"0": "auto or a number", "-1": "auto or a number", "many": "auto or a number",
+	for value, want := range map[string]string{"0": "auto or a number", "-1": "auto or a number",
+		"many": "auto or a number",
 		"2000": "between 1 and 1024"} {
 		_, err := Parse("study.yaml", []byte(minimal+"evaluator: {workers: "+value+"}\n"))
-		if err == nil || !strings.Contains(err.Error(), "study.yaml:7:13: evaluator.workers") || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), "study.yaml:7:13: evaluator.workers") ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("workers: %s: %v", value, err)
 		}
 	}
@@ -72,7 +78,8 @@ func TestTemplateSaysWhatTheDefaultsAre(t *testing.T) {
 		if rest, ok := strings.CutPrefix(trimmed, "# "); ok {
 			key, value, _ := strings.Cut(rest, ": ")
 			isKey := !strings.Contains(key, " ") && !strings.Contains(rest, "(") && value != ""
-			inWords := strings.Contains(value, " ") && !strings.HasPrefix(value, "[") || value == "columns" || strings.HasPrefix(value, "training.")
+			inWords := strings.Contains(value, " ") && !strings.HasPrefix(value, "[") || value == "columns" ||
+				strings.HasPrefix(value, "training.")
 			if isKey && !inWords {
 				line = line[:len(line)-len(trimmed)] + rest
 			}
@@ -213,7 +220,8 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "study.yaml")
-	if err := os.WriteFile(filepath.Join(dir, "t.tsv"), []byte("a\tb\n"+strings.Repeat("one\tno\ntwo\tyes\n", 20)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "t.tsv"), []byte("a\tb\n"+strings.Repeat("one\tno\ntwo\tyes\n", 20)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	content := strings.Replace(minimal, "path: m", "path: "+model, 1)
@@ -232,7 +240,8 @@ func TestInputsThatCannotBeOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(), "study.yaml:7:9: space.max_params: 5: the smallest plan") {
+	if _, err := c.Open(); err == nil || !strings.Contains(err.Error(),
+		"study.yaml:7:9: space.max_params: 5: the smallest plan") {
 		t.Errorf("max_params: %v", err)
 	}
 }

@@ -81,7 +81,8 @@ func (d *draft) load() (err error) {
 			if err != nil {
 				*split.file = ""
 				first, _, _ := strings.Cut(err.Error(), "\n")
-				d.Unsure = append(d.Unsure, fmt.Sprintf("%s lies beside and cannot be used: %s", beside, strings.TrimPrefix(first, dir)))
+				d.Unsure = append(d.Unsure, fmt.Sprintf("%s lies beside and cannot be used: %s", beside,
+					strings.TrimPrefix(first, dir)))
 				continue
 			}
 			d.dataset = loaded
@@ -99,7 +100,8 @@ func (d *draft) load() (err error) {
 // chooseMetric takes another metric than accuracy where one class is most of the rows.
 func (d *draft) chooseMetric() {
 	const most = 0.7
-	if chance := d.dataset.Chance(); d.Task.Metric == metric.Accuracy && chance > most && d.Task.Kind == data.KindClassification {
+	if chance := d.dataset.Chance(); d.Task.Metric == metric.Accuracy && chance > most &&
+		d.Task.Kind == data.KindClassification {
 		d.Task.Metric = metric.F1Macro
 		d.saw("always the same answer has an accuracy of %.3f: the metric is %s", chance, metric.F1Macro)
 	}
@@ -139,7 +141,8 @@ func (d *draft) measure() error {
 	slices.Sort(lengths)
 	at := lengths[int(math.Ceil(fit*float64(len(lengths))))-1]
 	d.Task.MaxLength = max(tokenizer.MinLength, min(limit, (at+step-1)/step*step))
-	d.saw("inputs have %d tokens (median), %d at most; 99 of 100 have up to %d", lengths[len(lengths)/2], lengths[len(lengths)-1], at)
+	d.saw("inputs have %d tokens (median), %d at most; 99 of 100 have up to %d", lengths[len(lengths)/2],
+		lengths[len(lengths)-1], at)
 	if lengths[len(lengths)-1] == limit {
 		d.Unsure = append(d.Unsure, fmt.Sprintf("some inputs are longer than %d tokens and are cut", limit))
 	}
@@ -176,7 +179,8 @@ func (d *draft) write() []byte {
 		comment("", d.Unsure)
 	}
 	line("task:\n  kind: %s\n  metric: %s", t.Kind, t.Metric)
-	for _, file := range []struct{ key, path, share string }{{"train", t.Train, ""}, {"dev", t.Dev, "dev_share: 0.1"}, {"test", t.Test, "test_share: 0.1"}} {
+	for _, file := range []struct{ key, path, share string }{{"train", t.Train, ""}, {"dev", t.Dev, "dev_share: 0.1"},
+		{"test", t.Test, "test_share: 0.1"}} {
 		if file.path != "" {
 			line("  %s: %s", file.key, strconv.Quote(d.relative(file.path)))
 		} else {
@@ -189,7 +193,8 @@ func (d *draft) write() []byte {
 		key   string
 		names []string
 		list  bool
-	}{{"text", []string{c.Text}, false}, {"text_pair", []string{c.TextPair}, false}, {"question", []string{c.Question}, false},
+	}{{"text", []string{c.Text}, false}, {"text_pair", []string{c.TextPair}, false},
+		{"question", []string{c.Question}, false},
 		{"choices", c.Choices, true}, {"choice_names", []string{c.ChoiceNames}, false}, {"spans", c.Spans, true},
 		{"offsets", c.Offsets, true}, {"label", []string{c.Label}, false}, {"labels", c.Labels, true}} {
 		quoted := make([]string, len(column.names))

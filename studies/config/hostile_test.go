@@ -49,23 +49,26 @@ func with(line string) string {
 // Whatever stands in the file: a short message that says where, after bounded work, and no panic.
 func TestHostileStudyFiles(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
-		"more than 1 MiB":        {"x: " + strings.Repeat("y", 20<<20), "bytes are too many for a study file"},
-		"a long line":            {with("x: " + strings.Repeat("y", 900_000)), `study.yaml:1:1: unknown key "x"`},
-		"a long key":             {with(strings.Repeat("y", 900_000) + ": 1"), `study.yaml:1:1: unknown key "yyy`},
-		"a long value":           {with("evaluator: {device: " + strings.Repeat("y", 900_000) + "}"), `evaluator.device "yyy`},
-		"a long study":           {with("study: " + strings.Repeat("y", 900_000)), `study "yyy`},
-		"open brackets":          {with("baselines: " + strings.Repeat("[", 100_000)), "too many"},
-		"some open brackets":     {with("baselines: " + strings.Repeat("[", 2000)), "study.yaml:1:31: mappings and lists are more than 20 deep"},
-		"closed brackets":        {with("baselines: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000)), "20 deep"},
-		"open braces":            {with("baselines: " + strings.Repeat("{", 2000)), "20 deep"},
-		"braces with keys":       {with("baselines: " + strings.Repeat("{a: ", 2000)), "20 deep"},
-		"dashes":                 {with("baselines:\n" + strings.Repeat("- ", 2000)), "20 deep"},
-		"dashes on many lines":   {with("baselines:\n" + deep(40, "- ")), "20 deep"},
-		"deep mappings":          {deep(40, "a:"), "20 deep"},
-		"300,000 keys":           {many(80_000, "k%d: 1\n"), "too many keys and values"},
-		"3,000 keys":             {many(3_000, "k%d: 1\n"), " more mistakes"},
-		"100,000 labels":         {with("baselines: [" + many(100_000, "l%d, ") + "]"), "too many keys and values"},
-		"4,000 labels":           {strings.Replace(minimal, "kind: ", "labels: ["+many(4_000, "l%d, ")+"]\n  kind: ", 1), "4000 are too many"},
+		"more than 1 MiB": {"x: " + strings.Repeat("y", 20<<20), "bytes are too many for a study file"},
+		"a long line":     {with("x: " + strings.Repeat("y", 900_000)), `study.yaml:1:1: unknown key "x"`},
+		"a long key":      {with(strings.Repeat("y", 900_000) + ": 1"), `study.yaml:1:1: unknown key "yyy`},
+		"a long value": {with("evaluator: {device: " + strings.Repeat("y", 900_000) + "}"),
+			`evaluator.device "yyy`},
+		"a long study":  {with("study: " + strings.Repeat("y", 900_000)), `study "yyy`},
+		"open brackets": {with("baselines: " + strings.Repeat("[", 100_000)), "too many"},
+		"some open brackets": {with("baselines: " + strings.Repeat("[", 2000)),
+			"study.yaml:1:31: mappings and lists are more than 20 deep"},
+		"closed brackets":      {with("baselines: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000)), "20 deep"},
+		"open braces":          {with("baselines: " + strings.Repeat("{", 2000)), "20 deep"},
+		"braces with keys":     {with("baselines: " + strings.Repeat("{a: ", 2000)), "20 deep"},
+		"dashes":               {with("baselines:\n" + strings.Repeat("- ", 2000)), "20 deep"},
+		"dashes on many lines": {with("baselines:\n" + deep(40, "- ")), "20 deep"},
+		"deep mappings":        {deep(40, "a:"), "20 deep"},
+		"300,000 keys":         {many(80_000, "k%d: 1\n"), "too many keys and values"},
+		"3,000 keys":           {many(3_000, "k%d: 1\n"), " more mistakes"},
+		"100,000 labels":       {with("baselines: [" + many(100_000, "l%d, ") + "]"), "too many keys and values"},
+		"4,000 labels": {strings.Replace(minimal, "kind: ", "labels: ["+many(4_000, "l%d, ")+"]\n  kind: ", 1),
+			"4000 are too many"},
 		"a binary tag":           {with("study: !!binary"), "study.yaml:1:8: a study file has no place for a tag (!)"},
 		"a binary tag, in a map": {with("x: {study: !!binary }"), "no place for a tag"},
 		"an unknown tag":         {with("study: !x y"), "no place for a tag"},
@@ -80,12 +83,14 @@ func TestHostileStudyFiles(t *testing.T) {
 		"no UTF-8":               {with("study: \xff"), `study.yaml:1:1: this line is not UTF-8`},
 		"a NUL":                  {with("study: \"a\x00b\""), "study"},
 		"an escape sequence":     {with("\"\\x1b[2J\": 1"), `unknown key "\x1b[2J"`},
-		"a path with escapes":    {strings.Replace(minimal, "kind: classification", "kind: \"\x1b[2J\"", 1), `task.kind "\x1b[2J"`},
-		"no program":             {with("evaluator: {command: [\"\"]}"), "evaluator.command \"\": must be the name of a program"},
-		"a NUL in a command":     {with("evaluator: {command: [a, \"\\0\"]}"), "must be the name of a program"},
-		"no scale":               {with("space: {lora: {scale: 0}}"), "space.lora.scale 0: must be between"},
-		"no groups":              {with("space: {groups: 0}"), "space.groups 0: must be between 1"},
-		"a direction mark":       {with("stud\u202ey: s"), `unknown key "stud\u202ey"`},
+		"a path with escapes": {strings.Replace(minimal, "kind: classification", "kind: \"\x1b[2J\"", 1),
+			`task.kind "\x1b[2J"`},
+		"no program": {with("evaluator: {command: [\"\"]}"),
+			"evaluator.command \"\": must be the name of a program"},
+		"a NUL in a command": {with("evaluator: {command: [a, \"\\0\"]}"), "must be the name of a program"},
+		"no scale":           {with("space: {lora: {scale: 0}}"), "space.lora.scale 0: must be between"},
+		"no groups":          {with("space: {groups: 0}"), "space.groups 0: must be between 1"},
+		"a direction mark":   {with("stud\u202ey: s"), `unknown key "stud\u202ey"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
@@ -140,8 +145,10 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", "  ", "\u00a0", "\u200d", "a\tb", "a\nb", "a\x1b[2J", "a\x00b", "a\u0085b", "a\u202eb", "a\u2028b",
-		"\ufeffa", "-s", "--help", "a/b", ".", "..", " a", "a ", "a  b", "a\u00a0b", "a\u3000b", "a\u200db", "👩\u200d👧", "\u2800",
+	for _, name := range []string{"", "  ", "\u00a0", "\u200d", "a\tb", "a\nb", "a\x1b[2J", "a\x00b", "a\u0085b",
+		"a\u202eb", "a\u2028b",
+		"\ufeffa", "-s", "--help", "a/b", ".", "..", " a", "a ", "a  b", "a\u00a0b", "a\u3000b", "a\u200db", "👩\u200d👧",
+		"\u2800",
 		"a\u2800", "\u115f", "\u1160", "\u3164", "\uffa0", "\u034f", "a\u00ad", "a\ufe0f", "\U000e0100", "a\U000e0041",
 		"\u17b4", "\u180e", "\U0001d159", "\U0001d173", "\xff", "a\ufffe", strings.Repeat("a", 101)} {
 		if err := checkName(name); err == nil {
@@ -205,7 +212,8 @@ func TestOddFloats(t *testing.T) {
 			rapid.SampledFrom([]string{".nan", "NaN", ".inf", "-.inf", "+Inf", "-0.0", "0", "1", "1.0",
 				"5e-324", "1e-400", "1e309", "0x1p-2", "1_0", "1e", "."}))
 		text := minimal
-		for _, line := range []string{"training: {learning_rate: %s, dropout: %s}\n", "budget: {epochs: %s, rungs: [%s, 1]}\n",
+		for _, line := range []string{"training: {learning_rate: %s, dropout: %s}\n",
+			"budget: {epochs: %s, rungs: [%s, 1]}\n",
 			"space: {learning_rate: [%s], lora: {scale: %s}}\n"} {
 			text += fmt.Sprintf(line, number.Draw(t, "one"), number.Draw(t, "two"))
 		}
@@ -229,7 +237,8 @@ func TestOddFloats(t *testing.T) {
 
 // Texts stay as they are spelled, whatever YAML would take them for.
 func TestTexts(t *testing.T) {
-	c := parse(t, strings.Replace(minimal, "kind: ", "labels: [1.0, 1, no, true, ~x, 0x1F, \"\\u00e9\", 2001-01-01]\n  kind: ", 1))
+	c := parse(t, strings.Replace(minimal, "kind: ",
+		"labels: [1.0, 1, no, true, ~x, 0x1F, \"\\u00e9\", 2001-01-01]\n  kind: ", 1))
 	if got, want := fmt.Sprintf("%q", c.Task.Labels), `["1.0" "1" "no" "true" "~x" "0x1F" "é" "2001-01-01"]`; got != want {
 		t.Errorf("labels %s, want %s", got, want)
 	}

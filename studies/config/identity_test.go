@@ -32,7 +32,8 @@ search: {seed: 18446744073709551615, sampler: gp}
 evaluator: {command: [python3, "./a worker.py"], workers: 2, precision: float32}
 `
 
-var miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12, BackboneParams: 22_565_376}
+var miniLM = peft.Geometry{Architecture: "bert", Layers: 6, Hidden: 384, FFN: 1536, Heads: 12,
+	BackboneParams: 22_565_376}
 
 // resolvedIdentity is the identity of a study file on a model of MiniLM's shape.
 func resolvedIdentity(t *testing.T, c *Config) Values {
@@ -123,7 +124,8 @@ func TestChangesNameTheKeys(t *testing.T) {
 
 // Sources explain why contents differ.
 func TestSources(t *testing.T) {
-	old, now := parse(t, minimal).Sources(), parse(t, strings.Replace(minimal, "t.tsv", "u.tsv\n  dev_share: 0.2", 1)).Sources()
+	old, now := parse(t, minimal).Sources(), parse(t, strings.Replace(minimal, "t.tsv", "u.tsv\n  dev_share: 0.2",
+		1)).Sources()
 	want := []Change{{"task.dev_share", "0.1", "0.2"}, {"task.train", "t.tsv", "u.tsv"}}
 	if diff := cmp.Diff(want, Changes(old, now)); diff != "" {
 		t.Error(diff)
@@ -230,7 +232,8 @@ func TestNewKeysKeepOldStudies(t *testing.T) {
 			}
 		}
 		check("without the key", identity(later, everyKey, old), false)
-		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed]), old), false)
+		check("with the value of before", identity(later, set(map[bool]string{true: was, false: standard}[changed]), old),
+			false)
 		check("with another value", identity(later, set(other), old), !changed || other != was)
 		check("a new study's default", identity(later, everyKey, nil), changed && standard != was)
 	})

@@ -17,8 +17,8 @@ import (
 )
 
 // TrialSeconds estimates what a trial takes on two cores, from the study file and its rows alone; 0 if it cannot be
-// told. A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each for every
-// weight and token.
+// told. A step takes the forward pass through the frozen layers and the way back to their inputs, 2 operations each
+// for every weight and token.
 func (c *Config) TrialSeconds(in *Inputs) float64 {
 	const (
 		operations   = 1e11 // in a second

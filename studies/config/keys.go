@@ -22,10 +22,11 @@ type key struct {
 	standard                  string // the default
 	optional                  bool
 	identity                  string
-	was                       string        // the value that a study had before the key existed
-	index                     int           // of the field
-	entry                     reflect.Value // of a field that is a map with an entry for each of several keys: the one of this key
-	fieldType                 reflect.Type  // of the value
+	was                       string // the value that a study had before the key existed
+	index                     int    // of the field
+	// of a field that is a map with an entry for each of several keys: the one of this key
+	entry     reflect.Value
+	fieldType reflect.Type // of the value
 }
 
 // entries is a field that stands for several keys of its section, as a map with a value for each.
@@ -50,8 +51,9 @@ func keys(section reflect.Type, prefix string) []key {
 			}
 			continue
 		}
-		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type), identity: f.Tag.Get("identity"),
-			index: i, fieldType: f.Type}
+		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type),
+			identity: f.Tag.Get("identity"),
+			index:    i, fieldType: f.Type}
 		k.standard, k.optional = f.Tag.Lookup("default")
 		var said bool
 		if k.was, said = f.Tag.Lookup("was"); !said {

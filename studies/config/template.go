@@ -45,7 +45,8 @@ func writeSection(b *bytes.Buffer, t reflect.Type, prefix string, depth int) {
 // Markdown is docs/reference/config.md, generated from the tags of Config.
 func Markdown() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Study file\n\nYAML. `peftsearch init` writes one with every key. Paths are relative to the file. Unknown keys are errors.\n\n")
+	b.WriteString("# Study file\n\nYAML. `peftsearch init` writes one with every key. Paths are relative to the file. " +
+		"Unknown keys are errors.\n\n")
 	b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
 	var section func(t reflect.Type, prefix string)
 	section = func(t reflect.Type, prefix string) {

@@ -114,7 +114,8 @@ func (c *Config) validate() []error {
 const maxName = 100
 
 // nameRule is what names are, so that each can be typed, told apart from others, printed, and be part of a file's name.
-var nameRule = fmt.Sprintf("a name is of 1 to %d visible characters without a slash, with single blanks between words; "+
+var nameRule = fmt.Sprintf("a name is of 1 to %d visible characters without a slash, with single blanks between "+
+	"words; "+
 	"it does not begin with a dash and is not . or ..", maxName)
 
 // checkName reports a name that is not as nameRule says.

@@ -28,9 +28,11 @@ var lineEnd = regexp.MustCompile(`\r\n?`)
 // before the parser, which does not survive all of it, sees it. A file without content gives nil.
 func (d *document) parseYAML(content []byte) (ast.Node, []error) {
 	if len(content) > maxBytes {
-		return nil, []error{&Error{File: d.path, Message: fmt.Sprintf("%d bytes are too many for a study file, at most %d", len(content), maxBytes)}}
+		return nil, []error{&Error{File: d.path, Message: fmt.Sprintf("%d bytes are too many for a study file, at most %d",
+			len(content), maxBytes)}}
 	}
-	text := lineEnd.ReplaceAllString(strings.TrimPrefix(string(content), "\ufeff"), "\n") // goccy/go-yaml counts \r\n as two lines
+	// goccy/go-yaml counts \r\n as two lines
+	text := lineEnd.ReplaceAllString(strings.TrimPrefix(string(content), "\ufeff"), "\n")
 	d.lines = strings.Split(text, "\n")
 	for i, line := range d.lines {
 		if !utf8.ValidString(line) {
@@ -71,7 +73,8 @@ func (d *document) checkTokens(tokens token.Tokens) (errs []error) {
 		errs = append(errs, d.errorIn(t.Position.Line, t.Position.Column, "", format, args...))
 	}
 	if len(tokens) > maxTokens {
-		refuse(tokens[maxTokens], "too many keys and values for a study file: it has %d parts, at most %d", len(tokens), maxTokens)
+		refuse(tokens[maxTokens], "too many keys and values for a study file: it has %d parts, at most %d", len(tokens),
+			maxTokens)
 		return errs
 	}
 	flow := 0               // depth in brackets

@@ -40,10 +40,12 @@ type ConfirmedSeed struct {
 
 // NewConfirmation describes confirmed plans; names are by the candidate's key.
 func NewConfirmation(record *store.Record, ranked []studies.Ranked, names map[string]string) Confirmation {
-	document := Confirmation{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric, Plans: []ConfirmedPlan{}}
+	document := Confirmation{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric,
+		Plans: []ConfirmedPlan{}}
 	for _, r := range ranked {
-		plan := ConfirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params, ParamsPercent: percentOf(r.Params, record.Geometry),
-			HeadParams: r.Trainings[0].Result.Head, Test: newTestScores(r.Test), Behind: r.Behind,
+		plan := ConfirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params,
+			ParamsPercent: percentOf(r.Params, record.Geometry),
+			HeadParams:    r.Trainings[0].Result.Head, Test: newTestScores(r.Test), Behind: r.Behind,
 			LargerThanNoise: r.LargerThanNoise(), Training: r.Candidate.Training, Plan: r.Candidate.Plan}
 		if !math.IsNaN(r.PValue) {
 			plan.PValue = &r.PValue

@@ -34,8 +34,9 @@ func ReadTable(ctx context.Context, at *store.Store, record *store.Record) (t Ta
 	return t, err
 }
 
-// WriteCSV prints the trials of studies as a table with a header: the numbers of a trial, a column for the size of every
-// module that a trial of the studies has ("layers.3.lora", 0 for none), and the plan in words. What has no value is empty.
+// WriteCSV prints the trials of studies as a table with a header: the numbers of a trial, a column for the size of
+// every module that a trial of the studies has ("layers.3.lora", 0 for none), and the plan in words. What has no value
+// is empty.
 func WriteCSV(w io.Writer, tables []Table) error {
 	type place struct {
 		layer  int

@@ -29,7 +29,8 @@ var grey = color.RGBA{170, 170, 170, 255}
 var figureFormats = []string{"svg", "pdf", "png"}
 
 // WriteFigures writes figures of the studies to a directory, each in every format: front (every score against the
-// size, with the fronts and, of one study, the confirmed scores), hypervolume, and modules-STUDY (layer × method along the front).
+// size, with the fronts and, of one study, the confirmed scores), hypervolume, and modules-STUDY (layer × method along
+// the front).
 func WriteFigures(dir string, v Views) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -79,7 +79,8 @@ func NewFront(record *store.Record, front studies.Assessed, confirmed studies.Co
 	document := Front{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric,
 		Hypervolume: front.Hypervolume, Reference: record.Reference, Front: []FrontMember{}}
 	if r := front.Recommended; r != nil {
-		document.Recommendation = &Recommendation{Trial: r.Trial, Best: r.Best, AsGood: *estimate(r.AsGood), Rule: search.Alike}
+		document.Recommendation = &Recommendation{Trial: r.Trial, Best: r.Best, AsGood: *estimate(r.AsGood),
+			Rule: search.Alike}
 		if paired, ok := front.Behind(); ok {
 			document.Recommendation.Behind = &Difference{Mean: paired.Difference, RowSD: estimate(paired.RowSD),
 				SD: estimate(paired.SD), PValue: estimate(paired.PValue)}

@@ -34,8 +34,10 @@ type Listing struct {
 
 // NewListing describes a study in brief; damaged is why its front cannot be read, or nil.
 func NewListing(record *store.Record, tally store.Tally, front studies.Front, damaged error) Listing {
-	l := Listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, Complete: tally.Complete, Pruned: tally.Pruned,
-		Failed: tally.Failed, Running: tally.Running, Waiting: tally.Waiting, FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
+	l := Listing{Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric, Complete: tally.Complete,
+		Pruned: tally.Pruned,
+		Failed: tally.Failed, Running: tally.Running, Waiting: tally.Waiting, FrontSize: len(front.Members),
+		Hypervolume: front.Hypervolume}
 	if damaged != nil {
 		l.Damaged = quote.Message(damaged.Error())
 		return l

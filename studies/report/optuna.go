@@ -46,10 +46,10 @@ type optunaTrial struct {
 	Intermediate  map[string]float64 `json:"intermediate_values"`
 }
 
-// WriteOptuna writes a study as a journal file of Optuna 4 and 5, which maximises the score and minimises the parameters.
-// A trial's parameters are the sizes of its modules, "L03.lora", 0 for none, so that plans outside of the search space have
-// them too, and the learning rate where it differs. A pruned trial has its curve among the attributes: Optuna's TPE
-// fails for pruned trials with intermediate values in a study of two objectives.
+// WriteOptuna writes a study as a journal file of Optuna 4 and 5, which maximises the score and minimises the
+// parameters. A trial's parameters are the sizes of its modules, "L03.lora", 0 for none, so that plans outside of the
+// search space have them too, and the learning rate where it differs. A pruned trial has its curve among the
+// attributes: Optuna's TPE fails for pruned trials with intermediate values in a study of two objectives.
 func WriteOptuna(w io.Writer, o *studies.Overview) error {
 	buffered := bufio.NewWriter(w)
 	encoder := json.NewEncoder(buffered) // a line for each

@@ -60,7 +60,8 @@ func WriteStudy(ctx context.Context, w io.Writer, at *store.Store, record *store
 	}), func(f store.FrontPoint) any { return FrontAfter(f) }); err != nil {
 		return err
 	}
-	if err := writeList(w, "trials", trialsOf(ctx, at, record), func(t store.Trial) any { return NewTrialEntry(record, t) }); err != nil {
+	if err := writeList(w, "trials", trialsOf(ctx, at, record),
+		func(t store.Trial) any { return NewTrialEntry(record, t) }); err != nil {
 		return err
 	}
 	_, err = io.WriteString(w, "\n}\n")

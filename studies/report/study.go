@@ -81,8 +81,9 @@ func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
 
 // NewStudy describes a study with its front.
 func NewStudy(record *store.Record, front studies.Front) Study {
-	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(), Metric: record.Metric,
-		Seed: record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
+	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(),
+		Metric: record.Metric,
+		Seed:   record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
 	if record.WarmStart != nil {
 		document.WarmStart, document.WarmTrials = record.WarmStart.Study, len(record.WarmStart.Trials)
@@ -93,7 +94,8 @@ func NewStudy(record *store.Record, front studies.Front) Study {
 // NewTrial describes one trial in full.
 func NewTrial(record *store.Record, t store.Trial) Trial {
 	count := t.Candidate.Plan.Params(record.Geometry)
-	return Trial{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric, TrialEntry: NewTrialEntry(record, t),
-		Methods: count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
+	return Trial{SchemaVersion: SchemaVersion, Study: record.Name, Metric: record.Metric,
+		TrialEntry: NewTrialEntry(record, t),
+		Methods:    count.Methods, AutoPEFTPercent: count.AutoPEFTPercent(record.Geometry),
 		Curve: append([]store.CurvePoint{}, t.Curve...)}
 }

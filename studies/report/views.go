@@ -39,15 +39,16 @@ type View struct {
 	Budget      int              `json:"budget"` // trials that are asked for, 0 if unknown
 	Tally       Tally            `json:"tally"`
 	Hypervolume float64          `json:"hypervolume"`
-	Recommended *int64           `json:"recommended"` // the smallest plan that is not distinguishably worse than the best; null without one
-	Front       []int64          `json:"front"`       // trials by ascending parameters
-	Growth      Growth           `json:"growth"`
-	Confirmed   []Confirmed      `json:"confirmed"` // by ascending parameters
-	Effects     []Effect         `json:"effects"`   // null while nothing can be said
-	Running     []Running        `json:"running"`
-	Methods     []peft.Method    `json:"methods"` // in the order in which everything shows them
-	Modules     []Module         `json:"modules"` // the kinds of module that trials have; only further ones are added
-	Trials      Trials           `json:"trials"`
+	// Recommended is the smallest plan that is not distinguishably worse than the best; null without one.
+	Recommended *int64        `json:"recommended"`
+	Front       []int64       `json:"front"` // trials by ascending parameters
+	Growth      Growth        `json:"growth"`
+	Confirmed   []Confirmed   `json:"confirmed"` // by ascending parameters
+	Effects     []Effect      `json:"effects"`   // null while nothing can be said
+	Running     []Running     `json:"running"`
+	Methods     []peft.Method `json:"methods"` // in the order in which everything shows them
+	Modules     []Module      `json:"modules"` // the kinds of module that trials have; only further ones are added
+	Trials      Trials        `json:"trials"`
 }
 
 // Tally counts trials by state.
@@ -61,12 +62,13 @@ type Tally struct {
 
 // Trials are the columns. Null stands where a trial has no such value.
 type Trials struct {
-	Number   []int64          `json:"number"`
-	State    []store.State    `json:"state"`
-	Origin   []string         `json:"origin"`
-	Params   []int64          `json:"params"`
-	Score    []*float64       `json:"score"`    // of a pruned trial its own, of a shorter training
-	RowSD    []*float64       `json:"row_sd"`   // of the score by the choice of the dev rows; of complete trials, where known
+	Number []int64       `json:"number"`
+	State  []store.State `json:"state"`
+	Origin []string      `json:"origin"`
+	Params []int64       `json:"params"`
+	Score  []*float64    `json:"score"` // of a pruned trial its own, of a shorter training
+	// RowSD is that of the score by the choice of the dev rows; of complete trials, where known.
+	RowSD    []*float64       `json:"row_sd"`
 	Forecast []*float64       `json:"forecast"` // of pruned trials
 	Seconds  []*float64       `json:"seconds"`  // of training
 	Started  []*int64         `json:"started"`  // ms after the study was created, as the next
@@ -174,8 +176,9 @@ func NewView(o *studies.Overview, insight Insight, numbers []int64) View {
 	}
 	r := o.Record
 	v := View{Study: r.Name, Created: r.Created.UTC(), Metric: r.Metric, Geometry: r.Geometry, Reference: r.Reference,
-		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{}, Recommended: insight.Recommended,
-		Growth: newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
+		Budget: o.Budget, Tally: Tally(o.Tally), Hypervolume: o.Front.Hypervolume, Front: []int64{},
+		Recommended: insight.Recommended,
+		Growth:      newGrowth(o.Growth(r.Reference)), Confirmed: []Confirmed{}, Running: []Running{}, Methods: peft.Methods}
 	kinds := newKinds(o.Trials)
 	v.Modules, v.Trials = kinds.list, newTrials(o, numbers, kinds)
 	for _, m := range o.Front.Members {
@@ -186,7 +189,8 @@ func NewView(o *studies.Overview, insight Insight, numbers []int64) View {
 		v.Effects = append(v.Effects, Effect{e.Method, e.Layers, e.Plans, round(e.Mean), round(e.SD)})
 	}
 	for _, a := range o.Attempts {
-		v.Running = append(v.Running, Running{Trial: a.Trial, Lane: lane(a.Owner.Host, a.Owner.Process), Step: a.Progress.Step,
+		v.Running = append(v.Running, Running{Trial: a.Trial, Lane: lane(a.Owner.Host, a.Owner.Process),
+			Step:  a.Progress.Step,
 			Steps: a.Progress.Steps, Loss: a.Progress.Loss, Started: a.Started.UTC(), Reported: a.Reported.UTC()})
 	}
 	return v
@@ -233,7 +237,8 @@ func newConfirmed(o *studies.Overview) (all []Confirmed) {
 func newTrials(o *studies.Overview, numbers []int64, kinds *kinds) Trials {
 	n := len(numbers)
 	c := Trials{Number: numbers, State: make([]store.State, n), Origin: make([]string, n), Params: make([]int64, n),
-		Score: make([]*float64, n), RowSD: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n), Started: make([]*int64, n),
+		Score: make([]*float64, n), RowSD: make([]*float64, n), Forecast: make([]*float64, n), Seconds: make([]*float64, n),
+		Started:  make([]*int64, n),
 		Finished: make([]*int64, n), Lane: make([]string, n), Rate: make([]float64, n), Schedule: make([]string, n),
 		Modules: make([][]int, n), Curve: make([][]float64, n), Failure: map[int64]string{}}
 	after := func(t time.Time) *int64 {

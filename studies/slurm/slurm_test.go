@@ -9,7 +9,8 @@ import (
 
 func TestTimesAreSlurms(t *testing.T) {
 	for text, want := range map[string]time.Duration{"90": 90 * time.Minute, "2:30": 150 * time.Second,
-		"4:00:00": 4 * time.Hour, "2-0": 48 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute, "0-01:00:30": time.Hour + 30*time.Second} {
+		"4:00:00": 4 * time.Hour, "2-0": 48 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute,
+		"0-01:00:30": time.Hour + 30*time.Second} {
 		got, err := ParseTime(text)
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v", text, got, err)
@@ -57,7 +58,8 @@ func TestDirectoriesMayHavePercentSigns(t *testing.T) {
 		{array, `"/50%%j/%A_%a.log"`, "peftsearch run /50%j/x.yaml"},
 		{service, `"/50%%j/server.log"`, "peftsearch db start /50%j"},
 	} {
-		if !strings.Contains(c.script, "#SBATCH --output="+c.output+"\n") || !strings.HasSuffix(c.script, "exec "+c.command+"\n") {
+		if !strings.Contains(c.script, "#SBATCH --output="+c.output+"\n") ||
+			!strings.HasSuffix(c.script, "exec "+c.command+"\n") {
 			t.Error(c.script)
 		}
 	}

@@ -44,7 +44,8 @@ const (
 
 // OpenMirror begins to keep a database's mirror, and brings the database up to date from it where the mirror is newer
 // or the database is not there. Nobody may have the database open. report gets the errors of copies, which the next
-// copy makes up for; after one that wraps ErrMirrored there is none. The error wraps ErrMirrored if another session keeps the mirror.
+// copy makes up for; after one that wraps ErrMirrored there is none. The error wraps ErrMirrored if another session
+// keeps the mirror.
 func OpenMirror(ctx context.Context, name, dir string, report func(error)) (*Mirror, error) {
 	path, err := resolve(name)
 	if err != nil {

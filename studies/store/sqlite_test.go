@@ -188,13 +188,14 @@ func TestWhatIsNotOursIsLeftAsItIs(t *testing.T) {
 		live       bool
 		words      string
 	}{
-		"another application's":             {"CREATE TABLE notes (text)", false, another},
-		"another application's, version 5":  {"CREATE TABLE notes (text); PRAGMA user_version = 5", false, another},
-		"another application's, by its id":  {"CREATE TABLE notes (text); PRAGMA application_id = 7", false, another},
-		"another application's, id alone":   {"PRAGMA application_id = 7; CREATE TABLE t (x); DROP TABLE t", false, another},
-		"another application's, that wrote": {wal + "CREATE TABLE notes (text); INSERT INTO notes VALUES ('x')", true, another},
-		"Optuna's":                          {optuna + "CREATE TABLE version_info (v)", false, another},
-		"Optuna's, version 3":               {optuna + "PRAGMA user_version = 3", false, another},
+		"another application's":            {"CREATE TABLE notes (text)", false, another},
+		"another application's, version 5": {"CREATE TABLE notes (text); PRAGMA user_version = 5", false, another},
+		"another application's, by its id": {"CREATE TABLE notes (text); PRAGMA application_id = 7", false, another},
+		"another application's, id alone":  {"PRAGMA application_id = 7; CREATE TABLE t (x); DROP TABLE t", false, another},
+		"another application's, that wrote": {wal + "CREATE TABLE notes (text); INSERT INTO notes VALUES ('x')", true,
+			another},
+		"Optuna's":            {optuna + "CREATE TABLE version_info (v)", false, another},
+		"Optuna's, version 3": {optuna + "PRAGMA user_version = 3", false, another},
 		"a newer version's": {"CREATE TABLE studies (x); PRAGMA application_id = 0x50454654; PRAGMA user_version = 99",
 			false, "newer peftsearch"},
 		"of version 99": {"PRAGMA user_version = 99; CREATE TABLE t (x); DROP TABLE t", false, another},

@@ -125,8 +125,8 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (t Trial, er
 	return t, err
 }
 
-// Resampled has the scores of trials on resamples of the dev rows, by trial, of those numbers from the first to below the
-// last that have any.
+// Resampled has the scores of trials on resamples of the dev rows, by trial, of those numbers from the first to below
+// the last that have any.
 func (s *Store) Resampled(ctx context.Context, r *Record, first, last int64) (scores map[int64][]float64, err error) {
 	err = s.read(ctx, func(q querier) error {
 		scores = map[int64][]float64{}

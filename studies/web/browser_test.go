@@ -177,7 +177,8 @@ func TestReportInABrowser(t *testing.T) {
 		t.Errorf("%d bytes, %v", info.Size(), err)
 	}
 	b.open("file://" + path)
-	if got, want := eval[string](b, figureNames), "front confirmed growth effects curves map parallel timeline"; got != want {
+	if got, want := eval[string](b, figureNames),
+		"front confirmed growth effects curves map parallel timeline"; got != want {
 		t.Errorf("figures %q, want %q", got, want)
 	}
 

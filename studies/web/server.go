@@ -18,8 +18,8 @@ import (
 	"peftsearch/studies/store"
 )
 
-// Server serves the page of the studies of a database, and what becomes of them while it is open. It reads the database and
-// nothing else, and knows no request that changes anything. It is safe for concurrent use.
+// Server serves the page of the studies of a database, and what becomes of them while it is open. It reads the
+// database and nothing else, and knows no request that changes anything. It is safe for concurrent use.
 type Server struct {
 	db    *store.Store
 	names []string // nil: all studies
@@ -135,7 +135,8 @@ func (s *Server) find(r *store.Record) *watched {
 	return w
 }
 
-// compute works out what mattered and which plan to use, beside everything else, when there are a tenth more trials than the last time.
+// compute works out what mattered and which plan to use, beside everything else, when there are a tenth more trials
+// than the last time.
 func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +156,8 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	})
 }
 
-// views is what pages are told of some studies: of all trials, or of those that have just changed. The caller holds the lock.
+// views is what pages are told of some studies: of all trials, or of those that have just changed. The caller holds
+// the lock.
 func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	var overviews []*studies.Overview
 	for _, w := range s.watched {
@@ -201,8 +203,8 @@ func event(kind string, data any) string {
 	return fmt.Sprintf("%sdata: %s\n\n", kind, encoded)
 }
 
-// since is what a page is to be told that knows the messages before a number, and the number that it knows then. wait is
-// closed when there is more.
+// since is what a page is to be told that knows the messages before a number, and the number that it knows then. wait
+// is closed when there is more.
 func (s *Server) since(number int64) (texts []string, next int64, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,8 +223,8 @@ func (s *Server) since(number int64) (texts []string, next int64, wait <-chan st
 	return texts, s.next, s.changed
 }
 
-// ServeHTTP answers GET / with the page and GET /events with what it shows. Requests for another host are refused, since
-// a page of somebody else's could have its name lead here.
+// ServeHTTP answers GET / with the page and GET /events with what it shows. Requests for another host are refused,
+// since a page of somebody else's could have its name lead here.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")

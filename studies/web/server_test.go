@@ -110,7 +110,8 @@ func TestRequestsThatAreNotAnswered(t *testing.T) {
 		status             int
 	}{
 		{"GET", "/", "127.0.0.1:8765", 200}, {"HEAD", "/", "localhost", 200}, {"GET", "/", "[::1]:80", 200},
-		{"GET", "/", "evil.example", 421}, {"GET", "/events", "evil.example:8765", 421}, {"GET", "/", "127.0.0.1.evil.example", 421},
+		{"GET", "/", "evil.example", 421}, {"GET", "/events", "evil.example:8765", 421},
+		{"GET", "/", "127.0.0.1.evil.example", 421},
 		{"POST", "/", "localhost", 405}, {"DELETE", "/events", "localhost", 405}, {"PUT", "/x", "localhost", 405},
 		{"GET", "/studies.db", "localhost", 404}, {"GET", "/../../etc/passwd", "localhost", 404},
 	} {

@@ -37,7 +37,8 @@ var throwaway = sync.OnceValues(func() (*server.Server, error) {
 		return nil, err
 	}
 	// The directory goes when this process does.
-	janitor := exec.Command("sh", "-c", `cat; while kill -0 "$1"; do sleep 0.1; done; rm -rf "$0"`, dir, strconv.Itoa(s.Process()))
+	janitor := exec.Command("sh", "-c", `cat; while kill -0 "$1"; do sleep 0.1; done; rm -rf "$0"`, dir,
+		strconv.Itoa(s.Process()))
 	if _, err := janitor.StdinPipe(); err != nil {
 		return nil, err
 	}

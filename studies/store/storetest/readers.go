@@ -149,8 +149,9 @@ func fronts(t *testing.T, open func() *store.Store) {
 func trainings(t *testing.T, open func() *store.Store) {
 	s := open()
 	r := study(t, s)
-	training := store.Training{Candidate: Proposal(3).Candidate, Seed: 40, Result: evaluator.Result{Score: 0.5, BestStep: 1, Steps: 1,
-		Test: map[string]float64{"accuracy": 0.25}}}
+	training := store.Training{Candidate: Proposal(3).Candidate, Seed: 40,
+		Result: evaluator.Result{Score: 0.5, BestStep: 1, Steps: 1,
+			Test: map[string]float64{"accuracy": 0.25}}}
 	for range 2 {
 		must(t, s.AddTraining(ctx, r, training))
 	}
