@@ -22,35 +22,31 @@ type Assessed struct {
 	off       map[int64]bool // members that are not on the front
 }
 
-// recentChanges is how many changes of trials an assessment goes back, some for each trial.
-const recentChanges = 5_000
+// assessedTrials is how many trials, the latest, tell beside the front how good its plans are.
+const assessedTrials = 4000
 
-// ReadAssessed reads the front of a study and assesses it, by the front's scores and those of the latest trials. It
-// fits a process to them, which takes up to half a second.
+// ReadAssessed reads the front of a study and assesses it, by its scores and those of the latest trials. It fits a
+// process to them, which takes up to half a second.
 func ReadAssessed(ctx context.Context, db *store.Store, record *store.Record) (a Assessed, err error) {
-	var changed []store.Entry
 	err = db.Snapshot(ctx, func(at *store.Store) (err error) {
 		if a.Front, err = ReadFront(ctx, at, record); err != nil {
 			return err
 		}
-		_, version, err := at.Changes(ctx, record, math.MaxInt64, false)
+		latest, err := at.Latest(ctx, record, assessedTrials)
 		if err != nil {
-			return err
-		}
-		if changed, _, err = at.Changes(ctx, record, max(version-recentChanges, 0), false); err != nil {
 			return err
 		}
 		if a.resampled, err = at.Resampled(ctx, record, 0, rowTrials); err != nil {
 			return err
 		}
-		return a.assess(ctx, at, record, changed)
+		return a.assess(ctx, at, record, latest)
 	})
 	return a, err
 }
 
 // assess fits the process. A study that this version cannot read, or whose scores are too few, has the highest score
 // recommended.
-func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Record, changed []store.Entry) error {
+func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Record, latest []store.Entry) error {
 	if len(a.Members) == 0 {
 		return nil
 	}
@@ -58,12 +54,11 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 	a.Recommended = &search.Recommendation{Trial: highest, Best: highest, AsGood: 1}
 	var observations []search.Observation
 	for _, m := range a.Members {
-		if !slices.ContainsFunc(changed, func(e store.Entry) bool { return e.Number == m.Number }) {
-			observations = append(observations, search.Observation{Number: m.Number, Point: m.Point, Params: m.Params,
-				State: search.Complete, Score: m.Result.Score, Resampled: a.resampled[m.Number]})
+		if len(latest) > 0 && m.Number < latest[0].Number {
+			observations = append(observations, outcome(m, a.resampled[m.Number]))
 		}
 	}
-	for _, e := range changed {
+	for _, e := range latest {
 		if e.State == store.Complete || e.State == store.Pruned {
 			e.Resampled = a.resampled[e.Number]
 			observations = append(observations, observation(e))
@@ -110,7 +105,12 @@ func posterior(record *store.Record, trials []search.Observation) *search.Poster
 
 // Recommend is the trial that ReadAssessed recommends; false before the first complete one.
 func (o *Overview) Recommend() (trial int64, ok bool) {
-	if p := posterior(o.Record, o.observations()); p != nil {
+	first := int64(len(o.Trials)) - assessedTrials
+	assessed := slices.DeleteFunc(o.observations(), func(t search.Observation) bool {
+		return t.Number < first &&
+			!slices.ContainsFunc(o.Front.Members, func(m store.Trial) bool { return m.Number == t.Number })
+	})
+	if p := posterior(o.Record, assessed); p != nil {
 		return p.Recommend().Trial, true
 	}
 	if n := len(o.Front.Members); n > 0 {

@@ -56,6 +56,13 @@ func TestAFrontIsAssessed(t *testing.T) {
 		p.Difference >= 0 {
 		t.Errorf("the ends of the front differ by %+v", p)
 	}
+	o, err := Watch(db, s.Record()).Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trial, ok := o.Recommend(); !ok || trial != r.Trial {
+		t.Errorf("the overview recommends trial %d, the front %d", trial, r.Trial)
+	}
 }
 
 func TestAStudyWithoutATrialIsNotAssessed(t *testing.T) {

@@ -43,11 +43,16 @@ func (o *Overview) Effects() ([]Effect, error) {
 func (o *Overview) observations() (trials []search.Observation) {
 	for _, t := range o.Trials {
 		if t.State.Finished() {
-			trials = append(trials, observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
-				Score: t.Result.Score, Forecast: t.Forecast, Resampled: o.resampled[t.Number]}))
+			trials = append(trials, outcome(t, o.resampled[t.Number]))
 		}
 	}
 	return trials
+}
+
+// outcome is what samplers are told of a trial with one, without its curve.
+func outcome(t store.Trial, resampled []float64) search.Observation {
+	return observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
+		Score: t.Result.Score, Forecast: t.Forecast, Resampled: resampled})
 }
 
 // choices names what can be left out of plans, with the dimensions that decide it.

@@ -241,6 +241,20 @@ func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool
 	return changed, version, err
 }
 
+// Latest lists the last n trials of a study, by number, without curves.
+func (s *Store) Latest(ctx context.Context, r *Record, n int64) (latest []Entry, err error) {
+	err = s.read(ctx, func(q querier) error {
+		latest = nil
+		return each(ctx, q, func(scan func(...any) error) error {
+			e, err := scanEntry(scan)
+			latest = append(latest, e)
+			return cmp.Or(err, r.damagedTrial(e.Number, e.check(r.metric(), false)))
+		}, "SELECT "+entryColumns+` FROM trials WHERE study = $1
+			AND number > (SELECT MAX(number) FROM trials WHERE study = $1) - $2 ORDER BY number`, r.id, n)
+	})
+	return latest, err
+}
+
 func changes(ctx context.Context, q querier, r *Record, since int64, curves bool) (changed []Entry, version int64,
 	err error) {
 	err = q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&version)

@@ -71,6 +71,13 @@ func changes(t *testing.T, open func() *store.Store) {
 			t.Errorf("read at once and read by changes:\n%s", diff)
 		}
 	}
+	for n, want := range map[int64][]store.Entry{2: all[1:], 100: all} {
+		latest, err := viewer.Latest(ctx, r, n)
+		must(t, err)
+		if diff := cmp.Diff(want, latest); diff != "" {
+			t.Errorf("the latest %d:\n%s", n, diff)
+		}
+	}
 }
 
 func progress(t *testing.T, open func() *store.Store) {
