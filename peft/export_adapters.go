@@ -180,7 +180,20 @@ func exportAdapters(t Trained) (*export, error) {
 		a.addSetup(parts, fused)
 	}
 	a.loading = a.snippet(len(parts), fused)
+	if gated(t.Plan, t.Info.Geometry) {
+		a.notes = append(a.notes, "The library's gates average over padding too: without padding, as for rows of one "+
+			"length, outputs are those that the plan was trained with.")
+	}
 	return a.export, nil
+}
+
+// gated reports whether a module has a gate.
+func gated(p Plan, g Geometry) bool {
+	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		return slices.ContainsFunc(l, func(m Module) bool {
+			return slices.ContainsFunc(m.Tensors(g), func(t Tensor) bool { return strings.HasSuffix(t.Name, "gate.weight") })
+		})
+	})
 }
 
 type adaptersExport struct {
@@ -453,7 +466,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
 		`directory = "."  # this directory`,
 		"tokenizer = AutoTokenizer.from_pretrained(" + model + ")",
-		"model = AutoAdapterModel.from_pretrained(" + model + ")",
+		a.opening(model),
 	}
 	switch {
 	case parts == 0 && !fused:
@@ -471,6 +484,16 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
 }
 
+// opening loads the backbone. With torch's fused attention, which is the default, the library's DistilBERT adds 1 to
+// the scores of prefixes.
+func (a *adaptersExport) opening(model string) string {
+	more := ""
+	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers, func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
+		more = `, attn_implementation="eager"`
+	}
+	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
+}
+
 // trainingSnippet builds the adapters from their configurations and prepares them for training.
 func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 	model := pythonString(a.modelName())
@@ -481,7 +504,7 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		"model." + a.head().adapters.add(adapterName),
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
-		"model = AutoAdapterModel.from_pretrained(" + model + ")"}
+		a.opening(model)}
 	switch {
 	case parts == 0 && !fused:
 		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)

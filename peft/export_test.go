@@ -359,6 +359,31 @@ func TestPlansAreExportedWhole(t *testing.T) {
 	}
 }
 
+// TestModulesThatDifferAreAdaptersOfTheirOwn keeps what the text of a module leaves out, such as LoRA's alpha.
+func TestModulesThatDifferAreAdaptersOfTheirOwn(t *testing.T) {
+	query := []peft.Target{peft.TargetQuery}
+	for name, layers := range map[string][]peft.Layer{
+		"alpha": {{peft.LoRA{Rank: 2, Alpha: 2, Targets: query}}, {peft.LoRA{Rank: 2, Alpha: 4, Targets: query}}},
+		"targets": {{peft.LoRA{Rank: 2, Alpha: 2, Targets: query}},
+			{peft.LoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetValue}}}},
+		"scale": {{peft.Serial{Width: 3, Scale: 1}}, {peft.Serial{Width: 3, Scale: 2}}},
+	} {
+		dir := filepath.Join(t.TempDir(), "export")
+		if _, err := peft.Export(peft.FormatAdapters, configOnly(layers...), dir, false); err != nil {
+			t.Fatal(err)
+		}
+		adapters := 0
+		for file := range list(t, dir) {
+			if filepath.Base(file) == "adapter_config.json" {
+				adapters++
+			}
+		}
+		if adapters != 2 {
+			t.Errorf("layers that differ in %s became %d adapters", name, adapters)
+		}
+	}
+}
+
 // TestMerged folds LoRA by hand into two elements of the two-layer BERT's weights.
 func TestMerged(t *testing.T) {
 	model := filepath.Join("..", "models", "bert-tiny")

@@ -21,6 +21,7 @@ type family struct {
 	output        string   // where adapters puts bottlenecks in a layer
 	prefix        string   // what adapters calls the place of a prefix
 	peftPrefix    bool     // PEFT can run a prefix
+	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -36,17 +37,17 @@ const (
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
 	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "Bert",
-		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true},
+		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true, false},
 	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "Roberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
 	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRoberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
 	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "Camembert",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
 	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "Electra",
-		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false},
+		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false, false},
 	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBert",
-		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false},
+		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false, true},
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
@@ -108,7 +109,7 @@ const (
 
 // classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone. A
 // linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by
-// about 1e-4. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
+// about 1e-4, and 1e-3 where weights are large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
 	l := t.head().layers(t.family())
 	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"],
@@ -154,5 +155,5 @@ var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The li
 	"GELU before the "+
 	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are "+
 	"linear, and "+
-	"the classifier undoes that; logits agree to about 1e-4. To train on with PEFT at "+
+	"the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights are large. To train on with PEFT at "+
 	"its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)

@@ -262,7 +262,8 @@ func (l LoRA) adaptersPart() (kept Module, lost string) {
 	return l, lost
 }
 
-func (l LoRA) adaptersKind() string { return fmt.Sprint(l.canonical()) }
+// adaptersKind has what String leaves out: alpha and the targets.
+func (l LoRA) adaptersKind() string { return fmt.Sprintf("%#v", l.canonical()) }
 
 func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
 	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate,

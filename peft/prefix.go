@@ -100,7 +100,7 @@ func (p Prefix) adaptersPart() (kept Module, lost string) {
 	return p, ""
 }
 
-func (p Prefix) adaptersKind() string { return fmt.Sprint(p) }
+func (p Prefix) adaptersKind() string { return fmt.Sprint(p.Length) }
 
 func (p Prefix) adaptersConfig(_ Geometry, plan Plan) any {
 	return prefixConfig{"prefix_tuning", true, p.Length, p.Gate, leaveOut(plan, MethodPrefix)}
