@@ -9,12 +9,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
+	"peftsearch/data/quote"
 )
 
 // Format names a form in which other programs can use a plan.
@@ -41,6 +43,10 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	if err := source.exportable(format); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
+	if !adapterNames.MatchString(source.adapterName()) {
+		return nil, fmt.Errorf("export as %s: the name %s: give letters, digits, dashes and underscores", format,
+			quote.Text(source.Name))
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("export as %s: %s is not empty: name a new directory", format, dir)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,8 +56,14 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	if !known {
 		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
 	}
+	if format == FormatMerged && source.configOnly() {
+		return nil, fmt.Errorf("export as %s: there are no trained weights to merge: train the plan first", format)
+	}
 	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
 	if len(lost) > 0 && !lossy {
+		if _, err := exporter.build(source); err != nil { // a lossy export would not do
+			return nil, fmt.Errorf("export as %s: %w", format, err)
+		}
 		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
 			format, strings.Join(lost, ", "))
 	}
@@ -65,6 +77,9 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	}
 	return lost, nil
 }
+
+// adapterNames are names that the libraries take for modules.
+var adapterNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // exporters holds two functions for each format: part is what it can express of a plan, and build
 // expresses that.
@@ -213,6 +228,10 @@ func (e *export) readme(format Format, t Trained, lost []string) string {
 	if len(lost) > 0 {
 		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
 			"those of the plan.\n\n")
+		if !t.configOnly() {
+			b.WriteString("**What is left was trained together with what is lost, and is worse without it: train it again " +
+				"before it is used.**\n\n")
+		}
 		for _, l := range lost {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}

@@ -36,24 +36,11 @@ func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 }
 
 func exportMerged(t Trained) (*export, error) {
-	if t.configOnly() {
-		return nil, errors.New("there are no trained weights to merge: train the plan first")
-	}
-	source, err := checkpoint.Open(t.Info.Model)
+	source, err := t.openModel()
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
-	if fingerprint, err := source.Fingerprint(); err != nil {
-		return nil, err
-	} else if fingerprint != t.Info.ModelFingerprint {
-		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the "+
-			"original back",
-			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
-	}
-	if g := GeometryOf(source); g != t.Info.Geometry {
-		return nil, fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
-	}
 	tensors, err := t.mergedTensors(source)
 	if err != nil {
 		return nil, err
@@ -72,6 +59,15 @@ func exportMerged(t Trained) (*export, error) {
 	}
 	for _, name := range tokenizer.FileNames {
 		path := filepath.Join(t.Info.Model, name)
+		if name == tokenizerConfig && t.Info.Task.MaxLength > 0 && files.Exists(path) {
+			config, err := readDocument(path)
+			if err != nil {
+				return nil, err
+			}
+			config["model_max_length"] = t.Info.Task.MaxLength // rows are cut as in training
+			e.documents[name] = config
+			continue
+		}
 		if _, err := os.Stat(path); err == nil {
 			e.copies[name] = path
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -118,17 +114,49 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 	return tensors, nil
 }
 
-// mergedConfig is the backbone's config.json with the head's keys.
-func (t Trained) mergedConfig(path string) (map[string]any, error) {
+// tokenizerConfig is a tokenizer's settings.
+const tokenizerConfig = "tokenizer_config.json"
+
+// readDocument reads a JSON object, whose numbers stay as they are written.
+func readDocument(path string) (map[string]any, error) {
 	content, err := files.Read(path, files.Document)
 	if err != nil {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.UseNumber() // keeps numbers as they are written
-	var config map[string]any
-	if err := decoder.Decode(&config); err != nil {
+	decoder.UseNumber()
+	var document map[string]any
+	if err := decoder.Decode(&document); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, quote.Error(err))
+	}
+	return document, nil
+}
+
+// openModel opens the model that was trained, and refuses another one in its place.
+func (t Trained) openModel() (*checkpoint.Checkpoint, error) {
+	source, err := checkpoint.Open(t.Info.Model)
+	if err != nil {
+		return nil, err
+	}
+	fingerprint, err := source.Fingerprint()
+	switch g := GeometryOf(source); {
+	case err != nil:
+	case fingerprint != t.Info.ModelFingerprint:
+		err = fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the original back",
+			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
+	case g != t.Info.Geometry:
+		err = fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
+	default:
+		return source, nil
+	}
+	return nil, errors.Join(err, source.Close())
+}
+
+// mergedConfig is the backbone's config.json with the head's keys.
+func (t Trained) mergedConfig(path string) (map[string]any, error) {
+	config, err := readDocument(path)
+	if err != nil {
+		return nil, err
 	}
 	delete(config, "torch_dtype") // the older name of dtype
 	delete(config, "_name_or_path")

@@ -174,7 +174,7 @@ func (r *run) write() error {
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
 			Geometry: r.ready.Geometry, Head: string(r.head()), Task: r.hello.Task, Labels: r.dataset.Labels,
 			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed},
-		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(nil),
+		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(evaluator.Result{}),
 	}
 	for name, tensor := range tensors {
 		into := &t.Modules
@@ -203,17 +203,17 @@ func (r *run) head() evaluator.Head {
 }
 
 // complete adds the metrics of the test split, if there are any, and removes the checkpoint.
-func (r *run) complete(test map[string]float64) error {
-	if test != nil {
-		if err := peft.WriteMetrics(r.job.Output, r.metrics(test)); err != nil {
+func (r *run) complete(result evaluator.Result) error {
+	if result.Test != nil {
+		if err := peft.WriteMetrics(r.job.Output, r.metrics(result)); err != nil {
 			return err
 		}
 	}
 	return remove(filepath.Join(r.job.Output, peft.CheckpointFile))
 }
 
-func (r *run) metrics(test map[string]float64) peft.Metrics {
-	return peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test}
+func (r *run) metrics(result evaluator.Result) peft.Metrics {
+	return peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: result.Test, TestDropped: result.TestDropped}
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.
