@@ -22,6 +22,8 @@ type exportFlags struct {
 	plan, to, out string
 	file          fileFlags
 	lossy         bool
+	name          string
+	drop          int
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -54,6 +56,11 @@ is only the configuration. What a format cannot express is refused, unless --los
 			if err != nil {
 				return err
 			}
+			if flags.drop < 0 || flags.drop >= len(source.Plan.Layers) && flags.drop > 0 {
+				return usage("", "--drop-first %d: must be between 0 and %d", flags.drop, len(source.Plan.Layers)-1)
+			}
+			source = source.Without(flags.drop)
+			source.Name = flags.name
 			if flags.out == "" {
 				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
@@ -67,6 +74,9 @@ is only the configuration. What a format cannot express is refused, unless --los
 			for _, l := range lost {
 				fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s\n", l)
 			}
+			if len(lost) > 0 && source.Head != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "what is left was trained together with that, and is worse without it")
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), flags.out)
 			return nil
 		},
@@ -78,6 +88,9 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set.StringVar(&flags.to, "to", string(peft.FormatPlan),
 		"format: plan, adapters, peft or merged; or optuna, of a whole study")
 	set.StringVar(&flags.out, "out", "", "new directory to write to; of optuna a file")
+	set.StringVar(&flags.name, "name", peft.AdapterName, "name of the adapter, which adapters loads it under")
+	set.IntVar(&flags.drop, "drop-first", 0,
+		"leave the modules of so many of the lowest layers out, as training.adapter_drop prepares a plan for")
 	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
 	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
