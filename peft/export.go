@@ -196,7 +196,7 @@ func copyFile(path, original string) error {
 // readme is the README.md of the export.
 func (e *export) readme(format Format, t Trained, lost []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
+	fmt.Fprintf(&b, "# %s\n\n", t.title())
 	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format,
 		t.modelName(),
 		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
@@ -218,6 +218,17 @@ func (e *export) readme(format Format, t Trained, lost []string) string {
 		}
 	}
 	return b.String()
+}
+
+// title is what was trained.
+func (t Trained) title() string {
+	switch {
+	case t.Backbone == nil:
+		return t.Plan.String()
+	case t.Plan.Empty():
+		return "full fine-tuning"
+	}
+	return "full fine-tuning · " + t.Plan.String()
 }
 
 // python fences code.

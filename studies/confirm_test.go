@@ -64,7 +64,7 @@ func TestConfirmTrainsInFullAndStores(t *testing.T) {
 	study, _ := start(t, path)
 	trials := mustRun(t, study)
 	full := study.FullFineTuning(5e-5)
-	candidates := []evaluator.Candidate{trials[1].Candidate, study.Candidate(preset(t, study, "mam")), full}
+	candidates := []evaluator.Candidate{trials[1].Candidate, preset(t, study, "mam"), full}
 	ctx := context.Background()
 	var last ConfirmEvent
 	n, err := confirm(ctx, study, candidates, 3, func(job evaluator.Job) error {

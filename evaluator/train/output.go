@@ -15,6 +15,7 @@ import (
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
+	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -171,7 +172,7 @@ func (r *run) write() error {
 	t := peft.Trained{
 		Plan: r.job.Candidate.Plan,
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
-			Geometry: r.ready.Geometry, Head: string(r.hello.Head), Task: r.hello.Task, Labels: r.dataset.Labels,
+			Geometry: r.ready.Geometry, Head: string(r.head()), Task: r.hello.Task, Labels: r.dataset.Labels,
 			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed},
 		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(nil),
 	}
@@ -191,6 +192,14 @@ func (r *run) write() error {
 		unstandardise(t.Head, float32(r.rows.mean), float32(r.rows.scale))
 	}
 	return peft.WriteTrained(r.job.Output, t)
+}
+
+// head is the form of the trained head.
+func (r *run) head() evaluator.Head {
+	if r.job.Candidate.Training.Pooler {
+		return evaluator.HeadDense
+	}
+	return r.hello.Head
 }
 
 // complete adds the metrics of the test split, if there are any, and removes the checkpoint.
