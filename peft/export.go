@@ -26,10 +26,18 @@ const (
 	FormatAdapters Format = "adapters" // AdapterHub's adapters 1.3.0
 	FormatPEFT     Format = "peft"     // Hugging Face PEFT 0.21.2
 	FormatMerged   Format = "merged"   // a Hugging Face model directory, LoRA folded into the weights
+	// FormatTransformers is a Hugging Face model directory with the code of its model.
+	FormatTransformers Format = "transformers"
 )
 
 // Formats lists every format.
-var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
+var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged, FormatTransformers}
+
+// Options are what is asked of an export.
+type Options struct {
+	Lossy bool // leave out what the format cannot express
+	Merge bool // fold what can be folded into the weights, and keep the other modules: of transformers
+}
 
 // Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
 // it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
@@ -37,7 +45,7 @@ var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
 //
 // lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
 // with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
-func Export(format Format, source Trained, dir string, lossy bool) (lost []string, err error) {
+func Export(format Format, source Trained, dir string, options Options) (lost []string, err error) {
 	if err := source.exportable(format); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
@@ -51,14 +59,20 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
 	}
 	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
-	if len(lost) > 0 && !lossy {
+	if len(lost) > 0 && !options.Lossy {
 		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
 			format, strings.Join(lost, ", "))
 	}
-	e, err := exporter.build(source)
+	if exporter.weights && source.configOnly() {
+		return lost, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
+	}
+	e, err := exporter.build(source, options)
 	if err == nil {
 		e.documents[planFile] = source.Plan // for Import
 		err = e.write(dir, e.readme(format, source, lost))
+		if e.source != nil {
+			err = errors.Join(err, e.source.Close())
+		}
 	}
 	if err != nil {
 		return lost, fmt.Errorf("export as %s: %w", format, err)
@@ -66,16 +80,17 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	return lost, nil
 }
 
-// exporters holds two functions for each format: part is what it can express of a plan, and build
-// expresses that.
+// exporters says of each format what it can express of a plan, how that is built, and whether that takes weights.
 var exporters = map[Format]struct {
-	part  func(Plan, Geometry) (kept Plan, lost []string)
-	build func(Trained) (*export, error)
+	part    func(Plan, Geometry) (kept Plan, lost []string)
+	build   func(Trained, Options) (*export, error)
+	weights bool
 }{
-	FormatPlan:     {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan},
-	FormatAdapters: {adaptersPart, exportAdapters},
-	FormatPEFT:     {peftPart, exportPEFT},
-	FormatMerged:   {mergedPart, exportMerged},
+	FormatPlan:         {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan, false},
+	FormatAdapters:     {adaptersPart, exportAdapters, false},
+	FormatPEFT:         {peftPart, exportPEFT, false},
+	FormatMerged:       {mergedPart, exportMerged, true},
+	FormatTransformers: {transformersPart, exportTransformers, true},
 }
 
 // exportable checks what a format relies on.
@@ -109,12 +124,14 @@ func (t Trained) configOnly() bool { return t.Head == nil }
 type export struct {
 	documents map[string]any                          // JSON
 	tensors   map[string]map[string]checkpoint.Tensor // safetensors
+	texts     map[string]string                       // text
 	copies    map[string]string                       // path of the original
+	source    *checkpoint.Checkpoint                  // where tensors may lie; nil for nowhere
 	loading   string                                  // Python, or a command, that loads it
 	notes     []string                                // what its user has to know
 }
 
-func exportPlan(t Trained) (*export, error) {
+func exportPlan(t Trained, _ Options) (*export, error) {
 	return &export{
 		documents: map[string]any{planFile: t.Plan},
 		loading:   "```sh\npeftsearch train --plan plan.json --config study.yaml --out trained\n```\n",
@@ -154,6 +171,15 @@ func (e *export) write(dir, readme string) (err error) {
 		if err == nil {
 			// The libraries read "format" to see that the tensors are PyTorch's.
 			err = checkpoint.WriteSafetensors(path, tensors, map[string]string{"format": "pt"})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name, text := range e.texts {
+		path, err := place(name)
+		if err == nil {
+			err = files.Write(path, []byte(text))
 		}
 		if err != nil {
 			return err
@@ -252,6 +278,10 @@ func (t Trained) example() []string {
 	lines := []string{fmt.Sprintf(`inputs = %s%s, return_tensors="pt")`, t.head().example(t.Info.Task), limit)}
 	if t.Info.Task.Kind == data.KindMultipleChoice {
 		lines = append(lines, "inputs = {key: value[None] for key, value in inputs.items()}")
+	}
+	if t.Info.Task.Kind == data.KindCoreference {
+		lines = append([]string{"import torch"}, append(lines,
+			`inputs["spans"] = torch.tensor([[[5, 6], [1, 2]]])  # she, Ann: the first token and the one behind the last`)...)
 	}
 	return append(lines, "logits = model(**inputs).logits")
 }

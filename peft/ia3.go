@@ -48,7 +48,11 @@ func (x IA3) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (IA3) mergeable() bool { return true }
+// mergeable is false beside a gated LoRA, which IA3 multiplies too.
+func (IA3) mergeable(l Layer) bool {
+	lora, _ := Find[LoRA](l)
+	return !lora.Gate
+}
 
 func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}

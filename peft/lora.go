@@ -217,7 +217,7 @@ func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
 	}
 }
 
-func (l LoRA) mergeable() bool { return !l.Gate }
+func (l LoRA) mergeable(Layer) bool { return !l.Gate }
 
 // merge folds B·A into the weight; a gated update depends on the input.
 func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {

@@ -179,6 +179,17 @@ func (i Info) trainedBackbone() bool {
 	return json.Unmarshal(i.Training, &training) == nil && training.Backbone
 }
 
+// dropout is the probability that the settings say.
+func (i Info) dropout() float64 {
+	var training struct {
+		Dropout float64 `json:"dropout"`
+	}
+	if json.Unmarshal(i.Training, &training) != nil {
+		return 0
+	}
+	return training.Dropout
+}
+
 // check compares the tensors with the plan.
 func (t Trained) check() error {
 	var backbone error

@@ -70,7 +70,7 @@ func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	return a, b
 }
 
-func (VeRA) mergeable() bool { return true }
+func (VeRA) mergeable(Layer) bool { return true }
 
 func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}

@@ -21,7 +21,7 @@ type exportFlags struct {
 	trial         int64
 	plan, to, out string
 	file          fileFlags
-	lossy         bool
+	options       peft.Options
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -57,9 +57,9 @@ is only the configuration. What a format cannot express is refused, unless --los
 			if flags.out == "" {
 				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
-			lost, err := peft.Export(format, source, flags.out, flags.lossy)
+			lost, err := peft.Export(format, source, flags.out, flags.options)
 			if err != nil {
-				if len(lost) > 0 && !flags.lossy {
+				if len(lost) > 0 && !flags.options.Lossy {
 					return usage("docs/reference/exports.md says what each format holds; --lossy leaves out what is named", "%w", err)
 				}
 				return usage("docs/reference/exports.md says what each format holds", "%w", err)
@@ -76,9 +76,11 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
 	flags.file.add(cmd, false)
 	set.StringVar(&flags.to, "to", string(peft.FormatPlan),
-		"format: plan, adapters, peft or merged; or optuna, of a whole study")
+		"format: plan, adapters, peft, merged or transformers; or optuna, of a whole study")
 	set.StringVar(&flags.out, "out", "", "new directory to write to; of optuna a file")
-	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
+	set.BoolVar(&flags.options.Lossy, "lossy", false, "leave out what the format cannot express")
+	set.BoolVar(&flags.options.Merge, "merge", false,
+		"of transformers: fold LoRA, and what else only changes weights, into them")
 	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
 		formats = append(formats, string(f))
