@@ -95,6 +95,21 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// A file of one JSON array is said to be one, whoever reads it.
+func TestArraysAreNoRows(t *testing.T) {
+	content := `[{"text":"a","label":"x"}]`
+	for _, name := range []string{"t.json", "t.jsonl"} {
+		path := file(t, name, content)
+		_, looked := Look(path)
+		_, loaded := Load(classifier(path))
+		for _, err := range []error{looked, loaded} {
+			if err == nil || !strings.Contains(err.Error(), "jq -c '.[]' FILE > NEW.jsonl makes rows") {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
+	}
+}
+
 func TestLookAtNumbers(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("sentence1\tsentence2\tscore\n")

@@ -135,7 +135,7 @@ func readTable(path string, kind Kind, columns []column) (table, error) {
 	extension := strings.ToLower(filepath.Ext(path))
 	read := kinds[kind].reader(extension)
 	if read == nil {
-		return table{}, fmt.Errorf("%s: unknown kind of file %s: use %s", path, quote.Text(extension), extensions(kind))
+		return table{}, unknownFile(path, extension, extensions(kind))
 	}
 	t, err := read(content, columns)
 	if err != nil {
@@ -148,6 +148,15 @@ func readTable(path string, kind Kind, columns []column) (table, error) {
 func parseNumber(text string) (float64, bool) {
 	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
+}
+
+// unknownFile refuses an extension.
+func unknownFile(path, extension, use string) error {
+	advice := ""
+	if extension == ".json" {
+		advice = "; of an array " + arrayToLines
+	}
+	return fmt.Errorf("%s: unknown kind of file %s: use %s%s", path, quote.Text(extension), use, advice)
 }
 
 // extensions lists those of the files that a kind reads.

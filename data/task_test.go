@@ -87,8 +87,8 @@ func TestTokenClassificationFiles(t *testing.T) {
 	} {
 		_, d := all(t, name, test.content, taskOf(KindTokenClassification, "", test.columns))
 		said := strings.Join(d.Notes, "; ")
-		for i, want := range []string{"2 tags I- follow no tag of their type, the first in line %d",
-			"1 words are empty, the first in line %d"} {
+		for i, want := range []string{"line %d has a tag I- that follows no tag of its type (and 1 more): an entity",
+			"line %d has an empty word: nothing"} {
 			if want = fmt.Sprintf(want, test.lines[i]); !strings.Contains(said, want) {
 				t.Errorf("%s: notes %q, want %q", name, said, want)
 			}

@@ -81,8 +81,8 @@ func parseTag(tag string) (prefix, kind string, err error) {
 			quote.Text(tag))
 	}
 	if isWhole(tag) {
-		return "", "", fmt.Errorf("tag %s: a number stands for a tag that the file does not say: write O, B- or I- and a type",
-			quote.Text(tag))
+		return "", "", fmt.Errorf("tag %s: a number stands for a tag that the file does not say: write O, "+
+			"or B- or I- and a type", quote.Text(tag))
 	}
 	return "", "", fmt.Errorf("tag %s: must be O, or B- or I- and a type", quote.Text(tag))
 }
@@ -142,12 +142,12 @@ func (tokenClassification) notes(l layout, records []record) []string {
 	}
 	var notes []string
 	if orphans.count > 0 {
-		notes = append(notes, fmt.Sprintf("%d tags I- follow no tag of their type, the first in line %d: an entity "+
-			"begins there, but not for entity_f1_strict", orphans.count, orphans.first))
+		notes = append(notes, fmt.Sprintf("line %d has a tag I- that follows no tag of its type%s: an entity begins there, "+
+			"but not for entity_f1_strict", orphans.first, orphans.more()))
 	}
 	if empty.count > 0 {
-		notes = append(notes, fmt.Sprintf("%d words are empty, the first in line %d: nothing can be learnt of them",
-			empty.count, empty.first))
+		notes = append(notes, fmt.Sprintf("line %d has an empty word%s: nothing can be learnt of it", empty.first,
+			empty.more()))
 	}
 	return notes
 }
@@ -159,6 +159,14 @@ func (s *sighting) at(line int) {
 	if s.count++; s.count == 1 {
 		s.first = line
 	}
+}
+
+// more says how many there are behind the first.
+func (s *sighting) more() string {
+	if s.count == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", s.count-1)
 }
 
 // counted are the tags other than O, or O if there is no other.
