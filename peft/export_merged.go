@@ -67,12 +67,20 @@ func (t Trained) mergedConfig(path string) (map[string]any, error) {
 		return nil, err
 	}
 	delete(config, "torch_dtype") // the older name of dtype
-	delete(config, "_name_or_path")
+	for _, key := range placeKeys {
+		delete(config, key)
+	}
 	config["dtype"] = "float32"
-	config["architectures"] = []string{t.family().class(t.head())}
+	if t.head().class != "" {
+		config["architectures"] = []string{t.family().class(t.head())}
+	}
 	t.Info.nameOutputs(config)
 	return config, nil
 }
+
+// placeKeys say where files lay once.
+var placeKeys = []string{"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file",
+	"merges_file"}
 
 // tokenizerClasses are those of transformers, for directories whose files name none.
 var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", checkpoint.ELECTRA: "ElectraTokenizer",
@@ -94,8 +102,9 @@ func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
 			return err
 		}
 	}
-	delete(settings, "name_or_path") // where the files lay once
-	delete(settings, "special_tokens_map_file")
+	for _, key := range placeKeys {
+		delete(settings, key)
+	}
 	if settings["tokenizer_class"] == nil {
 		settings["tokenizer_class"] = e.tokenizerClass(t.Info.Geometry.Architecture)
 	}

@@ -53,7 +53,7 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
 				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-					Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
+					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
 					Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
@@ -314,7 +314,7 @@ func TestImpossibleExports(t *testing.T) {
 		dir    string
 		words  string
 	}{
-		"unknown format":     {"onnx", configOnly(), "", `"onnx"`},
+		"unknown format":     {"tflite", configOnly(), "", `"tflite"`},
 		"occupied directory": {peft.FormatPlan, configOnly(), occupied, "not empty"},
 		"a file":             {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
 		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},

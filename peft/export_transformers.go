@@ -36,16 +36,6 @@ type sharing interface {
 	shared(g Geometry) map[string]checkpoint.Tensor
 }
 
-func (a Serial) code() []string   { return withGate(a.Gate, "bottleneck", "serial") }
-func (a Parallel) code() []string { return withGate(a.Gate, "bottleneck", "parallel") }
-func (a Houlsby) code() []string  { return withGate(a.Gate, "bottleneck", "houlsby") }
-func (p Prefix) code() []string   { return withGate(p.Gate, "prefix") }
-func (l LoRA) code() []string     { return withGate(l.Gate, "lowrank", "lora") }
-func (DoRA) code() []string       { return []string{"lowrank", "dora"} }
-func (VeRA) code() []string       { return []string{"vera"} }
-func (IA3) code() []string        { return []string{"ia3"} }
-func (BitFit) code() []string     { return []string{"bitfit"} }
-
 func withGate(gate bool, parts ...string) []string {
 	if gate {
 		return append([]string{"gate"}, parts...)
@@ -99,9 +89,13 @@ func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, merge bool) 
 	e.documents = map[string]any{"config.json": config}
 	e.tensors = map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors}
 	e.texts = map[string]string{modelingFile: code}
-	e.loading = python(append([]string{"from transformers import " + class.auto + ", AutoTokenizer", "",
+	imports := []string{"from transformers import " + class.auto + ", AutoTokenizer", ""}
+	if class == codedCoreference {
+		imports = append([]string{"import torch"}, imports...)
+	}
+	e.loading = python(append(append(imports,
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
-		"model = " + class.auto + ".from_pretrained(directory, trust_remote_code=True).eval()"}, t.example()...)...)
+		"model = "+class.auto+".from_pretrained(directory, trust_remote_code=True).eval()"), t.example()...)...)
 	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first. "+
 		"`model.freeze_backbone()` leaves to be trained what was trained here: the modules and the head.")
 	return t.addTokenizer(c, e)
@@ -160,7 +154,7 @@ func (t Trained) modelingCode() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		values.Parts = append(values.Parts, "\n"+part+"\n")
+		values.Parts = append(values.Parts, part)
 	}
 	family, err := read(t.family().code)
 	if err == nil {
@@ -184,7 +178,8 @@ func foundation(part string) int {
 
 // codeNames are pairs of a part of a canonical name and what the code calls it.
 var codeNames = strings.NewReplacer(
-	"embeddings.LayerNorm", "embeddings_norm", "embeddings.", "",
+	"embeddings.LayerNorm", "embeddings_norm", "embeddings.word_", "word_", "embeddings.position_", "position_",
+	"embeddings.token_type_", "token_type_",
 	"encoder.layer.", "layers.", "attention.self.", "",
 	"attention.output.dense", string(TargetAttentionOutput), "attention.output.LayerNorm", "attention_norm",
 	"intermediate.dense", string(TargetFFNIn), "output.dense", string(TargetFFNOut), "output.LayerNorm", "ffn_norm")
@@ -239,17 +234,4 @@ func (i Info) nameOutputs(config map[string]any) {
 	if problem := headKinds[i.Task.Kind].problem; problem != "" {
 		config["problem_type"] = problem
 	}
-}
-
-// shared are VeRA's A and B, as large as the largest target needs.
-func (v VeRA) shared(g Geometry) map[string]checkpoint.Tensor {
-	widest, tallest := TargetFFNOut, TargetFFNIn
-	if g.FFN < g.Hidden {
-		widest, tallest = TargetQuery, TargetQuery
-	}
-	a, _ := VeRAMatrices(g, widest, v.Rank)
-	_, b := VeRAMatrices(g, tallest, v.Rank)
-	name, size := fmt.Sprintf("vera_%d.", v.Rank), max(g.FFN, g.Hidden)
-	return map[string]checkpoint.Tensor{name + "a": checkpoint.NewTensor(a, v.Rank, size),
-		name + "b": checkpoint.NewTensor(b, size, v.Rank)}
 }

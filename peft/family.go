@@ -1,12 +1,13 @@
 package peft
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 
 	"peftsearch/data/checkpoint"
-	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -53,8 +54,9 @@ var families = map[string]family{
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
 
-// modelName is what the libraries load the backbone by.
-func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
+// modelName is what the libraries load the backbone by: its name on the Hub, or that of its directory without the way
+// there, which is nobody else's.
+func (t Trained) modelName() string { return cmp.Or(t.hubName(), filepath.Base(t.Info.Model)) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{

@@ -2,8 +2,10 @@ package peft
 
 import (
 	"fmt"
+	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/onnx"
 	"peftsearch/data/quote"
 )
 
@@ -23,6 +25,8 @@ type headKind struct {
 	problem  string   // problem_type of config.json, "" for none
 	taskType string   // PEFT's, "" for none
 	coded    codedHead
+	// graph is the whole graph of a model with such a head, of a mask and token types ("" for none).
+	graph func(g *encoderGraph, mask, types onnx.Value, ids onnx.Type)
 	// layers are those of the class's head.
 	layers func(f family) headLayers
 	// example is Python that makes inputs of a row.
@@ -49,18 +53,18 @@ const (
 var headKinds = map[data.Kind]headKind{
 	data.KindClassification: {states: 1, adapters: headClassification, class: "SequenceClassification",
 		problem:  "single_label_classification",
-		taskType: "SEQ_CLS", coded: codedSequence, layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindRegression: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "regression",
-		taskType: "SEQ_CLS", coded: codedSequence, layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification",
 		problem:  "multi_label_classification",
-		taskType: "SEQ_CLS", coded: codedSequence, layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
-		coded: codedTokens, layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", coded: codedChoice,
+		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
+	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", coded: codedChoice, graph: graphChoice,
 		layers:  choiceLayers,
 		example: choiceExample},
-	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, example: spansExample},
+	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference, example: spansExample},
 }
 
 func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }
@@ -102,7 +106,7 @@ func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she ca
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
 	switch {
-	case format == FormatPlan || format == FormatTransformers:
+	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)

@@ -51,6 +51,7 @@ class Method(nn.Module):
 
 {{range .Parts}}
 {{.}}
+
 {{end}}
 METHODS = { {{- .Methods -}} }
 
@@ -174,5 +175,6 @@ class Head(nn.Linear):
 
     def forward(self, h):
         return super().forward(h if self.dense is None else torch.tanh(self.dense(h)))
+
 
 {{.Head}}
