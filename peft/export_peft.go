@@ -67,7 +67,7 @@ func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportPEFT(t Trained) (*export, error) {
+func exportPEFT(t Trained, _ Options) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and the format does not hold it: export as merged")
 	}
@@ -152,7 +152,7 @@ func (t Trained) labelArguments() string {
 
 // movedPositions is the model's table of positions, of which a row stands so many rows later.
 func (t Trained) movedPositions(by int) (checkpoint.Tensor, error) {
-	source, err := t.openModel()
+	source, err := t.openBackbone()
 	if err != nil {
 		return checkpoint.Tensor{}, err
 	}

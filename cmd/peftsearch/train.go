@@ -187,6 +187,9 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return err
 	}
 
+	if err := peft.WriteOrigin(output, peft.Origin{Program: version(), Study: file.Study, Trial: job.Trial}); err != nil {
+		return err
+	}
 	plan := job.Candidate.Plan
 	what := plan.String()
 	if job.Candidate.Training.Backbone {
@@ -212,8 +215,7 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	field(w, "dev", "%s", metrics(result.Dev))
 	field(w, "test", "%s", metrics(result.Test))
 	for i, score := range result.TestDropped {
-		field(w, "", "%s without the modules of the lowest %d layers", metrics(map[string]float64{
-			string(file.Task.Metric): score}), i+1)
+		field(w, "", "%s with %d of the lowest layers bare", metrics(map[string]float64{string(file.Task.Metric): score}), i+1)
 	}
 	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
 	field(w, "directory", "%s", flags.out)

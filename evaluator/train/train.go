@@ -401,7 +401,7 @@ func (r *run) finish(stopped string) (evaluator.Result, error) {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
-		Resampled: r.resample(r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
+		Resampled: r.resample(r.dev, r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
 	if !r.halted() {
 		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
@@ -425,9 +425,10 @@ func (r *run) conclude(result *evaluator.Result) error {
 			return err
 		}
 	}
+	var tested [][]float64 // predictions
 	if r.job.Test && len(r.test.lengths) > 0 {
 		for bare := range r.model.MostBare() + 1 {
-			metrics, _, halted, err := r.evaluate(r.test, bare)
+			metrics, predictions, halted, err := r.evaluate(r.test, bare)
 			if err != nil {
 				return err
 			}
@@ -435,14 +436,14 @@ func (r *run) conclude(result *evaluator.Result) error {
 				return r.save()
 			}
 			if bare == 0 {
-				result.Test = metrics
+				result.Test, tested = metrics, predictions
 			} else {
 				result.TestDropped = append(result.TestDropped, metrics[string(r.hello.Task.Metric)])
 			}
 		}
 	}
 	if r.job.Output != "" {
-		return r.complete(*result)
+		return r.complete(*result, tested)
 	}
 	return nil
 }
