@@ -54,10 +54,12 @@ const TrainingVersion = 2
 type Training struct {
 	LearningRate float64  `json:"learning_rate"` // peak, above 0
 	Schedule     Schedule `json:"schedule"`
-	WarmupRatio  float64  `json:"warmup_ratio"`  // share of the steps with a rising rate, 0 to 1
-	WeightDecay  float64  `json:"weight_decay"`  // not on biases and LayerNorm, at least 0
-	BatchSize    int      `json:"batch_size"`    // examples per step, at least 1
-	MaxGradNorm  float64  `json:"max_grad_norm"` // gradients are scaled down to this norm; 0 means never
+	WarmupRatio  float64  `json:"warmup_ratio"` // share of the steps with a rising rate, 0 to 1
+	// WeightDecay is at least 0, and falls on what transformers' Trainer lets it fall on (get_decay_parameter_names of
+	// 4.57.6): all but biases and LayerNorms, so on DoRA's magnitudes, VeRA's and IA3's vectors and learned scales too.
+	WeightDecay float64 `json:"weight_decay"`
+	BatchSize   int     `json:"batch_size"`    // examples per step, at least 1
+	MaxGradNorm float64 `json:"max_grad_norm"` // gradients are scaled down to this norm; 0 means never
 	// PrefixMLP is the width of the MLP that generates all prefixes in training (Li & Liang 2021); 0
 	// trains them directly.
 	PrefixMLP int `json:"prefix_mlp"`

@@ -44,7 +44,7 @@ func (d *declaration) addBottleneck(prefix string, b peft.Bottleneck, initDown, 
 		factor:     b.Scale,
 	}
 	if b.LearnedScale {
-		out.factor, out.scale = 1, d.add(prefix+"scale", constant(1), 0, 1)
+		out.factor, out.scale = 1, d.add(prefix+"scale", constant(1), decay, 1)
 	}
 	if b.Gate {
 		out.gate, d.wide = d.addGate(prefix, hidden), true
