@@ -11,10 +11,13 @@ import (
 // Enqueue makes a plan wait as the next trial, trained with the study's own settings. Its origin is
 // "enqueued:" and name; reason says in words why it is there. A study never has the same candidate
 // twice: if it is there already, Enqueue returns its trial and added is false. The plan must fit the
-// study's backbone.
+// study's backbone. The error can be ErrNotCalibrated.
 func (s *Study) Enqueue(ctx context.Context, name, reason string, plan peft.Plan) (trial store.Trial, added bool,
 	err error) {
 	if err := plan.Validate(s.inputs.Geometry); err != nil {
+		return store.Trial{}, false, err
+	}
+	if err := s.rated(ctx); err != nil {
 		return store.Trial{}, false, err
 	}
 	return s.db.Enqueue(ctx, s.record, s.given("enqueued:"+name, reason, plan))
