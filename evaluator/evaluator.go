@@ -27,6 +27,9 @@ func (c Candidate) Key() string {
 	key := fmt.Sprintf("%s {LearningRate:%v Schedule:%v WarmupRatio:%v WeightDecay:%v BatchSize:%v MaxGradNorm:%v "+
 		"PrefixMLP:%v Dropout:%v Backbone:%v}", c.Plan.Key(), t.LearningRate, t.Schedule, t.WarmupRatio, t.WeightDecay,
 		t.BatchSize, t.MaxGradNorm, t.PrefixMLP, t.Dropout, t.Backbone)
+	if t.Pooler {
+		key += " {Pooler}"
+	}
 	if t.Methods != (MethodTraining{}) { // keys of stored candidates stay what they were
 		key += fmt.Sprintf(" %+v", t.Methods)
 	}
@@ -65,6 +68,9 @@ type Training struct {
 	Dropout float64 `json:"dropout"`
 	// Backbone trains every weight of the backbone too: full fine-tuning, a baseline.
 	Backbone bool `json:"backbone"`
+	// Pooler makes the head dense, whatever the study's is, as transformers' class for the task has it: its first layer
+	// begins as the checkpoint's pooler where the class takes that over (BERT), and Dropout is on what it reads too.
+	Pooler bool `json:"pooler,omitempty"`
 	// Methods is what single methods are trained with.
 	Methods MethodTraining `json:"methods,omitzero"`
 }

@@ -157,7 +157,7 @@ func adaptersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportAdapters(t Trained) (*export, error) {
+func exportAdapters(t Trained, _ Options) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
 	}

@@ -63,7 +63,7 @@ func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportPEFT(t Trained) (*export, error) {
+func exportPEFT(t Trained, _ Options) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and the format does not hold it: export as merged")
 	}

@@ -53,7 +53,7 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
 				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-					Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
+					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
 					Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
@@ -70,7 +70,7 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 				}
 			}
 			dir := filepath.Join(t.TempDir(), "export")
-			if lost, err := peft.Export(golden.Format, source, dir, false); err != nil || len(lost) > 0 {
+			if lost, err := peft.Export(golden.Format, source, dir, peft.Options{}); err != nil || len(lost) > 0 {
 				t.Fatalf("lost %v, error %v", lost, err)
 			}
 			compareTensors(t, want, exportedTensors(t, dir))
@@ -196,7 +196,7 @@ func list(t *testing.T, dir string) map[string]bool {
 func TestScalingsAreWrittenAsFloats(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
 	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir,
-		false); err != nil {
+		peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
@@ -215,7 +215,7 @@ func TestWidths(t *testing.T) {
 			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
 		dir := filepath.Join(t.TempDir(), "export")
-		if _, err := peft.Export(peft.FormatAdapters, source, dir, false); err != nil {
+		if _, err := peft.Export(peft.FormatAdapters, source, dir, peft.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		config := readDocument(t, filepath.Join(dir, "adapter_config.json")).(map[string]any)["config"].(map[string]any)
@@ -264,7 +264,7 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
-		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)
+		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, peft.Options{})
 		if err == nil || !strings.Contains(err.Error(), test.lost[0]) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
@@ -277,7 +277,7 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		if test.format == peft.FormatMerged { // has no configuration alone
 			continue
 		}
-		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, true); err != nil {
+		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, peft.Options{Lossy: true}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
@@ -314,7 +314,7 @@ func TestImpossibleExports(t *testing.T) {
 		dir    string
 		words  string
 	}{
-		"unknown format":     {"onnx", configOnly(), "", `"onnx"`},
+		"unknown format":     {"tflite", configOnly(), "", `"tflite"`},
 		"occupied directory": {peft.FormatPlan, configOnly(), occupied, "not empty"},
 		"a file":             {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
 		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
@@ -331,7 +331,7 @@ func TestImpossibleExports(t *testing.T) {
 		if dir == "" {
 			dir = filepath.Join(t.TempDir(), "export")
 		}
-		if _, err := peft.Export(test.format, test.source, dir, true); err == nil ||
+		if _, err := peft.Export(test.format, test.source, dir, peft.Options{Lossy: true}); err == nil ||
 			!strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
@@ -347,7 +347,7 @@ func TestImpossibleExports(t *testing.T) {
 func TestPlansAreExportedWhole(t *testing.T) {
 	dir := t.TempDir() // empty directories are taken
 	source := trainedPlan()
-	if _, err := peft.Export(peft.FormatPlan, source, dir, false); err != nil {
+	if _, err := peft.Export(peft.FormatPlan, source, dir, peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]bool{"plan.json": true, "README.md": true}, list(t, dir)); diff != "" {
@@ -369,7 +369,7 @@ func TestModulesThatDifferAreAdaptersOfTheirOwn(t *testing.T) {
 		"scale": {{peft.Serial{Width: 3, Scale: 1}}, {peft.Serial{Width: 3, Scale: 2}}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
-		if _, err := peft.Export(peft.FormatAdapters, configOnly(layers...), dir, false); err != nil {
+		if _, err := peft.Export(peft.FormatAdapters, configOnly(layers...), dir, peft.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		adapters := 0
@@ -419,7 +419,7 @@ func TestMerged(t *testing.T) {
 	}
 	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(source.Info.HeadShapes())
 	dir := filepath.Join(t.TempDir(), "merged")
-	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
+	if lost, err := peft.Export(peft.FormatMerged, source, dir, peft.Options{}); err != nil || lost != nil {
 		t.Fatal(lost, err)
 	}
 	after, err := checkpoint.Open(dir)
@@ -470,23 +470,23 @@ func TestMerged(t *testing.T) {
 	}
 	full := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Info: source.Info, Head: source.Head,
 		Backbone: tensors(backbone)}
-	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err != nil {
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	const bias = "encoder.layer.0.attention.self.query.bias"
 	full.Backbone["other.bias"] = full.Backbone[bias]
 	delete(full.Backbone, bias)
-	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), bias+" is missing") {
 		t.Errorf("another backbone tensor: the error is %v", err)
 	}
 	source.Info.Geometry.Heads = 1
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), "Heads:1") {
 		t.Errorf("another geometry: the error is %v", err)
 	}
 	source.Info.ModelFingerprint = "another"
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("another model: the error is %v", err)
 	}

@@ -1,12 +1,13 @@
 package peft
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 
 	"peftsearch/data/checkpoint"
-	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -22,6 +23,7 @@ type family struct {
 	prefix        string   // what adapters calls the place of a prefix
 	peftPrefix    bool     // PEFT can run a prefix
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
+	code          string   // of modeling, without .py
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -37,23 +39,24 @@ const (
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
 	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "Bert",
-		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true, false},
+		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true, false, "encoder"},
 	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "Roberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
 	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRoberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
 	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "Camembert",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
 	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "Electra",
-		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false, false},
+		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
 	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBert",
-		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false, true},
+		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false, true, "encoder"},
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
 
-// modelName is what the libraries load the backbone by.
-func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
+// modelName is what the libraries load the backbone by: its name on the Hub, or that of its directory without the way
+// there, which is nobody else's.
+func (t Trained) modelName() string { return cmp.Or(t.hubName(), filepath.Base(t.Info.Model)) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{

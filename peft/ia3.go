@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodIA3 is (IA)³.
@@ -48,7 +49,13 @@ func (x IA3) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (IA3) mergeable() bool { return true }
+func (IA3) code() []string { return []string{"ia3"} }
+
+// mergeable is false beside a gated LoRA, which IA3 multiplies too.
+func (IA3) mergeable(l Layer) bool {
+	lora, _ := Find[LoRA](l)
+	return !lora.Gate
+}
 
 func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
@@ -139,4 +146,15 @@ func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
 		}
 	}
 	return s.rest(append(peftRecords, "init_ia3_weights")...)
+}
+
+func (x IA3) graph(l *layerGraph) {
+	for _, target := range x.Targets {
+		vector := l.weight(MethodIA3, string(target))
+		if target.ScalesInput() {
+			l.inputs[target] = append(l.inputs[target], func(x onnx.Value) onnx.Value { return l.Mul(x, vector) })
+		} else {
+			l.outputs[target] = append(l.outputs[target], func(y, _ onnx.Value) onnx.Value { return l.Mul(y, vector) })
+		}
+	}
 }

@@ -59,7 +59,7 @@ func TestExportsAreImported(t *testing.T) {
 		}
 		dir := filepath.Join(place, "export")
 		defer os.RemoveAll(dir)
-		if lost, err := peft.Export(format, source, dir, false); err != nil || len(lost) > 0 {
+		if lost, err := peft.Export(format, source, dir, peft.Options{}); err != nil || len(lost) > 0 {
 			t.Fatalf("lost %v, error %v", lost, err)
 		}
 		got, err := peft.Import(dir, base)
@@ -232,7 +232,7 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 	}
 	setup := filepath.Join(t.TempDir(), "setup")
 	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}),
-		setup, false); err != nil {
+		setup, peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := peft.Import(setup, small); err != nil || p.String() != "serial 2 L0 · parallel 2 L0" {

@@ -58,6 +58,18 @@ type Info struct {
 	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
 	Precision string `json:"precision,omitempty"`
 	Seed      uint64 `json:"seed"`
+	// Base is the backbone's name on the Hub, where it is known.
+	Base            string          `json:"base_model,omitempty"`
+	DataFingerprint string          `json:"data_fingerprint,omitempty"`
+	Budget          json.RawMessage `json:"budget,omitempty"` // for the record
+	Origin          *Origin         `json:"origin,omitempty"` // nil where it is not known
+}
+
+// Origin is where a trained plan comes from.
+type Origin struct {
+	Program string `json:"program"` // version that trained it
+	Study   string `json:"study,omitempty"`
+	Trial   int64  `json:"trial,omitempty"` // of the study
 }
 
 // Metrics are the scores of the trained weights by metric.
@@ -65,6 +77,8 @@ type Metrics struct {
 	BestStep int                `json:"best_step"`
 	Dev      map[string]float64 `json:"dev"`
 	Test     map[string]float64 `json:"test,omitempty"`
+	// Intervals are those of 95 % of the task's metric, by split: what other rows would have given.
+	Intervals map[string][2]float64 `json:"intervals,omitempty"`
 }
 
 // TensorShapes lists the tensors of a plan's modules by name.
@@ -122,6 +136,17 @@ func Finished(dir string) bool {
 	return files.Exists(filepath.Join(dir, planFile)) && !files.Exists(filepath.Join(dir, CheckpointFile))
 }
 
+// WriteOrigin says in a trained directory where it comes from.
+func WriteOrigin(dir string, origin Origin) error {
+	path := filepath.Join(dir, taskFile)
+	var info Info
+	if err := files.ReadJSON(path, files.Document, &info); err != nil {
+		return err
+	}
+	info.Origin = &origin
+	return writeJSON(path, info)
+}
+
 // WriteMetrics replaces the metrics of a trained directory.
 func WriteMetrics(dir string, metrics Metrics) error {
 	return writeJSON(filepath.Join(dir, metricsFile), metrics)
@@ -177,6 +202,17 @@ func (i Info) trainedBackbone() bool {
 		Backbone bool `json:"backbone"`
 	}
 	return json.Unmarshal(i.Training, &training) == nil && training.Backbone
+}
+
+// dropout is the probability that the settings say.
+func (i Info) dropout() float64 {
+	var training struct {
+		Dropout float64 `json:"dropout"`
+	}
+	if json.Unmarshal(i.Training, &training) != nil {
+		return 0
+	}
+	return training.Dropout
 }
 
 // check compares the tensors with the plan.

@@ -70,7 +70,9 @@ func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	return a, b
 }
 
-func (VeRA) mergeable() bool { return true }
+func (VeRA) code() []string { return []string{"vera"} }
+
+func (VeRA) mergeable(Layer) bool { return true }
 
 func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
@@ -137,4 +139,17 @@ func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	into["base_model.vera_A"], into["base_model.vera_B"] = checkpoint.NewTensor(a, v.Rank, in),
 		checkpoint.NewTensor(b, out, v.Rank)
 	t.peftHead(into)
+}
+
+// shared are VeRA's A and B, as large as the largest target needs.
+func (v VeRA) shared(g Geometry) map[string]checkpoint.Tensor {
+	widest, tallest := TargetFFNOut, TargetFFNIn
+	if g.FFN < g.Hidden {
+		widest, tallest = TargetQuery, TargetQuery
+	}
+	a, _ := VeRAMatrices(g, widest, v.Rank)
+	_, b := VeRAMatrices(g, tallest, v.Rank)
+	name, size := fmt.Sprintf("vera_%d.", v.Rank), max(g.FFN, g.Hidden)
+	return map[string]checkpoint.Tensor{name + "a": checkpoint.NewTensor(a, v.Rank, size),
+		name + "b": checkpoint.NewTensor(b, size, v.Rank)}
 }

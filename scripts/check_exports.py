@@ -8,8 +8,8 @@ select the cases with all of them in their names.
 It first writes trained directories with random tensors, exports each in every format, runs the code of the export's
 README.md, and compares the loaded model on real sentence pairs with a plain PyTorch forward pass of the formula in
 peft/doc.go, which uses none of the libraries; then it trains plans of the methods that the formula lacks, and compares
-with `peftsearch predict`. It prints a table and ends with 1 if logits differ by more than 2e-5 (2e-3
-where a linear head becomes two layers), or if something is refused, or not refused, against what
+with `peftsearch predict`. It prints a table and ends with 1 if logits differ by more than 2e-5 of
+their size (2e-3 where a linear head becomes two layers), or if something is refused, or not refused, against what
 docs/reference/exports.md says.
 """
 import contextlib
@@ -396,11 +396,17 @@ def load(directory):
     return names
 
 
+def relative(got, want):
+    """Differences of logits, relative to those above 1."""
+    return (got - want).abs() / want.abs().clamp(min=1)
+
+
 @torch.no_grad()
 def compare(directory, reference, batches, wanted):
-    """The largest difference of logits on the batches and on the README's example."""
+    """The largest relative difference of logits on the batches and on the README's example."""
     names = load(directory)
-    worst = (names["logits"] - reference.logits(**names["inputs"])).abs().max().item()
+    want = reference.logits(**names["inputs"])
+    worst = relative(names["logits"], want).max().item()
     for batch, want in zip(batches, wanted):
         if reference.config["model_type"] == "distilbert":
             batch = {k: v for k, v in batch.items() if k != "token_type_ids"}
@@ -409,7 +415,7 @@ def compare(directory, reference, batches, wanted):
             batch = {k: v.view(-1, 2, v.shape[-1]) for k, v in batch.items()}
         if "position_ids" in names:
             more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-        difference = (names["model"](**batch, **more).logits - want).abs()
+        difference = relative(names["model"](**batch, **more).logits, want)
         if reference.kind == "token_classification":
             difference = difference[batch["attention_mask"].bool()]
         worst = max(worst, difference.max().item())

@@ -108,11 +108,11 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 		add(fmt.Sprintf("trial %d", number), trial.Candidate)
 	}
 	for _, name := range f.presets {
-		plan, err := presetPlan(name, record.Geometry)
+		preset, err := namedPreset(name, record.Geometry)
 		if err != nil {
 			return nil, err
 		}
-		add(name, study.Candidate(plan))
+		add(name, study.Baseline(preset))
 	}
 	if f.full {
 		add(fmt.Sprintf("full fine-tuning, rate %g", f.fullRate), study.FullFineTuning(f.fullRate))

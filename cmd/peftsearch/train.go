@@ -153,6 +153,9 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return err
 	}
 
+	if err := peft.WriteOrigin(output, peft.Origin{Program: version(), Study: file.Study, Trial: job.Trial}); err != nil {
+		return err
+	}
 	plan := job.Candidate.Plan
 	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head,
 		BestStep: result.BestStep,

@@ -56,8 +56,16 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Pooler {
+		spec.Head = evaluator.HeadDense
+	}
 	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
+	}
+	if t.Pooler {
+		if err := m.beginWithPooler(); err != nil {
+			return nil, err
+		}
 	}
 	trained := map[string]*parameter{}
 	if t.Backbone {
@@ -88,6 +96,29 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 		return nil, fmt.Errorf("making the model of %v: %w", spec.Plan, err)
 	}
 	return m, nil
+}
+
+// beginWithPooler makes the first layer of a dense head begin as the checkpoint's pooler, if transformers' class for
+// the task has the pooler there and the checkpoint has one.
+func (m *Model) beginWithPooler() error {
+	if m.backbone.network.config.ModelType != checkpoint.BERT {
+		return nil
+	}
+	for _, p := range m.parameters.list {
+		kind, ok := strings.CutPrefix(p.name, "head.dense.")
+		name := "pooler.dense." + kind
+		if !ok || !m.backbone.checkpoint.Has(name) {
+			continue
+		}
+		t, err := m.backbone.checkpoint.Tensor(name)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(t.Shape, p.shape) {
+			p.init = given(t.Float32())
+		}
+	}
+	return nil
 }
 
 // declareBackbone adds every weight of the backbone, by its name in the checkpoint.
@@ -162,6 +193,9 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 		x = s.Narrow(x, 0, 0, p.tokens)
 	} else if m.network.wide() {
 		x = p.take(x, m.head.rows())
+	}
+	if m.spec.Training.Pooler {
+		x = p.drop(x)
 	}
 	if s.Err() != nil {
 		return nil

@@ -350,7 +350,7 @@ func (r *run) finish(stopped string) (evaluator.Result, error) {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
-		Resampled: r.resample(r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
+		Resampled: r.resample(r.dev, r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
 	if !r.halted() {
 		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
@@ -374,18 +374,19 @@ func (r *run) conclude(result *evaluator.Result) error {
 			return err
 		}
 	}
+	var tested [][]float64 // predictions
 	if r.job.Test && len(r.test.lengths) > 0 {
-		metrics, _, halted, err := r.evaluate(r.test)
+		metrics, predictions, halted, err := r.evaluate(r.test)
 		if err != nil {
 			return err
 		}
 		if halted {
 			return r.save()
 		}
-		result.Test = metrics
+		result.Test, tested = metrics, predictions
 	}
 	if r.job.Output != "" {
-		return r.complete(result.Test)
+		return r.complete(result.Test, tested)
 	}
 	return nil
 }
