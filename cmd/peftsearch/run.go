@@ -251,8 +251,11 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	return nil
 }
 
-// mostRise is the share of trials with the last score as their best one from which on they are said to be too short.
-const mostRise = 0.5
+// Trials are said to be too short where more than a share of them, of not too few, have the last score as their best one.
+const (
+	mostRise   = 0.5
+	leastRisen = 10
+)
 
 // warnRising says that trials are too short.
 func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.Record) error {
@@ -260,7 +263,7 @@ func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.
 	if file, fileErr := studies.StudyFile(record); err != nil || fileErr != nil || len(file.Budget.Rungs) < 2 {
 		return err
 	}
-	if float64(last) > mostRise*float64(all) && !g.quiet {
+	if all >= leastRisen && float64(last) > mostRise*float64(all) && !g.quiet {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: of %d trials %d have their best score at the end of the budget: they would go "+
 			"on to learn; a new study with more budget.epochs ranks plans better\n", all, last)
 	}

@@ -142,7 +142,7 @@ func (e *Epochs) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || !(n >= 1e-6 && n <= 1e6) || strings.ContainsAny(string(text), "_xX") {
-		return errors.New("must be auto or a number between 1e-06 and 1e+06")
+		return errors.New("must be a finite number between 1e-06 and 1e+06, or auto")
 	}
 	*e = Epochs(n)
 	return nil
