@@ -133,6 +133,10 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 	if len(lost) > 0 {
 		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
 			"those of the plan.\n\n")
+		if !t.configOnly() {
+			b.WriteString("**What is left was trained together with what is lost, and is worse without it: train it again " +
+				"before it is used.**\n\n")
+		}
 		for _, l := range lost {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}

@@ -157,7 +157,7 @@ func (g *encoderGraph) layer(index int, x onnx.Value, first bool) onnx.Value {
 	for _, module := range modules {
 		module.(graphed).graph(l)
 	}
-	wanted, early := x, first && !gated(Plan{Layers: []Layer{modules}}, g.t.Info.Geometry)
+	wanted, early := x, first && len(Plan{Layers: []Layer{modules}}.Gates(g.t.Info.Geometry)) == 0
 	if early {
 		l.rows = g.Ints(1)
 		wanted = g.Gather(g.apart(x, g.c.Hidden), g.Int(0), 1) // [n, D]

@@ -115,7 +115,7 @@ def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
 
 
 def trained_cases():
-    """Name, layers of a plan for bert-tiny that is trained here, and the formats that hold it."""
+    """Name, layers of a plan for bert-tiny that is trained here, and the formats that hold it; then, the input's modules."""
     one = "query", "value"
 
     def bottleneck(method, **settings):
@@ -137,6 +137,13 @@ def trained_cases():
     yield "vera", low_rank("vera", rank=8), {"peft", "merged"}
     yield "ia3", [{"ia3": {"targets": ["key", "value", "ffn_out"]}}] * 2, {"peft", "merged"}
     yield "bitfit", [{"bitfit": {}}, {"bitfit": {"norms": True}}], {"merged"}
+    yield "trained prefix", [{"prefix": {"length": 3}}] * 2, {"adapters", "peft"}
+    yield "prompt", [{}] * 2, {"peft"}, {"prompt": {"length": 4}}
+    yield "prompt, after first", [{}] * 2, set(), {"prompt": {"length": 4, "after_first": True}}
+    yield "prompt, normed", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True}}
+    yield "prompt, normed after first", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True, "after_first": True}}
+    yield ("prompt, normed beside others", [{"serial": {"width": 5}, "prefix": {"length": 2}}, {"prefix": {"length": 3}}], {"adapters"},
+           {"prompt": {"length": 3, "normed": True, "after_first": True}})
 
 
 STUDY = """study: exports
@@ -167,11 +174,11 @@ def check_trained(place, model):
     def run(*arguments):
         return subprocess.run([PEFTSEARCH, *arguments], capture_output=True, text=True)
 
-    for name, layers, formats in trained_cases():
+    for name, layers, formats, *at_input in trained_cases():
         if not all(word in name for word in sys.argv[1:]):
             continue
         trained = place / name
-        (place / "plan.json").write_text(json.dumps({"version": 2, "layers": layers}))
+        (place / "plan.json").write_text(json.dumps({"version": 2, "input": (at_input or [{}])[0], "layers": layers}))
         for arguments in (["train", "--plan", place / "plan.json", "--config", place / "study.yaml", "--out", trained, "-q"],
                           ["predict", trained, "--input", place / "rows.tsv", "--json", "-q"]):
             done = run(*arguments)
@@ -410,12 +417,9 @@ def compare(directory, reference, batches, wanted):
     for batch, want in zip(batches, wanted):
         if reference.config["model_type"] == "distilbert":
             batch = {k: v for k, v in batch.items() if k != "token_type_ids"}
-        more = {}
         if reference.kind == "multiple_choice":
             batch = {k: v.view(-1, 2, v.shape[-1]) for k, v in batch.items()}
-        if "position_ids" in names:
-            more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-        difference = relative(names["model"](**batch, **more).logits, want)
+        difference = relative(names["model"](**batch).logits, want)
         if reference.kind == "token_classification":
             difference = difference[batch["attention_mask"].bool()]
         worst = max(worst, difference.max().item())

@@ -50,8 +50,11 @@ func (s *Space) Alone(m peft.Method) (Point, bool) {
 // Reach is the lowest layer that a valid point's plan has a module in, the number of layers if it has none, and how many
 // modules it has.
 func (s *Space) Reach(p Point) (lowest, modules int) {
-	lowest = s.geometry.Layers
-	for i, layer := range s.sizes(p) {
+	input, layers := s.sizes(p)
+	if lowest = s.geometry.Layers; len(input) > 0 {
+		lowest, modules = 0, len(input)
+	}
+	for i, layer := range layers {
 		if len(layer) > 0 {
 			lowest, modules = min(lowest, i), modules+len(layer)
 		}
