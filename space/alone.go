@@ -47,13 +47,12 @@ func (s *Space) Alone(m peft.Method) (Point, bool) {
 	return nil, false
 }
 
-// Reach is the lowest layer that a valid point's plan has a module in, 0 with modules at the input, the number of layers if it
-// has none, and how many modules it has.
+// Reach is the lowest layer that a valid point's plan has a module in, the number of layers if it has none, and how many
+// modules it has.
 func (s *Space) Reach(p Point) (lowest, modules int) {
-	lowest = s.geometry.Layers
 	input, layers := s.sizes(p)
-	if modules = len(input); modules > 0 {
-		lowest = 0
+	if lowest = s.geometry.Layers; len(input) > 0 {
+		lowest, modules = 0, len(input)
 	}
 	for i, layer := range layers {
 		if len(layer) > 0 {
