@@ -21,6 +21,7 @@ import (
 type trainFlags struct {
 	trial     int64
 	plan, out string
+	from      string
 	file      fileFlags
 	precision precisionFlag
 	json      bool
@@ -32,17 +33,21 @@ func newTrain(g *globals) *cobra.Command {
 		Use:   "train STUDY --trial N --out DIR",
 		Short: "Train a plan in full and score it on the test split",
 		Long: `Train the plan of a trial, or of a file, with the study file's full budget (budget.train), keep the weights
-of the best dev score, and score them on the test split. The directory holds all that predict needs.
+of the best dev score, and score them on the test split. The directory holds all that predict needs. With --from,
+training goes on from the weights of such a directory.
 Ctrl-C leaves a checkpoint; the same command continues.`,
 		Example: "  peftsearch train my-study --trial 17 --out trained\n" +
-			"  peftsearch train --plan plan.json --config study.yaml --out trained",
+			"  peftsearch train --plan plan.json --config study.yaml --out trained\n" +
+			"  peftsearch train --from trained --config more.yaml --out trained-on",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == ""
-			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.file.config != ""
-			if !fromStudy && !fromFile {
-				return usage("peftsearch train --help", "name either STUDY with --trial, or --plan with --config")
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.file.config != "" &&
+				(flags.plan != "") != (flags.from != "")
+			if !fromStudy && !fromFile || fromStudy && flags.from != "" {
+				return usage("peftsearch train --help",
+					"name either STUDY with --trial, or --plan or --from with --config")
 			}
 			if fromFile {
 				return g.trainFile(cmd, flags)
@@ -53,6 +58,7 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
+	set.StringVar(&flags.from, "from", "", "train on from this trained directory, with its plan")
 	flags.file.add(cmd, true)
 	flags.precision.add(cmd, "the study's")
 	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
@@ -93,14 +99,22 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	if err != nil {
 		return err
 	}
-	plan, err := readPlan(flags.plan)
-	if err != nil {
+	job := evaluator.Job{Candidate: evaluator.Candidate{Training: inputs.Training}, Seed: file.Search.Seed}
+	if flags.from != "" {
+		trained, err := peft.ReadTrained(flags.from)
+		if err != nil {
+			return usage("peftsearch train and import write such a directory", "%w", err)
+		}
+		if job.From, err = filepath.Abs(flags.from); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		job.Candidate.Plan = trained.Plan
+	} else if job.Candidate.Plan, err = readPlan(flags.plan); err != nil {
 		return err
 	}
-	if err := plan.Validate(inputs.Geometry); err != nil {
-		return usage(planAdvice, "%s: %w", flags.plan, err)
+	if err := job.Candidate.Plan.Validate(inputs.Geometry); err != nil {
+		return usage(planAdvice, "%s: %w", cmp.Or(flags.plan, flags.from), err)
 	}
-	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
 	return g.train(cmd, file, inputs, job, flags, repeat(cmd))
 }
 
@@ -153,7 +167,11 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return err
 	}
 
-	if err := peft.WriteOrigin(output, peft.Origin{Program: version(), Study: file.Study, Trial: job.Trial}); err != nil {
+	origin := peft.Origin{Program: version(), Study: file.Study}
+	if cmd.Flags().Changed("trial") {
+		origin.Trial = &job.Trial
+	}
+	if err := peft.WriteOrigin(output, origin); err != nil {
 		return err
 	}
 	plan := job.Candidate.Plan
