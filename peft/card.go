@@ -102,7 +102,7 @@ func (t Trained) hubName() string {
 // readme is the README.md of the export: the model's card.
 func (e *export) readme(format Format, t Trained, card Card, lost []string) (string, error) {
 	var b strings.Builder
-	name := cmp.Or(card.Name, t.Plan.String())
+	name := cmp.Or(card.Name, t.title())
 	head, err := yaml.Marshal(t.frontMatter(format, card, name))
 	if err != nil {
 		return "", err
@@ -133,6 +133,10 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 	if len(lost) > 0 {
 		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
 			"those of the plan.\n\n")
+		if !t.configOnly() {
+			b.WriteString("**What is left was trained together with what is lost, and is worse without it: train it again " +
+				"before it is used.**\n\n")
+		}
 		for _, l := range lost {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}

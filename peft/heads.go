@@ -125,6 +125,16 @@ func (i Info) refuse(format Format, f family) error {
 	return nil
 }
 
+// HasPooler reports whether transformers' class for a task has the dense head with a tanh.
+func HasPooler(g Geometry, kind data.Kind) bool {
+	head, f := headKinds[kind], families[g.Architecture]
+	if head.class == "" || f.classes == "" {
+		return false
+	}
+	layers := head.layers(f)
+	return layers.dense != "" && layers.between == tanh
+}
+
 // class is transformers' model of the family with a kind's head.
 func (f family) class(k headKind) string { return f.classes + "For" + k.class }
 

@@ -109,7 +109,7 @@ func (t Trained) withoutLayer(f between) (Trained, error) {
 func (t Trained) importAdaptersHead(dir string, have map[string]checkpoint.Tensor) (Trained, error) {
 	path := filepath.Join(dir, "head_config.json")
 	if !files.Exists(path) {
-		path = filepath.Join(dir, adapterName, "head_config.json") // of a setup
+		path = filepath.Join(dir, t.adapterName(), "head_config.json") // of a setup
 	}
 	var file struct {
 		Name   string     `json:"name"`
@@ -135,9 +135,6 @@ func (t Trained) importAdaptersHead(dir string, have map[string]checkpoint.Tenso
 	for ours, theirs := range places {
 		for _, kind := range []string{"weight", "bias"} {
 			tensor, ok := have["heads."+file.Name+"."+theirs+"."+kind]
-			if !ok {
-				tensor, ok = have["heads."+adapterName+"."+theirs+"."+kind]
-			}
 			if !ok {
 				return t, fmt.Errorf("its head has no layer %s", theirs)
 			}

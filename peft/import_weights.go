@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func ImportWeights(dir string, info Info) (Trained, error) {
 		read = t.importTransformers
 	}
 	t, err := read(dir)
+	t.Name = "" // of exports, which are named anew
 	if err == nil {
 		err = t.check()
 	}
@@ -175,6 +177,7 @@ func (t Trained) importLibrary(dir string) (Trained, error) {
 	if err != nil {
 		return t, err
 	}
+	t.Name = name
 	format := FormatAdapters
 	if name == "" {
 		format = FormatPEFT
@@ -188,8 +191,8 @@ func (t Trained) importLibrary(dir string) (Trained, error) {
 	return t.importAdaptersHead(dir, have)
 }
 
-// readAdapters has the tensors of all files of a directory, by the names that exports have, and the adapter's name; it
-// is "" for one of PEFT.
+// readAdapters has the tensors of all files of a directory, and the name of its adapter or setup; it is "" for one of
+// PEFT.
 func readAdapters(dir string) (have map[string]checkpoint.Tensor, name string, err error) {
 	have = map[string]checkpoint.Tensor{}
 	paths, err := filepath.Glob(filepath.Join(quoteGlob(dir), "*.safetensors"))
@@ -212,25 +215,17 @@ func readAdapters(dir string) (have map[string]checkpoint.Tensor, name string, e
 		maps.Copy(have, tensors)
 	}
 	var config struct {
-		Name string `json:"name"`
 		PEFT string `json:"peft_type"`
+		Name string `json:"name"`
+		Head string `json:"head_setup"`
 	}
-	if path := filepath.Join(dir, "adapter_config.json"); files.Exists(path) {
-		if err := files.ReadJSON(path, files.Document, &config); err != nil {
-			return nil, "", err
+	for _, file := range []string{"adapter_config.json", "adapter_setup.json", "head_config.json"} {
+		if path := filepath.Join(dir, file); files.Exists(path) {
+			err := files.ReadJSON(path, files.Document, &config)
+			return have, cmp.Or(config.Name, config.Head), err
 		}
 	}
-	if config.PEFT != "" {
-		return have, "", nil
-	}
-	if config.Name == "" || config.Name == adapterName {
-		return have, adapterName, nil
-	}
-	renamed := map[string]checkpoint.Tensor{}
-	for key, tensor := range have {
-		renamed[strings.Replace(key, "."+config.Name+".", "."+adapterName+".", 1)] = tensor
-	}
-	return renamed, adapterName, nil
+	return nil, "", errors.New("it has no adapter_config.json")
 }
 
 func quoteGlob(dir string) string {
@@ -330,7 +325,7 @@ func (t Trained) headNames(format Format) map[string]bool {
 	names := map[string]bool{}
 	if format == FormatAdapters {
 		for _, name := range []string{"1.weight", "1.bias", "4.weight", "4.bias"} {
-			names["heads."+adapterName+"."+name] = true
+			names["heads."+t.adapterName()+"."+name] = true
 		}
 		return names
 	}

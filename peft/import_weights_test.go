@@ -102,3 +102,41 @@ func TestWeightsThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 		t.Error("an empty directory was read")
 	}
 }
+
+// A prompt is at the input of a self-contained model, and comes back.
+func TestPromptsComeBack(t *testing.T) {
+	c := openModel(t, "bert-tiny")
+	source := trainedFor(t, c, peft.Layer{peft.Serial{Width: 2}})
+	source.Plan.Input = peft.Layer{peft.Prompt{Length: 3, AfterFirst: true}}
+	source.Modules = fill(source.Plan.TensorShapes(source.Info.Geometry))
+	dir := filepath.Join(t.TempDir(), "export")
+	if _, err := peft.Export(peft.FormatTransformers, source, dir, peft.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := peft.ImportWeights(dir, source.Info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Plan.Key() != source.Plan.Key() {
+		t.Errorf("plan %s", got.Plan)
+	}
+	closeTo(t, got.Modules["input.prompt.tokens"], source.Modules["input.prompt.tokens"].Float32())
+	exported(t, peft.FormatONNX, source, peft.Options{})
+}
+
+// Every method of the table has a form in a self-contained model and in a graph, so that both hold every plan.
+func TestEveryMethodIsInEveryModelOfItsOwn(t *testing.T) {
+	c := openModel(t, "bert-tiny")
+	for _, m := range peft.Methods {
+		module := m.Sized(1, peft.Style{Scale: 1, Targets: []peft.Target{peft.TargetKey}})
+		source := trainedFor(t, c, peft.Layer{module})
+		if m.Input() {
+			source = trainedFor(t, c, nil)
+			source.Plan.Input = peft.Layer{module}
+			source.Modules = fill(source.Plan.TensorShapes(source.Info.Geometry))
+		}
+		for _, format := range []peft.Format{peft.FormatTransformers, peft.FormatONNX} {
+			exported(t, format, source, peft.Options{})
+		}
+	}
+}

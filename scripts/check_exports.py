@@ -122,7 +122,7 @@ def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
 
 
 def trained_cases():
-    """Name, layers of a plan for bert-tiny that is trained here, and the libraries' formats that hold it."""
+    """Name, layers of a plan for bert-tiny that is trained here, the libraries' formats that hold it, and the input's modules."""
     one = "query", "value"
 
     def bottleneck(method, **settings):
@@ -144,6 +144,13 @@ def trained_cases():
     yield "vera", low_rank("vera", rank=8), {"peft", "merged"}
     yield "ia3", [{"ia3": {"targets": ["key", "value", "ffn_out"]}}] * 2, {"peft", "merged"}
     yield "bitfit", [{"bitfit": {}}, {"bitfit": {"norms": True}}], {"merged"}
+    yield "trained prefix", [{"prefix": {"length": 3}}] * 2, {"adapters", "peft"}
+    yield "prompt", [{}] * 2, {"peft"}, {"prompt": {"length": 4}}
+    yield "prompt, after first", [{}] * 2, set(), {"prompt": {"length": 4, "after_first": True}}
+    yield "prompt, normed", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True}}
+    yield "prompt, normed after first", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True, "after_first": True}}
+    yield ("prompt, normed beside others", [{"serial": {"width": 5}, "prefix": {"length": 2}}, {"prefix": {"length": 3}}], {"adapters"},
+           {"prompt": {"length": 3, "normed": True, "after_first": True}})
 
 
 STUDY = """study: exports
@@ -174,12 +181,12 @@ def check_trained(place, model, words):
     def peftsearch(*arguments):
         return subprocess.run([PEFTSEARCH, *arguments], capture_output=True, text=True)
 
-    for name, layers, libraries in trained_cases():
+    for name, layers, libraries, *at_input in trained_cases():
         held = libraries | {"transformers", "onnx"}
         if not all(word in name for word in words):
             continue
         trained = place / name
-        (place / "plan.json").write_text(json.dumps({"version": 2, "layers": layers}))
+        (place / "plan.json").write_text(json.dumps({"version": 2, "input": (at_input or [{}])[0], "layers": layers}))
         for arguments in (["train", "--plan", place / "plan.json", "--config", place / "study.yaml", "--out", trained, "-q"],
                           ["predict", trained, "--input", place / "rows.tsv", "--json", "-q"]):
             done = peftsearch(*arguments)
@@ -431,10 +438,7 @@ def run(names, batch):
     if "session" in names:
         taken = {k: v.numpy() for k, v in batch.items() if k in names["taken"]}
         return torch.from_numpy(names["session"].run(None, taken)[0])
-    more = {}
-    if "position_ids" in names:
-        more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-    return names["model"](**batch, **more).logits
+    return names["model"](**batch).logits
 
 
 @torch.no_grad()
