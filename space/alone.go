@@ -47,11 +47,15 @@ func (s *Space) Alone(m peft.Method) (Point, bool) {
 	return nil, false
 }
 
-// Reach is the lowest layer that a valid point's plan has a module in, the number of layers if it has none, and how many
-// modules it has.
+// Reach is the lowest layer that a valid point's plan has a module in, 0 with modules at the input, the number of layers if it
+// has none, and how many modules it has.
 func (s *Space) Reach(p Point) (lowest, modules int) {
 	lowest = s.geometry.Layers
-	for i, layer := range s.sizes(p) {
+	input, layers := s.sizes(p)
+	if modules = len(input); modules > 0 {
+		lowest = 0
+	}
+	for i, layer := range layers {
 		if len(layer) > 0 {
 			lowest, modules = min(lowest, i), modules+len(layer)
 		}
