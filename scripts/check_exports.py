@@ -564,7 +564,7 @@ def main():
             reference = Reference(model, plan, head, outputs, seed, kind)
             trained, known = place / f"{seed}", {model.name: str(model)}
             reference.write(trained, model, outputs)
-            rows = [shaped(kind, reference.config["model_type"], b) for b in batches]
+            rows = [shaped(kind, reference.config["model_type"], dict(b)) for b in batches]
             wanted = [reference.logits(**b) for b in rows]
             torch.save({"batches": rows, "wanted": wanted}, place / f"{seed}.pt")
             row = f"{name:38}{head:>8}{outputs:>9}"
