@@ -56,7 +56,8 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 	if err := errors.Join(source.exportable(format), options.Card.Validate()); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
-	if !adapterNames.MatchString(source.adapterName()) {
+	source.Name = cmp.Or(options.Card.Name, source.Name)
+	if format == FormatAdapters && !adapterNames.MatchString(source.adapterName()) {
 		return nil, fmt.Errorf("export as %s: the name %s: give letters, digits, dashes and underscores", format,
 			quote.Text(source.Name))
 	}
@@ -69,26 +70,30 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 	if !known {
 		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
 	}
-	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
 	if exporter.weights && source.configOnly() {
-		return lost, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
+		return nil, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
+	}
+	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
+	if len(lost) > 0 && !options.Lossy {
+		e, err := exporter.build(source, options)
+		if err != nil { // a lossy export would not do
+			return nil, fmt.Errorf("export as %s: %w", format, err)
+		}
+		if err := e.close(); err != nil {
+			return nil, err
+		}
+		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
+			format, strings.Join(lost, ", "))
 	}
 	source.Info.Base = cmp.Or(options.Card.Base, source.Info.Base)
 	e, err := exporter.build(source, options)
-	if err != nil { // and a lossy export would not do either
-		return nil, fmt.Errorf("export as %s: %w", format, err)
-	}
-	if len(lost) > 0 && !options.Lossy {
-		err = fmt.Errorf("the format cannot express %s; a lossy export leaves that out", strings.Join(lost, ", "))
-	} else {
+	if err == nil {
 		e.documents[planFile] = source.Plan // for Import
 		var readme string
 		if readme, err = e.readme(format, source, options.Card, lost); err == nil {
 			err = e.write(dir, readme)
 		}
-	}
-	if e.source != nil {
-		err = errors.Join(err, e.source.Close())
+		err = errors.Join(err, e.close())
 	}
 	if err != nil {
 		return lost, fmt.Errorf("export as %s: %w", format, err)
@@ -234,6 +239,14 @@ func (e *export) write(dir, readme string) (err error) {
 		return err
 	}
 	return os.Rename(temporary, dir)
+}
+
+// close closes the checkpoint that the export reads.
+func (e *export) close() error {
+	if e.source == nil {
+		return nil
+	}
+	return e.source.Close()
 }
 
 // copyFile copies a file of a tokenizer as it is.

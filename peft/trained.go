@@ -71,7 +71,7 @@ type Info struct {
 type Origin struct {
 	Program string `json:"program"` // version that trained it
 	Study   string `json:"study,omitempty"`
-	Trial   int64  `json:"trial,omitempty"` // of the study
+	Trial   *int64 `json:"trial,omitempty"` // of the study; nil for a plan from elsewhere
 }
 
 // Metrics are the scores of the trained weights by metric.
@@ -79,11 +79,11 @@ type Metrics struct {
 	BestStep int                `json:"best_step"`
 	Dev      map[string]float64 `json:"dev"`
 	Test     map[string]float64 `json:"test,omitempty"`
+	// Intervals are those of 95 % of the task's metric, by split: what other rows would have given.
+	Intervals map[string][2]float64 `json:"intervals,omitempty"`
 	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out, after
 	// trainings with AdapterDrop.
 	TestDropped []float64 `json:"test_dropped,omitempty"`
-	// Intervals are those of 95 % of the task's metric, by split: what other rows would have given.
-	Intervals map[string][2]float64 `json:"intervals,omitempty"`
 }
 
 // TensorShapes lists the tensors of a plan's modules by name.

@@ -25,7 +25,6 @@ type exportFlags struct {
 	model         string
 	file          fileFlags
 	options       peft.Options
-	adapter       string
 	drop          int
 }
 
@@ -67,7 +66,6 @@ express every plan without a prompt. Without --out, --to plan prints the plan.
 				return usage("", "--drop-first %d: must be between 0 and %d", flags.drop, len(source.Plan.Layers)-1)
 			}
 			source = source.Without(flags.drop)
-			source.Name = flags.adapter
 			if flags.out == "" {
 				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
@@ -99,15 +97,14 @@ express every plan without a prompt. Without --out, --to plan prints the plan.
 	set.BoolVar(&flags.options.Merge, "merge", false,
 		"of transformers: fold LoRA, and what else only changes weights, into them")
 	set.StringVar((*string)(&flags.options.IDs), "ids", string(peft.IDs64), "of onnx: the type of token ids, int64 or int32")
-	set.StringVar(&flags.adapter, "adapter", peft.AdapterName, "of adapters: the name that the adapter is loaded under")
-	set.IntVar(&flags.drop, "drop-first", 0,
-		"leave the modules of so many of the lowest layers out, as training.adapter_drop prepares a plan for")
 	card := &flags.options.Card
-	set.StringVar(&card.Name, "name", "", "of the model, in its card")
 	set.StringVar(&card.Base, "base-model", "", "name of the pretrained model on the Hub, for the card and for loading")
 	set.StringVar(&card.License, "license", "", "of the model, in its card, as the Hub calls it: apache-2.0")
 	set.StringVar(&card.Language, "language", "", "of the texts, in the card: en, sl")
 	set.StringVar(&flags.model, "model", "", "directory of the pretrained model, if it has moved since training")
+	set.StringVar(&card.Name, "name", "", "of the model in its card, and of the adapter in adapters")
+	set.IntVar(&flags.drop, "drop-first", 0,
+		"leave the modules of so many of the lowest layers out, as training.adapter_drop prepares a plan for")
 	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
 		formats = append(formats, string(f))
