@@ -57,6 +57,7 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	}
 	e, err := exporter.build(source)
 	if err == nil {
+		e.notes = append(e.notes, source.lastTokenNotes(format)...)
 		e.documents[planFile] = source.Plan // for Import
 		err = e.write(dir, e.readme(format, source, lost))
 	}

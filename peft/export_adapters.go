@@ -170,6 +170,10 @@ func exportAdapters(t Trained) (*export, error) {
 		return nil, err
 	}
 	parts := a.parts(fused)
+	if (len(parts) > 1 || fused) && a.sharesAttention() {
+		return nil, fmt.Errorf("the format needs several adapters for the plan, and adapters 1.3.0 cannot stack them where "+
+			"%s has LoRA on query, key or value", t.family().name)
+	}
 	switch {
 	case len(parts) == 0 && !fused:
 		a.addHead("")
@@ -193,6 +197,14 @@ func gated(p Plan, g Geometry) bool {
 		return slices.ContainsFunc(l, func(m Module) bool {
 			return slices.ContainsFunc(m.Tensors(g), func(t Tensor) bool { return strings.HasSuffix(t.Name, "gate.weight") })
 		})
+	})
+}
+
+// sharesAttention reports whether LoRA changes query, key or value where they are one matrix.
+func (t Trained) sharesAttention() bool {
+	return slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
+		lora, _ := Find[LoRA](l)
+		return slices.ContainsFunc(lora.Targets, func(target Target) bool { return len(t.shared(target)) > 1 })
 	})
 }
 

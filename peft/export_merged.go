@@ -39,21 +39,11 @@ func exportMerged(t Trained) (*export, error) {
 	if t.configOnly() {
 		return nil, errors.New("there are no trained weights to merge: train the plan first")
 	}
-	source, err := checkpoint.Open(t.Info.Model)
+	source, err := t.openModel()
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
-	if fingerprint, err := source.Fingerprint(); err != nil {
-		return nil, err
-	} else if fingerprint != t.Info.ModelFingerprint {
-		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the "+
-			"original back",
-			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
-	}
-	if g := GeometryOf(source); g != t.Info.Geometry {
-		return nil, fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
-	}
 	tensors, err := t.mergedTensors(source)
 	if err != nil {
 		return nil, err
@@ -84,6 +74,27 @@ func exportMerged(t Trained) (*export, error) {
 	return e, nil
 }
 
+// openModel opens the backbone that the plan was trained on; the caller closes it.
+func (t Trained) openModel() (*checkpoint.Checkpoint, error) {
+	source, err := checkpoint.Open(t.Info.Model)
+	if err != nil {
+		return nil, err
+	}
+	fingerprint, err := source.Fingerprint()
+	switch {
+	case err != nil:
+	case fingerprint != t.Info.ModelFingerprint:
+		err = fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the "+
+			"original back", t.Info.Model, fingerprint, t.Info.ModelFingerprint)
+	case GeometryOf(source) != t.Info.Geometry:
+		err = fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, GeometryOf(source))
+	}
+	if err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	return source, nil
+}
+
 // mergedTensors has the backbone with LoRA folded in, and the head, in float32.
 func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.Tensor, error) {
 	updates := map[string]func(weight []float32){}
@@ -106,14 +117,25 @@ func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.
 		}
 		backbone = t.Backbone
 	}
-	tensors := t.classHead()
+	changed := map[string]checkpoint.Tensor{}
 	for name, tensor := range backbone {
 		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
 		if update := updates[name]; update != nil {
 			update(values)
 		}
-		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values,
-			tensor.Shape...)
+		changed[name] = checkpoint.NewTensor(values, tensor.Shape...)
+	}
+	tensors := t.classHead()
+	for name, tensor := range checkpoint.InFile(c.Config.ModelType, changed) {
+		tensors[t.family().backbone+"."+name] = tensor
+	}
+	if t.headShifts() {
+		name := t.family().backbone + "." + t.family().finalNorm + ".bias"
+		shifted, err := t.shiftedNorm(tensors[name])
+		if err != nil {
+			return nil, err
+		}
+		tensors[name] = shifted
 	}
 	return tensors, nil
 }

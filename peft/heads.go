@@ -16,6 +16,7 @@ const (
 // headKind is how the head of a kind of task is kept, and what the libraries have for it.
 type headKind struct {
 	states int  // hidden states that it reads together
+	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
 
 	adapters headType // what adapters has; "" for nothing
@@ -56,7 +57,7 @@ var headKinds = map[data.Kind]headKind{
 		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
 		layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers,
+	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers,
 		example: choiceExample},
 	data.KindCoreference: {states: 2, pools: true},
 }
@@ -93,6 +94,16 @@ func choiceExample(data.Task) string {
 	return `tokenizer(["What comes before."] * 2, ["One choice.", "Another one."], truncation="only_first", padding=True`
 }
 
+// lastTokenNotes say how the libraries find the token that a decoder's head reads.
+func (t Trained) lastTokenNotes(format Format) []string {
+	if format == FormatPlan || !t.Info.Geometry.Stacks()[0].Causal || t.head().adapters == headTagging {
+		return nil
+	}
+	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
+		t.family().name + " has no padding token: for several texts at once, pad them on the right with a token that no " +
+		"text ends with, and set `model.config.pad_token_id` to its id."}
+}
+
 // refuse says why a format cannot hold any plan with the head.
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
@@ -101,8 +112,8 @@ func (i Info) refuse(format Format, f family) error {
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-	case kind.adapters == "" || kind.class == "":
-		return fmt.Errorf("none of the libraries has a head for %s: export as %s", i.Task.Kind, FormatPlan)
+	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.Stacks()[0].Causal:
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, FormatPlan)
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}

@@ -122,9 +122,18 @@ func (m *Model) Frontier(training bool) Frontier {
 	}
 	at := Frontier{Step: m.network.family.frontier(m.spec.Plan)}
 	if at.Step > m.network.lastMixing() {
-		at.Rows = m.head.rows()
+		at.Rows = m.rows()
 	}
 	return at
+}
+
+// rows is what the head reads. What it reads of a row's first token, which sees the whole row in an encoder, it reads
+// of the last where tokens see only those before them.
+func (m *Model) rows() Rows {
+	if rows := m.head.rows(); rows != First || !m.network.config.Causal {
+		return rows
+	}
+	return Last
 }
 
 // Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients.
@@ -156,12 +165,12 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 			return nil
 		}
 	}
-	p, x := m.network.start(s, batch, from, m.head.rows(), dropout)
+	p, x := m.network.start(s, batch, from, m.rows(), dropout)
 	x = p.run(x, from, m.network.family.steps())
-	if m.head.rows() == All && p.fill > 0 {
+	if m.rows() == All && p.fill > 0 {
 		x = s.Narrow(x, 0, 0, p.tokens)
 	} else if m.network.wide() {
-		x = p.take(x, m.head.rows())
+		x = p.take(x, m.rows())
 	}
 	if s.Err() != nil {
 		return nil
