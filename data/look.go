@@ -50,8 +50,7 @@ func look(path string) (Guess, error) {
 		g.readDelimited(content, extension)
 	default:
 		if kinds[KindTokenClassification].reader(extension) == nil || !g.readSentences(content) {
-			return Guess{}, fmt.Errorf("%s: unknown kind of file %s: use .tsv, .csv, .jsonl, or .conll with BIO tags", path,
-				quote.Text(extension))
+			return Guess{}, unknownFile(path, extension, ".tsv, .csv, .jsonl, or .conll with BIO tags")
 		}
 		return g.Guess, nil
 	}
@@ -274,9 +273,12 @@ func (g *guesser) readObjects(content []byte) error {
 		if text = bytes.TrimSpace(text); len(text) == 0 || g.rows == lookedAt {
 			continue
 		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
-			return fmt.Errorf("line %d: no JSON object: %w", line, err)
+		if g.rows == 0 && isArray(text, content) {
+			return errArray
+		}
+		object, err := readObject(text)
+		if err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
 		}
 		for _, path := range paths(object, "", 0) {
 			f := byName[path]

@@ -51,7 +51,8 @@ func TestLook(t *testing.T) {
 			repeat(20, "#\tEva saw Ana and she ran #\tshe\t16\tEva\t0\tTRUE\tAna\t8\tFALSE\n"), KindCoreference,
 			Columns{Text: "Text", Spans: []string{"Pronoun", "A", "B"},
 				Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}, Labels: []string{"A-coref", "B-coref"}}, "pronouns"},
-		"label lists": {"t.jsonl", repeat(20, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"), KindMultilabel,
+		"label lists": {"t.jsonl", repeat(10, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"+
+			`{"text":"other text #","emotions":["sad"]}`+"\n"), KindMultilabel,
 			Columns{Text: "text", Label: "emotions"}, ""},
 		"label columns": {"t.csv", "comment_text,toxic,rude,threat\n" + repeat(20, "some text #,%,0,1\n") +
 			"some text,0,1,0\n", KindMultilabel, Columns{Text: "comment_text", Labels: []string{"toxic", "rude", "threat"}}, ""},
@@ -91,6 +92,21 @@ func TestLook(t *testing.T) {
 				t.Errorf("the task cannot be loaded: %v", err)
 			}
 		})
+	}
+}
+
+// A file of one JSON array is said to be one, whoever reads it.
+func TestArraysAreNoRows(t *testing.T) {
+	content := `[{"text":"a","label":"x"}]`
+	for _, name := range []string{"t.json", "t.jsonl"} {
+		path := file(t, name, content)
+		_, looked := Look(path)
+		_, loaded := Load(classifier(path))
+		for _, err := range []error{looked, loaded} {
+			if err == nil || !strings.Contains(err.Error(), "jq -c '.[]' FILE > NEW.jsonl makes rows") {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
 	}
 }
 

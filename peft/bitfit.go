@@ -65,7 +65,9 @@ func (BitFit) CheckpointName(g Geometry, layer int, tensor string) string {
 	return g.CheckpointName(layer, Target(name)) + "." + kind
 }
 
-func (BitFit) mergeable() bool { return true }
+func (BitFit) code() []string { return []string{"bitfit"} }
+
+func (BitFit) mergeable(Layer) bool { return true }
 
 func (b BitFit) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}

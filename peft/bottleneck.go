@@ -198,6 +198,10 @@ func (a Houlsby) Tensors(g Geometry) []Tensor {
 // Full has everything that is left to the method filled in; Scale is 0 where it is learned.
 func (a Houlsby) Full() Bottleneck { return Bottleneck(a).full(houlsbyWiring) }
 
+func (a Serial) code() []string   { return withGate(a.Gate, "bottleneck", "serial") }
+func (a Parallel) code() []string { return withGate(a.Gate, "bottleneck", "parallel") }
+func (a Houlsby) code() []string  { return withGate(a.Gate, "bottleneck", "houlsby") }
+
 // bottleneck is a module that adapters has as a BnConfig.
 type bottleneck interface {
 	Module

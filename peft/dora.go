@@ -48,7 +48,9 @@ func (d DoRA) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (DoRA) mergeable() bool { return true }
+func (DoRA) code() []string { return []string{"lowrank", "dora"} }
+
+func (DoRA) mergeable(Layer) bool { return true }
 
 func (d DoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}

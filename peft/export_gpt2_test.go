@@ -80,7 +80,7 @@ func TestGPT2ForPEFT(t *testing.T) {
 	lora := peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetQuery, peft.TargetValue, peft.TargetFFNOut}}
 	source, trained := trainedGPT2(t, peft.Layer{}, peft.Layer{lora})
 	dir := filepath.Join(t.TempDir(), "export")
-	if lost, err := peft.Export(peft.FormatPEFT, trained, dir, false); err != nil || lost != nil {
+	if lost, err := peft.Export(peft.FormatPEFT, trained, dir, peft.Options{}); err != nil || lost != nil {
 		t.Fatal(lost, err)
 	}
 	tensors := exportedTensors(t, dir)
@@ -136,7 +136,7 @@ func TestGPT2Merged(t *testing.T) {
 	targets := []peft.Target{peft.TargetKey, peft.TargetAttentionOutput, peft.TargetFFNIn}
 	source, trained := trainedGPT2(t, peft.Layer{peft.LoRA{Rank: 3, Alpha: 3, Targets: targets}}, peft.Layer{})
 	dir := filepath.Join(t.TempDir(), "export")
-	if lost, err := peft.Export(peft.FormatMerged, trained, dir, false); err != nil || lost != nil {
+	if lost, err := peft.Export(peft.FormatMerged, trained, dir, peft.Options{}); err != nil || lost != nil {
 		t.Fatal(lost, err)
 	}
 	merged, err := checkpoint.Open(dir)
@@ -190,18 +190,20 @@ func TestGPT2CannotBeExported(t *testing.T) {
 		want   string
 	}{
 		"dora of query alone": {peft.FormatPEFT, []peft.Layer{low(peft.MethodDoRA, peft.TargetQuery), {}}, nil,
-			"cannot express dora r2"},
+			"none of them"},
 		"vera of value": {peft.FormatPEFT, []peft.Layer{low(peft.MethodVeRA, peft.TargetValue), {}}, nil,
-			"cannot express vera r2"},
+			"none of them"},
 		"a stack with c_attn": {peft.FormatAdapters, []peft.Layer{low(peft.MethodLoRA, peft.TargetQuery),
 			low(peft.MethodLoRA, peft.TargetValue)}, nil, "cannot stack"},
-		"multiple choice": {peft.FormatAdapters, []peft.Layer{{}, {}}, choice, "GPT-2 for multiple_choice"},
+		"code of its model": {peft.FormatTransformers, []peft.Layer{{}, {}}, nil, "no code of GPT-2"},
+		"a graph":           {peft.FormatONNX, []peft.Layer{{}, {}}, nil, "no code of GPT-2"},
+		"multiple choice":   {peft.FormatAdapters, []peft.Layer{{}, {}}, choice, "GPT-2 for multiple_choice"},
 	} {
 		_, trained := trainedGPT2(t, test.layers...)
 		if test.change != nil {
 			test.change(&trained)
 		}
-		_, err := peft.Export(test.format, trained, filepath.Join(t.TempDir(), "export"), false)
+		_, err := peft.Export(test.format, trained, filepath.Join(t.TempDir(), "export"), peft.Options{})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}

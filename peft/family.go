@@ -1,14 +1,15 @@
 package peft
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 
 	"gonum.org/v1/gonum/mat"
 
 	"peftsearch/data/checkpoint"
-	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -26,6 +27,7 @@ type family struct {
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
+	code          string   // of modeling, without .py; "" where there is none
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -51,14 +53,15 @@ var families = map[string]family{
 		saved: []string{"classifier"}}),
 	checkpoint.DistilBERT: {name: "DistilBERT", backbone: "distilbert", adapterModel: "DistilBertAdapterModel",
 		classes: "DistilBert", dense: "pre_classifier", logits: "classifier", between: relu,
-		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters", prefix: "self", eagerPrefix: true},
+		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters", prefix: "self", eagerPrefix: true,
+		code: "encoder"},
 	checkpoint.GPT2: {name: "GPT-2", backbone: "transformer", adapterModel: "GPT2AdapterModel", classes: "GPT2",
 		logits: "score", saved: []string{"score"}, output: "output_adapters", prefix: "self_prefix", eagerPrefix: true,
 		finalNorm: "ln_f", turned: true},
 }
 
 func bertLike(f family) family {
-	f.output, f.prefix = "output", "self_prefix"
+	f.output, f.prefix, f.code = "output", "self_prefix", "encoder"
 	return f
 }
 
@@ -69,8 +72,9 @@ func robertaLike(name, adapterModel, classes string) family {
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
 
-// modelName is what the libraries load the backbone by.
-func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
+// modelName is what the libraries load the backbone by: its name on the Hub, or that of its directory without the way
+// there, which is nobody else's.
+func (t Trained) modelName() string { return cmp.Or(t.hubName(), filepath.Base(t.Info.Model)) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{
@@ -168,6 +172,9 @@ func (t Trained) classHead() map[string]checkpoint.Tensor {
 	head[l.logits+".bias"] = checkpoint.NewTensor(bias, len(bias))
 	return head
 }
+
+// decoderNorm is the canonical name of a decoder's last LayerNorm.
+const decoderNorm = "decoder.LayerNorm"
 
 // headShifts reports whether the class's head has no bias, so that ours goes into the last LayerNorm.
 func (t Trained) headShifts() bool {

@@ -67,6 +67,9 @@ func (g Geometry) Stacks() []Stack {
 	return []Stack{{Name: "encoder", Layers: g.Layers}}
 }
 
+// causal reports whether the backbone is a decoder.
+func (g Geometry) causal() bool { return g.Stacks()[0].Causal }
+
 // Stack is the one that a layer belongs to.
 func (g Geometry) Stack(layer int) Stack {
 	stacks := g.Stacks()

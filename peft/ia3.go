@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodIA3 is (IA)³.
@@ -49,7 +50,13 @@ func (x IA3) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (IA3) mergeable() bool { return true }
+func (IA3) code() []string { return []string{"ia3"} }
+
+// mergeable is false beside a gated LoRA, which IA3 multiplies too.
+func (IA3) mergeable(l Layer) bool {
+	lora, _ := Find[LoRA](l)
+	return !lora.Gate
+}
 
 func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
@@ -112,7 +119,7 @@ func (IA3) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 
 func (IA3) peftTypes() []string { return []string{"IA3"} }
 
-func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
+func (IA3) importPEFT(s settings, p *Plan, g Geometry) error {
 	var targets, feedforward, fan json.RawMessage
 	if err := s.takeAll(map[string]any{"target_modules": &targets, "feedforward_modules": &feedforward,
 		"fan_in_fan_out": &fan}); err != nil {
@@ -148,4 +155,15 @@ func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
 		}
 	}
 	return s.rest(append(peftRecords, "init_ia3_weights")...)
+}
+
+func (x IA3) graph(l *layerGraph) {
+	for _, target := range x.Targets {
+		vector := l.weight(MethodIA3, string(target))
+		if target.ScalesInput() {
+			l.inputs[target] = append(l.inputs[target], func(x onnx.Value) onnx.Value { return l.Mul(x, vector) })
+		} else {
+			l.outputs[target] = append(l.outputs[target], func(y, _ onnx.Value) onnx.Value { return l.Mul(y, vector) })
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodLoRA is low-rank adaptation.
@@ -273,7 +274,9 @@ func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
 	}
 }
 
-func (l LoRA) mergeable() bool { return !l.Gate }
+func (l LoRA) code() []string { return withGate(l.Gate, "lowrank", "lora") }
+
+func (l LoRA) mergeable(Layer) bool { return !l.Gate }
 
 // merge folds B·A into the weight; a gated update depends on the input.
 func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
@@ -349,5 +352,22 @@ func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]chec
 				into[module+".gate.bias"] = t.tensor(i, MethodLoRA, string(side[0])+".gate.bias")
 			}
 		}
+	}
+}
+
+// graph is that of a gated LoRA: others are folded.
+func (r LoRA) graph(l *layerGraph) {
+	for _, target := range r.Targets {
+		l.outputs[target] = append(l.outputs[target], func(y, x onnx.Value) onnx.Value {
+			_, out := l.t.Info.Geometry.TargetShape(target)
+			product := func(x onnx.Value, name string) onnx.Value {
+				return l.Node("Gemm", onnx.Attributes{"transB": 1}, x, l.weight(MethodLoRA, string(target)+name))
+			}
+			update := product(product(x, ".a"), ".b")
+			if !r.Gate {
+				return l.Add(y, l.Mul(update, l.Float(r.Alpha/float64(r.Rank))))
+			}
+			return l.Add(y, l.gated(update, l.gate(MethodLoRA, string(target)+".", x), out))
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -70,7 +71,9 @@ func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	return a, b
 }
 
-func (VeRA) mergeable() bool { return true }
+func (VeRA) code() []string { return []string{"vera"} }
+
+func (VeRA) mergeable(Layer) bool { return true }
 
 func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
@@ -116,6 +119,38 @@ func (v VeRA) peftConfig(t Trained, c *peftConfig) {
 	}
 }
 
+func (VeRA) peftTypes() []string { return []string{"VERA"} }
+
+// importPEFT takes the layout: the frozen matrices of a plan are its own.
+func (VeRA) importPEFT(s settings, p *Plan, g Geometry) error {
+	rank, bias := 256, "none"
+	var targets, layers, layerNames json.RawMessage
+	if err := s.takeAll(map[string]any{"r": &rank, "bias": &bias, "target_modules": &targets,
+		"layers_to_transform": &layers, "layers_pattern": &layerNames}); err != nil {
+		return err
+	}
+	if bias != "none" {
+		return fmt.Errorf("bias is %.40q: a plan trains no biases of the backbone", bias)
+	}
+	selected, err := selectModules(targets, layers, layerNames, g)
+	if err != nil {
+		return err
+	}
+	for i := range p.Layers {
+		vera := VeRA{Rank: rank}
+		for _, target := range Targets {
+			if selected(i, target) {
+				vera.Targets = append(vera.Targets, target)
+			}
+		}
+		if len(vera.Targets) > 0 {
+			p.Layers[i] = append(p.Layers[i], vera)
+		}
+	}
+	return s.rest(append(peftRecords, "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights",
+		"fan_in_fan_out")...)
+}
+
 // peftTensors has A and B as large as the largest target needs; the others take their first columns and rows.
 func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	g := t.Info.Geometry
@@ -141,4 +176,17 @@ func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	into["base_model.vera_A"], into["base_model.vera_B"] = checkpoint.NewTensor(a, v.Rank, in),
 		checkpoint.NewTensor(b, out, v.Rank)
 	t.peftHead(into)
+}
+
+// shared are VeRA's A and B, as large as the largest target needs.
+func (v VeRA) shared(g Geometry) map[string]checkpoint.Tensor {
+	widest, tallest := TargetFFNOut, TargetFFNIn
+	if g.FFN < g.Hidden {
+		widest, tallest = TargetQuery, TargetQuery
+	}
+	a, _ := VeRAMatrices(g, widest, v.Rank)
+	_, b := VeRAMatrices(g, tallest, v.Rank)
+	name, size := fmt.Sprintf("vera_%d.", v.Rank), max(g.FFN, g.Hidden)
+	return map[string]checkpoint.Tensor{name + "a": checkpoint.NewTensor(a, v.Rank, size),
+		name + "b": checkpoint.NewTensor(b, size, v.Rank)}
 }

@@ -8,8 +8,8 @@ select the cases with all of them in their names.
 It first writes trained directories with random tensors, exports each in every format, runs the code of the export's
 README.md, and compares the loaded model on real sentence pairs with a plain PyTorch forward pass of the formula in
 peft/doc.go, which uses none of the libraries; then it trains plans of the methods that the formula lacks, and compares
-with `peftsearch predict`. It prints a table and ends with 1 if logits differ by more than 2e-5 (2e-3
-where a linear head becomes two layers), or if something is refused, or not refused, against what
+with `peftsearch predict`. It prints a table and ends with 1 if logits differ by more than 2e-5 of
+their size (2e-3 where a linear head becomes two layers), or if something is refused, or not refused, against what
 docs/reference/exports.md says.
 """
 import contextlib
@@ -116,7 +116,8 @@ def cases(tiny, mini, roberta, xlm, camembert, electra, distilbert):
 
 
 def trained_cases():
-    """Name, layers of a plan for a model of two layers that is trained here, and the formats that hold it."""
+    """Name, layers of a plan for a model of two layers that is trained here, and the formats that hold it; then, the input's
+    modules."""
     one = "query", "value"
 
     def bottleneck(method, **settings):
@@ -138,6 +139,13 @@ def trained_cases():
     yield "vera", low_rank("vera", rank=8), {"peft", "merged"}
     yield "ia3", [{"ia3": {"targets": ["key", "value", "ffn_out"]}}] * 2, {"peft", "merged"}
     yield "bitfit", [{"bitfit": {}}, {"bitfit": {"norms": True}}], {"merged"}
+    yield "trained prefix", [{"prefix": {"length": 3}}] * 2, {"adapters", "peft"}
+    yield "prompt", [{}] * 2, {"peft"}, {"prompt": {"length": 4}}
+    yield "prompt, after first", [{}] * 2, set(), {"prompt": {"length": 4, "after_first": True}}
+    yield "prompt, normed", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True}}
+    yield "prompt, normed after first", [{}] * 2, {"adapters"}, {"prompt": {"length": 4, "normed": True, "after_first": True}}
+    yield ("prompt, normed beside others", [{"serial": {"width": 5}, "prefix": {"length": 2}}, {"prefix": {"length": 3}}], {"adapters"},
+           {"prompt": {"length": 3, "normed": True, "after_first": True}})
 
 
 def gpt2_cases():
@@ -198,11 +206,11 @@ def check_trained(place, model, cases):
     def run(*arguments):
         return subprocess.run([PEFTSEARCH, *arguments], capture_output=True, text=True)
 
-    for name, layers, formats in cases:
+    for name, layers, formats, *at_input in cases:
         if not all(word in name for word in sys.argv[1:]):
             continue
         trained = place / name
-        (place / "plan.json").write_text(json.dumps({"version": 2, "layers": layers}))
+        (place / "plan.json").write_text(json.dumps({"version": 2, "input": (at_input or [{}])[0], "layers": layers}))
         for arguments in (["train", "--plan", place / "plan.json", "--config", place / "study.yaml", "--out", trained, "-q"],
                           ["predict", trained, "--input", place / "rows.tsv", "--json", "-q"]):
             done = run(*arguments)
@@ -427,20 +435,23 @@ def load(directory):
     return names
 
 
+def relative(got, want):
+    """Differences of logits, relative to those above 1."""
+    return (got - want).abs() / want.abs().clamp(min=1)
+
+
 @torch.no_grad()
 def compare(directory, reference, batches, wanted):
-    """The largest difference of logits on the batches and on the README's example."""
+    """The largest relative difference of logits on the batches and on the README's example."""
     names = load(directory)
-    worst = (names["logits"] - reference.logits(**names["inputs"])).abs().max().item()
+    want = reference.logits(**names["inputs"])
+    worst = relative(names["logits"], want).max().item()
     for batch, want in zip(batches, wanted):
         if reference.config["model_type"] == "distilbert":
             batch = {k: v for k, v in batch.items() if k != "token_type_ids"}
-        more = {}
         if reference.kind == "multiple_choice":
             batch = {k: v.view(-1, 2, v.shape[-1]) for k, v in batch.items()}
-        if "position_ids" in names:
-            more["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None] + names["position_ids"][0, 0]
-        difference = (names["model"](**batch, **more).logits - want).abs()
+        difference = relative(names["model"](**batch).logits, want)
         if reference.kind == "token_classification":
             difference = difference[batch["attention_mask"].bool()]
         worst = max(worst, difference.max().item())

@@ -72,7 +72,7 @@ func TestAHistoryFollowsTheStudy(t *testing.T) {
 	if status := fresh.Status(12, 1); status.Waiting != 1 || status.Complete != 12 || status.Trials != 13 {
 		t.Errorf("%+v", status)
 	}
-	key := store.KeyOf(study.Candidate(preset(t, study, "mam")))
+	key := store.KeyOf(preset(t, study, "mam"))
 	if number, found := followed.Find(key); !found || number != 12 {
 		t.Errorf("the enqueued plan is trial %d, %v", number, found)
 	}

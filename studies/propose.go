@@ -93,12 +93,13 @@ func (r *runner) proposal(ctx context.Context, number int64) (store.Proposal, er
 		return store.Proposal{}, err
 	}
 	for _, name := range r.config.Baselines {
-		plan, err := peft.Preset(name, r.inputs.Geometry)
+		preset, err := peft.NewPreset(name, r.inputs.Geometry)
 		if err != nil {
 			return store.Proposal{}, err
 		}
-		if _, known := r.history.Find(store.KeyOf(r.Candidate(plan))); !known {
-			return r.given("baseline:"+name, "named in the study file", plan), nil
+		baseline := r.Baseline(preset)
+		if _, known := r.history.Find(store.KeyOf(baseline)); !known {
+			return r.given("baseline:"+name, "named in the study file", baseline), nil
 		}
 	}
 	for {

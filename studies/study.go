@@ -131,8 +131,8 @@ func (s *Study) status(h *History) Status {
 // TimingJob is a job without an end for measuring how fast this study's trials are: a usual plan with
 // modules in every layer, on few rows, so that every measurement has the same ones.
 func (s *Study) TimingJob() (evaluator.Job, error) {
-	plan, err := peft.Preset("lora-r8", s.inputs.Geometry)
-	return evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: s.inputs.Training},
+	preset, err := peft.NewPreset("lora-r8", s.inputs.Geometry)
+	return evaluator.Job{Candidate: s.Baseline(preset),
 		Budget: evaluator.Budget{Epochs: 1e6, TrainRows: 8 * s.inputs.Training.BatchSize, Rungs: []float64{1}}}, err
 }
 

@@ -50,8 +50,9 @@ alone. What goes over the network is not encrypted.
 
 The database itself must lie on a disk of the machine that serves it: --data names a directory there if DIR is on a
 network disk. Two servers on one shared database would destroy it, and on such disks they cannot see each other. Every
-10 minutes and at the end all studies are copied to DIR/dump.db, a file for --db like any other, and a server whose
---data is empty starts from that: with a lost machine, what was stored since is lost, and its trials run again.`,
+10 minutes and at the end all studies are copied to DIR/dump.db, a file for --db like any other. A server begins with
+what is newer of each study, on its --data or in dump.db, so that it may start on another machine each time: with a lost
+machine, what was stored since the last copy is lost, and its trials run again.`,
 		Example: "  peftsearch db start ~/peft-db --data /scratch/$USER/peft-db\n" +
 			"  peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -195,6 +196,10 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
+	dir, err := filepath.EvalSymlinks(dir) // its server has one name
+	if err != nil {
+		return err
+	}
 	program, err := ownPath()
 	if err != nil {
 		return err
@@ -204,7 +209,8 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 		words = append(words, "--data", data)
 	}
 	script := filepath.Join(dir, "server.sh")
-	service := slurm.Service{Name: "peftsearch-db", Log: filepath.Join(dir, serverLog), Command: commandLine(words...)}
+	service := slurm.Service{Name: "peftsearch-db " + dir, Log: filepath.Join(dir, serverLog),
+		Command: commandLine(words...)}
 	if err := os.WriteFile(script, []byte(service.Script()), 0o700); err != nil {
 		return err
 	}
@@ -286,8 +292,7 @@ func showServer(cmd *cobra.Command, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, server.DumpFile)); err == nil {
 		copied = fmt.Sprintf("%s, %s old", filepath.Join(dir, server.DumpFile), duration(time.Since(info.ModTime())))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies,
-		copied,
+	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies, copied,
 		commandLine(dir))
 	return nil
 }

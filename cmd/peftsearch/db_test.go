@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,20 @@ func serverDir(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+// more gives a study file more trials.
+func more(t *testing.T, path string, from, to int) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		changed := strings.Replace(string(content), fmt.Sprint("trials: ", from), fmt.Sprint("trials: ", to), 1)
+		err = os.WriteFile(path, []byte(changed), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // A server of one's own is started, used, stopped, moved to another disk, and always has the same studies.
@@ -65,12 +80,41 @@ func TestAServerOfOnesOwn(t *testing.T) {
 	if err := exec.Command("peftsearch", "db", "status", dir).Run(); err == nil {
 		t.Error("a stopped server answers")
 	}
-	for _, data := range []string{"", filepath.Join(dir, "another-disk")} {
+	another := filepath.Join(dir, "another-disk")
+	for _, data := range []string{"", another, ""} { // the first disk's state is older by the end
 		outputOf(t, "peftsearch", "db", "start", dir, "--data", data)
 		if got := front(dir); got != want {
 			t.Errorf("started again on %q it has\n%s\nwant\n%s", data, got, want)
 		}
+		if data == another {
+			outputOf(t, "peftsearch", "run", more(t, path, 6, 9), "--db", dir)
+			want = front(dir)
+		}
 		stop()
+	}
+
+	// The other disk goes on without the copy, and the copy without it.
+	copied, aside := filepath.Join(dir, server.DumpFile), filepath.Join(dir, "aside.db")
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename(copied, aside)
+	outputOf(t, "peftsearch", "db", "start", dir, "--data", another)
+	outputOf(t, "peftsearch", "run", more(t, path, 9, 11), "--db", dir)
+	stop()
+	rename(aside, copied)
+	outputOf(t, "peftsearch", "run", path, "--db", copied)
+	want = front(copied)
+	said, err = exec.Command("peftsearch", "db", "start", dir, "--data", another).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "study small: the server's disk has outcomes that its copy lacks") ||
+		!strings.Contains(string(said), "Try:   --data") {
+		t.Errorf("two ways: %v, %s", err, said)
+	}
+	if got := front(copied); got != want {
+		t.Errorf("the copy became\n%s\nwant\n%s", got, want)
 	}
 	log, err := os.ReadFile(filepath.Join(dir, serverLog))
 	if err != nil || strings.Contains(string(log), s.Password) {
@@ -105,4 +149,33 @@ func TestAServerAsAJob(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	c.command("peftsearch", "db", "stop", dir)
+}
+
+// Two servers of one user are jobs of their own; two of one directory are not.
+func TestServersAsJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	first, second := serverDir(t), serverDir(t)
+	c := startCluster(t, 2)
+	for _, dir := range []string{first, second, first} {
+		c.command("peftsearch", "db", "start", dir, "--slurm", "--", "--time=10:00")
+	}
+	answer := func(dir string) bool { return exec.Command("peftsearch", "db", "status", dir).Run() == nil }
+	c.wait("both serve", func() bool { return answer(first) && answer(second) })
+	if waiting := c.command("squeue", "--noheader", "--states=PENDING", "--format=%r"); waiting != "Dependency\n" {
+		t.Errorf("jobs wait for %q", waiting)
+	}
+	before, err := store.ReadServer(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.command("peftsearch", "db", "stop", first)
+	c.wait("the next one serves", func() bool {
+		now, err := store.ReadServer(first)
+		return err == nil && now.Job != before.Job && answer(first)
+	})
+	for _, dir := range []string{first, second} {
+		c.command("peftsearch", "db", "stop", dir)
+	}
 }

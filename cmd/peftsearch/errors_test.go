@@ -48,6 +48,7 @@ var atEdge = map[string]struct {
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
 	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},
+	"server.ErrDiverged":         {server.ErrDiverged, exitUsage, "dump.db"},
 	"server.ErrRunning":          {server.ErrRunning, exitUsage, "db status"},
 	"slurm.ErrNoSlurm":           {slurm.ErrNoSlurm, exitEnvironment, "--dry-run"},
 	"server.ErrNotInstalled":     {server.ErrNotInstalled, exitEnvironment, "postgresql"},

@@ -34,6 +34,7 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/onnx",
 	"data/checkpoint",
 	"data/hub",
 	"data/tokenizer",
@@ -56,7 +57,7 @@ var owners = []struct{ library, place string }{
 	{"gonum.org/v1/plot", "studies/report/"},
 	{"charm.land", "cmd/"},
 	{"github.com/charmbracelet", "cmd/"},
-	{"google.golang.org/protobuf", "data/tokenizer/"},
+	{"google.golang.org/protobuf", "data/"},
 	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }
 

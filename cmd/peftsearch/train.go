@@ -21,6 +21,7 @@ import (
 type trainFlags struct {
 	trial     int64
 	plan, out string
+	full      fullFlags
 	file      fileFlags
 	precision precisionFlag
 	json      bool
@@ -29,20 +30,28 @@ type trainFlags struct {
 func newTrain(g *globals) *cobra.Command {
 	var flags trainFlags
 	cmd := &cobra.Command{
-		Use:   "train STUDY --trial N --out DIR",
+		Use:   "train {STUDY --trial N | {--plan FILE | --full} --config STUDY.yaml} --out DIR",
 		Short: "Train a plan in full and score it on the test split",
 		Long: `Train the plan of a trial, or of a file, with the study file's full budget (budget.train), keep the weights
-of the best dev score, and score them on the test split. The directory holds all that predict needs.
+of the best dev score, and score them on the test split. The directory holds all that predict needs. With --full every
+weight of the model is trained, as transformers' Trainer does: with dropout, and with the pooler and head of its class
+for the task.
 Ctrl-C leaves a checkpoint; the same command continues.`,
 		Example: "  peftsearch train my-study --trial 17 --out trained\n" +
-			"  peftsearch train --plan plan.json --config study.yaml --out trained",
+			"  peftsearch train --plan plan.json --config study.yaml --out trained\n" +
+			"  peftsearch train --full --config study.yaml --out trained",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == ""
-			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.plan != "" && flags.file.config != ""
+			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == "" && !flags.full.full
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && (flags.plan != "") != flags.full.full &&
+				flags.file.config != ""
 			if !fromStudy && !fromFile {
-				return usage("peftsearch train --help", "name either STUDY with --trial, or --plan with --config")
+				return usage("peftsearch train --help",
+					"name either STUDY with --trial, or one of --plan and --full with --config")
+			}
+			if err := flags.full.check(); err != nil {
+				return err
 			}
 			if fromFile {
 				return g.trainFile(cmd, flags)
@@ -53,6 +62,7 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
+	flags.full.add(cmd)
 	flags.file.add(cmd, true)
 	flags.precision.add(cmd, "the study's")
 	set.StringVar(&flags.out, "out", "", "directory for the trained weights")
@@ -93,15 +103,39 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 	if err != nil {
 		return err
 	}
-	plan, err := readPlan(flags.plan)
-	if err != nil {
-		return err
+	job := evaluator.Job{Seed: file.Search.Seed}
+	if flags.full.full {
+		job.Candidate = studies.FullFineTuning(file, inputs, flags.full.rate)
+	} else {
+		plan, err := readPlan(flags.plan)
+		if err != nil {
+			return err
+		}
+		if err := plan.Validate(inputs.Geometry); err != nil {
+			return usage(planAdvice, "%s: %w", flags.plan, err)
+		}
+		job.Candidate = evaluator.Candidate{Plan: plan, Training: inputs.Training}
 	}
-	if err := plan.Validate(inputs.Geometry); err != nil {
-		return usage(planAdvice, "%s: %w", flags.plan, err)
-	}
-	job := evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: inputs.Training}, Seed: file.Search.Seed}
 	return g.train(cmd, file, inputs, job, flags, repeat(cmd))
+}
+
+// fullFlags ask for full fine-tuning.
+type fullFlags struct {
+	full bool
+	rate float64
+}
+
+func (f *fullFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.full, "full", false, "full fine-tuning of the backbone")
+	cmd.Flags().Float64Var(&f.rate, "full-rate", 5e-5,
+		"peak learning rate of --full; the default is that of transformers' Trainer")
+}
+
+func (f *fullFlags) check() error {
+	if !(f.rate > 0 && f.rate <= 1) {
+		return usage("", "--full-rate %g: must be above 0 and at most 1", f.rate)
+	}
+	return nil
 }
 
 const planAdvice = "docs/reference/plan.md describes plans; peftsearch export writes them"
@@ -153,23 +187,37 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return err
 	}
 
+	if err := peft.WriteOrigin(output, peft.Origin{Program: version(), Study: file.Study, Trial: job.Trial}); err != nil {
+		return err
+	}
 	plan := job.Candidate.Plan
+	what := plan.String()
+	if job.Candidate.Training.Backbone {
+		what = "full fine-tuning"
+	}
 	document := report.Training{SchemaVersion: report.SchemaVersion, Directory: output, HeadParams: result.Head,
 		BestStep: result.BestStep,
-		Dev:      result.Dev, Test: result.Test, Plan: plan}
+		Dev:      result.Dev, Test: result.Test, TestDropped: result.TestDropped, Plan: plan}
 	trained, err := peft.ReadTrained(output)
 	if err != nil {
 		return fmt.Errorf("reading back what was trained: %w", err)
 	}
 	document.Params = plan.Params(trained.Info.Geometry).Total()
+	if job.Candidate.Training.Backbone {
+		document.Params += trained.Info.Geometry.BackboneParams
+	}
 	if flags.json {
 		return report.WriteJSON(cmd.OutOrStdout(), document)
 	}
 	w := cmd.OutOrStdout()
-	field(w, "plan", "%s", plan)
+	field(w, "plan", "%s", what)
 	field(w, "params", "%s, and %s of the head", thousands(document.Params), thousands(document.HeadParams))
 	field(w, "dev", "%s", metrics(result.Dev))
 	field(w, "test", "%s", metrics(result.Test))
+	for i, score := range result.TestDropped {
+		field(w, "", "%s without the modules of the lowest %d layers", metrics(map[string]float64{
+			string(file.Task.Metric): score}), i+1)
+	}
 	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
 	field(w, "directory", "%s", flags.out)
 	if !g.quiet {

@@ -214,6 +214,12 @@ func (c *Checkpoint) BackboneParams() int64 {
 	return n
 }
 
+// Has reports whether there is a tensor of a canonical name.
+func (c *Checkpoint) Has(name string) bool {
+	_, ok := c.places[NameInFile(c.Config.ModelType, name)]
+	return ok
+}
+
 // Tensor returns a tensor by its canonical name. Its data may lie in the mapped file: it is read-only and
 // valid until Close.
 func (c *Checkpoint) Tensor(name string) (Tensor, error) {

@@ -68,14 +68,14 @@ func bindGPT2(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 
 // embed is the sum of the embeddings of words and positions, which count the tokens of each row from 0.
 func (g *gpt2) embed(p *pass) *torch.Tensor {
+	x := p.prompt(p.Embedding(g.word, p.index(p.batch.IDs)), false) // [tokens, D]
 	var positions []int32
 	for _, length := range p.batch.Lengths {
 		for at := range length {
 			positions = append(positions, int32(at))
 		}
 	}
-	x := p.Embedding(g.word, p.index(p.batch.IDs)) // [tokens, D]
-	return p.drop(p.AddTo(x, p.Embedding(g.position, p.index(positions))))
+	return p.prompt(p.drop(p.AddTo(x, p.Embedding(g.position, p.index(positions)))), true)
 }
 
 func (g *gpt2) steps() int { return 2 * len(g.layers) }

@@ -2,11 +2,13 @@ package model
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
 )
@@ -41,8 +43,8 @@ func TestGoldenGPT2(t *testing.T) { testGolden(t, readDecoders(t).Cases) }
 // The head for texts reads each row's last token, whatever hidden states it starts from, and the one for words reads
 // tokens that see nothing of what comes after them.
 func TestDecoderReadsNothingLater(t *testing.T) {
-	for _, checkpoint := range []string{"gpt2", "gpt2-wide"} {
-		b := loadBackbone(t, checkpoint, onCPU)
+	for _, name := range []string{"gpt2", "gpt2-wide"} {
+		b := loadBackbone(t, name, onCPU)
 		layers := []peft.Layer{{peft.Prefix{Length: 2}}, {peft.Serial{Width: 3}, peft.LoRA{Rank: 2, Alpha: 2,
 			Targets: []peft.Target{peft.TargetQuery, peft.TargetAttentionOutput}}}}
 		s := newScope(t, b)
@@ -85,4 +87,37 @@ func TestDecoderRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", test.module, err, test.want)
 		}
 	}
+}
+
+// A prompt of word embeddings is what tokens of these words before the row are.
+func TestPromptOfADecoder(t *testing.T) {
+	b := loadBackbone(t, "gpt2", onCPU)
+	m := newModel(t, b, Spec{Plan: peft.Plan{Input: peft.Layer{peft.Prompt{Length: 2}}, Layers: make([]peft.Layer, 2)},
+		Task: data.KindClassification, Outputs: 2, Seed: 2})
+	bare := newModel(t, b, Spec{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Task: data.KindClassification, Outputs: 2,
+		Seed: 2})
+	words, err := b.checkpoint.Tensor(wordTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors, err := m.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := bare.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(tensors, head)
+	tensors["input.prompt.tokens"] = checkpoint.NewTensor(append(words.Row(7), words.Row(9)...), 2, 32)
+	if err := m.SetTensors(tensors); err != nil {
+		t.Fatal(err)
+	}
+	s := newScope(t, b)
+	got := s.Float32s(m.Logits(s, Batch{IDs: []int32{3, 4, 5, 6}, Lengths: []int{3, 1}}))
+	want := s.Float32s(bare.Logits(s, Batch{IDs: []int32{7, 9, 3, 4, 5, 7, 9, 6}, Lengths: []int{5, 3}}))
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "logits", got, want, 1e-5)
 }

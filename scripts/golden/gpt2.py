@@ -136,11 +136,35 @@ def insert_peft(model, layers):
     return wrapped, names
 
 
+def whole_backbone(model, layers):
+    """Every weight, as one matrix [out, in] or bias for each of query, key and value."""
+    d, p = model.config.n_embd, dict(model.named_parameters())
+    names = {"embeddings.word_embeddings.weight": (p["wte.weight"], lambda t: t),
+             "embeddings.position_embeddings.weight": (p["wpe.weight"], lambda t: t)}
+    norms = {"decoder.LayerNorm": "ln_f"}
+    for i in range(len(layers)):
+        norms |= {f"decoder.layer.{i}.attention.LayerNorm": f"h.{i}.ln_1", f"decoder.layer.{i}.intermediate.LayerNorm": f"h.{i}.ln_2"}
+        for k, part in enumerate(("query", "key", "value")):
+            for kind in ("weight", "bias"):
+                names[f"decoder.layer.{i}.attention.self.{part}.{kind}"] = (
+                    p[f"h.{i}.attn.c_attn.{kind}"], lambda t, k=k: t[..., k * d:(k + 1) * d].T if t.dim() == 2 else t[k * d:(k + 1) * d])
+        for ours, theirs in (("attention.output.dense", "attn.c_proj"), ("intermediate.dense", "mlp.c_fc"), ("output.dense", "mlp.c_proj")):
+            for kind in ("weight", "bias"):
+                names[f"decoder.layer.{i}.{ours}.{kind}"] = (p[f"h.{i}.{theirs}.{kind}"], lambda t: t.T if t.dim() == 2 else t)
+    for ours, theirs in norms.items():
+        for kind in ("weight", "bias"):
+            names[f"{ours}.{kind}"] = (p[f"{theirs}.{kind}"], lambda t: t)
+    return model, {f"backbone.{k}": v for k, v in names.items()}
+
+
+INSERT = {"adapters": insert_adapters, "peft": insert_peft, "backbone": whole_backbone}
+
+
 def case(name, where, library, version, layers, seed):
     """The gradients of one step; the head reads the last token of each row."""
     model = load(where)
     d = model.config.n_embd
-    model, names = (insert_peft if library == "peft" else insert_adapters)(model, layers)
+    model, names = INSERT[library](model, layers)
     for t in model.parameters():
         t.requires_grad_(False)
     names["head.weight"] = (torch.nn.Parameter(torch.empty(3, d)), lambda t: t)
@@ -148,17 +172,18 @@ def case(name, where, library, version, layers, seed):
     g = torch.Generator().manual_seed(seed)
     for k, t in {id(t): (k, t) for k, (t, _) in names.items()}.values():
         t.requires_grad_(True)
-        if not k.endswith("magnitude"):
+        if not k.endswith("magnitude") and not k.startswith("backbone."):
             fill(t, g, 0.2 if t.dim() == 2 else 0.3)
     lengths, labels = [7, 11, 1, 4], [1, 0, 2, 1]
     given, described = inputs(model.config, seed, lengths)
     h = model(**given).last_hidden_state[torch.arange(4), torch.tensor(lengths) - 1]
     logits = h @ names["head.weight"][0].T + names["head.bias"][0]
     torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).backward()
-    file = {f"value.{k}": cut(t.detach()).clone().contiguous() for k, (t, cut) in names.items()}
+    file = {f"value.{k}": cut(t.detach()).clone().contiguous() for k, (t, cut) in names.items() if not k.startswith("backbone.")}
     file |= {f"grad.{k}": cut(t.grad).clone().contiguous() for k, (t, cut) in names.items()}
     safetensors.torch.save_file(file, OUT / f"{name}.safetensors")
-    return {"name": name, "checkpoint": where, "plan": {"version": version, "layers": layers}, "head": "linear", "outputs": 3} | described | {
+    return {"name": name, "checkpoint": where, "plan": {"version": version, "layers": layers}, "head": "linear", "outputs": 3,
+            "backbone": library == "backbone"} | described | {
         "labels": [float(x) for x in labels], "logits": logits.flatten().tolist()}
 
 
@@ -169,9 +194,9 @@ def main():
     states = [hidden(where, changes, 160 + i) for i, (where, changes) in enumerate(HIDDEN)]
     safetensors.torch.save_file({f"hidden.{i}": h.contiguous() for i, (_, h) in enumerate(states)}, OUT / "gpt2-hidden.safetensors")
     plans = (("modules", "adapters", 1, PLAN), ("parallel", "adapters", 1, PARALLEL), ("houlsby", "adapters", 2, HOULSBY),
-             ("peft", "peft", 2, ATTENTION_OUTPUT))
+             ("peft", "peft", 2, ATTENTION_OUTPUT), ("full", "backbone", 1, [{}, {}]))
     cases = [case(f"{where}-{name}", where, library, version, plan, 180 + i) for i, (where, name, library, version, plan) in enumerate(
-        (where, *plan) for where in CHECKPOINTS for plan in plans)]
+        (where, *plan) for where in CHECKPOINTS for plan in plans if (where, plan[0]) != ("gpt2-wide", "full"))]
     golden = {"hidden": [c for c, _ in states], "cases": cases}
     (OUT / "gpt2.json").write_text(json.dumps(golden, indent=None, separators=(",", ":")).replace('{"name"', '\n{"name"') + "\n")
 

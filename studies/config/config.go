@@ -30,7 +30,7 @@ type Config struct {
 	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
 	Search    SearchConfig    `yaml:"search" doc:"how plans are proposed"`
 	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run" identity:"no"`
-	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first: head (only the head), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam" identity:"no"`
+	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first, each with the training that defines it: {presets}; head is the head alone" identity:"no"`
 
 	path string // of the file
 	text string
@@ -76,15 +76,20 @@ type Columns struct {
 
 // TrainingConfig is the section training.
 type TrainingConfig struct {
-	LearningRate Rate               `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it; or one for each method and the head, as in {lora: 2e-3, head: 1e-3, default: 1e-3}"`
-	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
-	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
-	WeightDecay  float64            `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
-	BatchSize    int                `yaml:"batch_size" default:"32" doc:"examples per step"`
-	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
-	PrefixMLP    int                `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
-	LoRAPlus     float64            `yaml:"lora_plus" default:"0" doc:"LoRA+: how many times the learning rate the second matrix of low-rank updates has; 0 is once"`
-	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
+	LearningRate  Rate                    `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it; or one for each method and the head, as in {lora: 2e-3, head: 1e-3, default: 1e-3}"`
+	Schedule      evaluator.Schedule      `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
+	WarmupRatio   float64                 `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
+	WeightDecay   float64                 `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
+	BatchSize     int                     `yaml:"batch_size" default:"32" doc:"examples per step"`
+	MaxGradNorm   float64                 `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
+	PrefixMLP     int                     `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
+	LoRAPlus      float64                 `yaml:"lora_plus" default:"0" doc:"LoRA+: how many times the learning rate the second matrix of low-rank updates has; 0 is once"`
+	PromptInit    evaluator.PromptInit    `yaml:"prompt_init" default:"" doc:"what a prompt begins as: random numbers, or vocabulary (random word embeddings), or text (those of prompt_text)"`
+	PromptText    string                  `yaml:"prompt_text" default:"" doc:"text that a prompt begins as"`
+	PromptEncoder evaluator.PromptEncoder `yaml:"prompt_encoder" default:"" doc:"mlp or lstm: what generates the prompt in training (P-tuning); left out, it is trained directly"`
+	PromptWidth   int                     `yaml:"prompt_width" default:"0" doc:"width of prompt_encoder; 0 is that of the model"`
+	AdapterDrop   int                     `yaml:"adapter_drop" default:"0" doc:"AdapterDrop: in every step a random number of the lowest layers, from 0 to this one, has no modules"`
+	Dropout       float64                 `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
 }
 
 // BudgetConfig is the section budget.
@@ -238,7 +243,9 @@ func (c *Config) TrialTraining() evaluator.Training {
 	return evaluator.Training{LearningRate: t.LearningRate.Default(), Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
 		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm,
 		PrefixMLP: t.PrefixMLP, Dropout: t.Dropout,
-		Methods: evaluator.MethodTraining{Rates: t.LearningRate.Methods(), LoRAPlus: t.LoRAPlus}}
+		Methods: evaluator.MethodTraining{Rates: t.LearningRate.Methods(), LoRAPlus: t.LoRAPlus,
+			Prompt:      evaluator.PromptTraining{Init: t.PromptInit, Text: t.PromptText, Encoder: t.PromptEncoder, Width: t.PromptWidth},
+			AdapterDrop: t.AdapterDrop}}
 }
 
 // TrialBudget is the budget of a trial.

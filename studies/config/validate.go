@@ -59,6 +59,10 @@ func (c *Config) validate() []error {
 		fail("training.learning_rate", "", "training.learning_rate: %v", err)
 	}
 	within("training.lora_plus", t.LoRAPlus, 0, 1e6)
+	if err := c.TrialTraining().Methods.Prompt.Validate(); err != nil {
+		fail("training.prompt_init", "", "training.prompt_*: %v", err)
+	}
+	within("training.adapter_drop", float64(t.AdapterDrop), 0, peft.MaxLayers)
 	oneOf("training.schedule", string(t.Schedule), labels(evaluator.Schedules)...)
 	within("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	within("training.weight_decay", t.WeightDecay, 0, 1)

@@ -19,8 +19,9 @@ const DumpFile = "dump.db"
 // dumpEvery is how old a copy gets.
 const dumpEvery = 10 * time.Minute
 
-// Run runs a server until ctx is cancelled. A new one gets the studies of the copy that an earlier one left. The
-// copy is made anew from time to time and at the end: who loses the server's disk loses no more than that.
+// Run runs a server until ctx is cancelled. It begins with the newer of what its disk and the copy of an earlier server
+// have of each study. The copy is made anew from time to time and at the end: who loses the server's disk loses no more
+// than that. The error wraps ErrDiverged if neither of the two is an earlier state of the other.
 func Run(ctx context.Context, o Options) (err error) {
 	if host, err := running(o.Dir); err != nil {
 		return err
@@ -75,17 +76,11 @@ func running(dir string) (host string, err error) {
 	return s.Host, nil
 }
 
-// restore copies the studies of the last copy to a server without studies.
+// ErrDiverged is the error of a server whose disk and copy have each what the other lacks.
+var ErrDiverged = errors.New("the server's disk has outcomes that its copy lacks, and the copy others")
+
+// restore brings a server's studies up to date from the last copy.
 func restore(ctx context.Context, name, copied string) (err error) {
-	to, err := store.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	studies, err := to.Studies(ctx)
-	if err != nil || len(studies) > 0 {
-		return err
-	}
 	from, err := store.View(copied)
 	if errors.Is(err, store.ErrNoFile) {
 		return nil
@@ -94,16 +89,28 @@ func restore(ctx context.Context, name, copied string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	return copyAll(ctx, to, from)
-}
-
-func copyAll(ctx context.Context, to, from *store.Store) error {
-	studies, err := from.Studies(ctx)
+	to, err := store.Open(name)
 	if err != nil {
 		return err
 	}
-	for _, r := range studies {
-		if err := from.Copy(ctx, r.Name, to); err != nil {
+	defer func() { err = errors.Join(err, to.Close()) }()
+	return each(ctx, from, func(study string) error {
+		err := from.Restore(ctx, study, to)
+		if errors.Is(err, store.ErrDiverged) {
+			return fmt.Errorf("study %s: %w", study, ErrDiverged)
+		}
+		return err
+	})
+}
+
+// each calls do with the names of the studies.
+func each(ctx context.Context, db *store.Store, do func(study string) error) error {
+	records, err := db.Studies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if err := do(r.Name); err != nil {
 			return err
 		}
 	}
@@ -133,5 +140,6 @@ func dumpTo(ctx context.Context, path, dir string) error {
 	if err != nil {
 		return errors.Join(err, from.Close())
 	}
-	return errors.Join(copyAll(ctx, to, from), to.Close(), from.Close())
+	err = each(ctx, from, func(study string) error { return from.Copy(ctx, study, to) })
+	return errors.Join(err, to.Close(), from.Close())
 }

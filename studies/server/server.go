@@ -293,8 +293,13 @@ func (s *Server) Kill() {
 	<-s.ended
 }
 
-// forget removes the description.
-func (s *Server) forget() error { return os.Remove(filepath.Join(s.dir, store.ServerFile)) }
+// forget removes the description, unless it is another server's by now.
+func (s *Server) forget() error {
+	if now, err := store.ReadServer(s.dir); err != nil || now != s.Server {
+		return err
+	}
+	return os.Remove(filepath.Join(s.dir, store.ServerFile))
+}
 
 // Process is the id of the server's process.
 func (s *Server) Process() int { return s.cmd.Process.Pid }

@@ -98,7 +98,7 @@ func (a Array) Script() string {
 	return b.String()
 }
 
-// Service is a job that one command serves with, and that at most one of runs at a time for each user and name.
+// Service is a job that one command serves with. Of those of a user and a name, Slurm runs one at a time.
 type Service struct {
 	Name    string
 	Log     string

@@ -15,6 +15,19 @@ var copiedTables = []string{"counters", "trials", "curves", "resamples", "fronts
 // Copy copies a study, as it is at one moment, to another database of any kind. An earlier state of the same study is
 // replaced there; anything else of that name is left alone, with ErrDiverged. Trials that run wait in the copy.
 func (s *Store) Copy(ctx context.Context, name string, to *Store) error {
+	return s.copyTo(ctx, name, to, func(states) bool { return false })
+}
+
+// Restore copies a study as Copy does, unless the other database has all of it already: each outcome and, where the
+// outcomes are the same, what has changed last.
+func (s *Store) Restore(ctx context.Context, name string, to *Store) error {
+	return s.copyTo(ctx, name, to, func(two states) bool {
+		return !two.gained && (two.lost || two.was.version >= two.is.version)
+	})
+}
+
+// copyTo copies a study unless what the other database has of it is to be kept.
+func (s *Store) copyTo(ctx context.Context, name string, to *Store, keep func(states) bool) error {
 	return s.read(ctx, func(q querier) error {
 		record, err := studyOf(ctx, q, name)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -23,11 +36,11 @@ func (s *Store) Copy(ctx context.Context, name string, to *Store) error {
 		if err != nil {
 			return err
 		}
-		return to.write(ctx, lasting, func(tx *sql.Tx) error { return replace(ctx, to, tx, q, record) })
+		return to.write(ctx, lasting, func(tx *sql.Tx) error { return replace(ctx, to, tx, q, record, keep) })
 	})
 }
 
-func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *Record) error {
+func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *Record, keep func(states) bool) error {
 	old, err := studyOf(ctx, tx, record.Name)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -37,8 +50,12 @@ func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *R
 		if err := to.lock(ctx, tx, old.id); err != nil {
 			return err
 		}
-		if err := earlier(ctx, tx, old, from, record); err != nil {
+		two, err := compare(ctx, tx, old, from, record)
+		if err != nil || keep(two) {
 			return err
+		}
+		if two.lost {
+			return ErrDiverged
 		}
 		if err := do(ctx, tx, "DELETE FROM studies WHERE id = $1", old.id); err != nil { // and all that refers to it
 			return err
@@ -59,42 +76,57 @@ func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *R
 	return do(ctx, tx, "UPDATE trials SET state = 'waiting' WHERE study = $1 AND state = 'running'", copied.id)
 }
 
-// earlier refuses a study that another one does not contain: each of its outcomes, and its full trainings.
-func earlier(ctx context.Context, old querier, was *Record, now querier, is *Record) error {
-	outcomes := func(q querier, r *Record) (all map[string]bool, err error) {
-		all = map[string]bool{}
-		for _, query := range []string{`SELECT 'trial', number, COALESCE(lease, ''), finished FROM trials
-			WHERE study = $1 AND state IN ('complete', 'pruned', 'failed')`,
-			"SELECT conditions, seed, candidate, finished FROM trainings WHERE study = $1"} {
-			if err := each(ctx, q, func(scan func(...any) error) error {
-				var kind, lease string
-				var number, finished int64
-				err := scan(&kind, &number, &lease, &finished)
-				all[fmt.Sprintf("%q %d %q %d", kind, number, lease, finished)] = true
-				return err
-			}, query, r.id); err != nil {
-				return nil, err
+// progress is how far a study is: its outcomes, which are trials and full trainings, and its changes.
+type progress struct {
+	outcomes map[string]bool
+	version  int64
+}
+
+// states are two states of a study.
+type states struct {
+	was, is progress
+	lost    bool // was has outcomes that is does not have
+	gained  bool // is has outcomes that was does not have
+}
+
+// compare compares two states of a study. Two studies that only share their name have lost and gained.
+func compare(ctx context.Context, old querier, was *Record, now querier, is *Record) (two states, err error) {
+	if two.was, err = progressOf(ctx, old, was); err != nil {
+		return two, err
+	}
+	if two.is, err = progressOf(ctx, now, is); err != nil {
+		return two, err
+	}
+	missing := func(some, others map[string]bool) bool {
+		for outcome := range some {
+			if !others[outcome] {
+				return true
 			}
 		}
-		return all, nil
+		return false
 	}
-	before, err := outcomes(old, was)
-	if err != nil {
-		return err
-	}
-	after, err := outcomes(now, is)
-	if err != nil {
-		return err
-	}
-	if was.Seed != is.Seed || !was.Created.Equal(is.Created) {
-		return ErrDiverged
-	}
-	for outcome := range before {
-		if !after[outcome] {
-			return ErrDiverged
+	another := was.Seed != is.Seed || !was.Created.Equal(is.Created)
+	two.lost = another || missing(two.was.outcomes, two.is.outcomes)
+	two.gained = another || missing(two.is.outcomes, two.was.outcomes)
+	return two, nil
+}
+
+func progressOf(ctx context.Context, q querier, r *Record) (progress, error) {
+	p := progress{outcomes: map[string]bool{}}
+	for _, query := range []string{`SELECT 'trial', number, COALESCE(lease, ''), finished FROM trials
+		WHERE study = $1 AND state IN ('complete', 'pruned', 'failed')`,
+		"SELECT conditions, seed, candidate, finished FROM trainings WHERE study = $1"} {
+		if err := each(ctx, q, func(scan func(...any) error) error {
+			var kind, lease string
+			var number, finished int64
+			err := scan(&kind, &number, &lease, &finished)
+			p.outcomes[fmt.Sprintf("%q %d %q %d", kind, number, lease, finished)] = true
+			return err
+		}, query, r.id); err != nil {
+			return p, err
 		}
 	}
-	return nil
+	return p, q.QueryRowContext(ctx, "SELECT version FROM counters WHERE study = $1", r.id).Scan(&p.version)
 }
 
 // copyRows copies the rows of one study to another, whose number stands in a column. Each database gives numbers
