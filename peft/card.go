@@ -133,6 +133,10 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 	if len(lost) > 0 {
 		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
 			"those of the plan.\n\n")
+		if !t.configOnly() {
+			b.WriteString("**What is left was trained together with what is lost, and is worse without it: train it again " +
+				"before it is used.**\n\n")
+		}
 		for _, l := range lost {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}
@@ -244,8 +248,10 @@ func (t Trained) provenance(format Format) string {
 	}
 	line("plan", "%s (`%s`)", t.Plan, planFile)
 	if o := t.Info.Origin; o != nil {
-		if o.Study != "" {
-			line("study", "%s, trial %d", o.Study, o.Trial)
+		if o.Study != "" && o.Trial != nil {
+			line("study", "%s, trial %d", o.Study, *o.Trial)
+		} else if o.Study != "" {
+			line("study", "%s, with a plan that was given", o.Study)
 		}
 		line("program", "peftsearch %s", o.Program)
 	}

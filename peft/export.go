@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 	"peftsearch/data/onnx"
+	"peftsearch/data/quote"
 )
 
 // Format names a form in which other programs can use a plan.
@@ -54,6 +56,11 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 	if err := errors.Join(source.exportable(format), options.Card.Validate()); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
 	}
+	source.Name = cmp.Or(options.Card.Name, source.Name)
+	if !adapterNames.MatchString(source.adapterName()) {
+		return nil, fmt.Errorf("export as %s: the name %s: give letters, digits, dashes and underscores", format,
+			quote.Text(source.Name))
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("export as %s: %s is not empty: name a new directory", format, dir)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,13 +70,20 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 	if !known {
 		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
 	}
+	if exporter.weights && source.configOnly() {
+		return nil, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
+	}
 	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
 	if len(lost) > 0 && !options.Lossy {
+		e, err := exporter.build(source, options)
+		if err != nil { // a lossy export would not do
+			return nil, fmt.Errorf("export as %s: %w", format, err)
+		}
+		if err := e.close(); err != nil {
+			return nil, err
+		}
 		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
 			format, strings.Join(lost, ", "))
-	}
-	if exporter.weights && source.configOnly() {
-		return lost, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
 	}
 	source.Info.Base = cmp.Or(options.Card.Base, source.Info.Base)
 	e, err := exporter.build(source, options)
@@ -79,15 +93,16 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 		if readme, err = e.readme(format, source, options.Card, lost); err == nil {
 			err = e.write(dir, readme)
 		}
-		if e.source != nil {
-			err = errors.Join(err, e.source.Close())
-		}
+		err = errors.Join(err, e.close())
 	}
 	if err != nil {
 		return lost, fmt.Errorf("export as %s: %w", format, err)
 	}
 	return lost, nil
 }
+
+// adapterNames are names that the libraries take for modules.
+var adapterNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 
 // exporters says of each format what it can express of a plan, how that is built, and whether that takes weights.
 var exporters = map[Format]struct {
@@ -224,6 +239,14 @@ func (e *export) write(dir, readme string) (err error) {
 		return err
 	}
 	return os.Rename(temporary, dir)
+}
+
+// close closes the checkpoint that the export reads.
+func (e *export) close() error {
+	if e.source == nil {
+		return nil
+	}
+	return e.source.Close()
 }
 
 // copyFile copies a file of a tokenizer as it is.

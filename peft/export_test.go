@@ -2,6 +2,7 @@ package peft_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -69,6 +70,12 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 					source.Modules[ours] = tensor
 				}
 			}
+			if prefix, ok := peft.Find[peft.Prefix](golden.Plan.Layers[0]); ok && golden.Format == peft.FormatPEFT {
+				source.Info.Model, source.Info.ModelFingerprint, source.Info.Geometry = smallModel(t)
+				want["base_model.bert.embeddings.position_embeddings.weight"] = movedPositions(prefix.Length)
+				config := golden.Documents["adapter_config.json"].(map[string]any)
+				config["modules_to_save"] = append(config["modules_to_save"].([]any), "position_embeddings")
+			}
 			dir := filepath.Join(t.TempDir(), "export")
 			if lost, err := peft.Export(golden.Format, source, dir, peft.Options{}); err != nil || len(lost) > 0 {
 				t.Fatalf("lost %v, error %v", lost, err)
@@ -86,6 +93,60 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			}
 		})
 	}
+}
+
+const positions = 16 // of smallModel, whose row n of them is n everywhere
+
+// movedPositions is the table of positions with every row so many rows later.
+func movedPositions(by int) checkpoint.Tensor {
+	values := make([]float32, positions*small.Hidden)
+	for i := range values {
+		values[i] = float32((i/small.Hidden + positions - by) % positions)
+	}
+	return checkpoint.NewTensor(values, positions, small.Hidden)
+}
+
+// smallModel writes a model of the small geometry, but for the number of its parameters.
+func smallModel(t *testing.T) (dir, fingerprint string, g peft.Geometry) {
+	t.Helper()
+	dir = t.TempDir()
+	config := fmt.Sprintf(`{"model_type": "bert", "vocab_size": 9, "hidden_size": %d, "num_hidden_layers": %d,
+		"num_attention_heads": %d, "intermediate_size": %d, "max_position_embeddings": %d, "type_vocab_size": 2,
+		"pad_token_id": 0, "hidden_act": "gelu", "layer_norm_eps": 1e-12}`, small.Hidden, small.Layers, small.Heads, small.FFN,
+		positions)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tensors := map[string]checkpoint.Tensor{}
+	add := func(name string, shape ...int) {
+		tensors[name] = checkpoint.NewTensor(make([]float32, checkpoint.Tensor{Shape: shape}.Elements()), shape...)
+	}
+	norm := func(name string) { add(name+".weight", small.Hidden); add(name+".bias", small.Hidden) }
+	add("embeddings.word_embeddings.weight", 9, small.Hidden)
+	add("embeddings.token_type_embeddings.weight", 2, small.Hidden)
+	norm("embeddings.LayerNorm")
+	tensors["embeddings.position_embeddings.weight"] = movedPositions(0)
+	for i := range small.Layers {
+		for _, target := range peft.Targets {
+			in, out := small.TargetShape(target)
+			add(peft.CheckpointName(i, target)+".weight", out, in)
+			add(peft.CheckpointName(i, target)+".bias", out)
+		}
+		norm(fmt.Sprintf("encoder.layer.%d.attention.output.LayerNorm", i))
+		norm(fmt.Sprintf("encoder.layer.%d.output.LayerNorm", i))
+	}
+	if err := checkpoint.WriteSafetensors(filepath.Join(dir, "model.safetensors"), tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoint.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if fingerprint, err = c.Fingerprint(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, fingerprint, peft.GeometryOf(c)
 }
 
 // exportedTensors joins the tensors of an export and checks that each lies in its adapter's directory.
@@ -254,9 +315,6 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3},
 			peft.Prefix{Length: 2, Gate: true}}},
 			[]string{"prefix 2 gated (layers 0)"}},
-		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets,
-			Gate: true}}},
-			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
 		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}},
@@ -273,9 +331,6 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s: refused, but something was written", name)
-		}
-		if test.format == peft.FormatMerged { // has no configuration alone
-			continue
 		}
 		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, peft.Options{Lossy: true}); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -317,7 +372,7 @@ func TestImpossibleExports(t *testing.T) {
 		"unknown format":     {"tflite", configOnly(), "", `"tflite"`},
 		"occupied directory": {peft.FormatPlan, configOnly(), occupied, "not empty"},
 		"a file":             {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
-		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
+		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "a prefix of one length"},
 		"nothing to merge":   {peft.FormatMerged, configOnly(), "", "train the plan first"},
 		"trained backbone":   {peft.FormatAdapters, full, "", "merged"},
 		"missing backbone": {peft.FormatMerged, short, "",

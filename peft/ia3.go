@@ -110,7 +110,7 @@ func (IA3) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 
 func (IA3) peftTypes() []string { return []string{"IA3"} }
 
-func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
+func (IA3) importPEFT(s settings, p *Plan, g Geometry) error {
 	var targets, feedforward, fan json.RawMessage
 	if err := s.takeAll(map[string]any{"target_modules": &targets, "feedforward_modules": &feedforward,
 		"fan_in_fan_out": &fan}); err != nil {

@@ -179,7 +179,7 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 			"layers_pattern"},
 		"another width":           {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
 		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
-		"another architecture":    {`{"config": {"architecture": "prompt_tuning"}}`, "prompt_tuning"},
+		"another architecture":    {`{"config": {"architecture": "reft"}}`, "reft"},
 		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
 		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "mish", 1) + `}}`, "mish"},
 		"another norm": {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`,

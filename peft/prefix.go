@@ -151,7 +151,7 @@ func (Prefix) importAdapters(s settings, _ Geometry) (func(int) (Module, error),
 
 func (Prefix) peftTypes() []string { return []string{"PREFIX_TUNING"} }
 
-func (Prefix) importPEFT(s settings, p Plan, g Geometry) error {
+func (Prefix) importPEFT(s settings, p *Plan, g Geometry) error {
 	length, hidden, layers := 0, g.Hidden, g.Layers
 	if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden,
 		"num_layers": &layers}); err != nil {

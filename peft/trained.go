@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -43,6 +44,7 @@ type Trained struct {
 	// Backbone holds the backbone's own tensors, by their canonical names, after full fine-tuning.
 	Backbone map[string]checkpoint.Tensor
 	Metrics  Metrics
+	Name     string // of its adapters in exports, of letters, digits and dashes; "" is AdapterName
 }
 
 // Info says what a trained plan belongs to.
@@ -69,7 +71,7 @@ type Info struct {
 type Origin struct {
 	Program string `json:"program"` // version that trained it
 	Study   string `json:"study,omitempty"`
-	Trial   int64  `json:"trial,omitempty"` // of the study
+	Trial   *int64 `json:"trial,omitempty"` // of the study; nil for a plan from elsewhere
 }
 
 // Metrics are the scores of the trained weights by metric.
@@ -79,6 +81,9 @@ type Metrics struct {
 	Test     map[string]float64 `json:"test,omitempty"`
 	// Intervals are those of 95 % of the task's metric, by split: what other rows would have given.
 	Intervals map[string][2]float64 `json:"intervals,omitempty"`
+	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out, after
+	// trainings with AdapterDrop.
+	TestDropped []float64 `json:"test_dropped,omitempty"`
 }
 
 // TensorShapes lists the tensors of a plan's modules by name.
@@ -92,6 +97,29 @@ func (p Plan) TensorShapes(g Geometry) map[string][]int {
 		}
 	}
 	return shapes
+}
+
+// Without is what was trained without the modules of the lowest so many layers.
+func (t Trained) Without(lowest int) Trained {
+	t.Plan = t.Plan.Without(lowest)
+	shapes := t.Plan.TensorShapes(t.Info.Geometry)
+	t.Modules = maps.Clone(t.Modules)
+	maps.DeleteFunc(t.Modules, func(name string, _ checkpoint.Tensor) bool { return shapes[name] == nil })
+	return t
+}
+
+// Gates lists the gates of a plan by name, as in layers.0.serial.gate: those tensors without ".weight".
+func (p Plan) Gates(g Geometry) (names []string) {
+	for _, at := range p.places() {
+		for _, module := range at.Layer.sorted() {
+			for _, tensor := range module.Tensors(g) {
+				if name, ok := strings.CutSuffix(tensor.Name, "gate.weight"); ok {
+					names = append(names, at.name+string(module.Method())+"."+name+"gate")
+				}
+			}
+		}
+	}
+	return names
 }
 
 // WriteTrained writes a trained directory, creating it if necessary. Each file is replaced whole;

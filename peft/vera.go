@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -112,6 +113,38 @@ func (v VeRA) peftConfig(t Trained, c *peftConfig) {
 			c.TargetModules = append(c.TargetModules, t.path(i, target))
 		}
 	}
+}
+
+func (VeRA) peftTypes() []string { return []string{"VERA"} }
+
+// importPEFT takes the layout: the frozen matrices of a plan are its own.
+func (VeRA) importPEFT(s settings, p *Plan, g Geometry) error {
+	rank, bias := 256, "none"
+	var targets, layers, layerNames json.RawMessage
+	if err := s.takeAll(map[string]any{"r": &rank, "bias": &bias, "target_modules": &targets,
+		"layers_to_transform": &layers, "layers_pattern": &layerNames}); err != nil {
+		return err
+	}
+	if bias != "none" {
+		return fmt.Errorf("bias is %.40q: a plan trains no biases of the backbone", bias)
+	}
+	selected, err := selectModules(targets, layers, layerNames, g)
+	if err != nil {
+		return err
+	}
+	for i := range p.Layers {
+		vera := VeRA{Rank: rank}
+		for _, target := range Targets {
+			if selected(i, target) {
+				vera.Targets = append(vera.Targets, target)
+			}
+		}
+		if len(vera.Targets) > 0 {
+			p.Layers[i] = append(p.Layers[i], vera)
+		}
+	}
+	return s.rest(append(peftRecords, "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights",
+		"fan_in_fan_out")...)
 }
 
 // peftTensors has A and B as large as the largest target needs; the others take their first columns and rows.

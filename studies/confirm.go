@@ -128,11 +128,16 @@ const trainerDropout = 0.1
 // FullFineTuning trains the head and every weight of the backbone as transformers' Trainer does: with dropout, with the
 // head of transformers' class for the task, and without weight decay of biases and LayerNorms. The other settings are
 // the study's own, but for the learning rate: one that suits small modules ruins a pretrained backbone.
-func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
-	c := s.Candidate(peft.Plan{Layers: make([]peft.Layer, s.inputs.Geometry.Layers)})
+func FullFineTuning(file *config.Config, inputs *config.Inputs, learningRate float64) evaluator.Candidate {
+	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, inputs.Geometry.Layers)}, Training: inputs.Training}
 	c.Training.Backbone, c.Training.LearningRate, c.Training.Dropout = true, learningRate, trainerDropout
-	c.Training.Pooler = peft.HasPooler(s.inputs.Geometry, s.config.Task.Kind)
+	c.Training.Pooler = peft.HasPooler(inputs.Geometry, file.Task.Kind)
 	return c
+}
+
+// FullFineTuning is that of the study's file.
+func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
+	return FullFineTuning(s.config, s.inputs, learningRate)
 }
 
 // ConfirmEvent tells a listener of Confirm what happened.

@@ -25,6 +25,7 @@ type exportFlags struct {
 	model         string
 	file          fileFlags
 	options       peft.Options
+	drop          int
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -61,6 +62,10 @@ express every plan. Without --out, --to plan prints the plan.
 			if err != nil {
 				return err
 			}
+			if flags.drop < 0 || flags.drop >= len(source.Plan.Layers) && flags.drop > 0 {
+				return usage("", "--drop-first %d: must be between 0 and %d", flags.drop, len(source.Plan.Layers)-1)
+			}
+			source = source.Without(flags.drop)
 			if flags.out == "" {
 				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
@@ -73,6 +78,9 @@ express every plan. Without --out, --to plan prints the plan.
 			}
 			for _, l := range lost {
 				fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s\n", l)
+			}
+			if len(lost) > 0 && source.Head != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "what is left was trained together with that, and is worse without it")
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), flags.out)
 			return nil
@@ -90,11 +98,13 @@ express every plan. Without --out, --to plan prints the plan.
 		"of transformers: fold LoRA, and what else only changes weights, into them")
 	set.StringVar((*string)(&flags.options.IDs), "ids", string(peft.IDs64), "of onnx: the type of token ids, int64 or int32")
 	card := &flags.options.Card
-	set.StringVar(&card.Name, "name", "", "of the model, in its card")
 	set.StringVar(&card.Base, "base-model", "", "name of the pretrained model on the Hub, for the card and for loading")
 	set.StringVar(&card.License, "license", "", "of the model, in its card, as the Hub calls it: apache-2.0")
 	set.StringVar(&card.Language, "language", "", "of the texts, in the card: en, sl")
 	set.StringVar(&flags.model, "model", "", "directory of the pretrained model, if it has moved since training")
+	set.StringVar(&card.Name, "name", "", "of the model in its card, and of the adapter in adapters")
+	set.IntVar(&flags.drop, "drop-first", 0,
+		"leave the modules of so many of the lowest layers out, as training.adapter_drop prepares a plan for")
 	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
 		formats = append(formats, string(f))

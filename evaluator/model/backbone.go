@@ -28,7 +28,6 @@ type Backbone struct {
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
-	tensors    map[string]*torch.Tensor // by name in the checkpoint
 }
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
@@ -81,8 +80,8 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		checkpoint: checkpoint,
 		geometry:   peft.GeometryOf(checkpoint),
 		scope:      scope,
-		tensors:    tensors,
 		network: network{
+			tensors: tensors,
 			config:  config,
 			dtype:   dtype,
 			family:  bind(config, func(name string) *torch.Tensor { return tensors[name] }),
@@ -157,8 +156,9 @@ type Batch struct {
 	// head reads them.
 	Spans [][]tokenizer.Range
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
-	// model's Frontier.
+	// model's Frontier, or at its BareFrontier with so many bare layers as Bare says, of a pass that has as many.
 	Hidden *torch.Tensor
+	Bare   int
 }
 
 // validate refuses what libtorch would read out of bounds.
