@@ -12,10 +12,13 @@ import (
 // Enqueue makes a candidate wait as the next trial. Its origin is
 // "enqueued:" and name; reason says in words why it is there. A study never has the same candidate
 // twice: if it is there already, Enqueue returns its trial and added is false. The plan must fit the
-// study's backbone.
+// study's backbone. The error can be ErrNotCalibrated.
 func (s *Study) Enqueue(ctx context.Context, name, reason string, c evaluator.Candidate) (trial store.Trial,
 	added bool, err error) {
 	if err := c.Plan.Validate(s.inputs.Geometry); err != nil {
+		return store.Trial{}, false, err
+	}
+	if err := s.rated(ctx); err != nil {
 		return store.Trial{}, false, err
 	}
 	return s.db.Enqueue(ctx, s.record, s.given("enqueued:"+name, reason, c))

@@ -15,6 +15,15 @@ type Confirmation struct {
 	Study         string          `json:"study"`
 	Metric        string          `json:"metric"`
 	Plans         []ConfirmedPlan `json:"plans"` // by mean test score, best first
+	Given         []GivenModel    `json:"given,omitempty"`
+}
+
+// GivenModel is a trained directory that was scored as it is.
+type GivenModel struct {
+	Directory string             `json:"directory"`
+	Plan      peft.Plan          `json:"plan"`
+	Params    int64              `json:"params"`
+	Test      map[string]float64 `json:"test"` // every metric of the task's kind
 }
 
 // ConfirmedPlan is a plan with its full trainings.
@@ -25,8 +34,8 @@ type ConfirmedPlan struct {
 	HeadParams      int64              `json:"head_params"`
 	Test            TestScores         `json:"test"`
 	Dropped         []Dropped          `json:"dropped,omitempty"` // of plans that are trained with AdapterDrop
-	Behind          float64            `json:"behind"`  // the best mean minus this one
-	PValue          *float64           `json:"p_value"` // null for the best, for one seed, and without any spread
+	Behind          float64            `json:"behind"`            // the best mean minus this one
+	PValue          *float64           `json:"p_value"`           // null for the best, for one seed, and without any spread
 	LargerThanNoise bool               `json:"larger_than_noise"`
 	Trainings       []ConfirmedSeed    `json:"trainings"`
 	Training        evaluator.Training `json:"training"`
