@@ -25,8 +25,8 @@ type ConfirmedPlan struct {
 	HeadParams      int64              `json:"head_params"`
 	Test            TestScores         `json:"test"`
 	Dropped         []Dropped          `json:"dropped,omitempty"` // of plans that are trained with AdapterDrop
-	Behind          float64            `json:"behind"`  // the best mean minus this one
-	PValue          *float64           `json:"p_value"` // null for the best, for one seed, and without any spread
+	Behind          float64            `json:"behind"`            // the best mean minus this one
+	PValue          *float64           `json:"p_value"`           // null for the best, for one seed, and without any spread
 	LargerThanNoise bool               `json:"larger_than_noise"`
 	Trainings       []ConfirmedSeed    `json:"trainings"`
 	Training        evaluator.Training `json:"training"`
