@@ -114,9 +114,15 @@ pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and do
 	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
 	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
 
+OTHERS := $(addprefix benchmarks/.others/,transformers-5.24.0 peft-0.13.2 peft-0.17.1)
+benchmarks/.others/peft%: | benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --no-deps --target $@ $(subst -,==,$(@F))
+benchmarks/.others/transformers%: | benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --target $@ $(subst -,==,$(@F))
+
 .PHONY: check-exports
-check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
-	benchmarks/.venv/bin/python scripts/check_exports.py
+check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv $(OTHERS) ## load exports in the Python libraries, in several versions, and compare logits (15 minutes)
+	benchmarks/.venv/bin/python scripts/check_exports.py $(foreach v,$(OTHERS),--also "$(notdir $(v))=env PYTHONPATH=$(CURDIR)/$(v) benchmarks/.venv/bin/python")
 
 .PHONY: check-optuna
 check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)

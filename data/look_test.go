@@ -37,6 +37,13 @@ func TestLook(t *testing.T) {
 			KindClassification, Columns{Text: "#1 String", TextPair: "#2 String", Label: "Quality"}, "for a pair"},
 		"CoNLL": {"t.tsv", repeat(20, "# x\tB-PER\nsleeps\tO\n\n"), KindTokenClassification,
 			Columns{Text: "#1", Label: "#2"}, ""},
+		"CoNLL-U": {"t.conllu", repeat(20, "1-2\t#x\t_\tO\n1\t#\t_\tB-PER\n2\tsleeps\t_\tO\n\n"),
+			KindTokenClassification, Columns{Text: "#2", Label: "#4"}, "words are taken from column #2"},
+		"SWAG": {"t.csv", "sent1,sent2,ending0,ending1,label\n" +
+			repeat(20, "She sat down there #.,Then she went,home again,out to dance,%\n"), KindMultipleChoice,
+			Columns{Text: "sent1", Choices: []string{"ending0", "ending1"}, Label: "label"}, `"sent2" has texts too`},
+		"labels or none": {"t.csv", "text,tags\n" + repeat(20, "some text #,\"joy,fear\"\nsome more #,joy\na third #,fear\nno #,\n"),
+			KindMultilabel, Columns{Text: "text", Label: "tags"}, ""},
 		"token lists": {"t.jsonl", repeat(20, `{"id":"#","tokens":["#","x"],"ner_tags":["B-PER","O"]}`+"\n"),
 			KindTokenClassification, Columns{Text: "tokens", Label: "ner_tags"}, ""},
 		"COPA": {"t.jsonl",
@@ -107,6 +114,13 @@ func TestArraysAreNoRows(t *testing.T) {
 				t.Errorf("%s: error %v", name, err)
 			}
 		}
+	}
+}
+
+func TestLookAtNumberedTags(t *testing.T) {
+	_, err := Look(file(t, "t.jsonl", repeat(20, `{"id":"#","tokens":["#x","y"],"ner_tags":[3,%]}`+"\n")))
+	if err == nil || !strings.Contains(err.Error(), `column "ner_tags" has numbers that stand for the tags of words`) {
+		t.Errorf("error %v", err)
 	}
 }
 

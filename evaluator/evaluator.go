@@ -166,6 +166,8 @@ type Job struct {
 	// Output is a directory for the trained tensors of the best rung and, while training, for a
 	// checkpoint from which an interrupted job with the same Output continues. Empty keeps nothing.
 	Output string `json:"output,omitempty"`
+	// From is a trained directory of the same plan and head that the job begins with, in place of fresh modules.
+	From string `json:"from,omitempty"`
 	// Test scores the best rung's weights on the test split too.
 	Test bool `json:"test,omitempty"`
 }

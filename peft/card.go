@@ -248,8 +248,10 @@ func (t Trained) provenance(format Format) string {
 	}
 	line("plan", "%s (`%s`)", t.Plan, planFile)
 	if o := t.Info.Origin; o != nil {
-		if o.Study != "" {
-			line("study", "%s, trial %d", o.Study, o.Trial)
+		if o.Study != "" && o.Trial != nil {
+			line("study", "%s, trial %d", o.Study, *o.Trial)
+		} else if o.Study != "" {
+			line("study", "%s, with a plan that was given", o.Study)
 		}
 		line("program", "peftsearch %s", o.Program)
 	}

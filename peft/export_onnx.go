@@ -30,7 +30,9 @@ const (
 
 func onnxPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	return split(p, func(m Module) (Module, string) {
-		if _, ok := m.(graphed); !ok && merges(m, Layer{m}) == nil {
+		_, inLayer := m.(graphed)
+		_, atInput := m.(graphedInput)
+		if !inLayer && !atInput && merges(m, Layer{m}) == nil {
 			return nil, m.String()
 		}
 		return m, ""
@@ -134,7 +136,7 @@ func graphSequence(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
 
 // graphTokens decides for each token.
 func graphTokens(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
-	logits := g.output(g.encode(mask, types, false))
+	logits := g.output(g.Reshape(g.encodeText(mask, types), -1, int64(g.c.Hidden)))
 	g.Output("logits", onnx.Float32, g.apart(logits, g.t.Info.Outputs()), "batch", "length", g.outputs())
 }
 
@@ -149,14 +151,14 @@ func graphChoice(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
 // behind the last, the mention's and then the candidates'.
 func graphCoreference(g *encoderGraph, mask, types onnx.Value, ids onnx.Type) {
 	spans := g.Cast(g.Input("spans", ids, "batch", "spans", "2"), onnx.Int64)
-	x := g.apart(g.encode(mask, types, false), g.c.Hidden) // [n, s, D]
+	x := g.encodeText(mask, types) // [n, s, D]
 	pool := g.Reshape(g.Weight("head.pool.weight", g.t.Head["head.pool.weight"]), -1, 1)
 	scores := g.Transpose(g.MatMul(x, pool), 0, 2, 1) // [n, 1, s]
 	at := g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, g.length), g.Int(1))
 	inside := g.Node("And", nil, g.Node("GreaterOrEqual", nil, at, g.Gather(spans, g.Ints(0), 2)),
 		g.Node("Less", nil, at, g.Gather(spans, g.Ints(1), 2))) // [n, spans, s]
 	pooled := g.MatMul(g.Softmax(g.Node("Where", nil, inside, scores, g.Float(-math.MaxFloat32))), x) // [n, spans, D]
-	candidates := g.Node("Slice", nil, pooled, g.Ints(1), g.Ints(math.MaxInt32), g.Ints(1))
+	candidates := g.cut(pooled, 1, math.MaxInt32)
 	mention := g.Node("Expand", nil, g.Gather(pooled, g.Ints(0), 1), g.Node("Shape", nil, candidates))
 	logits := g.output(g.Reshape(g.Concat(2, mention, candidates), -1, 2*int64(g.c.Hidden)))
 	shape := g.Concat(0, g.Ints(-1), g.Size(candidates, 1), g.Ints(2))

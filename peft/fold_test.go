@@ -45,19 +45,21 @@ func trainedFor(t *testing.T, c *checkpoint.Checkpoint, layer peft.Layer) peft.T
 	for range source.Info.Geometry.Layers {
 		source.Plan.Layers = append(source.Plan.Layers, layer)
 	}
-	fill := func(shapes map[string][]int) map[string]checkpoint.Tensor {
-		tensors := map[string]checkpoint.Tensor{}
-		for name, shape := range shapes {
-			values := make([]float32, checkpoint.Tensor{Shape: shape}.Elements())
-			for i := range values {
-				values[i] = float32(i%7)/8 - 0.25
-			}
-			tensors[name] = checkpoint.NewTensor(values, shape...)
-		}
-		return tensors
-	}
 	source.Modules, source.Head = fill(source.Plan.TensorShapes(source.Info.Geometry)), fill(source.Info.HeadShapes())
 	return source
+}
+
+// fill has small values.
+func fill(shapes map[string][]int) map[string]checkpoint.Tensor {
+	tensors := map[string]checkpoint.Tensor{}
+	for name, shape := range shapes {
+		values := make([]float32, checkpoint.Tensor{Shape: shape}.Elements())
+		for i := range values {
+			values[i] = float32(i%7)/8 - 0.25
+		}
+		tensors[name] = checkpoint.NewTensor(values, shape...)
+	}
+	return tensors
 }
 
 // exported has the tensors of an export.

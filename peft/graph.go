@@ -14,6 +14,12 @@ type graphed interface {
 	graph(l *layerGraph)
 }
 
+// graphedInput is a module at the input that a graph can have.
+type graphedInput interface {
+	// graphInput enters what the module does into the hooks of the embeddings.
+	graphInput(g *encoderGraph)
+}
+
 // layerGraph is a layer under construction. Its hooks are those of the layer's forward pass.
 type layerGraph struct {
 	*encoderGraph
@@ -64,6 +70,25 @@ func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Va
 	return y
 }
 
+// insert puts tokens [p, …] into every row of x [n, s, …], before token at.
+func (g *encoderGraph) insert(x, tokens onnx.Value, at int, dimensions int) onnx.Value {
+	rows := g.Size(g.ids, 0)
+	ones := make([]int64, dimensions-1)
+	for i := range ones {
+		ones[i] = 1
+	}
+	tokens = g.Node("Expand", nil, g.Node("Unsqueeze", nil, tokens, g.Ints(0)), g.Concat(0, rows, g.Ints(ones...)))
+	if at == 0 {
+		return g.Concat(1, tokens, x)
+	}
+	return g.Concat(1, g.cut(x, 0, at), tokens, g.cut(x, at, math.MaxInt32))
+}
+
+// cut is x[:, from:to].
+func (g *encoderGraph) cut(x onnx.Value, from, to int) onnx.Value {
+	return g.Node("Slice", nil, x, g.Ints(int64(from)), g.Ints(int64(to)), g.Ints(1))
+}
+
 // functions are those of bottlenecks, as checkpoints call them.
 var functions = map[NonLinearity]checkpoint.Activation{ReLU: checkpoint.ReLU, GELU: checkpoint.GELU,
 	GELUNew: checkpoint.GELUTanh, Swish: checkpoint.SiLU, Tanh: "tanh"}
@@ -75,10 +100,14 @@ type encoderGraph struct {
 	c        checkpoint.Config
 	backbone map[string]checkpoint.Tensor
 
-	ids    onnx.Value // [n, s]
-	length onnx.Value // [1]: s
-	real   onnx.Value // [n, s]: 1 for tokens, 0 for padding, of Float32
-	hidden onnx.Value // [n, 1, 1, s]: what is added to the scores of keys
+	ids     onnx.Value // [n, s]
+	counted onnx.Value // [n, s]: ids, -1 for tokens that are not of the text
+	types   onnx.Value // [n, s]; "" for all 0
+	length  onnx.Value // [1]: s
+	real    onnx.Value // [n, s]: 1 for tokens, 0 for padding, of Float32
+	hidden  onnx.Value // [n, 1, 1, s]: what is added to the scores of keys
+	// What modules at the input do to embeddings before the norm and after it, and how tokens [n, s, D] are without theirs.
+	embedded, normed, own []func(x onnx.Value) onnx.Value
 	// behind has hidden behind prefixes, by their lengths.
 	behind map[int]onnx.Value
 }
@@ -110,19 +139,24 @@ func (g *encoderGraph) apply(f checkpoint.Activation, x onnx.Value) onnx.Value {
 
 // encode is the last hidden states [n·s, D], or those of first tokens alone [n, D].
 func (g *encoderGraph) encode(mask, types onnx.Value, first bool) onnx.Value {
-	g.length = g.Size(g.ids, 1)
-	visible := g.Cast(mask, onnx.Bool)
-	g.real = g.Cast(visible, onnx.Float32)
-	// A sum with the lowest number is never NaN, even where all keys are hidden.
-	g.hidden = g.Node("Unsqueeze", nil, g.Node("Where", nil, visible, g.Float(0), g.Float(-math.MaxFloat32)), g.Ints(1, 2))
-	g.behind = map[int]onnx.Value{0: g.hidden}
+	g.length, g.counted, g.types = g.Size(g.ids, 1), g.ids, types
+	g.real = g.Cast(g.Cast(mask, onnx.Bool), onnx.Float32)
+	for _, module := range g.t.Plan.Input.sorted() {
+		module.(graphedInput).graphInput(g)
+	}
+	through := func(hooks []func(onnx.Value) onnx.Value, x onnx.Value) onnx.Value {
+		for _, hook := range hooks {
+			x = hook(x)
+		}
+		return x
+	}
 	g.Scope = "embeddings"
-	x := g.Gather(g.tensor("embeddings.word_embeddings.weight"), g.ids, 0) // [n, s, E]
+	x := through(g.embedded, g.Gather(g.tensor("embeddings.word_embeddings.weight"), g.ids, 0)) // [n, s, E]
 	x = g.Add(x, g.Gather(g.tensor("embeddings.position_embeddings.weight"), g.positions(), 0))
 	if g.c.Types > 0 {
 		of := g.Int(0)
-		if types != "" {
-			of = types
+		if g.types != "" {
+			of = g.types
 		}
 		x = g.Add(x, g.Gather(g.tensor("embeddings.token_type_embeddings.weight"), of, 0))
 	}
@@ -130,6 +164,13 @@ func (g *encoderGraph) encode(mask, types onnx.Value, first bool) onnx.Value {
 	if g.c.Embedding != g.c.Hidden {
 		x = g.linear(x, "embeddings_project")
 	}
+	if len(g.normed) > 0 {
+		x = g.Reshape(through(g.normed, g.apart(x, g.c.Hidden)), -1, int64(g.c.Hidden))
+	}
+	// A sum with the lowest number is never NaN, even where all keys are hidden.
+	lowest := g.Node("Where", nil, g.Cast(g.real, onnx.Bool), g.Float(0), g.Float(-math.MaxFloat32))
+	g.hidden = g.Node("Unsqueeze", nil, lowest, g.Ints(1, 2))
+	g.behind = map[int]onnx.Value{0: g.hidden}
 	for i := range g.c.Layers {
 		g.Scope = fmt.Sprintf("layers.%d", i)
 		x = g.layer(i, x, first && i == g.c.Layers-1)
@@ -138,13 +179,23 @@ func (g *encoderGraph) encode(mask, types onnx.Value, first bool) onnx.Value {
 	return x
 }
 
+// encodeText is the last hidden states of the text's tokens [n, s, D].
+func (g *encoderGraph) encodeText(mask, types onnx.Value) onnx.Value {
+	x := g.apart(g.encode(mask, types, false), g.c.Hidden)
+	for _, hook := range g.own {
+		x = hook(x)
+	}
+	g.length = g.Size(g.ids, 1)
+	return x
+}
+
 // positions counts as the family does: [s] or [n, s].
 func (g *encoderGraph) positions() onnx.Value {
 	if !g.c.PositionsAfterPad() {
-		return g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, g.length), g.Int(1))
+		return g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, g.Size(g.counted, 1)), g.Int(1))
 	}
 	pad := g.Int(int64(g.c.PadID))
-	counted := g.Cast(g.Node("Not", nil, g.Node("Equal", nil, g.ids, pad)), onnx.Int64)
+	counted := g.Cast(g.Node("Not", nil, g.Node("Equal", nil, g.counted, pad)), onnx.Int64)
 	return g.Add(g.Mul(g.Node("CumSum", nil, counted, g.Int(1)), counted), pad)
 }
 

@@ -3,8 +3,10 @@ package peft
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodPrompt is prompt tuning.
@@ -132,4 +134,40 @@ func (Prompt) importPEFT(s settings, p *Plan, g Geometry) error {
 	return s.rest(append(peftRecords, "num_attention_heads", "num_layers", "prompt_tuning_init", "prompt_tuning_init_text",
 		"tokenizer_name_or_path", "tokenizer_kwargs", "encoder_reparameterization_type", "encoder_hidden_size",
 		"encoder_num_layers", "encoder_dropout")...)
+}
+
+func (Prompt) code() []string { return []string{"prompt"} }
+
+func (p Prompt) graphInput(g *encoderGraph) {
+	at := 0
+	if p.AfterFirst {
+		at = 1
+	}
+	insert := func(x onnx.Value) onnx.Value {
+		return g.insert(x, g.Weight("input.prompt.tokens", g.t.Modules["input.prompt.tokens"]), at, 3)
+	}
+	constant := func(x onnx.Value, value onnx.Value) onnx.Value {
+		return g.insert(x, g.Node("Expand", nil, value, g.Ints(int64(p.Length))), at, 2)
+	}
+	g.real = constant(g.real, g.Float(1))
+	g.own = append(g.own, func(x onnx.Value) onnx.Value {
+		if at == 0 {
+			return g.cut(x, p.Length, math.MaxInt32)
+		}
+		return g.Concat(1, g.cut(x, 0, at), g.cut(x, at+p.Length, math.MaxInt32))
+	})
+	length := g.Size(g.real, 1)
+	if p.Normed {
+		g.normed = append(g.normed, func(x onnx.Value) onnx.Value {
+			x = insert(x)
+			g.length = length
+			return x
+		})
+		return
+	}
+	g.length, g.counted = length, constant(g.counted, g.Int(-1))
+	if g.types != "" {
+		g.types = constant(g.types, g.Int(0))
+	}
+	g.embedded = append(g.embedded, insert)
 }

@@ -71,7 +71,7 @@ type Info struct {
 type Origin struct {
 	Program string `json:"program"` // version that trained it
 	Study   string `json:"study,omitempty"`
-	Trial   int64  `json:"trial,omitempty"` // of the study
+	Trial   *int64 `json:"trial,omitempty"` // of the study; nil for a plan from elsewhere
 }
 
 // Metrics are the scores of the trained weights by metric.

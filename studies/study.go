@@ -119,6 +119,9 @@ func trainedAs(file *config.Config, inputs *config.Inputs) *config.Inputs {
 // Record is the study as it is stored.
 func (s *Study) Record() *store.Record { return s.record }
 
+// Inputs are what the study file names.
+func (s *Study) Inputs() *config.Inputs { return s.inputs }
+
 // Config is the study file.
 func (s *Study) Config() *config.Config { return s.config }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -139,11 +140,10 @@ func (b bench) throughput(counts []int, each int) error {
 	for _, sampler := range b.samplers {
 		for _, n := range counts {
 			r := throughputRun{Sampler: sampler, Supervisors: n, Trials: n * each}
-			seconds, err := b.crowd(fmt.Sprintf("%s-%d", sampler, n), sampler, n, r.Trials)
-			if err != nil {
+			var err error
+			if r.PerSecond, err = b.crowd(fmt.Sprintf("%s-%d", sampler, n), sampler, n, r.Trials); err != nil {
 				return err
 			}
-			r.PerSecond = float64(r.Trials) / seconds
 			r.OfLinear = r.PerSecond / float64(n)
 			if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
 				return err
@@ -153,8 +153,9 @@ func (b bench) throughput(counts []int, each int) error {
 	return nil
 }
 
-// crowd runs a study with many processes, and returns what it took from the first trial's start to the last one's end.
-func (b bench) crowd(name, sampler string, processes, trials int) (seconds float64, err error) {
+// crowd runs a study with many processes, and returns how many trials a second end while all of them are at work: the
+// start of a process takes longer than a trial.
+func (b bench) crowd(name, sampler string, processes, trials int) (perSecond float64, err error) {
 	path, err := b.study(name, sampler, trials)
 	if err != nil {
 		return 0, err
@@ -194,19 +195,33 @@ func (b bench) crowd(name, sampler string, processes, trials int) (seconds float
 	if len(done) != trials {
 		return 0, fmt.Errorf("%d trials of %d", len(done), trials)
 	}
-	first, last := done[0].Started, done[0].Finished
+	first, last := map[string]time.Time{}, map[string]time.Time{} // of each process
 	for _, t := range done {
 		if t.State != store.Complete || t.Attempts != 1 {
 			return 0, fmt.Errorf("trial %d is %s after %d attempts", t.Number, t.State, t.Attempts)
 		}
-		if t.Started.Before(first) {
-			first = t.Started
+		if began, ok := first[t.Process]; !ok || t.Started.Before(began) {
+			first[t.Process] = t.Started
 		}
-		if t.Finished.After(last) {
-			last = t.Finished
+		if t.Finished.After(last[t.Process]) {
+			last[t.Process] = t.Finished
 		}
 	}
-	return last.Sub(first).Seconds(), nil
+	if len(first) != processes {
+		return 0, fmt.Errorf("%d of %d processes ran a trial", len(first), processes)
+	}
+	from := slices.MaxFunc(slices.Collect(maps.Values(first)), time.Time.Compare)
+	until := slices.MinFunc(slices.Collect(maps.Values(last)), time.Time.Compare)
+	ended := 0
+	for _, t := range done {
+		if t.Finished.After(from) && !t.Finished.After(until) {
+			ended++
+		}
+	}
+	if !until.After(from) {
+		return 0, errors.New("the processes were never all at work: more trials for each")
+	}
+	return float64(ended) / until.Sub(from).Seconds(), nil
 }
 
 // supervise runs a study with trials of a second.
@@ -228,7 +243,7 @@ func supervise(ctx context.Context, path, database string) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) {
+	_, err = study.Run(ctx, func(context.Context, studies.Loading) (evaluator.Evaluator, error) {
 		analytic := study.Analytic().(*evaluator.Analytic)
 		analytic.Delay = time.Second
 		return analytic, nil

@@ -42,6 +42,8 @@ func command(args []string) error {
 	seeds := flags.Int("seeds", 20, "how many seeds")
 	evaluations := flags.Int("evaluations", 200, "evaluations of each run")
 	workers := flags.String("workers", "1,8,32,128,1000", "numbers of workers")
+	ahead := flags.Int("ahead", 0, "proposals that are made before a worker asks for them")
+	seconds := flags.Float64("seconds", trialSeconds, "mean time of a simulated trial")
 	flags.Parse(args[1:])
 	names, arms := strings.Split(*problems, ","), strings.Split(*samplers, ",")
 	switch {
@@ -64,7 +66,8 @@ func command(args []string) error {
 			}
 			counts = append(counts, n)
 		}
-		return runCrowds(flags.Arg(0), names, arms, counts, *evaluations, *first, *seeds)
+		return runCrowds(flags.Arg(0), names, arms, counts, crowdRun{Trials: *evaluations, Ahead: *ahead, Seconds: *seconds},
+			*first, *seeds)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
 	case args[0] == "warm" && flags.NArg() == 1:

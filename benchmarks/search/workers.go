@@ -13,7 +13,8 @@ import (
 	"peftsearch/space"
 )
 
-// The simulated trials: their mean, and the standard deviation of the logarithm of what each takes.
+// The simulated trials: their mean unless a flag says otherwise, and the standard deviation of the logarithm of what
+// each takes.
 const (
 	trialSeconds = 360.0
 	trialSpread  = 0.3
@@ -26,11 +27,13 @@ type crowdRun struct {
 	Workers int                `json:"workers"`
 	Seed    int                `json:"seed"`
 	Trials  int                `json:"trials"`
-	Hours   float64            `json:"hours"`    // until the last trial ended
-	Asked   float64            `json:"asked"`    // seconds of a processor that all proposals took, one after another
-	Waited  float64            `json:"waited"`   // share of the workers' time in which they waited for proposals
-	Volumes map[string]float64 `json:"volumes"`  // hypervolume after so many trials, without noise
-	AtHours map[string]float64 `json:"at_hours"` // and after so many hours
+	Ahead   int                `json:"ahead,omitempty"` // proposals that are made before a worker asks for them
+	Seconds float64            `json:"seconds"`         // mean time of a trial
+	Hours   float64            `json:"hours"`           // until the last trial ended
+	Asked   float64            `json:"asked"`           // seconds of a processor that all proposals took, one after another
+	Waited  float64            `json:"waited"`          // share of the workers' time in which they waited for proposals
+	Volumes map[string]float64 `json:"volumes"`         // hypervolume after so many trials, without noise
+	AtHours map[string]float64 `json:"at_hours"`        // and after so many hours
 	Version string             `json:"version"`
 }
 
@@ -39,15 +42,16 @@ var (
 	crowdHours       = []float64{0.25, 0.5, 1, 2, 4, 8, 16, 32}
 )
 
-// runCrowd plays a search with so many workers on recorded trials: a worker asks when it is free, knows what has ended
-// by then and what runs, and waits while others' proposals are made. A proposal takes what it took one processor here.
-func runCrowd(problem, sampler string, workers, trials, seed int) (crowdRun, error) {
-	e, err := newEpisode(problem, seed)
+// runCrowd plays a search with so many workers on recorded trials: a worker that is free takes a proposal, and waits
+// while it is made. Proposals are made one after another, each as soon as there is room for it among those that are
+// made ahead, with what has ended by then and what runs. One takes what it took one processor here.
+func runCrowd(r crowdRun) (crowdRun, error) {
+	e, err := newEpisode(r.Problem, r.Seed)
 	if err != nil {
 		return crowdRun{}, err
 	}
-	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(seed), Sampler: sampler,
-		Reference: e.reference, TrialSeconds: trialSeconds})
+	optimizer, err := search.NewOptimizer(e.space, search.Options{Seed: 1<<32 + uint64(r.Seed), Sampler: r.Sampler,
+		Reference: e.reference, TrialSeconds: r.Seconds})
 	if err != nil {
 		return crowdRun{}, err
 	}
@@ -58,10 +62,10 @@ func runCrowd(problem, sampler string, workers, trials, seed int) (crowdRun, err
 	type trial struct {
 		number int64
 		point  space.Point
-		end    float64
+		end    float64 // of a proposal: when it is made
 	}
-	free := make([]float64, workers) // when each worker is
-	var running, ended []trial
+	free := make([]float64, r.Workers) // when each worker is
+	var running, ended, stock []trial
 	finish := func(until float64) error {
 		slices.SortFunc(running, func(a, b trial) int { return cmp.Compare(a.end, b.end) })
 		for len(running) > 0 && running[0].end <= until {
@@ -74,45 +78,64 @@ func runCrowd(problem, sampler string, workers, trials, seed int) (crowdRun, err
 		}
 		return nil
 	}
-	r := crowdRun{Problem: problem, Sampler: sampler, Workers: workers, Seed: seed, Trials: trials, Version: commit(),
-		Volumes: map[string]float64{}, AtHours: map[string]float64{}}
-	proposer, waited := 0.0, 0.0 // when the last proposal was made; what workers waited
-	for number := range int64(trials) {
-		slices.Sort(free)
-		begin := max(free[0], proposer)
+	r.Version, r.Volumes, r.AtHours = commit(), map[string]float64{}, map[string]float64{}
+	made, proposer := int64(0), 0.0 // proposals; when the last one was made
+	propose := func(from float64) error {
+		begin := max(from, proposer)
 		if err := finish(begin); err != nil {
-			return r, err
+			return err
 		}
 		start, err := processorSeconds()
 		if err != nil {
-			return r, err
+			return err
 		}
-		suggestion, err := optimizer.Ask(history, number)
+		suggestion, err := optimizer.Ask(history, made)
 		if err != nil {
-			return r, err
+			return err
 		}
 		end, err := processorSeconds()
 		if err != nil {
+			return err
+		}
+		proposer = begin + end - start
+		r.Asked += end - start
+		stock = append(stock, trial{made, suggestion.Point, proposer})
+		made++
+		return history.Set(search.Observation{Number: made - 1, Point: suggestion.Point,
+			Params: e.space.Params(suggestion.Point), State: search.Running})
+	}
+	for range min(r.Ahead, r.Trials) {
+		if err := propose(0); err != nil {
 			return r, err
 		}
-		took := end - start
-		proposer = begin + took
-		waited += proposer - free[0]
-		r.Asked += took
-		spread := trialSpread * keyed(seed, fmt.Sprint("time ", number)).NormFloat64()
-		seconds := trialSeconds * math.Exp(spread-trialSpread*trialSpread/2)
-		free[0] = proposer + seconds
-		running = append(running, trial{number, suggestion.Point, free[0]})
-		if err := history.Set(search.Observation{Number: number, Point: suggestion.Point,
-			Params: e.space.Params(suggestion.Point), State: search.Running}); err != nil {
-			return r, err
+	}
+	waited := 0.0 // by workers
+	for range r.Trials {
+		slices.Sort(free)
+		if made < int64(r.Trials) && r.Ahead == 0 {
+			if err := propose(free[0]); err != nil {
+				return r, err
+			}
+		}
+		next := stock[0]
+		stock = stock[1:]
+		begin := max(free[0], next.end)
+		waited += begin - free[0]
+		spread := trialSpread * keyed(r.Seed, fmt.Sprint("time ", next.number)).NormFloat64()
+		free[0] = begin + r.Seconds*math.Exp(spread-trialSpread*trialSpread/2)
+		next.end = free[0]
+		running = append(running, next)
+		if made < int64(r.Trials) && r.Ahead > 0 {
+			if err := propose(begin); err != nil {
+				return r, err
+			}
 		}
 	}
 	if err := finish(math.Inf(1)); err != nil {
 		return r, err
 	}
 	last := ended[len(ended)-1].end
-	r.Hours, r.Asked, r.Waited = rounded(last/3600), rounded(r.Asked), rounded(waited/(last*float64(workers)))
+	r.Hours, r.Asked, r.Waited = rounded(last/3600), rounded(r.Asked), rounded(waited/(last*float64(r.Workers)))
 	volume := func(n int) float64 { return rounded(search.Hypervolume(e.outcomes[:n], e.reference)) }
 	for _, n := range crowdCheckpoints {
 		if n <= len(ended) {
@@ -136,9 +159,11 @@ func processorSeconds() (float64, error) {
 }
 
 // runCrowds plays what is missing in a file.
-func runCrowds(path string, problems, samplers []string, workers []int, trials, first, seeds int) error {
+func runCrowds(path string, problems, samplers []string, workers []int, like crowdRun, first,
+	seeds int) error {
 	key := func(r crowdRun) string {
-		return fmt.Sprint(r.Problem, "|", r.Sampler, "|", r.Workers, "|", r.Trials, "|", r.Seed)
+		return fmt.Sprint(r.Problem, "|", r.Sampler, "|", r.Workers, "|", r.Trials, "|", r.Ahead, "|",
+			cmp.Or(r.Seconds, trialSeconds), "|", r.Seed)
 	}
 	done := map[string]bool{}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
@@ -157,10 +182,12 @@ func runCrowds(path string, problems, samplers []string, workers []int, trials, 
 		for _, problem := range problems {
 			for _, sampler := range samplers {
 				for _, n := range workers {
-					if done[key(crowdRun{Problem: problem, Sampler: sampler, Workers: n, Trials: trials, Seed: seed})] {
+					r := like
+					r.Problem, r.Sampler, r.Workers, r.Seed = problem, sampler, n, seed
+					if done[key(r)] {
 						continue
 					}
-					r, err := runCrowd(problem, sampler, n, trials, seed)
+					r, err := runCrowd(r)
 					if err != nil {
 						return err
 					}

@@ -256,7 +256,7 @@ func loop(dir, model string, n int64) (r loopResult, err error) {
 	}
 	var at []time.Time
 	var cpu []float64
-	open := func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil }
+	open := func(context.Context, studies.Loading) (evaluator.Evaluator, error) { return study.Analytic(), nil }
 	_, err = study.Run(context.Background(), open,
 		studies.RunOptions{Events: func(e studies.Event) {
 			if e.Kind == studies.EventFinished || e.Kind == studies.EventStarted && len(at) == 0 {

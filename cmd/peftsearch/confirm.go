@@ -20,6 +20,7 @@ import (
 )
 
 type confirmFlags struct {
+	given   []string
 	file    fileFlags
 	front   bool
 	trials  []int64
@@ -60,7 +61,10 @@ them, and none is done twice: after an interruption the same command does what i
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	flags.file.add(cmd, true)
-	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
+	set.StringArrayVar(&flags.given, "given", nil,
+		"score this trained directory too, as it is: one that train or import wrote")
+	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full", "given")
+	cmd.MarkFlagDirname("given")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -151,8 +155,10 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
 	}, progress.leave)
 	defer signals.stop()
-	err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
-		studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})
+	if len(candidates) > 0 {
+		err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
+			studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})
+	}
 	progress.close()
 
 	again := repeat(cmd, name)
@@ -179,10 +185,20 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 		}
 	}
 	confirmation := report.NewConfirmation(study.Record(), studies.Rank(selectedConfirmations), names)
+	for _, dir := range flags.given {
+		given, failed := g.scoreGiven(cmd.Context(), study, dir, stderr)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		confirmation.Given = append(confirmation.Given, given)
+	}
 	if flags.json {
 		return errors.Join(err, report.WriteJSON(cmd.OutOrStdout(), confirmation))
 	}
-	printConfirmed(cmd.OutOrStdout(), confirmation)
+	if len(confirmation.Plans) > 0 {
+		printConfirmed(cmd.OutOrStdout(), confirmation)
+	}
+	printGiven(cmd.OutOrStdout(), confirmation.Metric, confirmation.Given)
 	printDropped(cmd.OutOrStdout(), confirmation)
 	if !g.quiet && len(confirmation.Plans) > 1 {
 		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for "+

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -124,16 +126,94 @@ func TestCommandsOfTheDocumentation(t *testing.T) {
 	}
 }
 
+// notRun are the commands of the documentation that no test can run as they stand, with the reason or with what runs
+// them in another form.
+var notRun = map[string]string{
+	"peftsearch auto":                            "the name of a sampler in a comparison",
+	"peftsearch run":                             "is named, not shown",
+	"peftsearch train":                           "is named, not shown",
+	"peftsearch init":                            "is named, not shown",
+	"peftsearch pull":                            "is named, not shown",
+	"peftsearch copy":                            "is named, not shown",
+	"peftsearch predict":                         "is named, not shown",
+	"peftsearch train --plan":                    "is named, not shown",
+	"peftsearch init --data FILE":                "a pattern",
+	"peftsearch doctor STUDY.yaml":               "a pattern",
+	"peftsearch db start DIR":                    "a pattern",
+	"peftsearch db stop DIR":                     "a pattern",
+	"peftsearch front STUDY --db DIR/studies.db": "a pattern; mirror.txtar",
+	"peftsearch export … --to FORMAT --out DIR":  "a pattern",
+	"peftsearch import ADAPTER --model MODEL":    "a pattern",
+	"peftsearch predict DIR --input FILE --format slobench --out NEW.zip": "a pattern; TestSloBENCH",
+	"peftsearch import ADAPTER --config study.yaml --out trained":         "a pattern",
+	"peftsearch export best --to transformers --out stsb-hybrid --name stsb-hybrid    --base-model " +
+		"sentence-transformers/all-MiniLM-L6-v2 --license apache-2.0 --language en": "needs weights: make check-exports",
+	"peftsearch export best --to onnx --out served": "needs weights: make check-exports",
+	"peftsearch serve":                                                "never ends: serve.txtar",
+	"peftsearch serve my-study":                                       "never ends: serve.txtar",
+	"peftsearch watch my-study":                                       "never ends: watch.txtar",
+	"peftsearch pull EMBEDDIA/sloberta":                               "needs a network: pull.txtar has a server of its own",
+	"peftsearch run study.yaml --mirror /content/drive/MyDrive/study": "needs Colab's disk: mirror.txtar",
+	"peftsearch db start ~/peft-db":                                   "needs PostgreSQL: TestAServerOfOnesOwn",
+	"peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu": "needs Slurm: " +
+		"TestServersAsJobs",
+	"peftsearch doctor mrpc.yaml --db ~/peft-db --slurm": "needs Slurm: TestAStudyOnACluster",
+	"peftsearch submit mrpc.yaml --db ~/peft-db --workers 8 --time 4:00:00 -- --partition=gpu --gres=gpu:1": "needs " +
+		"Slurm: TestAStudyOnACluster",
+	"peftsearch show mrpc --db ~/peft-db":              "needs a server: postgres.txtar",
+	"peftsearch copy mrpc --db ~/peft-db --to mrpc.db": "needs a server: postgres.txtar",
+	"peftsearch front mrpc --db mrpc.db":               "needs a server: postgres.txtar",
+}
+
+// trains are the pages whose commands train for hours: what is in docs/results.md.
+const trains = "docs/results.md"
+
+// The commands of the documentation run, one page after another and each in its order, on studies of the names that
+// they have, in place of the worker one that does not train. TestTutorial runs those of the tutorial.
+func TestTheDocumentationRuns(t *testing.T) {
+	script := `
+env XDG_CONFIG_HOME=$WORK/config
+exec mkdir models
+symlink models/all-MiniLM-L6-v2 -> ../model
+cp train.tsv reviews.tsv
+cp train.tsv new.tsv
+cp fake.yaml other.yaml
+replace 'study: small' 'study: other' other.yaml
+`
+	for _, name := range []string{"my-study", "mine", "stsb", "stsb-demo"} {
+		script += fmt.Sprintf("cp fake.yaml %[1]s.yaml\nreplace 'study: small' 'study: %[1]s' %[1]s.yaml\n"+
+			"replace 'trials: 4' 'trials: 12' %[1]s.yaml\nexec peftsearch -q run %[1]s.yaml\n", name)
+	}
+	script += "cp studies.db demo.db\nrm study.yaml\n"
+	all, used := pages(t), map[string]bool{}
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		if strings.HasSuffix(path, trains) || strings.HasSuffix(path, "docs/tutorial.md") ||
+			strings.HasSuffix(path, "docs/reference/cli.md") { // its examples are the help's
+			continue
+		}
+		for _, line := range commandsOf(all[path]) {
+			line = strings.TrimSpace(commentary.ReplaceAllString(line, ""))
+			if _, ok := notRun[line]; ok {
+				used[line] = true
+				continue
+			}
+			script += fmt.Sprintf("# %s\nexec %s\n", strings.TrimPrefix(path, "../../"), strings.ReplaceAll(line, " N ", " 3 "))
+		}
+	}
+	for line := range notRun {
+		if !used[line] {
+			t.Errorf("no page has %s any more", line)
+		}
+	}
+	runScript(t, script)
+}
+
+// commentary is what follows a command on its line.
+var commentary = regexp.MustCompile(` +(#|>|&&).*$`)
+
 // The tutorial does what it says: its study file and its commands, one after the other, in place of the worker one that
 // does not train.
 func TestTutorial(t *testing.T) {
-	model, err := filepath.Abs("../../models/bert-tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(model); err != nil {
-		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
-	}
 	page := pages(t)["../../docs/tutorial.md"]
 	var script strings.Builder
 	for _, block := range fences.FindAllStringSubmatch(page, -1) {
@@ -149,11 +229,25 @@ func TestTutorial(t *testing.T) {
 			script.WriteString("-- reviews.yaml --\n" + block[2])
 		}
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "tutorial.txtar"), []byte(script.String()), 0o644); err != nil {
+	runScript(t, script.String())
+}
+
+// runScript runs a script beside the study of the scripts.
+func runScript(t *testing.T, script string) {
+	t.Helper()
+	model, err := filepath.Abs("../../models/bert-tiny")
+	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: dir, Setup: func(env *testscript.Env) error {
+	if _, err := os.Stat(model); err != nil {
+		t.Skip("models/bert-tiny is not there: make models/bert-tiny fetches it")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "page.txtar"), []byte(script), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string]func(ts *testscript.TestScript, neg bool, args []string){"replace": replace}
+	testscript.Run(t, testscript.Params{Dir: dir, Cmds: commands, Setup: func(env *testscript.Env) error {
 		if err := os.CopyFS(env.WorkDir, os.DirFS("testdata/study")); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 // of a layer's pattern may be * for any package below it.
 var layers = []string{
 	"benchmarks/*",
+	"examples/*",
 	"cmd/*",
 	"studies/web",
 	"studies/report",

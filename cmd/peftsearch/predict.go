@@ -102,16 +102,9 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	command, err := workerCommand(nil)
+	options, err := g.predictOptions(info, model, string(flags.precision), stderr)
 	if err != nil {
 		return err
-	}
-	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model,
-		Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(flags.precision), config.AutoPrecision),
-			Threads: cores()}}}
-	if g.verbose {
-		options.Log = stderr
 	}
 	// Until here a signal ends the program as usual: there is nothing to clean up.
 	ctx, stop := signal.NotifyContext(ctx, endings()...)
@@ -180,6 +173,20 @@ func writeSubmission(path string, task data.Task, answered []data.Answered, stde
 	}
 	fmt.Fprintf(stderr, "wrote %s\n", path)
 	return nil
+}
+
+// predictOptions are those of a worker that scores rows with a model.
+func (g *globals) predictOptions(info peft.Info, model, precision string, stderr io.Writer) (evaluator.ProcessOptions,
+	error) {
+	command, err := workerCommand(nil)
+	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model,
+		Head: evaluator.Head(info.Head),
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(precision, config.AutoPrecision),
+			Threads: cores()}}}
+	if g.verbose {
+		options.Log = stderr
+	}
+	return options, err
 }
 
 // predictions scores rows in a worker of their own.

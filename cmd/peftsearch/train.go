@@ -21,6 +21,7 @@ import (
 type trainFlags struct {
 	trial     int64
 	plan, out string
+	from      string
 	full      fullFlags
 	file      fileFlags
 	precision precisionFlag
@@ -30,25 +31,31 @@ type trainFlags struct {
 func newTrain(g *globals) *cobra.Command {
 	var flags trainFlags
 	cmd := &cobra.Command{
-		Use:   "train {STUDY --trial N | {--plan FILE | --full} --config STUDY.yaml} --out DIR",
+		Use:   "train {STUDY --trial N | {--plan FILE | --from DIR | --full} --config STUDY.yaml} --out DIR",
 		Short: "Train a plan in full and score it on the test split",
 		Long: `Train the plan of a trial, or of a file, with the study file's full budget (budget.train), keep the weights
 of the best dev score, and score them on the test split. The directory holds all that predict needs. With --full every
 weight of the model is trained, as transformers' Trainer does: with dropout, and with the pooler and head of its class
-for the task.
+for the task. With --from, training goes on from the weights of such a directory.
 Ctrl-C leaves a checkpoint; the same command continues.`,
 		Example: "  peftsearch train my-study --trial 17 --out trained\n" +
 			"  peftsearch train --plan plan.json --config study.yaml --out trained\n" +
+			"  peftsearch train --from trained --config more.yaml --out trained-on\n" +
 			"  peftsearch train --full --config study.yaml --out trained",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.completeStudy,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial") && flags.plan == "" && !flags.full.full
-			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && (flags.plan != "") != flags.full.full &&
-				flags.file.config != ""
-			if !fromStudy && !fromFile {
+			plans := 0 // that are named
+			for _, named := range []bool{cmd.Flags().Changed("trial"), flags.plan != "", flags.from != "", flags.full.full} {
+				if named {
+					plans++
+				}
+			}
+			fromStudy := len(args) == 1 && cmd.Flags().Changed("trial")
+			fromFile := len(args) == 0 && !cmd.Flags().Changed("trial") && flags.file.config != ""
+			if plans != 1 || !fromStudy && !fromFile {
 				return usage("peftsearch train --help",
-					"name either STUDY with --trial, or one of --plan and --full with --config")
+					"name either STUDY with --trial, or one of --plan, --from and --full with --config")
 			}
 			if err := flags.full.check(); err != nil {
 				return err
@@ -62,6 +69,7 @@ Ctrl-C leaves a checkpoint; the same command continues.`,
 	set := cmd.Flags()
 	set.Int64Var(&flags.trial, "trial", 0, "train the plan of this trial")
 	set.StringVar(&flags.plan, "plan", "", "train the plan in this file")
+	set.StringVar(&flags.from, "from", "", "train on from this trained directory, with its plan")
 	flags.full.add(cmd)
 	flags.file.add(cmd, true)
 	flags.precision.add(cmd, "the study's")
@@ -104,9 +112,21 @@ func (g *globals) trainFile(cmd *cobra.Command, flags trainFlags) error {
 		return err
 	}
 	job := evaluator.Job{Seed: file.Search.Seed}
-	if flags.full.full {
+	switch {
+	case flags.full.full:
 		job.Candidate = studies.FullFineTuning(file, inputs, flags.full.rate)
-	} else {
+	case flags.from != "":
+		trained, err := peft.ReadTrained(flags.from)
+		if err != nil {
+			return usage("peftsearch train and import write such a directory", "%w", err)
+		}
+		if job.From, err = filepath.Abs(flags.from); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		training := inputs.Training // what is stored is trained as it is, without what may have generated it
+		training.PrefixMLP, training.Methods.Prompt.Encoder = 0, evaluator.PromptDirect
+		job.Candidate = evaluator.Candidate{Plan: trained.Plan, Training: training}
+	default:
 		plan, err := readPlan(flags.plan)
 		if err != nil {
 			return err
@@ -187,7 +207,11 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 		return err
 	}
 
-	if err := peft.WriteOrigin(output, peft.Origin{Program: version(), Study: file.Study, Trial: job.Trial}); err != nil {
+	origin := peft.Origin{Program: version(), Study: file.Study}
+	if cmd.Flags().Changed("trial") {
+		origin.Trial = &job.Trial
+	}
+	if err := peft.WriteOrigin(output, origin); err != nil {
 		return err
 	}
 	plan := job.Candidate.Plan

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -229,6 +230,39 @@ func (r *run) metrics(result evaluator.Result, predictions [][]float64) peft.Met
 		}
 	}
 	return m
+}
+
+// begin sets the model to what a trained directory holds.
+func (r *run) begin(dir string) error {
+	t, err := peft.ReadTrained(dir)
+	if err != nil {
+		return err
+	}
+	plan, training := r.job.Candidate.Plan, r.job.Candidate.Training
+	switch {
+	case t.Info.ModelFingerprint != r.ready.Fingerprint.Model:
+		return fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, r.hello.Model)
+	case t.Plan.Key() != plan.Key() || t.Info.Head != string(r.hello.Head) || t.Info.Task.Kind != r.hello.Task.Kind:
+		return fmt.Errorf("%s has %s with a %s head for %s, the job %s with a %s head for %s", dir, t.Plan, t.Info.Head,
+			t.Info.Task.Kind, plan, r.hello.Head, r.hello.Task.Kind)
+	case !slices.Equal(t.Info.Labels, r.dataset.Labels):
+		return fmt.Errorf("%s has the labels %q, the data %q", dir, t.Info.Labels, r.dataset.Labels)
+	case (t.Backbone != nil) != training.Backbone:
+		return fmt.Errorf("%s has a backbone that was trained too, or lacks one: the job trains the other", dir)
+	}
+	if r.hello.Task.Kind.Numeric() {
+		scale, mean := float32(r.rows.scale), float32(r.rows.mean)
+		bias := t.Head["head.bias"].Float32()
+		for i := range bias {
+			bias[i] -= mean
+		}
+		t.Head["head.bias"] = checkpoint.NewTensor(bias, len(bias))
+		unstandardise(t.Head, 0, 1/scale)
+	}
+	if err := r.model.SetTensors(joinTensors(t)); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.

@@ -112,6 +112,12 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 		return nil, err
 	}
 	r.plan()
+	if job.From != "" {
+		if err := r.begin(job.From); err != nil {
+			r.model.Close()
+			return nil, err
+		}
+	}
 	r.parts = s.lanes.count()
 	if job.Candidate.Training.Dropout > 0 { // its masks are those of whole batches
 		r.parts = 1

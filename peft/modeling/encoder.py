@@ -43,6 +43,15 @@ class Method(nn.Module):
     def after_ffn(self, total, f, a, norm, real):
         return total
 
+    def before_norm(self, x, ids, types, real):  # of the embeddings x, at the input
+        return x, ids, types, real
+
+    def after_norm(self, x, real):
+        return x, real
+
+    def own(self, x):  # of all tokens x [n, s, D], those of the text
+        return x
+
     def trains(self, name):  # whether it trains this parameter of the layer
         return False
 
@@ -118,6 +127,7 @@ class Hybrid(PreTrainedModel):
         if width != config.hidden_size:
             self.embeddings_project = nn.Linear(width, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.input = nn.ModuleDict({m: METHODS[m](config, plan) for m, plan in config.plan.get("input", {}).items()})
         self.layers = nn.ModuleList(Layer(config, plan) for plan in config.plan["layers"])
         self.shared = nn.Module()
         for layer in self.layers:
@@ -136,6 +146,7 @@ class Hybrid(PreTrainedModel):
         """Leaves the modules and the head to be trained, as in peftsearch."""
         self.requires_grad_(False)
         self.head.requires_grad_(True)
+        self.input.requires_grad_(True)
         for layer in self.layers:
             for module in layer.added():
                 module.requires_grad_(True)
@@ -151,17 +162,29 @@ class Hybrid(PreTrainedModel):
         return real.cumsum(1) * real + self.config.pad_token_id
 
     def encode(self, input_ids, attention_mask=None, token_type_ids=None):
-        """The last hidden states [n, s, D]."""
-        real = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
-        x = self.word_embeddings(input_ids) + self.position_embeddings(self.positions(input_ids))
+        """The last hidden states [n, s, D], of the input's modules too."""
+        ids, x = input_ids, self.word_embeddings(input_ids)
+        real = torch.ones_like(ids).bool() if attention_mask is None else attention_mask.bool()
+        types = torch.zeros_like(ids) if token_type_ids is None else token_type_ids
+        for module in self.input.values():
+            x, ids, types, real = module.before_norm(x, ids, types, real)
+        x = x + self.position_embeddings(self.positions(ids))
         if self.config.type_vocab_size:
-            types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
             x = x + self.token_type_embeddings(types)
         x = self.dropout(self.embeddings_norm(x))
         if self.config.embedding_size != self.config.hidden_size:
             x = self.embeddings_project(x)
+        for module in self.input.values():
+            x, real = module.after_norm(x, real)
         for layer in self.layers:
             x = layer(x, real)
+        return x
+
+    def encode_text(self, *inputs):
+        """The last hidden states of the text's tokens [n, s, D]."""
+        x = self.encode(*inputs)
+        for module in self.input.values():
+            x = module.own(x)
         return x
 
 

@@ -15,6 +15,15 @@ type Confirmation struct {
 	Study         string          `json:"study"`
 	Metric        string          `json:"metric"`
 	Plans         []ConfirmedPlan `json:"plans"` // by mean test score, best first
+	Given         []GivenModel    `json:"given,omitempty"`
+}
+
+// GivenModel is a trained directory that was scored as it is.
+type GivenModel struct {
+	Directory string             `json:"directory"`
+	Plan      peft.Plan          `json:"plan"`
+	Params    int64              `json:"params"`
+	Test      map[string]float64 `json:"test"` // every metric of the task's kind
 }
 
 // ConfirmedPlan is a plan with its full trainings.
