@@ -2,8 +2,8 @@
 
     python3 benchmarks/tasks/prepare.py DATASETS_DIR
 
-DATASETS_DIR holds sl_ner/bsnlp_{train,dev,test}.tsv (BSNLP, Slovene), sl_ner/ud_ssj_dev.tsv (UD Slovenian-SSJ) and
-sl_ner/ssj500k_{dev,test}.tsv, si_nli/{train,dev}.tsv, openbookqa/{train,test}.json (as in LLM-Adapters),
+DATASETS_DIR holds sl_ner/bsnlp_{train,dev,test}.tsv (BSNLP, Slovene), sl_ner/ud_ssj_{dev,test}.tsv (UD
+Slovenian-SSJ), sl_ner/ssj500k_{dev,test}.tsv, si_nli/{train,dev}.tsv, openbookqa/{train,test}.json (as in LLM-Adapters),
 copa/{train,dev,test}.jsonl (SuperGLUE's format), gap/ (GAP's three files) and wsc/train_joined.jsonl (SuperGLUE's WSC).
 """
 import json
@@ -55,11 +55,20 @@ def ner(folder):
 
 
 def sl_ner(folder):
-    """Sentences of UD Slovenian-SSJ to train on, of ssj500k for dev and test."""
+    """Sentences of ssj500k for dev and test, of UD Slovenian-SSJ and what is left to train on. There most have no entity:
+    of those one in five is kept."""
     known = set()
-    for split, source, count in (("test", "ssj500k_test", None), ("dev", "ssj500k_dev", 250), ("train", "ud_ssj_dev", None)):
-        drawn = draw(sentences(folder / f"sl_ner/{source}.tsv", known, longest=40), count, f"sl_ner {split}")
+    for split, sources, count in (("test", ["ssj500k_test"], None), ("dev", ["ssj500k_dev"], 250),
+                                  ("train", ["ud_ssj_dev", "ud_ssj_test", "ssj500k_dev"], None)):
+        drawn = []
+        for source in sources:
+            drawn += sentences(folder / f"sl_ner/{source}.tsv", known | {words for words, _ in drawn}, longest=40)
+        drawn = draw(drawn, count, f"sl_ner {split}")
         known |= {words for words, _ in drawn}
+        if split == "train":
+            without = [row for row in drawn if not re.search(r"\t[BI]-", row[1])]
+            left_out = set(without[len(without) // 5:])
+            drawn = [row for row in drawn if row not in left_out]
         write(f"sl_ner/{split}.tsv", [block + "\n" for _, block in drawn])
 
 
