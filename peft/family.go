@@ -39,17 +39,23 @@ const (
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
 	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "Bert",
-		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true, false, "encoder"},
+		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"},
+		"output", "self_prefix", true, false, "encoder"},
 	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "Roberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"},
+		"output", "self_prefix", false, false, "encoder"},
 	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRoberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"},
+		"output", "self_prefix", false, false, "encoder"},
 	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "Camembert",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
+		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"},
+		"output", "self_prefix", false, false, "encoder"},
 	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "Electra",
-		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false, false, "encoder"},
+		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"},
+		"output", "self_prefix", false, false, "encoder"},
 	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBert",
-		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false, true, "encoder"},
+		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"},
+		"output_adapters", "self", false, true, "encoder"},
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
