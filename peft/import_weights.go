@@ -305,6 +305,9 @@ func (t Trained) readBackwards(format Format,
 				continue
 			}
 			at := int(digits[i]) - 1 + digit*(int(more[i])-1)
+			if at < 0 || at >= total || float32(int(digits[i])) != digits[i] {
+				return nil, fmt.Errorf("its tensor %s is a plan's in another scale: that cannot be read backwards", name)
+			}
 			values[at], seen[at] = v, true
 		}
 	}
