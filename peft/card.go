@@ -112,8 +112,9 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 		t.modelName(), t.Plan, t.Info.Head, t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden,
 		format)
 	if format != FormatPlan {
-		fmt.Fprintf(&b, "The modules have %d parameters, %.2f %% of the backbone's.\n", t.Plan.Params(t.Info.Geometry).Total(),
-			t.Plan.Params(t.Info.Geometry).Percent(t.Info.Geometry))
+		count := t.Plan.Params(t.Info.Geometry)
+		fmt.Fprintf(&b, "The modules have %d parameters, %.2f %% of the backbone's.\n", count.Total(),
+			count.Percent(t.Info.Geometry))
 	}
 	if t.configOnly() && format != FormatPlan {
 		b.WriteString("This is the configuration without trained weights.\n")
@@ -230,8 +231,8 @@ func (t Trained) scores() string {
 		b.WriteString("\n")
 	}
 	if len(t.Metrics.Intervals) > 0 {
-		b.WriteString("\nIn brackets 95 % intervals of what other rows would have given, from draws with replacement. The dev split " +
-			"chose the plan and the step, so that its scores flatter.\n")
+		b.WriteString("\nIn brackets 95 % intervals of what other rows would have given, from draws with replacement. The dev " +
+			"split chose the plan and the step, so that its scores flatter.\n")
 	}
 	return b.String()
 }

@@ -173,5 +173,6 @@ func (t Trained) onnxSnippet(ids IDs) string {
 		`session = onnxruntime.InferenceSession(directory + "/` + onnxFile + `")`}, inputs...)
 	return python(append(lines,
 		"taken = {i.name for i in session.get_inputs()}",
-		"logits = session.run(None, {k: v.astype(numpy."+string(kindName(ids))+") for k, v in inputs.items() if k in taken})[0]")...)
+		"inputs = {k: v.astype(numpy."+string(kindName(ids))+") for k, v in inputs.items() if k in taken}",
+		"logits = session.run(None, inputs)[0]")...)
 }

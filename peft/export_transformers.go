@@ -12,8 +12,8 @@ import (
 	"peftsearch/data/checkpoint"
 )
 
-// The export as a Hugging Face directory with the code of its model, which transformers runs if it is trusted. The code
-// is put together from the files of modeling: the family's, those of the methods that occur, and the head's.
+// The export as a Hugging Face directory with the code of its model, which transformers runs if it is trusted. The
+// code is put together from the files of modeling: the family's, those of the methods that occur, and the head's.
 
 //go:embed modeling
 var modeling embed.FS
@@ -184,7 +184,7 @@ var codeNames = strings.NewReplacer(
 	"attention.output.dense", string(TargetAttentionOutput), "attention.output.LayerNorm", "attention_norm",
 	"intermediate.dense", string(TargetFFNIn), "output.dense", string(TargetFFNOut), "output.LayerNorm", "ffn_norm")
 
-// codeTensors are the tensors by the names that the code gives them: modules and head have the names that they have here.
+// codeTensors are the tensors by the names that the code gives them. Modules and head are called as they are here.
 func (t Trained) codeTensors(backbone map[string]checkpoint.Tensor) map[string]checkpoint.Tensor {
 	tensors := map[string]checkpoint.Tensor{}
 	for name, tensor := range backbone {
@@ -214,7 +214,8 @@ func (t Trained) codeConfig(c checkpoint.Config) map[string]any {
 	dropout := t.Info.dropout()
 	config := map[string]any{
 		"model_type": "peftsearch-encoder", "base_model_type": c.ModelType, "architectures": []string{class.class},
-		"auto_map":   map[string]string{"AutoConfig": modelingName + ".HybridConfig", class.auto: modelingName + "." + class.class},
+		"auto_map": map[string]string{"AutoConfig": modelingName + ".HybridConfig",
+			class.auto: modelingName + "." + class.class},
 		"vocab_size": c.Vocab, "embedding_size": c.Embedding, "hidden_size": c.Hidden, "intermediate_size": c.FFN,
 		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "max_position_embeddings": c.Positions,
 		"type_vocab_size": c.Types, "layer_norm_eps": c.LayerNormEps, "pad_token_id": c.PadID,

@@ -63,7 +63,8 @@ func fill(shapes map[string][]int) map[string]checkpoint.Tensor {
 }
 
 // exported has the tensors of an export.
-func exported(t *testing.T, format peft.Format, source peft.Trained, options peft.Options) map[string]checkpoint.Tensor {
+func exported(t *testing.T, format peft.Format, source peft.Trained,
+	options peft.Options) map[string]checkpoint.Tensor {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "export")
 	if lost, err := peft.Export(format, source, dir, options); err != nil || lost != nil {
@@ -124,8 +125,8 @@ func TestMergeKeepsTheRest(t *testing.T) {
 		t.Errorf("%d tensors, and %d with the LoRA merged", len(apart), len(merged))
 	}
 	closeTo(t, merged["layers.0.serial.down.weight"], apart["layers.0.serial.down.weight"].Float32())
-	want := exported(t, peft.FormatMerged, onlyLoRA(source), peft.Options{})["bert.encoder.layer.0.attention.self.key.weight"]
-	closeTo(t, merged["layers.0.key.weight"], want.Float32())
+	want := exported(t, peft.FormatMerged, onlyLoRA(source), peft.Options{})
+	closeTo(t, merged["layers.0.key.weight"], want["bert.encoder.layer.0.attention.self.key.weight"].Float32())
 }
 
 func onlyLoRA(t peft.Trained) peft.Trained {
@@ -143,8 +144,8 @@ func onlyLoRA(t peft.Trained) peft.Trained {
 	return t
 }
 
-// An export is to be published: it says nothing of the machine that it was made on, not even what the model's own files
-// say of another.
+// An export is to be published: it says nothing of the machine that it was made on, not even what the model's own
+// files say of another.
 func TestExportsNameNoPlaceOfTheMachine(t *testing.T) {
 	original := openModel(t, "bert-tiny")
 	place := filepath.Join(t.TempDir(), "secret-place")
@@ -152,7 +153,8 @@ func TestExportsNameNoPlaceOfTheMachine(t *testing.T) {
 	if err := os.CopyFS(model, os.DirFS(original.Dir)); err != nil {
 		t.Fatal(err)
 	}
-	for name, old := range map[string]string{"tokenizer_config.json": `"backend"`, "config.json": `"add_cross_attention"`} {
+	for name, old := range map[string]string{"tokenizer_config.json": `"backend"`,
+		"config.json": `"add_cross_attention"`} {
 		path := filepath.Join(model, name)
 		content, err := os.ReadFile(path)
 		if err != nil {

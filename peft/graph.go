@@ -27,7 +27,7 @@ type layerGraph struct {
 	rows     onnx.Value // tokens of each row that are computed after the attention: all of them, or 1
 	inputs   map[Target][]func(x onnx.Value) onnx.Value
 	outputs  map[Target][]func(y, x onnx.Value) onnx.Value
-	prefix   func(x onnx.Value) (keys, values onnx.Value, length int) // [n or 1, heads, D/heads, p], [n or 1, heads, p, D/heads]
+	prefix   func(x onnx.Value) (keys, values onnx.Value, length int) // [n, heads, D/heads, p], [n, heads, p, D/heads]
 	attended []func(total, f, a onnx.Value, norm string) onnx.Value
 	fed      []func(total, f, a onnx.Value, norm string) onnx.Value
 }
@@ -106,7 +106,7 @@ type encoderGraph struct {
 	length  onnx.Value // [1]: s
 	real    onnx.Value // [n, s]: 1 for tokens, 0 for padding, of Float32
 	hidden  onnx.Value // [n, 1, 1, s]: what is added to the scores of keys
-	// What modules at the input do to embeddings before the norm and after it, and how tokens [n, s, D] are without theirs.
+	// What modules at the input do to embeddings before the norm and after it, and tokens [n, s, D] without theirs.
 	embedded, normed, own []func(x onnx.Value) onnx.Value
 	// behind has hidden behind prefixes, by their lengths.
 	behind map[int]onnx.Value
@@ -199,8 +199,8 @@ func (g *encoderGraph) positions() onnx.Value {
 	return g.Add(g.Mul(g.Node("CumSum", nil, counted, g.Int(1)), counted), pad)
 }
 
-// layer computes a layer of x [n·s, D]. With first only the first tokens' states are wanted, [n, D], and what comes after
-// the attention is computed for them alone, unless a gate there reads the others.
+// layer computes a layer of x [n·s, D]. With first only the first tokens' states are wanted, [n, D], and what comes
+// after the attention is computed for them alone, unless a gate there reads the others.
 func (g *encoderGraph) layer(index int, x onnx.Value, first bool) onnx.Value {
 	l := &layerGraph{encoderGraph: g, index: index, rows: g.length,
 		inputs: map[Target][]func(onnx.Value) onnx.Value{}, outputs: map[Target][]func(y, x onnx.Value) onnx.Value{}}

@@ -62,10 +62,11 @@ var headKinds = map[data.Kind]headKind{
 		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
 		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice", coded: codedChoice, graph: graphChoice,
-		layers:  choiceLayers,
+	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice",
+		coded: codedChoice, graph: graphChoice, layers: choiceLayers,
 		example: choiceExample},
-	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference, example: spansExample},
+	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference,
+		example: spansExample},
 }
 
 func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }

@@ -15,8 +15,8 @@ import (
 	"peftsearch/data/quote"
 )
 
-// ImportWeights reads what was trained elsewhere: a directory of Hugging Face PEFT or of adapters with its weights, or one
-// that this program trained or exported for them or for transformers. info says what it is for: the model, by Model,
+// ImportWeights reads what was trained elsewhere: a directory of Hugging Face PEFT or of adapters with its weights, or
+// one that this program trained or exported for them or for transformers. info says what it is for: the model, by Model,
 // ModelFingerprint and Geometry, the task and its labels. The plan is what Import reads; what cannot be read as it is
 // meant is an error.
 func ImportWeights(dir string, info Info) (Trained, error) {
@@ -235,9 +235,10 @@ func quoteGlob(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(dir)
 }
 
-// readBackwards finds the modules' values among the tensors of a format. The format's own export of numbered values says
-// where each of them lies; what it writes besides must be there as it is.
-func (t Trained) readBackwards(format Format, have map[string]checkpoint.Tensor) (map[string]checkpoint.Tensor, error) {
+// readBackwards finds the modules' values among the tensors of a format. The format's own export of numbered values
+// says where each of them lies; what it writes besides must be there as it is.
+func (t Trained) readBackwards(format Format,
+	have map[string]checkpoint.Tensor) (map[string]checkpoint.Tensor, error) {
 	shapes := t.Plan.TensorShapes(t.Info.Geometry)
 	probe := t
 	probe.Info.Head = headLinear
@@ -304,6 +305,9 @@ func (t Trained) readBackwards(format Format, have map[string]checkpoint.Tensor)
 				continue
 			}
 			at := int(digits[i]) - 1 + digit*(int(more[i])-1)
+			if at < 0 || at >= total || float32(int(digits[i])) != digits[i] {
+				return nil, fmt.Errorf("its tensor %s is a plan's in another scale: that cannot be read backwards", name)
+			}
 			values[at], seen[at] = v, true
 		}
 	}

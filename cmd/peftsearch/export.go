@@ -96,7 +96,8 @@ express every plan without a prompt. Without --out, --to plan prints the plan.
 	set.BoolVar(&flags.options.Lossy, "lossy", false, "leave out what the format cannot express")
 	set.BoolVar(&flags.options.Merge, "merge", false,
 		"of transformers: fold LoRA, and what else only changes weights, into them")
-	set.StringVar((*string)(&flags.options.IDs), "ids", string(peft.IDs64), "of onnx: the type of token ids, int64 or int32")
+	set.StringVar((*string)(&flags.options.IDs), "ids", string(peft.IDs64),
+		"of onnx: the type of token ids, int64 or int32")
 	card := &flags.options.Card
 	set.StringVar(&card.Base, "base-model", "", "name of the pretrained model on the Hub, for the card and for loading")
 	set.StringVar(&card.License, "license", "", "of the model, in its card, as the Hub calls it: apache-2.0")

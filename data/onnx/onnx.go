@@ -1,5 +1,5 @@
-// Package onnx writes models in the Open Neural Network Exchange format: a graph of operators (version 17 of the default
-// set, https://onnx.ai/onnx/operators) with weights.
+// Package onnx writes models in the Open Neural Network Exchange format: a graph of operators (version 17 of the
+// default set, https://onnx.ai/onnx/operators) with weights.
 package onnx
 
 import (

@@ -8,8 +8,8 @@ import (
 	"peftsearch/evaluator"
 )
 
-// resample scores predictions for a split on evaluator.Resamples draws of as many rows with replacement. Every training
-// on the same rows has the same draws.
+// resample scores predictions for a split on evaluator.Resamples draws of as many rows with replacement. Every
+// training on the same rows has the same draws.
 func (r *run) resample(sp *split, predictions [][]float64) []float64 {
 	examples := sp.examples
 	if len(predictions) != len(examples) { // the best rung is in a checkpoint of an older version

@@ -5,8 +5,8 @@ class HybridForCoreference(Hybrid):
         self.head.pool = nn.Linear(config.hidden_size, 1, bias=False)
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, spans=None, labels=None, **ignored):
-        """spans [n, 1 + candidates, 2] are the first token of the mention and of each candidate, and the one behind the
-        last; logits [n, candidates, 2] are of "no" and "yes", labels [n, candidates] -100, 0 or 1."""
+        """spans [n, 1 + candidates, 2] are the first token of the mention and of each candidate, and the one behind
+        the last; logits [n, candidates, 2] are of "no" and "yes", labels [n, candidates] -100, 0 or 1."""
         x = self.encode_text(input_ids, attention_mask, token_type_ids)
         at = torch.arange(x.shape[1], device=x.device)
         inside = (at >= spans[..., :1]) & (at < spans[..., 1:])  # [n, spans, s]

@@ -1,7 +1,7 @@
 
 class Prompt(Method):
-    """Trained tokens before those of every row, or behind the first one (Lester et al. 2021). They take the place of word
-    embeddings, with positions of their own and type 0, or join after the norm."""
+    """Trained tokens before those of every row, or behind the first one (Lester et al. 2021). They take the place of
+    word embeddings, with positions of their own and type 0, or join after the norm."""
 
     def __init__(self, config, plan):
         super().__init__()
@@ -15,7 +15,8 @@ class Prompt(Method):
         if self.normed:
             return x, ids, types, real
         new = ids.new_full((len(self.tokens),), -1)  # the id of no token
-        return self.insert(x, self.tokens), self.insert(ids, new), self.insert(types, 0 * new), self.insert(real, new < 0)
+        x, ids = self.insert(x, self.tokens), self.insert(ids, new)
+        return x, ids, self.insert(types, 0 * new), self.insert(real, new < 0)
 
     def after_norm(self, x, real):
         if not self.normed:
