@@ -287,6 +287,9 @@ func (t Trained) readBackwards(format Format, have map[string]checkpoint.Tensor)
 		}
 		theirs, ok := have[name]
 		switch {
+		case !ok && strings.HasSuffix(name, "position_embeddings.weight"):
+			return nil, errors.New("it has a prefix without the table of positions: PEFT trained it with later positions " +
+				"than a plan's prefix has")
 		case !ok:
 			return nil, fmt.Errorf("its weights have no tensor %s", name)
 		case !slices.Equal(theirs.Shape, tensor.Shape):

@@ -532,16 +532,18 @@ def step(directory, reference, batch, models):
     return abs(after - want) / max(abs(want - before), 1e-9)
 
 
-def load_here(list_file):
-    """Compares the listed exports in this environment: prints a difference, or why it is none, for each."""
-    print(json.dumps({p: m.__version__ for p, m in sys.modules.items() if p in ("transformers", "peft")}), flush=True)
-    for line in json.loads(pathlib.Path(list_file).read_text()):
+def load_here(listed):
+    """Compares the listed exports in this environment: writes a difference, or why there is none, for each."""
+    results = []
+    for line in json.loads(pathlib.Path(listed).read_text()):
         saved = torch.load(line["batches"])
         try:
             got = compare(pathlib.Path(line["directory"]), line["kind"], saved["batches"], saved["wanted"], line["models"])
         except Exception as e:
             got = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:150]
-        print(json.dumps(got), flush=True)
+        results.append(got)
+    versions = ", ".join(f"{name} {sys.modules[name].__version__}" for name in ("transformers", "peft") if name in sys.modules)
+    pathlib.Path(listed).with_suffix(".results").write_text(json.dumps([versions, *results]))
 
 
 def elsewhere(name, python, exported, place):
@@ -550,14 +552,14 @@ def elsewhere(name, python, exported, place):
     path = place / f"{name}.json"
     path.write_text(json.dumps(wanted))
     done = subprocess.run([*shlex.split(python), __file__, "--load", path], capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line[:1] in '"0123456789{']
-    if len(lines) != len(wanted) + 1:
+    if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         return 1
+    versions, *results = json.loads(path.with_suffix(".results").read_text())
     failures = 0
-    print(f"\n{name}: {lines[0]}")
+    print(f"\n{name}: {versions}")
     for to in FORMATS:
-        got = [(e, g) for e, g in zip(wanted, lines[1:]) if e["to"] == to]
+        got = [(e, g) for e, g in zip(wanted, results) if e["to"] == to]
         if not got:
             continue
         errors = [(e, g) for e, g in got if isinstance(g, str)]

@@ -25,6 +25,8 @@ type runFlags struct {
 	mirror    string
 	plain     bool
 	format    string
+
+	plans int // to record for a map, in place of a search; 0 for a search
 }
 
 func newRun(g *globals) *cobra.Command {
@@ -101,6 +103,9 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	file, err := g.read(cmd, path)
 	if err != nil {
 		return err
+	}
+	if flags.plans > 0 {
+		file.Record(flags.plans)
 	}
 	if !file.Evaluator.Analytic { // before the inputs are read
 		if _, err := workerCommand(file.Evaluator.Command); err != nil {

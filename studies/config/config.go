@@ -273,6 +273,12 @@ func (c *Config) TrialTraining() evaluator.Training {
 			AdapterDrop: t.AdapterDrop}}
 }
 
+// Record makes the file's study one that tries plans of every size for a map, and learns from no other.
+func (c *Config) Record(plans int) {
+	c.Budget.Trials, c.Budget.Hours = plans, 0
+	c.Search.Sampler, c.Search.WarmStart, c.Search.Pruner, c.Search.Replicates = "random", WarmStartNone, PrunerNone, 0
+}
+
 // TrialBudget is the budget of a trial.
 func (c *Config) TrialBudget() evaluator.Budget {
 	b := c.Budget
