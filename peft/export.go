@@ -88,6 +88,7 @@ func Export(format Format, source Trained, dir string, options Options) (lost []
 	source.Info.Base = cmp.Or(options.Card.Base, source.Info.Base)
 	e, err := exporter.build(source, options)
 	if err == nil {
+		e.notes = append(e.notes, source.lastTokenNotes(format)...)
 		e.documents[planFile] = source.Plan // for Import
 		var readme string
 		if readme, err = e.readme(format, source, options.Card, lost); err == nil {

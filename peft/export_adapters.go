@@ -154,9 +154,10 @@ type adaptersModule interface {
 	adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor)
 }
 
-func adaptersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+func adaptersPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	return split(p, func(m Module) (Module, string) {
-		if module, ok := m.(adaptersModule); ok {
+		// The library has no prompts for decoders.
+		if module, ok := m.(adaptersModule); ok && !(m.Method().Input() && g.causal()) {
 			return module.adaptersPart()
 		}
 		return nil, m.String()
@@ -176,6 +177,10 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 		return nil, err
 	}
 	parts := a.parts(fused)
+	if (len(parts) > 1 || fused) && a.sharesAttention() {
+		return nil, fmt.Errorf("the format needs several adapters for the plan, and adapters 1.3.0 cannot stack them where "+
+			"%s has LoRA on query, key or value", t.family().name)
+	}
 	switch {
 	case len(parts) == 0 && !fused:
 		a.addHead("")
@@ -191,6 +196,14 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 			"length, outputs are those that the plan was trained with.")
 	}
 	return a.export, nil
+}
+
+// sharesAttention reports whether LoRA changes query, key or value where they are one matrix.
+func (t Trained) sharesAttention() bool {
+	return slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
+		lora, _ := Find[LoRA](l)
+		return slices.ContainsFunc(lora.Targets, func(target Target) bool { return len(t.shared(target)) > 1 })
+	})
 }
 
 type adaptersExport struct {

@@ -41,9 +41,15 @@ func (t Trained) merged(c *checkpoint.Checkpoint, e *export) error {
 	if err != nil {
 		return err
 	}
+	if t.headShifts() {
+		const bias = decoderNorm + ".bias"
+		if backbone[bias], err = t.shiftedNorm(backbone[bias]); err != nil {
+			return err
+		}
+	}
 	tensors := t.classHead()
-	for name, tensor := range backbone {
-		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = tensor
+	for name, tensor := range checkpoint.InFile(c.Config.ModelType, backbone) {
+		tensors[t.family().backbone+"."+name] = tensor
 	}
 	config, err := t.mergedConfig(filepath.Join(c.Dir, "config.json"))
 	if err != nil {
@@ -85,7 +91,8 @@ var placeKeys = []string{"_name_or_path", "name_or_path", "special_tokens_map_fi
 // tokenizerClasses are those of transformers, for directories whose files name none.
 var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", checkpoint.ELECTRA: "ElectraTokenizer",
 	checkpoint.RoBERTa: "RobertaTokenizer", checkpoint.XLMRoBERTa: "XLMRobertaTokenizer",
-	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer"}
+	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer",
+	checkpoint.GPT2: "GPT2Tokenizer"}
 
 // addTokenizer adds the files of the tokenizer, with the longest input that was trained with.
 func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {

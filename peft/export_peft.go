@@ -32,6 +32,7 @@ type peftConfig struct {
 	SaveProjection           bool               `json:"save_projection,omitempty"`
 	DInitial                 float64            `json:"d_initial,omitempty"`
 	FeedforwardModules       []string           `json:"feedforward_modules,omitempty"`
+	FanInFanOut              bool               `json:"fan_in_fan_out,omitempty"`
 }
 
 // peftModule is a module of a method that PEFT has.
@@ -77,7 +78,7 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 			"none of them: export as %s, or as %s if nothing but the head is trained", peftMethods(), FormatAdapters, FormatMerged)
 	}
 	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType,
-		BaseModel: t.modelName(), InferenceMode: !t.configOnly()}
+		BaseModel: t.modelName(), InferenceMode: !t.configOnly(), FanInFanOut: t.family().turned}
 	e := &export{tensors: map[string]map[string]checkpoint.Tensor{}}
 	module.peftConfig(t, &config)
 	if config.NumVirtualTokens > 0 && config.TaskType == "" {
@@ -93,6 +94,11 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 	if !t.configOnly() {
 		tensors := map[string]checkpoint.Tensor{}
 		module.peftTensors(t, tensors)
+		if t.headShifts() {
+			if err := t.peftNorm(&config, tensors); err != nil {
+				return nil, err
+			}
+		}
 		if p, ok := module.(Prefix); ok {
 			table, err := t.movedPositions(p.Length)
 			if err != nil {
@@ -112,6 +118,29 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 	e.documents = map[string]any{"adapter_config.json": config}
 	e.loading = t.peftSnippet(config)
 	return e, nil
+}
+
+// peftNorm adds the last LayerNorm, with the head's bias in its own.
+func (t Trained) peftNorm(c *peftConfig, into map[string]checkpoint.Tensor) error {
+	source, err := t.openBackbone()
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	weight, err := source.Tensor(decoderNorm + ".weight")
+	if err != nil {
+		return err
+	}
+	bias, err := source.Tensor(decoderNorm + ".bias")
+	if err != nil {
+		return err
+	}
+	name := t.family().finalNorm
+	c.ModulesToSave = append(slices.Clone(c.ModulesToSave), name)
+	name = "base_model.model." + t.family().backbone + "." + name
+	into[name+".weight"] = checkpoint.NewTensor(weight.Float32(), weight.Shape...)
+	into[name+".bias"], err = t.shiftedNorm(bias)
+	return err
 }
 
 // peftSnippet loads the export in Python, or prepares its configuration for training.

@@ -129,8 +129,8 @@ func smallModel(t *testing.T) (dir, fingerprint string, g peft.Geometry) {
 	for i := range small.Layers {
 		for _, target := range peft.Targets {
 			in, out := small.TargetShape(target)
-			add(peft.CheckpointName(i, target)+".weight", out, in)
-			add(peft.CheckpointName(i, target)+".bias", out)
+			add(small.CheckpointName(i, target)+".weight", out, in)
+			add(small.CheckpointName(i, target)+".bias", out)
 		}
 		norm(fmt.Sprintf("encoder.layer.%d.attention.output.LayerNorm", i))
 		norm(fmt.Sprintf("encoder.layer.%d.output.LayerNorm", i))
@@ -359,7 +359,7 @@ func TestImpossibleExports(t *testing.T) {
 	broken := trainedPlan()
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
-	other.Info.Geometry.Architecture = "gpt2"
+	other.Info.Geometry.Architecture = "t5"
 	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear",
 		Task: data.Task{Kind: data.KindClassification}}}
 	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
@@ -378,7 +378,7 @@ func TestImpossibleExports(t *testing.T) {
 		"missing backbone": {peft.FormatMerged, short, "",
 			"the backbone's tensors have 999 values, the model's have 1000"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
-		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
+		"unknown architecture": {peft.FormatAdapters, other, "", `"t5"`},
 		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
 		"no model":             {peft.FormatMerged, trainedPlan(), "", "models/small"},
 	} {

@@ -18,7 +18,7 @@ type mergeable interface {
 // stored is a module whose tensors are the backbone's own, in other values.
 type stored interface {
 	// CheckpointName is the name in the checkpoint of what a tensor of the module replaces.
-	CheckpointName(layer int, tensor string) string
+	CheckpointName(g Geometry, layer int, tensor string) string
 }
 
 // merges is the module if it can be folded in its layer, nil otherwise.

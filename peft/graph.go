@@ -257,7 +257,7 @@ func (l *layerGraph) project(target Target, x onnx.Value) onnx.Value {
 	for _, hook := range l.inputs[target] {
 		x = hook(x)
 	}
-	y := l.linear(x, layerModule(l.index, target))
+	y := l.linear(x, l.t.Info.Geometry.CheckpointName(l.index, target))
 	for _, hook := range l.outputs[target] {
 		y = hook(y, x)
 	}

@@ -18,6 +18,7 @@ const (
 // headKind is how the head of a kind of task is kept, and what the libraries have for it.
 type headKind struct {
 	states int  // hidden states that it reads together
+	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
 
 	adapters headType // what adapters has; "" for nothing
@@ -61,7 +62,7 @@ var headKinds = map[data.Kind]headKind{
 		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
 		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", coded: codedChoice, graph: graphChoice,
+	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice", coded: codedChoice, graph: graphChoice,
 		layers:  choiceLayers,
 		example: choiceExample},
 	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference, example: spansExample},
@@ -99,6 +100,16 @@ func choiceExample(data.Task) string {
 	return `tokenizer(["What comes before."] * 2, ["One choice.", "Another one."], truncation="only_first", padding=True`
 }
 
+// lastTokenNotes say how the libraries find the token that a decoder's head reads.
+func (t Trained) lastTokenNotes(format Format) []string {
+	if format == FormatPlan || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
+		return nil
+	}
+	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
+		t.family().name + " has no padding token: for several texts at once, pad them on the right with a token that no " +
+		"text ends with, and set `model.config.pad_token_id` to its id."}
+}
+
 // spansExample marks the mention and one candidate.
 func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she came.", truncation=True` }
 
@@ -106,12 +117,19 @@ func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she ca
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
 	switch {
+	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
+		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
+			FormatMerged)
 	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-	case kind.adapters == "" || kind.class == "":
-		return fmt.Errorf("none of the libraries has a head for %s: export as %s", i.Task.Kind, FormatTransformers)
+	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
+		format := FormatTransformers
+		if f.code == "" {
+			format = FormatPlan
+		}
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, format)
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}
@@ -128,7 +146,7 @@ func (i Info) refuse(format Format, f family) error {
 // HasPooler reports whether transformers' class for a task has the dense head with a tanh.
 func HasPooler(g Geometry, kind data.Kind) bool {
 	head, f := headKinds[kind], families[g.Architecture]
-	if head.class == "" || f.classes == "" {
+	if head.class == "" || f.classes == "" || head.bert && g.causal() {
 		return false
 	}
 	layers := head.layers(f)

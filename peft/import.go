@@ -169,6 +169,10 @@ func (s settings) importPEFT(p *Plan, g Geometry) error {
 	if err := s.take("peft_type", &kind); err != nil {
 		return err
 	}
+	if f := families[g.Architecture]; f.turned {
+		return fmt.Errorf("PEFT has one module with one A for query, key and value of %s, and a plan has one for each: "+
+			"import a configuration of adapters, or a plan.json", f.name)
+	}
 	var saved []string
 	if err := s.take("modules_to_save", &saved); err != nil {
 		return err

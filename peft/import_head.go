@@ -62,7 +62,10 @@ func (t Trained) pooler(name string) (checkpoint.Tensor, error) {
 		return checkpoint.Tensor{}, err
 	}
 	tensor, err := c.Tensor(bare)
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("its weights have no %s, and neither has the pretrained model, so that it was drawn at random: %w",
+			name, err)
+	} else {
 		tensor = checkpoint.NewTensor(tensor.Float32(), tensor.Shape...) // a copy: the file is closed
 	}
 	return tensor, errors.Join(err, c.Close())

@@ -159,7 +159,7 @@ func (t Trained) storedTensors() map[string]string {
 				continue
 			}
 			for _, tensor := range module.Tensors(t.Info.Geometry) {
-				names[m.CheckpointName(at.layer, tensor.Name)] = at.name + string(module.Method()) + "." + tensor.Name
+				names[m.CheckpointName(t.Info.Geometry, at.layer, tensor.Name)] = at.name + string(module.Method()) + "." + tensor.Name
 			}
 		}
 	}
@@ -181,6 +181,9 @@ func (t Trained) importLibrary(dir string) (Trained, error) {
 	format := FormatAdapters
 	if name == "" {
 		format = FormatPEFT
+	}
+	if norm := t.family().finalNorm; format == FormatPEFT && norm != "" {
+		return t, fmt.Errorf("PEFT's weights for %s have the head's bias in %s, and are not imported", t.family().name, norm)
 	}
 	if t.Modules, err = t.readBackwards(format, have); err != nil {
 		return t, err
@@ -284,6 +287,9 @@ func (t Trained) readBackwards(format Format, have map[string]checkpoint.Tensor)
 		}
 		theirs, ok := have[name]
 		switch {
+		case !ok && strings.HasSuffix(name, "position_embeddings.weight"):
+			return nil, errors.New("it has a prefix without the table of positions: PEFT trained it with later positions " +
+				"than a plan's prefix has")
 		case !ok:
 			return nil, fmt.Errorf("its weights have no tensor %s", name)
 		case !slices.Equal(theirs.Shape, tensor.Shape):

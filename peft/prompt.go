@@ -49,8 +49,9 @@ func (p Prompt) Tensors(g Geometry) []Tensor {
 	return []Tensor{{"tokens", []int{p.Length, g.Hidden}, false}}
 }
 
-// peftHolds wants nothing else in the plan that PEFT would have to hold.
-func (p Prompt) peftHolds(Plan, Geometry) bool { return !p.Normed && !p.AfterFirst }
+// peftHolds wants nothing else in the plan that PEFT would have to hold, and a head that reads the first token: beside a
+// prompt transformers' decoders read the last place of a row, padding or not.
+func (p Prompt) peftHolds(_ Plan, g Geometry) bool { return !p.Normed && !p.AfterFirst && !g.causal() }
 
 func (p Prompt) peftConfig(t Trained, c *peftConfig) {
 	c.PEFTType, c.NumVirtualTokens, c.TokenDim = "PROMPT_TUNING", p.Length, t.Info.Geometry.Hidden

@@ -82,7 +82,7 @@ func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 		in, out := t.Info.Geometry.TargetShape(target)
 		scaleRows(b, v.Rank, t.tensor(layer, MethodVeRA, string(target)+".b").Float32())
 		scaleRows(a, in, t.tensor(layer, MethodVeRA, string(target)+".d").Float32())
-		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+		updates[t.Info.Geometry.CheckpointName(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, checkpoint.NewTensor(a, v.Rank, in), checkpoint.NewTensor(b, out, v.Rank), 1)
 		}
 	}
@@ -97,11 +97,15 @@ func scaleRows(matrix []float32, columns int, factors []float32) {
 	}
 }
 
-// peftHolds wants one rank for all.
-func (v VeRA) peftHolds(p Plan, _ Geometry) bool {
+// peftHolds wants one rank for all, and matrices that all begin with the same random numbers: query, key and value as
+// one do not.
+func (v VeRA) peftHolds(p Plan, g Geometry) bool {
+	t := Trained{Info: Info{Geometry: g}}
 	return !slices.ContainsFunc(p.Layers, func(l Layer) bool {
 		other, ok := Find[VeRA](l)
-		return ok && other.Rank != v.Rank
+		return ok && (other.Rank != v.Rank || slices.ContainsFunc(other.Targets, func(target Target) bool {
+			return len(t.shared(target)) > 1
+		}))
 	})
 }
 

@@ -245,6 +245,23 @@ func (c Config) validate(g peft.Geometry) []error {
 	if c.MaxParams < 0 {
 		fail("max_params", "%d: must be 0 (no bound) or more", c.MaxParams)
 	}
+	if len(errs) > 0 {
+		return errs
+	}
+	for _, m := range peft.Methods { // what no layer of the backbone can have
+		sizes := c.sizes(m)
+		if len(sizes) == 0 || slices.Max(sizes) == 0 {
+			continue
+		}
+		plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+		module := peft.Layer{m.Sized(slices.Max(sizes), c.style())}
+		if plan.Layers[0] = module; m.Input() {
+			plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
+		}
+		if err := plan.Validate(g); err != nil {
+			fail(sizesKey(m), "%v", err)
+		}
+	}
 	return errs
 }
 

@@ -434,3 +434,14 @@ func TestLongListsAreRefused(t *testing.T) {
 		t.Errorf("a hidden width of 2^40: %v", err)
 	}
 }
+
+// What no layer of the backbone can have is refused under its key.
+func TestNewRefusesMethodsOfOtherBackbones(t *testing.T) {
+	decoder := peft.Geometry{Architecture: "gpt2", Layers: 2, Hidden: 32, FFN: 64, Heads: 4, BackboneParams: 1000}
+	_, err := space.New(space.Config{Methods: []peft.Method{peft.MethodSerial, peft.MethodBitFit}}, evaluator.Training{},
+		decoder)
+	var key *space.KeyError
+	if !errors.As(err, &key) || key.Key != "space.bitfit" || !strings.Contains(key.Error(), "encoders such as BERT") {
+		t.Errorf("got %v", err)
+	}
+}

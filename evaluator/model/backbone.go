@@ -20,7 +20,7 @@ const (
 	PrecisionBFloat16 = "bfloat16"
 )
 
-// Backbone is a pretrained encoder with frozen weights. It and everything made from it belong to the
+// Backbone is a pretrained model with frozen weights. It and everything made from it belong to the
 // goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
 // that may run on several goroutines at once.
 type Backbone struct {
@@ -57,6 +57,10 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 	if !ok {
 		return nil, fmt.Errorf("%s: model_type %q is none of %v", checkpoint.Dir, config.ModelType,
 			slices.Sorted(maps.Keys(families)))
+	}
+	if config.Causal && device != torch.CPU {
+		return nil, fmt.Errorf("%s: %s, a decoder, is computed on the CPU alone, not on %s: set device to cpu",
+			checkpoint.Dir, config.ModelType, settings.Device)
 	}
 	scope := torch.NewScope(device)
 	torch.Configure(settings.Threads)

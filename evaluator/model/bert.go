@@ -133,15 +133,4 @@ func (b *bert) feedForward(p *pass, i int, a *torch.Tensor) *torch.Tensor {
 	return w.outputNorm.sum(p.Scope, f, a)
 }
 
-// frontier is the attention of the lowest layer with a module, or its feed-forward part if that is all that
-// the modules change.
-func (b *bert) frontier(plan peft.Plan) int {
-	lowest := plan.LowestLayer()
-	if lowest == len(b.layers) {
-		return b.steps()
-	}
-	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
-		return 2*lowest + 1
-	}
-	return 2 * lowest
-}
+func (b *bert) frontier(plan peft.Plan) int { return frontierOf(plan) }

@@ -149,9 +149,18 @@ func (m *Model) frontier(training bool, bare int) Frontier {
 	}
 	at := Frontier{Step: m.network.family.frontier(m.spec.Plan.Without(bare))}
 	if at.Step > m.network.lastMixing() {
-		at.Rows = m.head.rows()
+		at.Rows = m.rows()
 	}
 	return at
+}
+
+// rows is what the head reads. What it reads of a row's first token, which sees the whole row in an encoder, it reads
+// of the last where tokens see only those before them.
+func (m *Model) rows() Rows {
+	if rows := m.head.rows(); rows != First || !m.network.config.Causal {
+		return rows
+	}
+	return Last
 }
 
 // MostBare is the most layers that are left without their modules in training steps. One always has its own.
@@ -215,13 +224,13 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass
 			return nil
 		}
 	}
-	p, x := net.start(s, batch, from, m.head.rows(), dropout)
+	p, x := net.start(s, batch, from, m.rows(), dropout)
 	p.gates = how.Gates
 	x = p.run(x, from, net.family.steps())
-	if m.head.rows() == All {
+	if m.rows() == All {
 		x = p.ownTokens(x)
 	} else if net.wide() {
-		x = p.take(x, m.head.rows())
+		x = p.take(x, m.rows())
 	}
 	if m.spec.Training.Pooler {
 		x = p.drop(x)

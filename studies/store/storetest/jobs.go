@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"peftsearch/evaluator"
+	"peftsearch/peft"
 	"peftsearch/studies/store"
 )
 
@@ -24,8 +25,8 @@ func addJob(t *testing.T, s *store.Store, r *store.Record, j store.Job, me store
 	return added, lease
 }
 
-func calibration(method string) store.Job {
-	return store.Job{Kind: store.JobCalibration, Trial: -1, Method: method, Candidate: Proposal(2).Candidate, Seed: 5,
+func calibration(method peft.Method) store.Job {
+	return store.Job{Kind: store.JobCalibration, Trial: -1, Method: string(method), Candidate: Proposal(2).Candidate, Seed: 5,
 		Share: 0.5}
 }
 
@@ -34,8 +35,8 @@ func jobs(t *testing.T, open func() *store.Store) {
 	r := study(t, s)
 	_, _, err := s.PopJob(ctx, r, me)
 	is(t, err, store.ErrNothing)
-	first, lease := addJob(t, s, r, calibration("lora"), me)
-	want := calibration("lora")
+	first, lease := addJob(t, s, r, calibration(peft.Methods[0]), me)
+	want := calibration(peft.Methods[0])
 	want.State = store.Running
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Error(diff)
@@ -66,7 +67,7 @@ func jobs(t *testing.T, open func() *store.Store) {
 	must(t, s.Fail(ctx, lease, failure))
 	must(t, s.Fail(ctx, lease, failure))
 
-	other, lease := addJob(t, s, r, calibration("serial"), me)
+	other, lease := addJob(t, s, r, calibration(peft.Methods[1]), me)
 	other.Result = evaluator.Result{Score: 0.75, BestStep: 1, Steps: 2}
 	must(t, s.FinishJob(ctx, r, lease, other))
 	must(t, s.FinishJob(ctx, r, lease, other))
