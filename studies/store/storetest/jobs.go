@@ -123,6 +123,9 @@ func replicates(t *testing.T, open func() *store.Store) {
 	if at := resampled[int64(largest)]; err != nil || !near(at[0], mean) || !near(at[1], mean+0.04) {
 		t.Errorf("%v, %v", at, err)
 	}
+	if last, all, err := s.LastRungs(ctx, r); last != 0 || all != 3 || err != nil { // all are best at step 2 of 3
+		t.Errorf("%d of %d trials end with their best score, %v", last, all, err)
+	}
 	front, err := s.Front(ctx, r)
 	must(t, err)
 	if len(front.Members) != 2 || slices.Contains(front.Members, int64(largest)) {
