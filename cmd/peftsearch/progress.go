@@ -182,9 +182,14 @@ func (s *searchProgress) event(e studies.Event) {
 				message = string(store.Pruned)
 				trial = append(trial, "forecast", loggedScore(e.Trial.Forecast.Score))
 			}
-			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Done(), "of", s.status.Trials,
-				"front", s.status.FrontSize, "hypervolume", loggedScore(s.status.Hypervolume), "remaining",
-				loggedTime(s.status.Remaining))...)
+			trial = append(trial, "params", e.Trial.Params, "done", s.status.Done())
+			if s.status.Hours > 0 {
+				trial = append(trial, "trained", loggedTime(s.status.Used), "of", loggedTime(s.status.Hours))
+			} else {
+				trial = append(trial, "of", s.status.Trials)
+			}
+			s.note(slog.LevelInfo, message, append(trial, "front", s.status.FrontSize, "hypervolume",
+				loggedScore(s.status.Hypervolume), "remaining", loggedTime(s.status.Remaining))...)
 		}
 	}
 	s.show(running)
