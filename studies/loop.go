@@ -41,8 +41,7 @@ type RunOptions struct {
 // search.ErrExhausted (the space has no further plan), what open returns, a *store.Error of a database
 // that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
 // outcomes are kept, and stored when it is back.
-func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
-	options RunOptions) (Status, error) {
+func (s *Study) Run(ctx context.Context, open Open, options RunOptions) (Status, error) {
 	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record),
 		proposing: make(chan struct{}, 1)}
 	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
@@ -101,9 +100,16 @@ func (r *runner) next(ctx context.Context) (*training, error) {
 		trial, lease, err := r.claim(ctx)
 		switch {
 		case err == nil:
+			alive := r.keepAlive(ctx, lease)
 			return &training{
-				do:       func(ctx context.Context, eval evaluator.Evaluator) error { return r.train(ctx, eval, trial, lease) },
-				giveBack: func() error { return r.giveBack(ctx, trial, lease) },
+				do: func(ctx context.Context, eval evaluator.Evaluator) error {
+					return r.train(ctx, eval, trial, lease, alive)
+				},
+				loading: func(p evaluator.Progress) { r.report(trial, alive, p) },
+				giveBack: func() error {
+					alive.stop()
+					return r.giveBack(ctx, trial, lease)
+				},
 			}, nil
 		case errors.Is(err, errStopped):
 			return nil, nil
@@ -144,9 +150,9 @@ func (r *runner) elsewhere(ctx context.Context) (n int, err error) {
 }
 
 // train runs one trial and stores what becomes of it.
-func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease) error {
+func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease,
+	alive *alive) error {
 	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
-	alive := r.keepAlive(ctx, lease)
 	known := r.history.Outcomes()
 	var stop evaluator.Verdict // the first
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed,
@@ -155,8 +161,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		if p.Score != nil {
 			trial.Curve = append(trial.Curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
-		alive.report(p)
-		r.emitProgress(trial, p)
+		r.report(trial, alive, p)
 		if p.Score != nil && r.pruner != nil && p.Step < p.Steps && !stop.Stop {
 			stop, trial.Forecast = r.judge(trial, known)
 		}
@@ -278,8 +283,9 @@ func (r *runner) emit(ctx context.Context, e Event) {
 	}
 }
 
-// emitProgress sends progress without looking at the database.
-func (r *runner) emitProgress(trial store.Trial, p evaluator.Progress) {
+// report notes and sends progress, without looking at the database.
+func (r *runner) report(trial store.Trial, alive *alive, p evaluator.Progress) {
+	alive.report(p)
 	if r.options.Events == nil {
 		return
 	}

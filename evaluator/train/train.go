@@ -172,7 +172,8 @@ func (r *run) prepare() error {
 			wanted = append(wanted, r.cache.layout(sp, at))
 		}
 	}
-	found, err := r.cache.get(r.halted, wanted...)
+	tell := func(d evaluator.Doing) { r.control.Report(evaluator.Progress{Doing: d}) }
+	found, err := r.cache.get(r.halted, tell, wanted...)
 	for _, h := range found {
 		r.hidden[h.split] = h
 	}
