@@ -114,9 +114,15 @@ pictures: build models/all-MiniLM-L6-v2 ## make the pictures of README.md and do
 	bin/peftsearch confirm stsb --db pictures.db --front --seeds 3
 	python3 scripts/pictures/pictures.py bin/peftsearch pictures.db stsb docs
 
+OTHERS := $(addprefix benchmarks/.others/,transformers-5.24.0 peft-0.13.2 peft-0.17.1)
+benchmarks/.others/peft%: | benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --no-deps --target $@ $(subst -,==,$(@F))
+benchmarks/.others/transformers%: | benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --target $@ $(subst -,==,$(@F))
+
 .PHONY: check-exports
-check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv ## load exports in the Python libraries and compare logits (10 minutes)
-	benchmarks/.venv/bin/python scripts/check_exports.py
+check-exports: build models/all-MiniLM-L6-v2 models/bert-tiny benchmarks/.venv $(OTHERS) ## load exports in the Python libraries, in several versions, and compare logits (15 minutes)
+	benchmarks/.venv/bin/python scripts/check_exports.py $(foreach v,$(OTHERS),--also "$(notdir $(v))=env PYTHONPATH=$(CURDIR)/$(v) benchmarks/.venv/bin/python")
 
 .PHONY: check-optuna
 check-optuna: bin/peftsearch models/all-MiniLM-L6-v2 benchmarks/.venv ## open an exported study in Optuna and compare the front (10 seconds)
@@ -134,6 +140,11 @@ benchmarks/.venv: benchmarks/requirements.txt | prerequisites
 .PHONY: bench-studies
 bench-studies: bin/peftsearch models/all-MiniLM-L6-v2 ## measure the loop and the commands on studies of 10,000 and 100,000 trials (1 minute)
 	go run ./benchmarks/studies -bin bin/peftsearch -out benchmarks/results/studies.json
+
+.PHONY: bench-before
+bench-before: libtorch models/all-MiniLM-L6-v2 ## compare a training step with that of the commit before methods had a table (5 minutes)
+	benchmarks/before.sh build $(COMMIT)
+	benchmarks/before.sh run
 
 .PHONY: bench-step bench-trial bench-batches
 bench-step: build models/all-MiniLM-L6-v2 benchmarks/.venv ## compare a training step with the Python libraries (1 hour)

@@ -3,11 +3,14 @@
     python3 benchmarks/prepare.py confirm SST2_DIR         for docs/results.md
     python3 benchmarks/prepare.py peftbench DATASETS_DIR   for docs/explain/benchmarks.md
     python3 benchmarks/prepare.py batches STSB_DIR         for docs/explain/performance.md
+    python3 benchmarks/prepare.py proof DATASETS_DIR       for benchmarks/proof.py
 
 They go to data/ in the benchmark's folder. STS-B is the repository's own copy. SST2_DIR holds stsa.binary.train,
 stsa.binary.dev and stsa.binary.test, the sentence-level SST-2 with labelled test rows; STSB_DIR holds train.tsv and
 dev.tsv of STS-B with all their columns; DATASETS_DIR holds sst2/ and stsb/ with these files, and scitldr_a/ with
-train.jsonl and dev.jsonl of SciTLDR-A.
+train.jsonl, dev.jsonl and test.jsonl of SciTLDR-A. For the proof it also holds mrpc/, cola/, rte/ and si_nli/ with the
+files of the tasks; where these have no labelled test split, their dev rows are the test rows, and dev is drawn from the
+train rows.
 """
 import json
 import pathlib
@@ -54,6 +57,35 @@ def sources(folder, split):
     return ["filename\tsentence1", *(rows[:half] if split == "train" else rows[half:])]
 
 
+def columns(folder, name, wanted, header=None):
+    """Rows of a file with some of its columns; header is that of a file without one."""
+    lines = (folder / name).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    names = (header or lines.pop(0).split("\t"))
+    places = [names.index(column) for column in wanted]
+    return ["\t".join(wanted), *("\t".join(line.split("\t")[place] for place in places) for line in lines)]
+
+
+def halves(rows, split, dev):
+    """The train rows without those drawn for dev, or these."""
+    header, *rows = rows
+    random.Random("dev").shuffle(rows)
+    return [header, *(rows[:dev] if split == "dev" else rows[dev:])]
+
+
+def carved(name, train, test, wanted, header=None):
+    """A task without labelled test rows: its dev file is the test split."""
+    def source(folder, split):
+        if split == "test":
+            return columns(folder / name, test, wanted, header)
+        return halves(columns(folder / name, train, wanted, header), split, 500)
+    return source
+
+
+def mrpc(folder, split):
+    name = {"train": "train.tsv", "dev": "dev.tsv", "test": "test_labelled_msr.txt"}[split]
+    return columns(folder / "mrpc", name, ["Quality", "#1 String", "#2 String"])
+
+
 # Of each benchmark's tasks, the source and how many rows of the splits are drawn.
 TASKS = {
     "confirm": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
@@ -64,6 +96,16 @@ TASKS = {
                   "short-titles": (titles, {"train": 800, "dev": 400}),
                   "sources": (lambda folder, split: sources(folder / "stsb", split), {"train": 960, "dev": 400}),
                   "sentiment": (lambda folder, split: sst2(folder / "sst2", split), {"train": 800, "dev": 400})},
+    "proof": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
+              "sst2": (lambda folder, split: sst2(folder / "sst2", split), {"train": 1500, "dev": 500, "test": None}),
+              "titles": (titles, {"train": 1500, "dev": 500, "test": None}),
+              "mrpc": (mrpc, {"train": 1500, "dev": None, "test": None}),
+              "cola": (carved("cola", "train.tsv", "dev.tsv", ["label", "sentence"],
+                              ["source", "label", "mark", "sentence"]), {"train": 1500, "dev": None, "test": None}),
+              "rte": (carved("rte", "train.tsv", "dev.tsv", ["label", "sentence1", "sentence2"]),
+                      {"train": 1500, "dev": None, "test": None}),
+              "si-nli": (carved("si_nli", "train.tsv", "dev.tsv", ["label", "premise", "hypothesis"]),
+                         {"train": 1500, "dev": None, "test": None})},
     "batches": {"stsb": (stsb, {"train": 1000, "dev": 500}),
                 "sources": (sources, {"train": 1000, "dev": 500})},
 }

@@ -29,13 +29,12 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 	var t table
 	var bad problems
 	var open *record
-	line, last := 0, ""
-	var orphans, empty sighting
+	line := 0
 	for raw := range bytes.Lines(content) {
 		line++
 		text := strings.TrimRight(string(raw), "\r\n")
 		if strings.TrimSpace(text) == "" {
-			open, last = nil, ""
+			open = nil
 			continue
 		}
 		fields := strings.Fields(text)
@@ -46,7 +45,7 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 			continue
 		}
 		if len(fields) < widest {
-			bad.add(line, "it has %d columns: column #%d is wanted", len(fields), widest)
+			bad.add(line, "there is no column #%d in it", widest)
 			continue
 		}
 		if open == nil {
@@ -56,16 +55,6 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 		for i, index := range indices {
 			open.values[i] = append(open.values[i], strings.TrimSpace(fields[index]))
 		}
-		if open.values[0][len(open.values[0])-1] == "" {
-			empty.at(line)
-		}
-		if len(columns) > 1 {
-			tag := open.values[len(columns)-1][len(open.values[0])-1]
-			if prefix, kind, _ := strings.Cut(tag, "-"); prefix == "I" && kind != last {
-				orphans.at(line)
-			}
-			_, last, _ = strings.Cut(tag, "-")
-		}
 	}
 	if err := bad.err(); err != nil {
 		return t, err
@@ -73,23 +62,5 @@ func readCoNLL(content []byte, columns []column) (table, error) {
 	if len(t.records) == 0 {
 		return t, errors.New("the file has no sentences")
 	}
-	if orphans.count > 0 {
-		t.notes = append(t.notes,
-			fmt.Sprintf("%d tags I- follow no tag of their type, the first in line %d: an entity begins there, "+
-				"but not for entity_f1_strict", orphans.count, orphans.first))
-	}
-	if empty.count > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("%d words are empty, the first in line %d: nothing can be learnt of them",
-			empty.count, empty.first))
-	}
 	return t, nil
-}
-
-// sighting counts what is no error and says where it was seen first.
-type sighting struct{ count, first int }
-
-func (s *sighting) at(line int) {
-	if s.count++; s.count == 1 {
-		s.first = line
-	}
 }

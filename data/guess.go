@@ -17,6 +17,10 @@ func (g *guesser) decide() error {
 			return nil
 		}
 	}
+	if f := g.numberedTags(); f != nil {
+		return fmt.Errorf("column %s has numbers that stand for the tags of words: write the tags themselves, O, B- or I- "+
+			"and a type", quote.Text(f.name))
+	}
 	return g.texts()
 }
 
@@ -39,16 +43,29 @@ func (g *guesser) tokens() bool {
 	if tags == nil {
 		return false
 	}
-	words := g.find(func(f *field) bool {
-		return f != tags && f.list && slices.EqualFunc(f.values, tags.values,
-			func(a, b []string) bool { return len(a) == len(b) })
-	})
+	words := g.beside(tags)
 	if words == nil {
 		return false
 	}
 	g.Task.Kind, g.Task.Columns = KindTokenClassification, Columns{Text: words.name, Label: tags.name}
 	g.saw("%s are lists of BIO tags, one for each entry of %s", quote.Text(tags.name), quote.Text(words.name))
 	return true
+}
+
+// beside is the first field with as many entries in every row as another that is a list.
+func (g *guesser) beside(list *field) *field {
+	return g.find(func(f *field) bool {
+		return f != list && f.list && slices.EqualFunc(f.values, list.values,
+			func(a, b []string) bool { return len(a) == len(b) })
+	})
+}
+
+// numberedTags is a field with a number for each of the words of another.
+func (g *guesser) numberedTags() *field {
+	return g.find(func(f *field) bool {
+		words := g.beside(f)
+		return f.list && f.every(isWhole) && words != nil && !words.every(isNumber)
+	})
 }
 
 var (
@@ -167,12 +184,17 @@ func (g *guesser) choices() bool {
 	if question != nil {
 		c.Question = question.name
 	}
+	other := g.longest(append(slices.Clone(c.Choices), text.name, label.name, c.Question)...)
+	if other != nil && other.words() >= 3 {
+		g.unsure("%s has texts too, and is left out: task.columns.question adds it to the text", quote.Text(other.name))
+	}
 	g.Task.Kind, g.Task.Columns = KindMultipleChoice, c
 	g.saw("choices in %s, of which %s names one", quote.List(c.Choices), quote.Text(label.name))
 	return true
 }
 
-// indicators looks for three or more columns with 0 and 1, or for a list of a few words.
+// indicators looks for three or more columns with 0 and 1, for a list of a few words, or for a column that has several
+// of them in some rows and none in others.
 func (g *guesser) indicators() bool {
 	var columns []string
 	for _, f := range g.fields {
@@ -186,12 +208,19 @@ func (g *guesser) indicators() bool {
 		g.saw("%d columns with yes or no: %s", len(columns), quote.List(columns))
 		return true
 	}
-	list := g.find(func(f *field) bool { return f.list && f.words() <= 3 && f.distinct() <= max(20, g.rows/5) })
+	list := g.find(func(f *field) bool {
+		_, commas := f.separated()
+		return (f.list || commas && !f.complete()) && f.words() <= 3 && f.distinct() <= max(20, g.rows/5)
+	})
 	if list == nil || text == nil {
 		return false
 	}
 	g.Task.Kind, g.Task.Columns = KindMultilabel, Columns{Text: text.name, Label: list.name}
-	g.saw("%s has lists of %d different labels", quote.Text(list.name), list.distinct())
+	if list.list {
+		g.saw("%s has lists of %d different labels", quote.Text(list.name), list.distinct())
+	} else {
+		g.saw("%s has several labels in some rows and none in others", quote.Text(list.name))
+	}
 	return true
 }
 

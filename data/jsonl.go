@@ -18,6 +18,17 @@ import (
 // shownKeys is how many keys an error about a missing one looks at.
 const shownKeys = 1000
 
+// arrayToLines is what makes rows of a JSON array.
+const arrayToLines = "jq -c '.[]' FILE > NEW.jsonl makes rows"
+
+var errArray = errors.New("the file is one JSON array, and a .jsonl has an object in each line: of an array " +
+	arrayToLines)
+
+// isArray reports whether a file that begins with such a line is one array.
+func isArray(line, content []byte) bool {
+	return line[0] == '[' && (len(line) == 1 || bytes.HasSuffix(bytes.TrimSpace(content), []byte("]")))
+}
+
 // readJSONL reads one object per line. Strings, numbers and booleans are values, and lists of them where a list is
 // wanted.
 func readJSONL(content []byte, columns []column) (table, error) {
@@ -30,10 +41,8 @@ func readJSONL(content []byte, columns []column) (table, error) {
 		if text = bytes.TrimSpace(text); len(text) == 0 {
 			continue
 		}
-		if len(t.records) == 0 && text[0] == '[' && (len(text) == 1 ||
-			bytes.HasSuffix(bytes.TrimSpace(content), []byte("]"))) {
-			return t, errors.New("the file is one JSON array, and a .jsonl has an object in each line: " +
-				"jq -c '.[]' FILE > NEW.jsonl makes that of it")
+		if len(t.records) == 0 && isArray(text, content) {
+			return t, errArray
 		}
 		object, err := readObject(text)
 		if err != nil {

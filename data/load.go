@@ -121,7 +121,7 @@ func load(task Task) (*Dataset, error) {
 			}
 			continue
 		}
-		for _, note := range t.notes {
+		for _, note := range slices.Concat(t.notes, kinds[task.Kind].notes(layout, t.records)) {
 			d.Notes = append(d.Notes, file.path+": "+note)
 		}
 		examples, err := d.examples(file.path, t.records, layout)

@@ -50,8 +50,7 @@ func look(path string) (Guess, error) {
 		g.readDelimited(content, extension)
 	default:
 		if kinds[KindTokenClassification].reader(extension) == nil || !g.readSentences(content) {
-			return Guess{}, fmt.Errorf("%s: unknown kind of file %s: use .tsv, .csv, .jsonl, or .conll with BIO tags", path,
-				quote.Text(extension))
+			return Guess{}, unknownFile(path, extension, ".tsv, .csv, .jsonl, or .conll with BIO tags")
 		}
 		return g.Guess, nil
 	}
@@ -132,6 +131,7 @@ var bioTag = regexp.MustCompile(`^(O|[BI]-\S+)$`)
 func (g *guesser) readSentences(content []byte) bool {
 	tabs := bytes.IndexByte(content, '\t') >= 0
 	width, words, sentences, open := 0, 0, 0, false
+	var numbered []bool // columns with numbers alone, as CoNLL-U begins with
 	for raw := range bytes.Lines(content) {
 		text := strings.TrimRight(string(raw), "\r\n")
 		if strings.TrimSpace(text) == "" {
@@ -151,6 +151,10 @@ func (g *guesser) readSentences(content []byte) bool {
 		open = true
 		if words++; words == 1 {
 			width = len(fields)
+			numbered = slices.Repeat([]bool{true}, width)
+		}
+		for i := range min(width, len(fields)) {
+			numbered[i] = numbered[i] && strings.Trim(fields[i], "0123456789-.") == "" // 1-2 and 1.1, too
 		}
 		if len(fields) != width || width < 2 || !bioTag.MatchString(strings.TrimSpace(fields[width-1])) {
 			return false
@@ -160,10 +164,14 @@ func (g *guesser) readSentences(content []byte) bool {
 		return false
 	}
 	g.Task.Kind = KindTokenClassification
-	g.Task.Columns = Columns{Text: "#1", Label: fmt.Sprintf("#%d", width)}
+	first := 1 + slices.Index(numbered, false) // the tags are no numbers
+	if first == width {
+		first = 1
+	}
+	g.Task.Columns = Columns{Text: fmt.Sprintf("#%d", first), Label: fmt.Sprintf("#%d", width)}
 	g.saw("%d sentences of %d words in columns; the last column, #%d, has BIO tags", sentences, words, width)
 	if width > 2 {
-		g.unsure("the words are taken from column #1 of %d", width)
+		g.unsure("the words are taken from column #%d of %d", first, width)
 	}
 	return true
 }
@@ -274,9 +282,12 @@ func (g *guesser) readObjects(content []byte) error {
 		if text = bytes.TrimSpace(text); len(text) == 0 || g.rows == lookedAt {
 			continue
 		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
-			return fmt.Errorf("line %d: no JSON object: %w", line, err)
+		if g.rows == 0 && isArray(text, content) {
+			return errArray
+		}
+		object, err := readObject(text)
+		if err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
 		}
 		for _, path := range paths(object, "", 0) {
 			f := byName[path]

@@ -37,6 +37,13 @@ func TestLook(t *testing.T) {
 			KindClassification, Columns{Text: "#1 String", TextPair: "#2 String", Label: "Quality"}, "for a pair"},
 		"CoNLL": {"t.tsv", repeat(20, "# x\tB-PER\nsleeps\tO\n\n"), KindTokenClassification,
 			Columns{Text: "#1", Label: "#2"}, ""},
+		"CoNLL-U": {"t.conllu", repeat(20, "1-2\t#x\t_\tO\n1\t#\t_\tB-PER\n2\tsleeps\t_\tO\n\n"),
+			KindTokenClassification, Columns{Text: "#2", Label: "#4"}, "words are taken from column #2"},
+		"SWAG": {"t.csv", "sent1,sent2,ending0,ending1,label\n" +
+			repeat(20, "She sat down there #.,Then she went,home again,out to dance,%\n"), KindMultipleChoice,
+			Columns{Text: "sent1", Choices: []string{"ending0", "ending1"}, Label: "label"}, `"sent2" has texts too`},
+		"labels or none": {"t.csv", "text,tags\n" + repeat(20, "some text #,\"joy,fear\"\nsome more #,joy\na third #,fear\nno #,\n"),
+			KindMultilabel, Columns{Text: "text", Label: "tags"}, ""},
 		"token lists": {"t.jsonl", repeat(20, `{"id":"#","tokens":["#","x"],"ner_tags":["B-PER","O"]}`+"\n"),
 			KindTokenClassification, Columns{Text: "tokens", Label: "ner_tags"}, ""},
 		"COPA": {"t.jsonl",
@@ -51,7 +58,8 @@ func TestLook(t *testing.T) {
 			repeat(20, "#\tEva saw Ana and she ran #\tshe\t16\tEva\t0\tTRUE\tAna\t8\tFALSE\n"), KindCoreference,
 			Columns{Text: "Text", Spans: []string{"Pronoun", "A", "B"},
 				Offsets: []string{"Pronoun-offset", "A-offset", "B-offset"}, Labels: []string{"A-coref", "B-coref"}}, "pronouns"},
-		"label lists": {"t.jsonl", repeat(20, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"), KindMultilabel,
+		"label lists": {"t.jsonl", repeat(10, `{"text":"some text #","emotions":["joy","sad"]}`+"\n"+
+			`{"text":"other text #","emotions":["sad"]}`+"\n"), KindMultilabel,
 			Columns{Text: "text", Label: "emotions"}, ""},
 		"label columns": {"t.csv", "comment_text,toxic,rude,threat\n" + repeat(20, "some text #,%,0,1\n") +
 			"some text,0,1,0\n", KindMultilabel, Columns{Text: "comment_text", Labels: []string{"toxic", "rude", "threat"}}, ""},
@@ -91,6 +99,28 @@ func TestLook(t *testing.T) {
 				t.Errorf("the task cannot be loaded: %v", err)
 			}
 		})
+	}
+}
+
+// A file of one JSON array is said to be one, whoever reads it.
+func TestArraysAreNoRows(t *testing.T) {
+	content := `[{"text":"a","label":"x"}]`
+	for _, name := range []string{"t.json", "t.jsonl"} {
+		path := file(t, name, content)
+		_, looked := Look(path)
+		_, loaded := Load(classifier(path))
+		for _, err := range []error{looked, loaded} {
+			if err == nil || !strings.Contains(err.Error(), "jq -c '.[]' FILE > NEW.jsonl makes rows") {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
+	}
+}
+
+func TestLookAtNumberedTags(t *testing.T) {
+	_, err := Look(file(t, "t.jsonl", repeat(20, `{"id":"#","tokens":["#x","y"],"ner_tags":[3,%]}`+"\n")))
+	if err == nil || !strings.Contains(err.Error(), `column "ner_tags" has numbers that stand for the tags of words`) {
+		t.Errorf("error %v", err)
 	}
 }
 

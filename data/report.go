@@ -103,6 +103,9 @@ func (r Report) doubts(d *Dataset) []string {
 	}
 	var noDev, noTest []string
 	for _, c := range r.Classes {
+		if d.Task.Kind == KindTokenClassification && (c.Label == outside || c.Train == 0) {
+			continue // words outside are everywhere, and a type may have no entities of several words
+		}
 		if c.Dev == 0 {
 			noDev = append(noDev, c.Label)
 		}

@@ -70,6 +70,20 @@ func TestReportOfExampleData(t *testing.T) {
 	}
 }
 
+// Of tags those of entities are missed, if train has them.
+func TestReportOfTags(t *testing.T) {
+	task := taskOf(KindTokenClassification, file(t, "t.tsv", "a\tB-X\n\nb\tB-Y\nc\tI-Y\n\nd\tO\n"),
+		Columns{Text: "#1", Label: "#2"})
+	task.Dev = file(t, "d.tsv", "e\tB-X\nf\tO\n\ng\tB-X\n")
+	d, err := Load(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`dev has no row with 2 of the 5 labels: "B-Y", "I-Y"`}, d.Report().Notes); diff != "" {
+		t.Errorf("notes (-want +got)\n%s", diff)
+	}
+}
+
 // A task without test rows is one: nothing about them is reported, and nothing scored.
 func TestReportWithoutTest(t *testing.T) {
 	d, err := Load(classifier(file(t, "t.tsv", labelled("a", "b"))))

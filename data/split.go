@@ -8,6 +8,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
+
+	"peftsearch/data/metric"
 )
 
 // Stratified is the way of carving in which every class keeps its share in dev and test.
@@ -143,30 +146,19 @@ func (d *Dataset) checkSplits() error {
 
 // constant says what all rows have in common if their targets do not differ, "" if they do.
 func (d *Dataset) constant(rows []Example) string {
-	kind, seen := kinds[d.Task.Kind], map[string]bool{}
+	kind, first := kinds[d.Task.Kind], rows[0].Target
 	for _, e := range rows {
-		if d.Task.Kind.Numeric() {
-			seen[fmt.Sprint(e.Target)] = true
-		} else {
-			classes := kind.counted(e.Target)
-			slices.Sort(classes)
-			seen[fmt.Sprint(slices.Compact(classes))] = true
-			if len(classes) > 1 && classes[0] != classes[len(classes)-1] {
-				return ""
-			}
+		same := slices.Equal(e.Target, first)
+		if kind.form() == metric.Tags || kind.form() == metric.Classes { // parts are decided one by one
+			same = !slices.ContainsFunc(e.Target, func(class float64) bool { return class != first[0] })
 		}
-		if len(seen) > 1 {
+		if !same {
 			return ""
 		}
 	}
 	if d.Task.Kind.Numeric() {
 		return fmt.Sprintf("all %d targets are %g", len(rows), rows[0].Target[0])
 	}
-	name := "none"
-	if classes := kind.counted(rows[0].Target); len(classes) > 0 && d.Labels != nil {
-		name = d.Labels[classes[0]]
-	} else if len(classes) > 0 {
-		name = fmt.Sprint(classes[0])
-	}
-	return fmt.Sprintf("all %d rows have the label %q", len(rows), name)
+	labels := slices.Compact(kind.say(rows[0].Row, first, d.Labels))
+	return fmt.Sprintf("all %d rows have the label %q", len(rows), cmp.Or(strings.Join(labels, ", "), "none"))
 }

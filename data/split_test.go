@@ -104,6 +104,30 @@ func TestSplitsOfOldStudies(t *testing.T) {
 	}
 }
 
+// What a split is good for is decided by all the parts of its rows.
+func TestLoadKeepsUsefulSplits(t *testing.T) {
+	columns := Columns{Text: "#1", Label: "#2"}
+	train := file(t, "t.tsv", "a\tB-X\nb\tI-X\n\nc\tO\n")
+	for content, want := range map[string]string{
+		"a\tB-X\nb\tO\n\nc\tB-X\nd\tO\n": "",
+		"a\tO\nb\tO\n\nc\tO\n":           `dev: all 2 rows have the label "O": entity_f1 cannot tell`,
+		"a\tB-X\n\nc\tB-X\n":             `dev: all 2 rows have the label "B-X": entity_f1 cannot tell`,
+	} {
+		task := taskOf(KindTokenClassification, train, columns)
+		task.Dev = file(t, "d.tsv", content)
+		_, err := Load(task)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: error %v, want %q", content, err, want)
+		}
+	}
+	sets := taskOf(KindMultilabel, file(t, "t.jsonl", `{"t":"a","l":["x","y"]}`+"\n"+`{"t":"b","l":["x"]}`),
+		Columns{Text: "t", Label: "l"})
+	sets.Dev = file(t, "d.jsonl", `{"t":"c","l":["x","y"]}`+"\n"+`{"t":"d","l":["y","x"]}`)
+	if _, err := Load(sets); err == nil || !strings.Contains(err.Error(), `dev: all 2 rows have the label "x, y"`) {
+		t.Errorf("error %v of rows with the same labels", err)
+	}
+}
+
 func TestLoadRefusesUselessSplits(t *testing.T) {
 	numbers := func(values ...string) string { return labelled(values...) }
 	for _, test := range []struct {

@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -53,7 +54,8 @@ const (
 type problems struct {
 	kept  []problem // of the lowest lines
 	count int
-	cause string // what may be behind them
+	rows  map[int]bool // that have one, by line
+	cause string       // what may be behind them
 }
 
 type problem struct {
@@ -63,6 +65,10 @@ type problem struct {
 
 func (p *problems) add(line int, format string, args ...any) {
 	p.count++
+	if p.rows == nil {
+		p.rows = map[int]bool{}
+	}
+	p.rows[line] = true
 	at := len(p.kept)
 	for at > 0 && p.kept[at-1].line > line {
 		at--
@@ -80,6 +86,7 @@ func (p *problems) join(other problems) {
 		p.add(problem.line, "%s", problem.message)
 	}
 	p.count += other.count - len(other.kept)
+	maps.Copy(p.rows, other.rows)
 }
 
 // err is nil if no row was bad.
@@ -95,14 +102,14 @@ func (p *problems) err() error {
 		more += "\n  " + p.cause
 	}
 	rows := "rows cannot be used: correct or remove them"
-	if p.count == 1 {
+	if len(p.rows) == 1 {
 		rows = "row cannot be used: correct or remove it"
 	}
 	var shown strings.Builder
 	for _, problem := range p.kept {
 		fmt.Fprintf(&shown, "\n  line %d: %s", problem.line, problem.message)
 	}
-	return fmt.Errorf("%d %s%s%s", p.count, rows, shown.String(), more)
+	return fmt.Errorf("%d %s%s%s", len(p.rows), rows, shown.String(), more)
 }
 
 // readTable reads the wanted columns of a file. Rows that cannot be read as they are meant are an error;
@@ -128,7 +135,7 @@ func readTable(path string, kind Kind, columns []column) (table, error) {
 	extension := strings.ToLower(filepath.Ext(path))
 	read := kinds[kind].reader(extension)
 	if read == nil {
-		return table{}, fmt.Errorf("%s: unknown kind of file %s: use %s", path, quote.Text(extension), extensions(kind))
+		return table{}, unknownFile(path, extension, extensions(kind))
 	}
 	t, err := read(content, columns)
 	if err != nil {
@@ -141,6 +148,15 @@ func readTable(path string, kind Kind, columns []column) (table, error) {
 func parseNumber(text string) (float64, bool) {
 	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
+}
+
+// unknownFile refuses an extension.
+func unknownFile(path, extension, use string) error {
+	advice := ""
+	if extension == ".json" {
+		advice = "; of an array " + arrayToLines
+	}
+	return fmt.Errorf("%s: unknown kind of file %s: use %s%s", path, quote.Text(extension), use, advice)
 }
 
 // extensions lists those of the files that a kind reads.

@@ -49,6 +49,8 @@ type kind interface {
 	rows(l layout, records []record, bad *problems) []Row
 	// target is what is true of a row.
 	target(l layout, r record, row Row, classes []string, bad *problems) []float64
+	// notes says what of the records of one file is no error, but may not be as meant.
+	notes(l layout, records []record) []string
 	// counted are the classes of a target for reports and for stratified splits.
 	counted(target []float64) []int
 	// group is equal for rows that a split keeps together.
@@ -87,6 +89,8 @@ func (plain) rows(l layout, records []record, bad *problems) []Row {
 	}
 	return rows
 }
+
+func (plain) notes(layout, []record) []string { return nil }
 
 func (plain) counted(target []float64) []int { return []int{int(target[0])} }
 

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,10 +76,23 @@ func TestTokenClassificationFiles(t *testing.T) {
 			}
 		})
 	}
-	_, d := all(t, "t.tsv", "a\tI-X\nb\tO\nc\tI-X\nd\tI-X\n\na\tO\n",
-		taskOf(KindTokenClassification, "", Columns{Text: "#1", Label: "#2"}))
-	if len(d.Notes) == 0 || !strings.Contains(d.Notes[0], "2 tags I- follow no tag of their type, the first in line 1") {
-		t.Errorf("notes %q", d.Notes)
+	for name, test := range map[string]struct {
+		content string
+		columns Columns
+		lines   [2]int // of the first I-, and of the first empty word
+	}{
+		"t.tsv": {"a\tB-X\n\na\tI-X\n\tO\nc\tI-X\nd\tI-X\n\na\tO\n", Columns{Text: "#1", Label: "#2"}, [2]int{3, 4}},
+		"t.jsonl": {`{"w":["a"],"t":["B-X"]}` + "\n" + `{"w":["a","b","c","d"],"t":["I-X","O","I-X","I-X"]}` + "\n" +
+			`{"w":["a",null],"t":["O","O"]}`, Columns{Text: "w", Label: "t"}, [2]int{2, 3}},
+	} {
+		_, d := all(t, name, test.content, taskOf(KindTokenClassification, "", test.columns))
+		said := strings.Join(d.Notes, "; ")
+		for i, want := range []string{"line %d has a tag I- that follows no tag of its type (and 1 more): an entity",
+			"line %d has an empty word: nothing"} {
+			if want = fmt.Sprintf(want, test.lines[i]); !strings.Contains(said, want) {
+				t.Errorf("%s: notes %q, want %q", name, said, want)
+			}
+		}
 	}
 }
 
@@ -219,8 +233,13 @@ func TestKindsRefuse(t *testing.T) {
 			"a B-X\nb E-X\n\nc S-X\n", []string{"line 2: tag \"E-X\": its scheme marks ends", "line 4"}},
 		"no tag": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.conll", "a B-X\nb NOUN\n",
 			[]string{`line 2: tag "NOUN": must be O`}},
+		"numbers": {KindTokenClassification, Columns{Text: "w", Label: "t"}, "t.jsonl",
+			`{"w":["a"],"t":["B-X"]}` + "\n" + `{"w":["a"],"t":[3]}`, []string{`line 2: tag "3": a number stands for`}},
+		"no list": {KindTokenClassification, Columns{Text: "w", Label: "t"}, "t.jsonl",
+			`{"w":["a"],"t":["B-X"]}` + "\n" + `{"w":"a b","t":["O","O"]}`,
+			[]string{`line 2: 2 tags for 1 words ("a b"): they are a list of words`}},
 		"a column less": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tB-X\nb\n",
-			[]string{"line 2: it has 1 columns: column #2"}},
+			[]string{"line 2: there is no column #2 in it"}},
 		"names of columns": {KindTokenClassification, Columns{Text: "token", Label: "tag"}, "t.tsv", "token\ttag\na\tO\n",
 			[]string{"by position"}},
 		"no entities": {KindTokenClassification, Columns{Text: "#1", Label: "#2"}, "t.tsv", "a\tO\n",
@@ -232,7 +251,7 @@ func TestKindsRefuse(t *testing.T) {
 			[]string{"use .conll, .tsv or .jsonl"}},
 		"one choice": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"c"}, Label: "l"}, "t.jsonl",
 			`{"t":"a","c":["x","y"],"l":0}` + "\n" + `{"t":"a","c":["x"],"l":1}`,
-			[]string{"line 2: \"c\": 1 choices", "line 2: label \"1\" is choice 2 of 1"}},
+			[]string{"1 row cannot", "line 2: \"c\": 1 choices", "line 2: label \"1\" is choice 2 of 1"}},
 		"an empty choice": {KindMultipleChoice, copa, "t.tsv", "t\tx\ty\tl\na\tb\tc\t0\na\tb\t \t1\n",
 			[]string{"line 3: choice 2 is empty"}},
 		"unused places": {KindMultipleChoice, Columns{Text: "t", Choices: []string{"x", "y", "z"}, Label: "l"},

@@ -80,6 +80,10 @@ func parseTag(tag string) (prefix, kind string, err error) {
 		return "", "", fmt.Errorf("tag %s: its scheme marks ends and single words (BIOES, BILOU): convert it to BIO",
 			quote.Text(tag))
 	}
+	if isWhole(tag) {
+		return "", "", fmt.Errorf("tag %s: a number stands for a tag that the file does not say: write O, "+
+			"or B- or I- and a type", quote.Text(tag))
+	}
 	return "", "", fmt.Errorf("tag %s: must be O, or B- or I- and a type", quote.Text(tag))
 }
 
@@ -97,7 +101,11 @@ func (tokenClassification) rows(l layout, records []record, bad *problems) []Row
 func (tokenClassification) target(l layout, r record, row Row, classes []string, bad *problems) []float64 {
 	tags := l.values(r, "label")
 	if len(tags) != len(row.Words) {
-		bad.add(r.line, "%d tags for %d words", len(tags), len(row.Words))
+		shown := ""
+		if len(row.Words) == 1 {
+			shown = fmt.Sprintf(" (%s): they are a list of words", quote.Text(row.Words[0]))
+		}
+		bad.add(r.line, "%d tags for %d words%s", len(tags), len(row.Words), shown)
 		return nil
 	}
 	target := make([]float64, len(tags))
@@ -112,6 +120,53 @@ func (tokenClassification) target(l layout, r record, row Row, classes []string,
 		}
 	}
 	return target
+}
+
+// notes says where a tag I- begins an entity, and where words are empty.
+func (tokenClassification) notes(l layout, records []record) []string {
+	var orphans, empty sighting
+	for _, r := range records {
+		for i, word := range l.values(r, "text") {
+			if word == "" {
+				empty.at(r.lineOf(i))
+			}
+		}
+		last := ""
+		for i, tag := range l.values(r, "label") {
+			prefix, kind, _ := strings.Cut(tag, "-")
+			if prefix == "I" && kind != last {
+				orphans.at(r.lineOf(i))
+			}
+			last = kind
+		}
+	}
+	var notes []string
+	if orphans.count > 0 {
+		notes = append(notes, fmt.Sprintf("line %d has a tag I- that follows no tag of its type%s: an entity begins there, "+
+			"but not for entity_f1_strict", orphans.first, orphans.more()))
+	}
+	if empty.count > 0 {
+		notes = append(notes, fmt.Sprintf("line %d has an empty word%s: nothing can be learnt of it", empty.first,
+			empty.more()))
+	}
+	return notes
+}
+
+// sighting counts what is no error and says where it was seen first.
+type sighting struct{ count, first int }
+
+func (s *sighting) at(line int) {
+	if s.count++; s.count == 1 {
+		s.first = line
+	}
+}
+
+// more says how many there are behind the first.
+func (s *sighting) more() string {
+	if s.count == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", s.count-1)
 }
 
 // counted are the tags other than O, or O if there is no other.

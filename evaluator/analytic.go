@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"peftsearch/peft"
@@ -14,7 +15,7 @@ import (
 // Analytic is an Evaluator without training: a smooth surface that behaves like fine-tuning, for tests
 // and for trying the commands without libtorch.
 //
-// Each layer has the gain g of its best module ([peft.Method.Gain]), upper layers count more,
+// Each layer has the gain g of its best module or the input's ([peft.Method.Gain]), upper layers count more,
 // and the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate
 // of 1e-3; full fine-tuning has 0.9. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of
 // standard deviation Noise is drawn from the job's seed.
@@ -80,7 +81,7 @@ func (a *Analytic) surface(c Candidate) float64 {
 	var sum, weights float64
 	for i, layer := range c.Plan.Layers {
 		gain := 0.0
-		for _, module := range layer {
+		for _, module := range slices.Concat(c.Plan.Input, layer) {
 			gain = max(gain, module.Method().Gain(module.Size()))
 		}
 		depth := float64(i+1) / float64(len(c.Plan.Layers))

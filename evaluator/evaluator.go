@@ -27,10 +27,10 @@ func (c Candidate) Key() string {
 	key := fmt.Sprintf("%s {LearningRate:%v Schedule:%v WarmupRatio:%v WeightDecay:%v BatchSize:%v MaxGradNorm:%v "+
 		"PrefixMLP:%v Dropout:%v Backbone:%v}", c.Plan.Key(), t.LearningRate, t.Schedule, t.WarmupRatio, t.WeightDecay,
 		t.BatchSize, t.MaxGradNorm, t.PrefixMLP, t.Dropout, t.Backbone)
-	if t.Methods != (MethodTraining{}) { // keys of stored candidates stay what they were
-		key += fmt.Sprintf(" %+v", t.Methods)
+	if t.Pooler {
+		key += " {Pooler}"
 	}
-	return key
+	return key + t.Methods.key()
 }
 
 // Schedule names how the learning rate falls after the warm-up.
@@ -54,10 +54,12 @@ const TrainingVersion = 2
 type Training struct {
 	LearningRate float64  `json:"learning_rate"` // peak, above 0
 	Schedule     Schedule `json:"schedule"`
-	WarmupRatio  float64  `json:"warmup_ratio"`  // share of the steps with a rising rate, 0 to 1
-	WeightDecay  float64  `json:"weight_decay"`  // not on biases and LayerNorm, at least 0
-	BatchSize    int      `json:"batch_size"`    // examples per step, at least 1
-	MaxGradNorm  float64  `json:"max_grad_norm"` // gradients are scaled down to this norm; 0 means never
+	WarmupRatio  float64  `json:"warmup_ratio"` // share of the steps with a rising rate, 0 to 1
+	// WeightDecay is at least 0, and falls on what transformers' Trainer lets it fall on (get_decay_parameter_names of
+	// 4.57.6): all but biases and LayerNorms, so on DoRA's magnitudes, VeRA's and IA3's vectors and learned scales too.
+	WeightDecay float64 `json:"weight_decay"`
+	BatchSize   int     `json:"batch_size"`    // examples per step, at least 1
+	MaxGradNorm float64 `json:"max_grad_norm"` // gradients are scaled down to this norm; 0 means never
 	// PrefixMLP is the width of the MLP that generates all prefixes in training (Li & Liang 2021); 0
 	// trains them directly.
 	PrefixMLP int `json:"prefix_mlp"`
@@ -65,6 +67,9 @@ type Training struct {
 	Dropout float64 `json:"dropout"`
 	// Backbone trains every weight of the backbone too: full fine-tuning, a baseline.
 	Backbone bool `json:"backbone"`
+	// Pooler makes the head dense, whatever the study's is, as transformers' class for the task has it: its first layer
+	// begins as the checkpoint's pooler where the class takes that over (BERT), and Dropout is on what it reads too.
+	Pooler bool `json:"pooler,omitempty"`
 	// Methods is what single methods are trained with.
 	Methods MethodTraining `json:"methods,omitzero"`
 }
@@ -76,6 +81,72 @@ type MethodTraining struct {
 	Rates Rates `json:"rates,omitempty"`
 	// LoRAPlus multiplies the rate of the second matrix of low-rank updates, B (Hayou et al. 2024, "LoRA+"); 0 is 1.
 	LoRAPlus float64 `json:"lora_plus,omitempty"`
+	// Prompt is how a prompt begins and is generated.
+	Prompt PromptTraining `json:"prompt,omitzero"`
+	// AdapterDrop leaves the modules of the lowest n layers out in every step, with n drawn evenly from 0 to it (Rücklé et
+	// al. 2021, "AdapterDrop"), so that they can be left out of what was trained too. Modules that are left out have
+	// gradients of 0.
+	AdapterDrop int `json:"adapter_drop,omitempty"`
+}
+
+// key is empty without settings, and keys of stored candidates stay what they were.
+func (m MethodTraining) key() (key string) {
+	if m.Rates != "" || m.LoRAPlus != 0 {
+		key = fmt.Sprintf(" {Rates:%s LoRAPlus:%v}", m.Rates, m.LoRAPlus)
+	}
+	if m.Prompt != (PromptTraining{}) {
+		p := m.Prompt
+		key += fmt.Sprintf(" {Prompt:%q %q %q %d}", p.Init, p.Text, p.Encoder, p.Width)
+	}
+	if m.AdapterDrop > 0 {
+		key += fmt.Sprintf(" {AdapterDrop:%d}", m.AdapterDrop)
+	}
+	return key
+}
+
+// PromptTraining is how a prompt is trained.
+type PromptTraining struct {
+	Init PromptInit `json:"init,omitempty"`
+	Text string     `json:"text,omitempty"` // of PromptText
+	// Encoder generates the prompt in training (Liu et al. 2021, "P-tuning") from embeddings that begin as N(0, 1), whatever
+	// Init is. It is not stored.
+	Encoder PromptEncoder `json:"encoder,omitempty"`
+	Width   int           `json:"width,omitempty"` // of the encoder's hidden layers; 0 is that of the backbone
+}
+
+// PromptInit names what a prompt begins as.
+type PromptInit string
+
+// The beginnings of prompts.
+const (
+	PromptRandom     PromptInit = ""           // N(0, 1), or U(±0.5) behind the LayerNorm: what PEFT and adapters do
+	PromptVocabulary PromptInit = "vocabulary" // random rows of the word embeddings
+	PromptText       PromptInit = "text"       // those of a text's tokens, again and again
+)
+
+// PromptEncoder names what generates a prompt in training.
+type PromptEncoder string
+
+// The encoders, those of PEFT.
+const (
+	PromptDirect PromptEncoder = ""     // nothing does
+	PromptMLP    PromptEncoder = "mlp"  // three layers with ReLUs between them
+	PromptLSTM   PromptEncoder = "lstm" // two layers in both directions, and two layers with a ReLU between them
+)
+
+// Validate reports settings that nothing can be trained with.
+func (p PromptTraining) Validate() error {
+	switch {
+	case p.Init != PromptRandom && p.Init != PromptVocabulary && p.Init != PromptText:
+		return fmt.Errorf("prompt init %q: must be %s or %s, or left out", p.Init, PromptVocabulary, PromptText)
+	case (p.Init == PromptText) != (p.Text != ""):
+		return errors.New("a prompt that begins as a text needs the text, and no other does")
+	case p.Encoder != PromptDirect && p.Encoder != PromptMLP && p.Encoder != PromptLSTM:
+		return fmt.Errorf("prompt encoder %q: must be %s or %s, or left out", p.Encoder, PromptMLP, PromptLSTM)
+	case p.Width < 0 || p.Width > peft.MaxSize:
+		return fmt.Errorf("prompt encoder width %d: must be between 0 and %d", p.Width, peft.MaxSize)
+	}
+	return nil
 }
 
 // Budget is the most training that one trial may use.
@@ -97,6 +168,8 @@ type Job struct {
 	// Output is a directory for the trained tensors of the best rung and, while training, for a
 	// checkpoint from which an interrupted job with the same Output continues. Empty keeps nothing.
 	Output string `json:"output,omitempty"`
+	// From is a trained directory of the same plan and head that the job begins with, in place of fresh modules.
+	From string `json:"from,omitempty"`
 	// Test scores the best rung's weights on the test split too.
 	Test bool `json:"test,omitempty"`
 }
@@ -135,6 +208,9 @@ type Result struct {
 	Steps    int                `json:"steps"`     // steps done
 	Dev      map[string]float64 `json:"dev"`       // every metric of the task kind at the best rung
 	Test     map[string]float64 `json:"test,omitempty"`
+	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out: as many as
+	// MethodTraining.AdapterDrop says.
+	TestDropped []float64 `json:"test_dropped,omitempty"`
 	// Resampled is the score at the best rung on Resamples draws, with replacement, of as many dev rows, the same draws
 	// for every job: what other dev rows would have changed. Empty where the worker does not tell.
 	Resampled []float64 `json:"resampled,omitempty"`

@@ -158,6 +158,9 @@ type Prediction struct {
 	// Parts of an answer: the tags of the words, the labels of a multilabel row, a coreference's answer for each
 	// candidate. Nil for tasks with one answer.
 	Parts []string `json:"predictions,omitempty"`
+	// Gates are the values of the gates for this row, each from 0 (closed) to 1, by module: layers.0.serial.gate. Nil for
+	// plans without gates.
+	Gates map[string]float64 `json:"gates,omitempty"`
 }
 
 // Said is the answer: its parts, or the one that it is.

@@ -1,7 +1,6 @@
 package peft
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -31,7 +30,7 @@ func (b BitFit) canonical() Module { return b }
 
 func (BitFit) validate(g Geometry, _ Stack) error {
 	if stacks := g.Stacks(); len(stacks) > 1 || stacks[0].Causal {
-		return errors.New("bitfit trains the biases of encoders such as BERT")
+		return fmt.Errorf("bitfit trains the biases of encoders such as BERT, and this is a %s", g.Architecture)
 	}
 	return nil
 }
@@ -56,23 +55,25 @@ func (b BitFit) Tensors(g Geometry) []Tensor {
 }
 
 // CheckpointName is the name in the checkpoint of what a tensor of BitFit replaces.
-func (BitFit) CheckpointName(layer int, tensor string) string {
+func (BitFit) CheckpointName(g Geometry, layer int, tensor string) string {
 	name, kind, _ := strings.Cut(tensor, ".")
 	for _, norm := range bitFitNorms {
 		if norm[0] == name {
-			return fmt.Sprintf("encoder.layer.%d.%s.%s", layer, norm[1], kind)
+			return g.layerName(layer) + norm[1] + "." + kind
 		}
 	}
-	return layerModule(layer, Target(name)) + "." + kind
+	return g.CheckpointName(layer, Target(name)) + "." + kind
 }
 
-func (BitFit) mergeable() bool { return true }
+func (BitFit) code() []string { return []string{"bitfit"} }
+
+func (BitFit) mergeable(Layer) bool { return true }
 
 func (b BitFit) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, tensor := range b.Tensors(t.Info.Geometry) {
 		values := t.tensor(layer, MethodBitFit, tensor.Name).Float32()
-		updates[b.CheckpointName(layer, tensor.Name)] = func(weight []float32) { copy(weight, values) }
+		updates[b.CheckpointName(t.Info.Geometry, layer, tensor.Name)] = func(weight []float32) { copy(weight, values) }
 	}
 	return updates
 }

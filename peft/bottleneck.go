@@ -141,7 +141,7 @@ func (b Bottleneck) tensors(g Geometry, prefix string) []Tensor {
 		{prefix + "down.bias", []int{b.Width}, true},
 		{prefix + "up.weight", []int{g.Hidden, b.Width}, false}, {prefix + "up.bias", []int{g.Hidden}, true}}
 	if b.LearnedScale {
-		list = append(list, Tensor{prefix + "scale", []int{1}, true})
+		list = append(list, Tensor{prefix + "scale", []int{1}, false})
 	}
 	if b.Gate {
 		list = append(list, gateTensors(g, prefix)...)
@@ -197,6 +197,10 @@ func (a Houlsby) Tensors(g Geometry) []Tensor {
 
 // Full has everything that is left to the method filled in; Scale is 0 where it is learned.
 func (a Houlsby) Full() Bottleneck { return Bottleneck(a).full(houlsbyWiring) }
+
+func (a Serial) code() []string   { return withGate(a.Gate, "bottleneck", "serial") }
+func (a Parallel) code() []string { return withGate(a.Gate, "bottleneck", "parallel") }
+func (a Houlsby) code() []string  { return withGate(a.Gate, "bottleneck", "houlsby") }
 
 // bottleneck is a module that adapters has as a BnConfig.
 type bottleneck interface {

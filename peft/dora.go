@@ -3,6 +3,7 @@ package peft
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"peftsearch/data/checkpoint"
 )
@@ -47,14 +48,16 @@ func (d DoRA) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (DoRA) mergeable() bool { return true }
+func (DoRA) code() []string { return []string{"lowrank", "dora"} }
+
+func (DoRA) mergeable(Layer) bool { return true }
 
 func (d DoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range d.Targets {
 		a, b := t.tensor(layer, MethodDoRA, string(target)+".a"), t.tensor(layer, MethodDoRA, string(target)+".b")
 		magnitude := t.tensor(layer, MethodDoRA, string(target)+".magnitude").Float32()
-		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+		updates[t.Info.Geometry.CheckpointName(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, a, b, d.Alpha/float64(d.Rank))
 			in := a.Shape[1]
 			for i, m := range magnitude {
@@ -72,8 +75,16 @@ func (d DoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	return updates
 }
 
-// peftHolds wants no plain LoRA beside it: use_dora is for all modules.
-func (DoRA) peftHolds(Plan, Geometry) bool { return true }
+// peftHolds: use_dora is for all modules. Where query, key and value are one matrix, all three have it or none.
+func (d DoRA) peftHolds(p Plan, g Geometry) bool {
+	t := Trained{Info: Info{Geometry: g}}
+	return !slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		dora, _ := Find[DoRA](l)
+		return slices.ContainsFunc(t.sides(dora.Targets), func(side []Target) bool {
+			return len(side) < len(t.shared(side[0]))
+		})
+	})
+}
 
 func (DoRA) peftConfig(t Trained, c *peftConfig) {
 	c.PEFTType, c.UseDoRA = "LORA", true
@@ -87,11 +98,9 @@ func (DoRA) peftConfig(t Trained, c *peftConfig) {
 func (DoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		dora, _ := Find[DoRA](layer)
-		for _, target := range dora.Targets {
-			module := "base_model.model." + t.path(i, target)
-			into[module+".lora_A.weight"] = t.tensor(i, MethodDoRA, string(target)+".a")
-			into[module+".lora_B.weight"] = t.tensor(i, MethodDoRA, string(target)+".b")
-			into[module+".lora_magnitude_vector"] = t.tensor(i, MethodDoRA, string(target)+".magnitude")
+		t.peftLowRankTensors(i, MethodDoRA, dora.Targets, into)
+		for _, side := range t.sides(dora.Targets) {
+			into["base_model.model."+t.path(i, side[0])+".lora_magnitude_vector"] = t.stacked(i, MethodDoRA, side, ".magnitude")
 		}
 	}
 	t.peftHead(into)

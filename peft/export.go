@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,12 +10,15 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
+	"peftsearch/data/onnx"
+	"peftsearch/data/quote"
 )
 
 // Format names a form in which other programs can use a plan.
@@ -26,10 +30,21 @@ const (
 	FormatAdapters Format = "adapters" // AdapterHub's adapters 1.3.0
 	FormatPEFT     Format = "peft"     // Hugging Face PEFT 0.21.2
 	FormatMerged   Format = "merged"   // a Hugging Face model directory, LoRA folded into the weights
+	// FormatTransformers is a Hugging Face model directory with the code of its model.
+	FormatTransformers Format = "transformers"
+	FormatONNX         Format = "onnx" // a graph of operators, LoRA folded into the weights
 )
 
 // Formats lists every format.
-var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
+var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged, FormatTransformers, FormatONNX}
+
+// Options are what is asked of an export.
+type Options struct {
+	Lossy bool // leave out what the format cannot express
+	Merge bool // fold what can be folded into the weights, and keep the other modules: of transformers
+	IDs   IDs  // of onnx; "" is IDs64
+	Card  Card
+}
 
 // Export writes source to dir, which must not exist or be empty, with a README.md that says how to load
 // it. A source without tensors (Head is nil) gives the configuration only; its Info needs Model,
@@ -37,9 +52,14 @@ var Formats = []Format{FormatPlan, FormatAdapters, FormatPEFT, FormatMerged}
 //
 // lost says, module by module, what the format cannot express. Unless lossy, anything lost is an error;
 // with lossy it is left out and listed in README.md. After an error there is no dir, or an empty one.
-func Export(format Format, source Trained, dir string, lossy bool) (lost []string, err error) {
-	if err := source.exportable(format); err != nil {
+func Export(format Format, source Trained, dir string, options Options) (lost []string, err error) {
+	if err := errors.Join(source.exportable(format), options.Card.Validate()); err != nil {
 		return nil, fmt.Errorf("export as %s: %w", format, err)
+	}
+	source.Name = cmp.Or(options.Card.Name, source.Name)
+	if format == FormatAdapters && !adapterNames.MatchString(source.adapterName()) {
+		return nil, fmt.Errorf("export as %s: the name %s: give letters, digits, dashes and underscores", format,
+			quote.Text(source.Name))
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("export as %s: %s is not empty: name a new directory", format, dir)
@@ -50,15 +70,31 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	if !known {
 		return nil, fmt.Errorf("export format %q: must be one of %v", format, Formats)
 	}
+	if exporter.weights && source.configOnly() {
+		return nil, fmt.Errorf("export as %s: there are no trained weights: train the plan first", format)
+	}
 	source.Plan, lost = exporter.part(source.Plan, source.Info.Geometry)
-	if len(lost) > 0 && !lossy {
+	if len(lost) > 0 && !options.Lossy {
+		e, err := exporter.build(source, options)
+		if err != nil { // a lossy export would not do
+			return nil, fmt.Errorf("export as %s: %w", format, err)
+		}
+		if err := e.close(); err != nil {
+			return nil, err
+		}
 		return lost, fmt.Errorf("export as %s: the format cannot express %s; a lossy export leaves that out",
 			format, strings.Join(lost, ", "))
 	}
-	e, err := exporter.build(source)
+	source.Info.Base = cmp.Or(options.Card.Base, source.Info.Base)
+	e, err := exporter.build(source, options)
 	if err == nil {
+		e.notes = append(e.notes, source.lastTokenNotes(format)...)
 		e.documents[planFile] = source.Plan // for Import
-		err = e.write(dir, e.readme(format, source, lost))
+		var readme string
+		if readme, err = e.readme(format, source, options.Card, lost); err == nil {
+			err = e.write(dir, readme)
+		}
+		err = errors.Join(err, e.close())
 	}
 	if err != nil {
 		return lost, fmt.Errorf("export as %s: %w", format, err)
@@ -66,16 +102,21 @@ func Export(format Format, source Trained, dir string, lossy bool) (lost []strin
 	return lost, nil
 }
 
-// exporters holds two functions for each format: part is what it can express of a plan, and build
-// expresses that.
+// adapterNames are names that the libraries take for modules.
+var adapterNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+
+// exporters says of each format what it can express of a plan, how that is built, and whether that takes weights.
 var exporters = map[Format]struct {
-	part  func(Plan, Geometry) (kept Plan, lost []string)
-	build func(Trained) (*export, error)
+	part    func(Plan, Geometry) (kept Plan, lost []string)
+	build   func(Trained, Options) (*export, error)
+	weights bool
 }{
-	FormatPlan:     {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan},
-	FormatAdapters: {adaptersPart, exportAdapters},
-	FormatPEFT:     {peftPart, exportPEFT},
-	FormatMerged:   {mergedPart, exportMerged},
+	FormatPlan:         {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan, false},
+	FormatAdapters:     {adaptersPart, exportAdapters, false},
+	FormatPEFT:         {peftPart, exportPEFT, false},
+	FormatMerged:       {mergedPart, exportMerged, true},
+	FormatTransformers: {transformersPart, exportTransformers, true},
+	FormatONNX:         {onnxPart, exportONNX, true},
 }
 
 // exportable checks what a format relies on.
@@ -109,12 +150,15 @@ func (t Trained) configOnly() bool { return t.Head == nil }
 type export struct {
 	documents map[string]any                          // JSON
 	tensors   map[string]map[string]checkpoint.Tensor // safetensors
+	graphs    map[string]*onnx.Graph                  // ONNX
+	texts     map[string]string                       // text
 	copies    map[string]string                       // path of the original
+	source    *checkpoint.Checkpoint                  // where tensors may lie; nil for nowhere
 	loading   string                                  // Python, or a command, that loads it
 	notes     []string                                // what its user has to know
 }
 
-func exportPlan(t Trained) (*export, error) {
+func exportPlan(t Trained, _ Options) (*export, error) {
 	return &export{
 		documents: map[string]any{planFile: t.Plan},
 		loading:   "```sh\npeftsearch train --plan plan.json --config study.yaml --out trained\n```\n",
@@ -159,6 +203,24 @@ func (e *export) write(dir, readme string) (err error) {
 			return err
 		}
 	}
+	for name, graph := range e.graphs {
+		path, err := place(name)
+		if err == nil {
+			err = graph.Write(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name, text := range e.texts {
+		path, err := place(name)
+		if err == nil {
+			err = files.Write(path, []byte(text))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for name, original := range e.copies {
 		path, err := place(name)
 		if err != nil {
@@ -180,6 +242,14 @@ func (e *export) write(dir, readme string) (err error) {
 	return os.Rename(temporary, dir)
 }
 
+// close closes the checkpoint that the export reads.
+func (e *export) close() error {
+	if e.source == nil {
+		return nil
+	}
+	return e.source.Close()
+}
+
 // copyFile copies a file of a tokenizer as it is.
 func copyFile(path, original string) error {
 	from, _, err := files.Open(original, files.Vocabulary)
@@ -193,31 +263,15 @@ func copyFile(path, original string) error {
 	})
 }
 
-// readme is the README.md of the export.
-func (e *export) readme(format Format, t Trained, lost []string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n", t.Plan)
-	fmt.Fprintf(&b, "Exported by peftsearch as `%s` for `%s` (%s, %d layers, %d wide), with a %s head.\n", format,
-		t.modelName(),
-		t.Info.Geometry.Architecture, t.Info.Geometry.Layers, t.Info.Geometry.Hidden, t.Info.Head)
-	if t.configOnly() && format != FormatPlan {
-		b.WriteString("This is the configuration without trained weights.\n")
+// title is what was trained.
+func (t Trained) title() string {
+	switch {
+	case t.Backbone == nil:
+		return t.Plan.String()
+	case t.Plan.Empty():
+		return "full fine-tuning"
 	}
-	if len(t.Info.Labels) > 0 {
-		fmt.Fprintf(&b, "The classes, by output: %s.\n", strings.Join(t.Info.Labels, ", "))
-	}
-	fmt.Fprintf(&b, "\n## Load\n\n%s", e.loading)
-	for _, note := range e.notes {
-		fmt.Fprintf(&b, "\n%s\n", note)
-	}
-	if len(lost) > 0 {
-		b.WriteString("\n## Lost\n\nThis format cannot express the following. It is left out, so the outputs differ from " +
-			"those of the plan.\n\n")
-		for _, l := range lost {
-			fmt.Fprintf(&b, "- %s\n", l)
-		}
-	}
-	return b.String()
+	return "full fine-tuning · " + t.Plan.String()
 }
 
 // python fences code.
@@ -233,16 +287,24 @@ func pythonString(s string) string {
 }
 
 // example calls the model on one input of the task.
-func (t Trained) example() []string {
+func (t Trained) example() []string { return append(t.inputs("pt"), "logits = model(**inputs).logits") }
+
+// inputs makes one input of the task, of PyTorch's tensors (pt) or NumPy's (np).
+func (t Trained) inputs(tensors string) []string {
 	limit := ""
 	if t.Info.Task.MaxLength > 0 {
 		limit = fmt.Sprintf(", max_length=%d", t.Info.Task.MaxLength)
 	}
-	lines := []string{fmt.Sprintf(`inputs = %s%s, return_tensors="pt")`, t.head().example(t.Info.Task), limit)}
+	lines := []string{fmt.Sprintf(`inputs = %s%s, return_tensors=%q)`, t.head().example(t.Info.Task), limit, tensors)}
 	if t.Info.Task.Kind == data.KindMultipleChoice {
 		lines = append(lines, "inputs = {key: value[None] for key, value in inputs.items()}")
 	}
-	return append(lines, "logits = model(**inputs).logits")
+	if t.Info.Task.Kind == data.KindCoreference {
+		array := map[string]string{"pt": "torch.tensor", "np": "numpy.array"}[tensors]
+		lines = append(lines, `inputs["spans"] = `+array+
+			"([[[5, 6], [1, 2]]])  # she, Ann: the first token and the one behind the last")
+	}
+	return lines
 }
 
 // tensor is a trained tensor of a layer's module.

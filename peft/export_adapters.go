@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,11 +25,16 @@ import (
 
 const (
 	adaptersVersion = "adapters.1.3.0"
-	adapterName     = "task" // of the adapter and the head
-	fusedParallel   = adapterName + "-pa"
-	fusedSerial     = adapterName + "-sa"
-	fusionName      = fusedParallel + "," + fusedSerial
 )
+
+// AdapterName is that of adapters in exports which are given none.
+const AdapterName = "task"
+
+// The names of an export's adapters: of the adapter and the head, and of the two of a fusion.
+func (t Trained) adapterName() string   { return cmp.Or(t.Name, AdapterName) }
+func (t Trained) fusedParallel() string { return t.adapterName() + "-pa" }
+func (t Trained) fusedSerial() string   { return t.adapterName() + "-sa" }
+func (t Trained) fusionName() string    { return t.fusedParallel() + "," + t.fusedSerial() }
 
 // pythonFloat is written with a fraction: adapters takes 4.0 for a scaling, but not 4.
 type pythonFloat float64
@@ -148,16 +154,17 @@ type adaptersModule interface {
 	adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor)
 }
 
-func adaptersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
+func adaptersPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	return split(p, func(m Module) (Module, string) {
-		if module, ok := m.(adaptersModule); ok {
+		// The library has no prompts for decoders.
+		if module, ok := m.(adaptersModule); ok && !(m.Method().Input() && g.causal()) {
 			return module.adaptersPart()
 		}
 		return nil, m.String()
 	})
 }
 
-func exportAdapters(t Trained) (*export, error) {
+func exportAdapters(t Trained, _ Options) (*export, error) {
 	if t.Backbone != nil {
 		return nil, errors.New("the backbone was trained too, and an adapter does not hold it: export as merged")
 	}
@@ -170,29 +177,32 @@ func exportAdapters(t Trained) (*export, error) {
 		return nil, err
 	}
 	parts := a.parts(fused)
+	if (len(parts) > 1 || fused) && a.sharesAttention() {
+		return nil, fmt.Errorf("the format needs several adapters for the plan, and adapters 1.3.0 cannot stack them where "+
+			"%s has LoRA on query, key or value", t.family().name)
+	}
 	switch {
 	case len(parts) == 0 && !fused:
 		a.addHead("")
 	case len(parts) == 1 && !fused:
-		a.addAdapter("", adapterName, parts[0])
+		a.addAdapter("", a.adapterName(), parts[0])
 		a.addHead("")
 	default:
 		a.addSetup(parts, fused)
 	}
 	a.loading = a.snippet(len(parts), fused)
-	if gated(t.Plan, t.Info.Geometry) {
+	if len(t.Plan.Gates(t.Info.Geometry)) > 0 {
 		a.notes = append(a.notes, "The library's gates average over padding too: without padding, as for rows of one "+
 			"length, outputs are those that the plan was trained with.")
 	}
 	return a.export, nil
 }
 
-// gated reports whether a module has a gate.
-func gated(p Plan, g Geometry) bool {
-	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
-		return slices.ContainsFunc(l, func(m Module) bool {
-			return slices.ContainsFunc(m.Tensors(g), func(t Tensor) bool { return strings.HasSuffix(t.Name, "gate.weight") })
-		})
+// sharesAttention reports whether LoRA changes query, key or value where they are one matrix.
+func (t Trained) sharesAttention() bool {
+	return slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
+		lora, _ := Find[LoRA](l)
+		return slices.ContainsFunc(lora.Targets, func(target Target) bool { return len(t.shared(target)) > 1 })
 	})
 }
 
@@ -209,6 +219,9 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 			parts = append(parts, Plan{Layers: make([]Layer, len(a.Plan.Layers))})
 		}
 		return &parts[k]
+	}
+	if len(a.Plan.Input) > 0 { // of a stack, the library reads the first adapter's
+		part(0).Input = a.Plan.Input
 	}
 	for _, m := range Methods {
 		var kinds []string
@@ -271,17 +284,17 @@ func leaveOut(p Plan, m Method) []int {
 func (a *adaptersExport) addSetup(parts []Plan, fused bool) {
 	stack := composition{Type: "Stack"}
 	for k, part := range parts {
-		name := fmt.Sprintf("%s-%d", adapterName, k+1)
+		name := fmt.Sprintf("%s-%d", a.adapterName(), k+1)
 		a.addAdapter(name, name, part)
 		stack.Children = append(stack.Children, single(name))
 	}
 	if fused {
 		a.addFusion()
 		stack.Children = append(stack.Children, composition{"Fuse", []any{
-			composition{"Stack", []any{single(fusedParallel)}}, single(fusedSerial)}})
+			composition{"Stack", []any{single(a.fusedParallel())}}, single(a.fusedSerial())}})
 	}
-	a.documents["adapter_setup.json"] = setupFile{stack, adapterName, adaptersVersion}
-	a.addHead(adapterName)
+	a.documents["adapter_setup.json"] = setupFile{stack, a.adapterName(), adaptersVersion}
+	a.addHead(a.adapterName())
 }
 
 // standIns lists the fused adapters that exist only because the library wants both of a fusion in a
@@ -290,9 +303,9 @@ func (a *adaptersExport) standIns() (list []standIn) {
 	for i, layer := range a.Plan.Layers {
 		switch serial, parallel := layer.Module(MethodSerial), layer.Module(MethodParallel); {
 		case serial != nil && parallel == nil:
-			list = append(list, standIn{fusedParallel, i})
+			list = append(list, standIn{a.fusedParallel(), i})
 		case serial == nil && parallel != nil:
-			list = append(list, standIn{fusedSerial, i})
+			list = append(list, standIn{a.fusedSerial(), i})
 		}
 	}
 	return list
@@ -356,7 +369,7 @@ func (a *adaptersExport) addFusion() {
 		}
 	}
 	for _, s := range a.standIns() {
-		if s.adapter == fusedSerial {
+		if s.adapter == a.fusedSerial() {
 			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodSerial))
 		} else {
 			both.Layers[s.layer] = both.Layers[s.layer].With(a.standIn(MethodParallel))
@@ -365,12 +378,12 @@ func (a *adaptersExport) addFusion() {
 	fused := []struct {
 		name string
 		bottleneck
-	}{{fusedParallel, both.any(MethodParallel).(bottleneck)}, {fusedSerial, both.any(MethodSerial).(bottleneck)}}
+	}{{a.fusedParallel(), both.any(MethodParallel).(bottleneck)}, {a.fusedSerial(), both.any(MethodSerial).(bottleneck)}}
 	for _, f := range fused {
 		a.documents[path.Join(f.name, "adapter_config.json")] = a.adapterFile(f.name,
 			bottleneckConfigOf(a.Info.Geometry, both, f.bottleneck, 2))
 	}
-	a.documents[path.Join(fusionName, "adapter_fusion_config.json")] = a.adapterFile(fusionName,
+	a.documents[path.Join(a.fusionName(), "adapter_fusion_config.json")] = a.adapterFile(a.fusionName(),
 		fusionConfig{Query: true, ValueBeforeSoftmax: true})
 	if a.configOnly() {
 		return
@@ -379,7 +392,7 @@ func (a *adaptersExport) addFusion() {
 	with.Modules = maps.Clone(a.Modules)
 	for _, s := range a.standIns() {
 		m := MethodParallel
-		if s.adapter == fusedSerial {
+		if s.adapter == a.fusedSerial() {
 			m = MethodSerial
 		}
 		for _, tensor := range both.Layers[s.layer].Module(m).Tensors(a.Info.Geometry) {
@@ -397,12 +410,12 @@ func (a *adaptersExport) addFusion() {
 		if len(layer) == 0 {
 			continue
 		}
-		query := a.outputPath(i) + ".adapter_fusion_layer." + fusionName + ".query"
+		query := a.outputPath(i) + ".adapter_fusion_layer." + a.fusionName() + ".query"
 		// Half precision keeps the zeros small.
 		fusion[query+".weight"], fusion[query+".bias"] = zeroTensor(checkpoint.Float16, d, d),
 			zeroTensor(checkpoint.Float16, d)
 	}
-	a.tensors[path.Join(fusionName, "model_adapter_fusion.safetensors")] = fusion
+	a.tensors[path.Join(a.fusionName(), "model_adapter_fusion.safetensors")] = fusion
 }
 
 func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
@@ -435,14 +448,14 @@ func (a *adaptersExport) addHead(dir string) {
 		c.Layers, c.ActivationFunction = 2, &tanh
 		names = map[string]string{"head.dense": "1", "head": "4"}
 	}
-	a.documents[path.Join(dir, "head_config.json")] = a.adapterFile(adapterName, c)
+	a.documents[path.Join(dir, "head_config.json")] = a.adapterFile(a.adapterName(), c)
 	if a.configOnly() {
 		return
 	}
 	tensors := map[string]checkpoint.Tensor{}
 	for ours, theirs := range names {
 		for _, kind := range []string{"weight", "bias"} {
-			tensors["heads."+adapterName+"."+theirs+"."+kind] = a.Head[ours+"."+kind]
+			tensors["heads."+a.adapterName()+"."+theirs+"."+kind] = a.Head[ours+"."+kind]
 		}
 	}
 	a.tensors[path.Join(dir, "model_head.safetensors")] = tensors
@@ -470,7 +483,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	}
 	switch {
 	case parts == 0 && !fused:
-		lines = append(lines, "model.load_head(directory, use_safetensors=True)", `model.active_head = "`+adapterName+`"`)
+		lines = append(lines, "model.load_head(directory, use_safetensors=True)", `model.active_head = "`+a.adapterName()+`"`)
 	case parts == 1 && !fused:
 		lines = append(lines, "model.load_adapter(directory, use_safetensors=True, set_active=True)")
 	default:
@@ -501,7 +514,7 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 	head := []string{
 		`head = json.load(open(os.path.join(directory, "head_config.json")))["config"]`,
 		`del head["head_type"], head["label2id"]`,
-		"model." + a.head().adapters.add(adapterName),
+		"model." + a.head().adapters.add(a.adapterName()),
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		a.opening(model)}
@@ -510,10 +523,10 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)
 	case parts == 1 && !fused:
 		return python(append(append(append(lines, open...),
-			`model.add_adapter("`+adapterName+`", config=AdapterConfig.load(os.path.join(directory, "adapter_config.json")))`),
-			append(head, `model.train_adapter("`+adapterName+`")`)...)...)
+			`model.add_adapter("`+a.adapterName()+`", config=AdapterConfig.load(os.path.join(directory, "adapter_config.json")))`),
+			append(head, `model.train_adapter("`+a.adapterName()+`")`)...)...)
 	}
-	head[0] = strings.Replace(head[0], "directory,", `directory, "`+adapterName+`",`, 1)
+	head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)
 	lines = append(lines, "from adapters.composition import AdapterCompositionBlock, Fuse, Stack")
 	lines = append(append(lines, open...),
 		`setup = json.load(open(os.path.join(directory, "adapter_setup.json")))["adapter_setup"]`,
@@ -522,12 +535,12 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		`    model.add_adapter(name, config=AdapterConfig.load(os.path.join(directory, name, "adapter_config.json")))`)
 	if fused {
 		lines = append(lines,
-			`fusion = json.load(open(os.path.join(directory, "`+fusionName+`", "adapter_fusion_config.json")))["config"]`,
-			`model.add_adapter_fusion(Fuse("`+fusedParallel+`", "`+fusedSerial+`"), fusion)`)
+			`fusion = json.load(open(os.path.join(directory, "`+a.fusionName()+`", "adapter_fusion_config.json")))["config"]`,
+			`model.add_adapter_fusion(Fuse("`+a.fusedParallel()+`", "`+a.fusedSerial()+`"), fusion)`)
 	}
 	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))",
 		"model.set_active_adapters(setup)",
-		`model.active_head = "`+adapterName+`"`)
+		`model.active_head = "`+a.adapterName()+`"`)
 	if fused {
 		lines = append(lines,
 			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",

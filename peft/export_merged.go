@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
 
 	"peftsearch/data/checkpoint"
@@ -18,127 +15,131 @@ import (
 
 // The export as a plain Hugging Face model with a head.
 
-// mergeable is a module that only changes weights of its layer.
-type mergeable interface {
-	// mergeable is false for a module that depends on its input in another way.
-	mergeable() bool
-	// merge lists what it does to weights, by their names in the checkpoint.
-	merge(t Trained, layer int) map[string]func(weight []float32)
-}
-
 func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	return split(p, func(m Module) (Module, string) {
-		if module, ok := m.(mergeable); ok && module.mergeable() {
-			return m, ""
+		if merges(m, Layer{m}) == nil {
+			return nil, m.String()
 		}
-		return nil, m.String()
+		return m, ""
 	})
 }
 
-func exportMerged(t Trained) (*export, error) {
-	if t.configOnly() {
-		return nil, errors.New("there are no trained weights to merge: train the plan first")
-	}
-	source, err := checkpoint.Open(t.Info.Model)
+func exportMerged(t Trained, _ Options) (*export, error) {
+	c, err := t.openBackbone()
 	if err != nil {
 		return nil, err
 	}
-	defer source.Close()
-	if fingerprint, err := source.Fingerprint(); err != nil {
-		return nil, err
-	} else if fingerprint != t.Info.ModelFingerprint {
-		return nil, fmt.Errorf("%s is not the model that was trained (its fingerprint is %.12s, not %.12s): put the "+
-			"original back",
-			t.Info.Model, fingerprint, t.Info.ModelFingerprint)
-	}
-	if g := GeometryOf(source); g != t.Info.Geometry {
-		return nil, fmt.Errorf("the plan was trained for %+v, %s is %+v", t.Info.Geometry, t.Info.Model, g)
-	}
-	tensors, err := t.mergedTensors(source)
-	if err != nil {
-		return nil, err
-	}
-	config, err := t.mergedConfig(filepath.Join(t.Info.Model, "config.json"))
-	if err != nil {
-		return nil, err
-	}
-	e := &export{
-		documents: map[string]any{"config.json": config},
-		tensors:   map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors},
-		copies:    map[string]string{},
-		loading: python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
-			`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
-			"model = " + t.head().autoClass() + ".from_pretrained(directory).eval()"}, t.example()...)...),
-	}
-	for _, name := range tokenizer.FileNames {
-		path := filepath.Join(t.Info.Model, name)
-		if _, err := os.Stat(path); err == nil {
-			e.copies[name] = path
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	if t.linearHead() {
-		e.notes = append(e.notes, linearHeadNote)
+	e := &export{source: c}
+	if err := t.merged(c, e); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return e, nil
 }
 
-// mergedTensors has the backbone with LoRA folded in, and the head, in float32.
-func (t Trained) mergedTensors(c *checkpoint.Checkpoint) (map[string]checkpoint.Tensor, error) {
-	updates := map[string]func(weight []float32){}
-	for i, layer := range t.Plan.Layers {
-		for _, module := range layer {
-			maps.Copy(updates, module.(mergeable).merge(t, i))
-		}
+func (t Trained) merged(c *checkpoint.Checkpoint, e *export) error {
+	_, backbone, err := t.fold(c, merges)
+	if err != nil {
+		return err
 	}
-	backbone, shapes := map[string]checkpoint.Tensor{}, map[string][]int{}
-	for _, name := range c.Backbone() {
-		tensor, err := c.Tensor(name)
-		if err != nil {
-			return nil, err
+	if t.headShifts() {
+		const bias = decoderNorm + ".bias"
+		if backbone[bias], err = t.shiftedNorm(backbone[bias]); err != nil {
+			return err
 		}
-		backbone[name], shapes[name] = tensor, tensor.Shape
-	}
-	if t.Backbone != nil {
-		if err := checkTensors("backbone", t.Backbone, shapes); err != nil {
-			return nil, fmt.Errorf("the trained weights do not fit %s: %w", c.Dir, err)
-		}
-		backbone = t.Backbone
 	}
 	tensors := t.classHead()
-	for name, tensor := range backbone {
-		values := tensor.Float32() // a copy: the checkpoint is unmapped before the export is written
-		if update := updates[name]; update != nil {
-			update(values)
-		}
-		tensors[t.family().backbone+"."+checkpoint.NameInFile(c.Config.ModelType, name)] = checkpoint.NewTensor(values,
-			tensor.Shape...)
+	for name, tensor := range checkpoint.InFile(c.Config.ModelType, backbone) {
+		tensors[t.family().backbone+"."+name] = tensor
 	}
-	return tensors, nil
+	config, err := t.mergedConfig(filepath.Join(c.Dir, "config.json"))
+	if err != nil {
+		return err
+	}
+	e.documents = map[string]any{"config.json": config}
+	e.tensors = map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors}
+	e.loading = python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
+		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
+		"model = " + t.head().autoClass() + ".from_pretrained(directory).eval()"}, t.example()...)...)
+	if t.linearHead() {
+		e.notes = append(e.notes, linearHeadNote)
+	}
+	return t.addTokenizer(c, e)
 }
 
 // mergedConfig is the backbone's config.json with the head's keys.
 func (t Trained) mergedConfig(path string) (map[string]any, error) {
-	content, err := files.Read(path, files.Document)
-	if err != nil {
+	var config map[string]any
+	if err := readNumbers(path, &config); err != nil {
 		return nil, err
 	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.UseNumber() // keeps numbers as they are written
-	var config map[string]any
-	if err := decoder.Decode(&config); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, quote.Error(err))
-	}
 	delete(config, "torch_dtype") // the older name of dtype
-	delete(config, "_name_or_path")
+	for _, key := range placeKeys {
+		delete(config, key)
+	}
 	config["dtype"] = "float32"
-	config["architectures"] = []string{t.family().class(t.head())}
-	if t.Info.Outputs() > 1 || t.Info.Task.Kind.Numeric() {
-		config["id2label"], config["label2id"] = t.Info.labelMaps()
+	if t.head().class != "" {
+		config["architectures"] = []string{t.family().class(t.head())}
 	}
-	if problem := t.head().problem; problem != "" {
-		config["problem_type"] = problem
-	}
+	t.Info.nameOutputs(config)
 	return config, nil
+}
+
+// placeKeys say where files lay once.
+var placeKeys = []string{"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file",
+	"merges_file"}
+
+// tokenizerClasses are those of transformers, for directories whose files name none.
+var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", checkpoint.ELECTRA: "ElectraTokenizer",
+	checkpoint.RoBERTa: "RobertaTokenizer", checkpoint.XLMRoBERTa: "XLMRobertaTokenizer",
+	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer",
+	checkpoint.GPT2: "GPT2Tokenizer"}
+
+// addTokenizer adds the files of the tokenizer, with the longest input that was trained with.
+func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
+	const settingsFile = "tokenizer_config.json"
+	e.copies = map[string]string{}
+	for _, name := range tokenizer.FileNames {
+		if path := filepath.Join(c.Dir, name); name != settingsFile && files.Exists(path) {
+			e.copies[name] = path
+		}
+	}
+	settings := map[string]any{}
+	if path := filepath.Join(c.Dir, settingsFile); files.Exists(path) {
+		if err := readNumbers(path, &settings); err != nil {
+			return err
+		}
+	}
+	for _, key := range placeKeys {
+		delete(settings, key)
+	}
+	if settings["tokenizer_class"] == nil {
+		settings["tokenizer_class"] = e.tokenizerClass(t.Info.Geometry.Architecture)
+	}
+	if t.Info.Task.MaxLength > 0 {
+		settings["model_max_length"] = t.Info.Task.MaxLength
+	}
+	e.documents[settingsFile] = settings
+	return nil
+}
+
+// tokenizerClass is the one that config.json names, or that of the architecture.
+func (e *export) tokenizerClass(architecture string) any {
+	if config, ok := e.documents["config.json"].(map[string]any); ok && config["tokenizer_class"] != nil {
+		return config["tokenizer_class"]
+	}
+	return tokenizerClasses[architecture]
+}
+
+// readNumbers reads a document with its numbers as they are written.
+func readNumbers(path string, into any) error {
+	content, err := files.Read(path, files.Vocabulary)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w", path, quote.Error(err))
+	}
+	return nil
 }

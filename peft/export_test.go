@@ -2,6 +2,7 @@ package peft_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -53,7 +54,7 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
 				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-					Version: peft.TrainedVersion, Model: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
+					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
 					Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
@@ -69,8 +70,14 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 					source.Modules[ours] = tensor
 				}
 			}
+			if prefix, ok := peft.Find[peft.Prefix](golden.Plan.Layers[0]); ok && golden.Format == peft.FormatPEFT {
+				source.Info.Model, source.Info.ModelFingerprint, source.Info.Geometry = smallModel(t)
+				want["base_model.bert.embeddings.position_embeddings.weight"] = movedPositions(prefix.Length)
+				config := golden.Documents["adapter_config.json"].(map[string]any)
+				config["modules_to_save"] = append(config["modules_to_save"].([]any), "position_embeddings")
+			}
 			dir := filepath.Join(t.TempDir(), "export")
-			if lost, err := peft.Export(golden.Format, source, dir, false); err != nil || len(lost) > 0 {
+			if lost, err := peft.Export(golden.Format, source, dir, peft.Options{}); err != nil || len(lost) > 0 {
 				t.Fatalf("lost %v, error %v", lost, err)
 			}
 			compareTensors(t, want, exportedTensors(t, dir))
@@ -86,6 +93,60 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			}
 		})
 	}
+}
+
+const positions = 16 // of smallModel, whose row n of them is n everywhere
+
+// movedPositions is the table of positions with every row so many rows later.
+func movedPositions(by int) checkpoint.Tensor {
+	values := make([]float32, positions*small.Hidden)
+	for i := range values {
+		values[i] = float32((i/small.Hidden + positions - by) % positions)
+	}
+	return checkpoint.NewTensor(values, positions, small.Hidden)
+}
+
+// smallModel writes a model of the small geometry, but for the number of its parameters.
+func smallModel(t *testing.T) (dir, fingerprint string, g peft.Geometry) {
+	t.Helper()
+	dir = t.TempDir()
+	config := fmt.Sprintf(`{"model_type": "bert", "vocab_size": 9, "hidden_size": %d, "num_hidden_layers": %d,
+		"num_attention_heads": %d, "intermediate_size": %d, "max_position_embeddings": %d, "type_vocab_size": 2,
+		"pad_token_id": 0, "hidden_act": "gelu", "layer_norm_eps": 1e-12}`, small.Hidden, small.Layers, small.Heads, small.FFN,
+		positions)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tensors := map[string]checkpoint.Tensor{}
+	add := func(name string, shape ...int) {
+		tensors[name] = checkpoint.NewTensor(make([]float32, checkpoint.Tensor{Shape: shape}.Elements()), shape...)
+	}
+	norm := func(name string) { add(name+".weight", small.Hidden); add(name+".bias", small.Hidden) }
+	add("embeddings.word_embeddings.weight", 9, small.Hidden)
+	add("embeddings.token_type_embeddings.weight", 2, small.Hidden)
+	norm("embeddings.LayerNorm")
+	tensors["embeddings.position_embeddings.weight"] = movedPositions(0)
+	for i := range small.Layers {
+		for _, target := range peft.Targets {
+			in, out := small.TargetShape(target)
+			add(small.CheckpointName(i, target)+".weight", out, in)
+			add(small.CheckpointName(i, target)+".bias", out)
+		}
+		norm(fmt.Sprintf("encoder.layer.%d.attention.output.LayerNorm", i))
+		norm(fmt.Sprintf("encoder.layer.%d.output.LayerNorm", i))
+	}
+	if err := checkpoint.WriteSafetensors(filepath.Join(dir, "model.safetensors"), tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoint.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if fingerprint, err = c.Fingerprint(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, fingerprint, peft.GeometryOf(c)
 }
 
 // exportedTensors joins the tensors of an export and checks that each lies in its adapter's directory.
@@ -196,7 +257,7 @@ func list(t *testing.T, dir string) map[string]bool {
 func TestScalingsAreWrittenAsFloats(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "export")
 	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Parallel{Width: 2}}), dir,
-		false); err != nil {
+		peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
@@ -215,7 +276,7 @@ func TestWidths(t *testing.T) {
 			source.Plan.Layers[i] = peft.Layer{peft.Serial{Width: i + 1}}
 		}
 		dir := filepath.Join(t.TempDir(), "export")
-		if _, err := peft.Export(peft.FormatAdapters, source, dir, false); err != nil {
+		if _, err := peft.Export(peft.FormatAdapters, source, dir, peft.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		config := readDocument(t, filepath.Join(dir, "adapter_config.json")).(map[string]any)["config"].(map[string]any)
@@ -254,9 +315,6 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		"a gated prefix in adapters": {peft.FormatAdapters, []peft.Layer{{peft.Serial{Width: 3},
 			peft.Prefix{Length: 2, Gate: true}}},
 			[]string{"prefix 2 gated (layers 0)"}},
-		"a gate in merged": {peft.FormatMerged, []peft.Layer{{peft.LoRA{Rank: 2, Alpha: 4, Targets: peft.Targets,
-			Gate: true}}},
-			[]string{"lora r2 gated (layers 0)"}},
 		"adapters in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Serial{Width: 3}}, {peft.Parallel{Width: 4}}},
 			[]string{"serial 3 (layers 0)", "parallel 4 (layers 1)"}},
 		"prefix beside lora in peft": {peft.FormatPEFT, []peft.Layer{{lora, peft.Prefix{Length: 1}},
@@ -264,7 +322,7 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 			[]string{"prefix 1 (layers 0-1)"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
-		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, false)
+		lost, err := peft.Export(test.format, configOnly(test.layers...), dir, peft.Options{})
 		if err == nil || !strings.Contains(err.Error(), test.lost[0]) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
@@ -274,10 +332,7 @@ func TestWhatAFormatCannotExpressIsRefusedOrListed(t *testing.T) {
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s: refused, but something was written", name)
 		}
-		if test.format == peft.FormatMerged { // has no configuration alone
-			continue
-		}
-		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, true); err != nil {
+		if lost, err = peft.Export(test.format, configOnly(test.layers...), dir, peft.Options{Lossy: true}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
@@ -304,7 +359,7 @@ func TestImpossibleExports(t *testing.T) {
 	broken := trainedPlan()
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
-	other.Info.Geometry.Architecture = "gpt2"
+	other.Info.Geometry.Architecture = "t5"
 	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear",
 		Task: data.Task{Kind: data.KindClassification}}}
 	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
@@ -314,16 +369,16 @@ func TestImpossibleExports(t *testing.T) {
 		dir    string
 		words  string
 	}{
-		"unknown format":     {"onnx", configOnly(), "", `"onnx"`},
+		"unknown format":     {"tflite", configOnly(), "", `"tflite"`},
 		"occupied directory": {peft.FormatPlan, configOnly(), occupied, "not empty"},
 		"a file":             {peft.FormatPlan, configOnly(), filepath.Join(occupied, "notes.txt"), "not a directory"},
-		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "LoRA in some layer"},
+		"nothing for peft":   {peft.FormatPEFT, configOnly(uneven...), "", "a prefix of one length"},
 		"nothing to merge":   {peft.FormatMerged, configOnly(), "", "train the plan first"},
 		"trained backbone":   {peft.FormatAdapters, full, "", "merged"},
 		"missing backbone": {peft.FormatMerged, short, "",
 			"the backbone's tensors have 999 values, the model's have 1000"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
-		"unknown architecture": {peft.FormatAdapters, other, "", `"gpt2"`},
+		"unknown architecture": {peft.FormatAdapters, other, "", `"t5"`},
 		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
 		"no model":             {peft.FormatMerged, trainedPlan(), "", "models/small"},
 	} {
@@ -331,7 +386,7 @@ func TestImpossibleExports(t *testing.T) {
 		if dir == "" {
 			dir = filepath.Join(t.TempDir(), "export")
 		}
-		if _, err := peft.Export(test.format, test.source, dir, true); err == nil ||
+		if _, err := peft.Export(test.format, test.source, dir, peft.Options{Lossy: true}); err == nil ||
 			!strings.Contains(err.Error(), test.words) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
@@ -347,7 +402,7 @@ func TestImpossibleExports(t *testing.T) {
 func TestPlansAreExportedWhole(t *testing.T) {
 	dir := t.TempDir() // empty directories are taken
 	source := trainedPlan()
-	if _, err := peft.Export(peft.FormatPlan, source, dir, false); err != nil {
+	if _, err := peft.Export(peft.FormatPlan, source, dir, peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]bool{"plan.json": true, "README.md": true}, list(t, dir)); diff != "" {
@@ -369,7 +424,7 @@ func TestModulesThatDifferAreAdaptersOfTheirOwn(t *testing.T) {
 		"scale": {{peft.Serial{Width: 3, Scale: 1}}, {peft.Serial{Width: 3, Scale: 2}}},
 	} {
 		dir := filepath.Join(t.TempDir(), "export")
-		if _, err := peft.Export(peft.FormatAdapters, configOnly(layers...), dir, false); err != nil {
+		if _, err := peft.Export(peft.FormatAdapters, configOnly(layers...), dir, peft.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		adapters := 0
@@ -419,7 +474,7 @@ func TestMerged(t *testing.T) {
 	}
 	source.Modules, source.Head = tensors(source.Plan.TensorShapes(g)), tensors(source.Info.HeadShapes())
 	dir := filepath.Join(t.TempDir(), "merged")
-	if lost, err := peft.Export(peft.FormatMerged, source, dir, false); err != nil || lost != nil {
+	if lost, err := peft.Export(peft.FormatMerged, source, dir, peft.Options{}); err != nil || lost != nil {
 		t.Fatal(lost, err)
 	}
 	after, err := checkpoint.Open(dir)
@@ -470,23 +525,23 @@ func TestMerged(t *testing.T) {
 	}
 	full := peft.Trained{Plan: peft.Plan{Layers: make([]peft.Layer, 2)}, Info: source.Info, Head: source.Head,
 		Backbone: tensors(backbone)}
-	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err != nil {
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	const bias = "encoder.layer.0.attention.self.query.bias"
 	full.Backbone["other.bias"] = full.Backbone[bias]
 	delete(full.Backbone, bias)
-	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, full, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), bias+" is missing") {
 		t.Errorf("another backbone tensor: the error is %v", err)
 	}
 	source.Info.Geometry.Heads = 1
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), "Heads:1") {
 		t.Errorf("another geometry: the error is %v", err)
 	}
 	source.Info.ModelFingerprint = "another"
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), false); err == nil ||
+	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
 		!strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("another model: the error is %v", err)
 	}

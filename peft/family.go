@@ -1,12 +1,15 @@
 package peft
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 
+	"gonum.org/v1/gonum/mat"
+
 	"peftsearch/data/checkpoint"
-	"peftsearch/data/hub"
 )
 
 // family is how the Hugging Face libraries name the parts of an architecture.
@@ -15,13 +18,16 @@ type family struct {
 	backbone      string // attribute of the backbone in a model with a head
 	adapterModel  string // the class with flexible heads in adapters; "" where it has none
 	classes       string // what the names of transformers' classes begin with
-	dense, logits string // the two linear layers of the head for sequence classification
+	dense, logits string // the linear layers of the head for sequence classification; dense is "" for a head of one
 	between       between
 	saved         []string // the attributes with that head's layers
 	output        string   // where adapters puts bottlenecks in a layer
 	prefix        string   // what adapters calls the place of a prefix
 	peftPrefix    bool     // PEFT can run a prefix
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
+	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
+	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
+	code          string   // of modeling, without .py; "" where there is none
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -36,24 +42,39 @@ const (
 // families has an entry for every architecture that can be exported. PEFT runs prefixes for BERT alone: it gives the
 // heads of the others the cache instead of the hidden states, or their backbones take no cache.
 var families = map[string]family{
-	checkpoint.BERT: {"BERT", "bert", "BertAdapterModel", "Bert",
-		"bert.pooler.dense", "classifier", tanh, []string{"classifier", "pooler"}, "output", "self_prefix", true, false},
-	checkpoint.RoBERTa: {"RoBERTa", "roberta", "RobertaAdapterModel", "Roberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
-	checkpoint.XLMRoBERTa: {"XLM-RoBERTa", "roberta", "XLMRobertaAdapterModel", "XLMRoberta",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
-	checkpoint.CamemBERT: {"CamemBERT", "roberta", "", "Camembert",
-		"classifier.dense", "classifier.out_proj", tanh, []string{"classifier"}, "output", "self_prefix", false, false},
-	checkpoint.ELECTRA: {"ELECTRA", "electra", "ElectraAdapterModel", "Electra",
-		"classifier.dense", "classifier.out_proj", gelu, []string{"classifier"}, "output", "self_prefix", false, false},
-	checkpoint.DistilBERT: {"DistilBERT", "distilbert", "DistilBertAdapterModel", "DistilBert",
-		"pre_classifier", "classifier", relu, []string{"classifier", "pre_classifier"}, "output_adapters", "self", false, true},
+	checkpoint.BERT: bertLike(family{name: "BERT", backbone: "bert", adapterModel: "BertAdapterModel", classes: "Bert",
+		dense: "bert.pooler.dense", logits: "classifier", between: tanh, saved: []string{"classifier", "pooler"},
+		peftPrefix: true}),
+	checkpoint.RoBERTa:    robertaLike("RoBERTa", "RobertaAdapterModel", "Roberta"),
+	checkpoint.XLMRoBERTa: robertaLike("XLM-RoBERTa", "XLMRobertaAdapterModel", "XLMRoberta"),
+	checkpoint.CamemBERT:  robertaLike("CamemBERT", "", "Camembert"),
+	checkpoint.ELECTRA: bertLike(family{name: "ELECTRA", backbone: "electra", adapterModel: "ElectraAdapterModel",
+		classes: "Electra", dense: "classifier.dense", logits: "classifier.out_proj", between: gelu,
+		saved: []string{"classifier"}}),
+	checkpoint.DistilBERT: {name: "DistilBERT", backbone: "distilbert", adapterModel: "DistilBertAdapterModel",
+		classes: "DistilBert", dense: "pre_classifier", logits: "classifier", between: relu,
+		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters", prefix: "self", eagerPrefix: true,
+		code: "encoder"},
+	checkpoint.GPT2: {name: "GPT-2", backbone: "transformer", adapterModel: "GPT2AdapterModel", classes: "GPT2",
+		logits: "score", saved: []string{"score"}, output: "output_adapters", prefix: "self_prefix", eagerPrefix: true,
+		finalNorm: "ln_f", turned: true},
+}
+
+func bertLike(f family) family {
+	f.output, f.prefix, f.code = "output", "self_prefix", "encoder"
+	return f
+}
+
+func robertaLike(name, adapterModel, classes string) family {
+	return bertLike(family{name: name, backbone: "roberta", adapterModel: adapterModel, classes: classes,
+		dense: "classifier.dense", logits: "classifier.out_proj", between: tanh, saved: []string{"classifier"}})
 }
 
 func (t Trained) family() family { return families[t.Info.Geometry.Architecture] }
 
-// modelName is what the libraries load the backbone by.
-func (t Trained) modelName() string { return hub.NameOf(t.Info.Model) }
+// modelName is what the libraries load the backbone by: its name on the Hub, or that of its directory without the way
+// there, which is nobody else's.
+func (t Trained) modelName() string { return cmp.Or(t.hubName(), filepath.Base(t.Info.Model)) }
 
 // targetModules names the linear layers that LoRA changes, within a layer, as BERT does.
 var targetModules = map[Target]string{
@@ -66,16 +87,19 @@ var targetModules = map[Target]string{
 }
 
 // CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias".
-func CheckpointName(layer int, t Target) string { return layerModule(layer, t) }
+func (g Geometry) CheckpointName(layer int, target Target) string {
+	return g.layerName(layer) + targetModules[target]
+}
 
-// layerModule is the canonical name of a matrix of a layer.
-func layerModule(layer int, target Target) string {
-	return fmt.Sprintf("encoder.layer.%d.%s", layer, targetModules[target])
+// layerName begins the canonical names of a layer's tensors.
+func (g Geometry) layerName(layer int) string {
+	s := g.Stack(layer)
+	return fmt.Sprintf("%s.layer.%d.", s.Name, layer-s.First)
 }
 
 // path is what transformers' bare model calls a matrix of a layer.
 func (g Geometry) path(layer int, target Target) string {
-	return checkpoint.NameInFile(g.Architecture, layerModule(layer, target))
+	return checkpoint.NameInFile(g.Architecture, g.CheckpointName(layer, target))
 }
 
 // path is what transformers' models with a head call a matrix of a layer.
@@ -86,8 +110,8 @@ func (t Trained) path(layer int, target Target) string {
 // outputPath is where adapters puts the bottlenecks of a layer.
 func (t Trained) outputPath(layer int) string {
 	f := t.family()
-	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture,
-		fmt.Sprintf("encoder.layer.%d.", layer)) + f.output
+	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, t.Info.Geometry.layerName(layer)) +
+		f.output
 }
 
 // attentionPath is where adapters puts those after the attention.
@@ -107,7 +131,8 @@ const (
 	linearShift = 64.0
 )
 
-// classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone. A
+// classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone,
+// whose c is left to [Trained.shiftedNorm] where the class has none. A
 // linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by
 // about 1e-4, and 1e-3 where weights are large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
@@ -119,6 +144,9 @@ func (t Trained) classHead() map[string]checkpoint.Tensor {
 		return head
 	}
 	if l.dense == "" {
+		if t.headShifts() {
+			delete(head, l.logits+".bias")
+		}
 		return head
 	}
 	scale, shift := float32(linearScale), float32(0)
@@ -143,6 +171,44 @@ func (t Trained) classHead() map[string]checkpoint.Tensor {
 	head[l.logits+".weight"] = checkpoint.NewTensor(weight, len(bias), d)
 	head[l.logits+".bias"] = checkpoint.NewTensor(bias, len(bias))
 	return head
+}
+
+// decoderNorm is the canonical name of a decoder's last LayerNorm.
+const decoderNorm = "decoder.LayerNorm"
+
+// headShifts reports whether the class's head has no bias, so that ours goes into the last LayerNorm.
+func (t Trained) headShifts() bool {
+	return t.family().finalNorm != "" && t.head().layers(t.family()).logits == t.family().logits
+}
+
+// shiftedNorm is the bias of the last LayerNorm, given the backbone's, with which the head W·h needs no bias c: the
+// smallest change v with W·v = c is added to it.
+func (t Trained) shiftedNorm(bias checkpoint.Tensor) (checkpoint.Tensor, error) {
+	n, d := t.Info.Outputs(), t.Info.Geometry.Hidden
+	weight, offset := t.Head["head.weight"].Float32(), t.Head["head.bias"].Float32()
+	matrix, right := mat.NewDense(n, d, nil), mat.NewVecDense(n, nil)
+	for i := range n {
+		right.SetVec(i, float64(offset[i]))
+		for j := range d {
+			matrix.Set(i, j, float64(weight[i*d+j]))
+		}
+	}
+	var factors mat.LQ
+	var change mat.VecDense
+	if n > d {
+		return checkpoint.Tensor{}, fmt.Errorf("%s has no bias in its head, and %d outputs of width %d need one: export "+
+			"as %s", t.family().class(t.head()), n, d, FormatAdapters)
+	}
+	factors.Factorize(matrix)
+	if err := factors.SolveVecTo(&change, false, right); err != nil {
+		return checkpoint.Tensor{}, fmt.Errorf("%s has no bias in its head, and ours cannot be moved: its rows depend on "+
+			"each other (%w): export as %s", t.family().class(t.head()), err, FormatAdapters)
+	}
+	values := bias.Float32()
+	for i := range values {
+		values[i] += float32(change.AtVec(i))
+	}
+	return checkpoint.NewTensor(values, d), nil
 }
 
 // linearHead says that classHead had to put a layer before a linear head.

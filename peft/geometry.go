@@ -60,7 +60,15 @@ type Stack struct {
 }
 
 // Stacks lists the backbone's stacks from the input up.
-func (g Geometry) Stacks() []Stack { return []Stack{{Name: "encoder", Layers: g.Layers}} }
+func (g Geometry) Stacks() []Stack {
+	if g.Architecture == checkpoint.GPT2 {
+		return []Stack{{Name: "decoder", Layers: g.Layers, Causal: true}}
+	}
+	return []Stack{{Name: "encoder", Layers: g.Layers}}
+}
+
+// causal reports whether the backbone is a decoder.
+func (g Geometry) causal() bool { return g.Stacks()[0].Causal }
 
 // Stack is the one that a layer belongs to.
 func (g Geometry) Stack(layer int) Stack {

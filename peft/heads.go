@@ -2,8 +2,10 @@ package peft
 
 import (
 	"fmt"
+	"slices"
 
 	"peftsearch/data"
+	"peftsearch/data/onnx"
 	"peftsearch/data/quote"
 )
 
@@ -16,12 +18,16 @@ const (
 // headKind is how the head of a kind of task is kept, and what the libraries have for it.
 type headKind struct {
 	states int  // hidden states that it reads together
+	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
 
 	adapters headType // what adapters has; "" for nothing
 	class    string   // transformers' models with such a head, "" for none: BertFor…, AutoModelFor…
 	problem  string   // problem_type of config.json, "" for none
 	taskType string   // PEFT's, "" for none
+	coded    codedHead
+	// graph is the whole graph of a model with such a head, of a mask and token types ("" for none).
+	graph func(g *encoderGraph, mask, types onnx.Value, ids onnx.Type)
 	// layers are those of the class's head.
 	layers func(f family) headLayers
 	// example is Python that makes inputs of a row.
@@ -48,17 +54,19 @@ const (
 var headKinds = map[data.Kind]headKind{
 	data.KindClassification: {states: 1, adapters: headClassification, class: "SequenceClassification",
 		problem:  "single_label_classification",
-		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindRegression: {states: 1, adapters: headClassification, class: "SequenceClassification", problem: "regression",
-		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification",
 		problem:  "multi_label_classification",
-		taskType: "SEQ_CLS", layers: sequenceLayers, example: textExample},
+		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
 	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
-		layers: tokenLayers, example: wordsExample},
-	data.KindMultipleChoice: {states: 1, adapters: headChoice, class: "MultipleChoice", layers: choiceLayers,
+		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
+	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice",
+		coded: codedChoice, graph: graphChoice, layers: choiceLayers,
 		example: choiceExample},
-	data.KindCoreference: {states: 2, pools: true},
+	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference,
+		example: spansExample},
 }
 
 func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }
@@ -93,16 +101,36 @@ func choiceExample(data.Task) string {
 	return `tokenizer(["What comes before."] * 2, ["One choice.", "Another one."], truncation="only_first", padding=True`
 }
 
+// lastTokenNotes say how the libraries find the token that a decoder's head reads.
+func (t Trained) lastTokenNotes(format Format) []string {
+	if format == FormatPlan || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
+		return nil
+	}
+	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
+		t.family().name + " has no padding token: for several texts at once, pad them on the right with a token that no " +
+		"text ends with, and set `model.config.pad_token_id` to its id."}
+}
+
+// spansExample marks the mention and one candidate.
+func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she came.", truncation=True` }
+
 // refuse says why a format cannot hold any plan with the head.
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
 	switch {
-	case format == FormatPlan:
+	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
+		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
+			FormatMerged)
+	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-	case kind.adapters == "" || kind.class == "":
-		return fmt.Errorf("none of the libraries has a head for %s: export as %s", i.Task.Kind, FormatPlan)
+	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
+		format := FormatTransformers
+		if f.code == "" {
+			format = FormatPlan
+		}
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, format)
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}
@@ -114,6 +142,16 @@ func (i Info) refuse(format Format, f family) error {
 			f.class(kind), layers.between, FormatAdapters)
 	}
 	return nil
+}
+
+// HasPooler reports whether transformers' class for a task has the dense head with a tanh.
+func HasPooler(g Geometry, kind data.Kind) bool {
+	head, f := headKinds[kind], families[g.Architecture]
+	if head.class == "" || f.classes == "" || head.bert && g.causal() {
+		return false
+	}
+	layers := head.layers(f)
+	return layers.dense != "" && layers.between == tanh
 }
 
 // class is transformers' model of the family with a kind's head.

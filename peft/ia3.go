@@ -3,8 +3,10 @@ package peft
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodIA3 is (IA)³.
@@ -48,14 +50,20 @@ func (x IA3) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-func (IA3) mergeable() bool { return true }
+func (IA3) code() []string { return []string{"ia3"} }
+
+// mergeable is false beside a gated LoRA, which IA3 multiplies too.
+func (IA3) mergeable(l Layer) bool {
+	lora, _ := Find[LoRA](l)
+	return !lora.Gate
+}
 
 func (x IA3) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range x.Targets {
 		vector := t.tensor(layer, MethodIA3, string(target)).Float32()
 		in, _ := t.Info.Geometry.TargetShape(target)
-		name := layerModule(layer, target)
+		name := t.Info.Geometry.CheckpointName(layer, target)
 		if target.ScalesInput() {
 			updates[name+".weight"] = func(weight []float32) {
 				for i := range weight {
@@ -76,26 +84,34 @@ func (IA3) peftConfig(t Trained, c *peftConfig) {
 	c.PEFTType, c.FeedforwardModules = "IA3", []string{}
 	for i, layer := range t.Plan.Layers {
 		ia3, _ := Find[IA3](layer)
-		for _, target := range sortedTargets(ia3.Targets) {
-			c.TargetModules = append(c.TargetModules, t.path(i, target))
-			if target.ScalesInput() {
-				c.FeedforwardModules = append(c.FeedforwardModules, t.path(i, target))
+		for _, side := range t.sides(ia3.Targets) {
+			c.TargetModules = append(c.TargetModules, t.path(i, side[0]))
+			if side[0].ScalesInput() {
+				c.FeedforwardModules = append(c.FeedforwardModules, t.path(i, side[0]))
 			}
 		}
 	}
 }
 
-// peftTensors are [out, 1], or [1, in] where they multiply the input.
+// peftTensors are [out, 1], or [1, in] where they multiply the input. What shares a matrix with a target has 1.
 func (IA3) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		ia3, _ := Find[IA3](layer)
-		for _, target := range ia3.Targets {
-			vector := t.tensor(i, MethodIA3, string(target)).Float32()
+		for _, side := range t.sides(ia3.Targets) {
+			var vector []float32
+			for _, target := range t.shared(side[0]) {
+				if slices.Contains(side, target) {
+					vector = append(vector, t.tensor(i, MethodIA3, string(target)).Float32()...)
+				} else {
+					_, out := t.Info.Geometry.TargetShape(target)
+					vector = append(vector, slices.Repeat([]float32{1}, out)...)
+				}
+			}
 			shape := []int{len(vector), 1}
-			if target.ScalesInput() {
+			if side[0].ScalesInput() {
 				shape = []int{1, len(vector)}
 			}
-			into[fmt.Sprintf("base_model.model.%s.ia3_l", t.path(i, target))] = checkpoint.NewTensor(vector, shape...)
+			into[fmt.Sprintf("base_model.model.%s.ia3_l", t.path(i, side[0]))] = checkpoint.NewTensor(vector, shape...)
 		}
 	}
 	t.peftHead(into)
@@ -103,7 +119,7 @@ func (IA3) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 
 func (IA3) peftTypes() []string { return []string{"IA3"} }
 
-func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
+func (IA3) importPEFT(s settings, p *Plan, g Geometry) error {
 	var targets, feedforward, fan json.RawMessage
 	if err := s.takeAll(map[string]any{"target_modules": &targets, "feedforward_modules": &feedforward,
 		"fan_in_fan_out": &fan}); err != nil {
@@ -139,4 +155,15 @@ func (IA3) importPEFT(s settings, p Plan, g Geometry) error {
 		}
 	}
 	return s.rest(append(peftRecords, "init_ia3_weights")...)
+}
+
+func (x IA3) graph(l *layerGraph) {
+	for _, target := range x.Targets {
+		vector := l.weight(MethodIA3, string(target))
+		if target.ScalesInput() {
+			l.inputs[target] = append(l.inputs[target], func(x onnx.Value) onnx.Value { return l.Mul(x, vector) })
+		} else {
+			l.outputs[target] = append(l.outputs[target], func(y, _ onnx.Value) onnx.Value { return l.Mul(y, vector) })
+		}
+	}
 }

@@ -75,7 +75,8 @@ func importConfig(content []byte, g Geometry) (Plan, error) {
 	}
 	p := Plan{Layers: make([]Layer, g.Layers)}
 	if s["peft_type"] != nil {
-		return p, s.importPEFT(p, g)
+		err := s.importPEFT(&p, g)
+		return p, err
 	}
 	if inner := s["config"]; inner != nil { // the file of a saved adapter; otherwise a bare configuration
 		version, architecture, hidden := "", g.Architecture, g.Hidden
@@ -98,7 +99,8 @@ func importConfig(content []byte, g Geometry) (Plan, error) {
 	} else if s["architecture"] == nil && s["reduction_factor"] == nil {
 		return p, errors.New(`has neither "peft_type" nor "config": it is of neither peft nor adapters`)
 	}
-	return p, s.importAdapters(p, g)
+	err := s.importAdapters(&p, g)
+	return p, err
 }
 
 // oldLoRA reports whether adapters would rewrite the alpha of a LoRA that was saved by this version.
@@ -162,10 +164,14 @@ func (s settings) rest(ignored ...string) error {
 	return errors.Join(errs...)
 }
 
-func (s settings) importPEFT(p Plan, g Geometry) error {
+func (s settings) importPEFT(p *Plan, g Geometry) error {
 	var kind string
 	if err := s.take("peft_type", &kind); err != nil {
 		return err
+	}
+	if f := families[g.Architecture]; f.turned {
+		return fmt.Errorf("PEFT has one module with one A for query, key and value of %s, and a plan has one for each: "+
+			"import a configuration of adapters, or a plan.json", f.name)
 	}
 	var saved []string
 	if err := s.take("modules_to_save", &saved); err != nil {
@@ -188,14 +194,14 @@ type peftImporter interface {
 	// peftTypes are the values of peft_type that it reads.
 	peftTypes() []string
 	// importPEFT puts modules into a plan.
-	importPEFT(s settings, p Plan, g Geometry) error
+	importPEFT(s settings, p *Plan, g Geometry) error
 }
 
 // adaptersImporter is a method that adapters has; its own value means nothing.
 type adaptersImporter interface {
 	// architectures are the values of architecture that it reads.
 	architectures() []string
-	// importAdapters returns the module of each layer.
+	// importAdapters returns the module of each layer, or that of the input.
 	importAdapters(s settings, g Geometry) (func(layer int) (Module, error), error)
 }
 
@@ -379,7 +385,7 @@ func compile(expression string) (compiled *regexp.Regexp, steps int, err error) 
 }
 
 // importAdapters reads a configuration of adapters into p.
-func (s settings) importAdapters(p Plan, g Geometry) error {
+func (s settings) importAdapters(p *Plan, g Geometry) error {
 	var architecture string
 	if err := s.take("architecture", &architecture); err != nil {
 		return err
@@ -408,7 +414,7 @@ func (s settings) importAdapters(p Plan, g Geometry) error {
 }
 
 // importModule reads the configuration of one method.
-func (s settings) importModule(architecture string, p Plan, g Geometry) error {
+func (s settings) importModule(architecture string, p *Plan, g Geometry) error {
 	var leaveOut []int
 	if err := s.take("leave_out", &leaveOut); err != nil {
 		return err
@@ -428,6 +434,17 @@ func (s settings) importModule(architecture string, p Plan, g Geometry) error {
 	}
 	module, err := importer.importAdapters(s, g)
 	if err != nil {
+		return err
+	}
+	if importer.(Module).Method().Input() {
+		m, err := module(0)
+		if err == nil && len(leaveOut) > 0 {
+			err = errors.New("leave_out: it is at the input, which is no layer")
+		}
+		if err == nil && p.Input.Module(m.Method()) != nil {
+			err = errors.New("the input has two modules of the same kind")
+		}
+		p.Input = append(p.Input, m)
 		return err
 	}
 	for i := range p.Layers {

@@ -59,7 +59,7 @@ func TestExportsAreImported(t *testing.T) {
 		}
 		dir := filepath.Join(place, "export")
 		defer os.RemoveAll(dir)
-		if lost, err := peft.Export(format, source, dir, false); err != nil || len(lost) > 0 {
+		if lost, err := peft.Export(format, source, dir, peft.Options{}); err != nil || len(lost) > 0 {
 			t.Fatalf("lost %v, error %v", lost, err)
 		}
 		got, err := peft.Import(dir, base)
@@ -179,7 +179,7 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 			"layers_pattern"},
 		"another width":           {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
 		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
-		"another architecture":    {`{"config": {"architecture": "prompt_tuning"}}`, "prompt_tuning"},
+		"another architecture":    {`{"config": {"architecture": "reft"}}`, "reft"},
 		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
 		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "mish", 1) + `}}`, "mish"},
 		"another norm": {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`,
@@ -232,7 +232,7 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 	}
 	setup := filepath.Join(t.TempDir(), "setup")
 	if _, err := peft.Export(peft.FormatAdapters, configOnly(peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}),
-		setup, false); err != nil {
+		setup, peft.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := peft.Import(setup, small); err != nil || p.String() != "serial 2 L0 · parallel 2 L0" {

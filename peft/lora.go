@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodLoRA is low-rank adaptation.
@@ -189,11 +190,12 @@ func (t Trained) peftLowRank(c *peftConfig, layer, rank int, alpha float64, targ
 		c.R, c.Alpha = rank, alpha
 		c.RankPattern, c.AlphaPattern = map[string]int{}, map[string]float64{}
 	}
-	for _, target := range sortedTargets(targets) {
-		c.TargetModules = append(c.TargetModules, t.path(layer, target))
+	for _, side := range t.sides(targets) {
+		path, rank, alpha := t.path(layer, side[0]), len(side)*rank, float64(len(side))*alpha
+		c.TargetModules = append(c.TargetModules, path)
 		// Rank and alpha are looked up independently: both are written, or alpha/rank would be wrong. A key is searched
 		// for behind any dot of a path, and before 0.15 nowhere else: no ^ stands before it.
-		_, key, _ := strings.Cut(t.path(layer, target), ".")
+		_, key, _ := strings.Cut(path, ".")
 		c.RankPattern[key], c.AlphaPattern[key] = rank, alpha
 	}
 }
@@ -201,13 +203,68 @@ func (t Trained) peftLowRank(c *peftConfig, layer, rank int, alpha float64, targ
 func (LoRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	for i, layer := range t.Plan.Layers {
 		lora, _ := Find[LoRA](layer)
-		for _, target := range lora.Targets {
-			module := "base_model.model." + t.path(i, target)
-			into[module+".lora_A.weight"] = t.tensor(i, MethodLoRA, string(target)+".a")
-			into[module+".lora_B.weight"] = t.tensor(i, MethodLoRA, string(target)+".b")
-		}
+		t.peftLowRankTensors(i, MethodLoRA, lora.Targets, into)
 	}
 	t.peftHead(into)
+}
+
+// peftLowRankTensors adds A and B of a layer's targets. Those that share a matrix [3·out, in] have one A, with the
+// rows of all, and one B, in which each has its columns in its rows.
+func (t Trained) peftLowRankTensors(layer int, m Method, targets []Target, into map[string]checkpoint.Tensor) {
+	for _, side := range t.sides(targets) {
+		module := "base_model.model." + t.path(layer, side[0])
+		a, b := t.stacked(layer, m, side, ".a"), t.tensor(layer, m, string(side[0])+".b")
+		if shared := t.shared(side[0]); len(shared) > 1 {
+			out, rank := b.Shape[0], b.Shape[1]
+			columns := len(side) * rank
+			values := make([]float32, len(shared)*out*columns)
+			for k, target := range side {
+				part := t.tensor(layer, m, string(target)+".b").Float32()
+				first := slices.Index(shared, target) * out
+				for row := range out {
+					copy(values[(first+row)*columns+k*rank:], part[row*rank:(row+1)*rank])
+				}
+			}
+			b = checkpoint.NewTensor(values, len(shared)*out, columns)
+		}
+		into[module+".lora_A.weight"], into[module+".lora_B.weight"] = a, b
+	}
+}
+
+// shared are the targets that are one matrix in the libraries' model.
+func (t Trained) shared(target Target) []Target {
+	attention := []Target{TargetQuery, TargetKey, TargetValue}
+	if t.family().turned && slices.Contains(attention, target) {
+		return attention
+	}
+	return []Target{target}
+}
+
+// sides are targets in canonical order, those that share a matrix together.
+func (t Trained) sides(targets []Target) (sides [][]Target) {
+	for _, target := range sortedTargets(targets) {
+		if last := len(sides) - 1; last >= 0 && slices.Contains(t.shared(target), sides[last][0]) {
+			sides[last] = append(sides[last], target)
+		} else {
+			sides = append(sides, []Target{target})
+		}
+	}
+	return sides
+}
+
+// stacked are the tensors of some targets, one below the other.
+func (t Trained) stacked(layer int, m Method, targets []Target, name string) checkpoint.Tensor {
+	first := t.tensor(layer, m, string(targets[0])+name)
+	if len(targets) == 1 {
+		return first
+	}
+	var values []float32
+	for _, target := range targets {
+		values = append(values, t.tensor(layer, m, string(target)+name).Float32()...)
+	}
+	shape := slices.Clone(first.Shape)
+	shape[0] *= len(targets)
+	return checkpoint.NewTensor(values, shape...)
 }
 
 // peftHead adds the head, as a model whose modules are wrapped has it.
@@ -217,14 +274,16 @@ func (t Trained) peftHead(into map[string]checkpoint.Tensor) {
 	}
 }
 
-func (l LoRA) mergeable() bool { return !l.Gate }
+func (l LoRA) code() []string { return withGate(l.Gate, "lowrank", "lora") }
+
+func (l LoRA) mergeable(Layer) bool { return !l.Gate }
 
 // merge folds B·A into the weight; a gated update depends on the input.
 func (l LoRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
 	for _, target := range l.Targets {
 		a, b := t.tensor(layer, MethodLoRA, string(target)+".a"), t.tensor(layer, MethodLoRA, string(target)+".b")
-		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+		updates[t.Info.Geometry.CheckpointName(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, a, b, l.Alpha/float64(l.Rank))
 		}
 	}
@@ -249,7 +308,7 @@ func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
 	}
 }
 
-// adaptersPart drops the attention's output: for BERT and RoBERTa, the library has LoRA nowhere there.
+// adaptersPart drops the attention's output: the library has LoRA nowhere there.
 func (l LoRA) adaptersPart() (kept Module, lost string) {
 	if !slices.Contains(l.Targets, TargetAttentionOutput) {
 		return l, ""
@@ -284,14 +343,31 @@ func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
 func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
 	for i, layer := range p.Layers {
 		lora, _ := Find[LoRA](layer)
-		for _, target := range lora.Targets {
-			module := t.path(i, target) + ".loras." + name
-			into[module+".lora_A"] = t.tensor(i, MethodLoRA, string(target)+".a")
-			into[module+".lora_B"] = t.tensor(i, MethodLoRA, string(target)+".b")
-			if lora.Gate {
-				into[module+".gate.weight"] = t.tensor(i, MethodLoRA, string(target)+".gate.weight")
-				into[module+".gate.bias"] = t.tensor(i, MethodLoRA, string(target)+".gate.bias")
+		for _, side := range t.sides(lora.Targets) {
+			module := t.path(i, side[0]) + ".loras." + name
+			into[module+".lora_A"] = t.stacked(i, MethodLoRA, side, ".a")
+			into[module+".lora_B"] = t.stacked(i, MethodLoRA, side, ".b")
+			if lora.Gate { // in encoders alone
+				into[module+".gate.weight"] = t.tensor(i, MethodLoRA, string(side[0])+".gate.weight")
+				into[module+".gate.bias"] = t.tensor(i, MethodLoRA, string(side[0])+".gate.bias")
 			}
 		}
+	}
+}
+
+// graph is that of a gated LoRA: others are folded.
+func (r LoRA) graph(l *layerGraph) {
+	for _, target := range r.Targets {
+		l.outputs[target] = append(l.outputs[target], func(y, x onnx.Value) onnx.Value {
+			_, out := l.t.Info.Geometry.TargetShape(target)
+			product := func(x onnx.Value, name string) onnx.Value {
+				return l.Node("Gemm", onnx.Attributes{"transB": 1}, x, l.weight(MethodLoRA, string(target)+name))
+			}
+			update := product(product(x, ".a"), ".b")
+			if !r.Gate {
+				return l.Add(y, l.Mul(update, l.Float(r.Alpha/float64(r.Rank))))
+			}
+			return l.Add(y, l.gated(update, l.gate(MethodLoRA, string(target)+".", x), out))
+		})
 	}
 }

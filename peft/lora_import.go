@@ -10,7 +10,7 @@ import (
 // peftTypes: DoRA is a LORA with use_dora.
 func (LoRA) peftTypes() []string { return []string{"LORA"} }
 
-func (LoRA) importPEFT(s settings, p Plan, g Geometry) error {
+func (LoRA) importPEFT(s settings, p *Plan, g Geometry) error {
 	rank, alpha, bias, rankStabilised, isDoRA := 8, 8.0, "none", false, false
 	ranks, alphas := map[string]int{}, map[string]float64{}
 	var targets, layers, layerNames json.RawMessage

@@ -72,10 +72,10 @@ type worth struct{ half, limit float64 }
 // package and a file to evaluator/model.
 var table = []row{
 	{zero: Serial{}, sizes: "widths of the serial adapter", levels: widths, levelsText: widthsText, most: widest,
-		sized:    func(size int, s Style) Module { return Serial{Width: size, Gate: s.Gate} },
+		sized:    func(size int, s Style) Module { return Serial(s.bottleneck(size)) },
 		autoPEFT: true, standard: true, worth: worth{8, 1}},
 	{zero: Parallel{}, sizes: "widths of the parallel adapter", levels: widths, levelsText: widthsText, most: widest,
-		sized:    func(size int, s Style) Module { return Parallel{Width: size, Gate: s.Gate} },
+		sized:    func(size int, s Style) Module { return Parallel(s.bottleneck(size)) },
 		autoPEFT: true, standard: true, worth: worth{16, 0.9}},
 	{zero: Prefix{}, sizes: "prefix lengths", levels: lengths, levelsText: "0, 1, 2, 5, 10, 20, 40", most: longest,
 		sized:    func(size int, s Style) Module { return Prefix{Length: size, Gate: s.Gate} },
@@ -86,7 +86,7 @@ var table = []row{
 		},
 		standard: true, worth: worth{2, 0.8}},
 	{zero: Houlsby{}, sizes: "widths of the two Houlsby adapters", levels: widths, levelsText: widthsText, most: widest,
-		sized: func(size int, s Style) Module { return Houlsby{Width: size, Gate: s.Gate} }, worth: worth{6, 1}},
+		sized: func(size int, s Style) Module { return Houlsby(s.bottleneck(size)) }, worth: worth{6, 1}},
 	{zero: DoRA{}, sizes: "ranks of DoRA", levels: ranks, levelsText: ranksText, most: hidden,
 		sized: func(size int, s Style) Module {
 			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets)}
@@ -99,13 +99,23 @@ var table = []row{
 		sized: func(int, Style) Module { return IA3{Targets: slices.Clone(IA3Targets)} }, worth: worth{1, 0.8}},
 	{zero: BitFit{}, sizes: "BitFit: 1 for the biases", levels: present, levelsText: "0, 1", most: one,
 		sized: func(int, Style) Module { return BitFit{} }, worth: worth{1, 0.9}},
+	{zero: Prompt{}, input: true, sizes: "prompt lengths", levels: func(Geometry) []int { return []int{0, 5, 10, 20, 50} },
+		levelsText: "0, 5, 10, 20, 50", most: longest,
+		sized: func(size int, _ Style) Module { return Prompt{Length: size} }, worth: worth{20, 0.4}},
 }
 
-// Style is what modules of one size may differ in.
+// Style is what modules of one size may differ in. A method takes of it what it has.
 type Style struct {
-	Scale   float64  // of low-rank updates: alpha/rank
-	Targets []Target // of low-rank updates
-	Gate    bool     // of those that can have one: a gate
+	Scale        float64      // of low-rank updates: alpha/rank
+	Targets      []Target     // of low-rank updates
+	Gate         bool         // of those that can have one: a gate
+	NonLinearity NonLinearity // of bottlenecks; "" is the method's own
+	Factor       float64      // s of bottlenecks; 0 is the method's own
+	LearnedScale bool         // of bottlenecks, in place of Factor
+}
+
+func (s Style) bottleneck(width int) Bottleneck {
+	return Bottleneck{Width: width, NonLinearity: s.NonLinearity, Scale: s.Factor, LearnedScale: s.LearnedScale, Gate: s.Gate}
 }
 
 // Methods lists the methods in the order in which everything shows them.
@@ -149,6 +159,12 @@ func (m Method) Input() bool { return m.known().input }
 
 // Sized is the method's module of a size of at least 1.
 func (m Method) Sized(size int, s Style) Module { return m.known().sized(size, s) }
+
+// Gated reports whether the method's modules can have gates.
+func (m Method) Gated() bool { return !Equal(m.Sized(1, Style{Gate: true}), m.Sized(1, Style{})) }
+
+// Equal reports whether two modules compute the same.
+func Equal(a, b Module) bool { return reflect.DeepEqual(a.canonical(), b.canonical()) }
 
 // Levels are the sizes that a search tries unless it is told otherwise, ascending from 0, which is none.
 func (m Method) Levels(g Geometry) []int { return m.known().levels(g) }

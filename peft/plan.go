@@ -134,6 +134,11 @@ func (p Plan) places() []place {
 	return list
 }
 
+// Without is the plan with the lowest so many layers bare.
+func (p Plan) Without(lowest int) Plan {
+	return Plan{Input: p.Input, Layers: append(make([]Layer, lowest), p.Layers[lowest:]...)}
+}
+
 // Validate reports every way in which the plan does not fit the backbone. What it accepts can be counted, stored and
 // trained without any number overflowing.
 func (p Plan) Validate(g Geometry) error {

@@ -190,15 +190,15 @@ func TestBadPlansAreRefusedWithTheReason(t *testing.T) {
 
 func TestPresetsAreValidPlans(t *testing.T) {
 	for _, name := range peft.Presets() {
-		p, err := peft.Preset(name, base)
+		p, err := peft.NewPreset(name, base)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if (name == "head") != p.Empty() {
-			t.Errorf("%s: %s", name, p)
+		if (name == "head") != p.Plan.Empty() {
+			t.Errorf("%s: %s", name, p.Plan)
 		}
 	}
-	if _, err := peft.Preset("lora-r9", base); err == nil || !strings.Contains(err.Error(), "lora-r8") {
+	if _, err := peft.NewPreset("lora-r9", base); err == nil || !strings.Contains(err.Error(), "lora-r8") {
 		t.Errorf("an unknown preset: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/data/onnx"
 )
 
 // MethodPrefix is prefix tuning.
@@ -125,6 +126,8 @@ func interleave(matrices [][]float32, rows, columns int) []float32 {
 	return values
 }
 
+func (p Prefix) code() []string { return withGate(p.Gate, "prefix") }
+
 func (Prefix) architectures() []string { return []string{"prefix_tuning"} }
 
 func (Prefix) importAdapters(s settings, _ Geometry) (func(int) (Module, error), error) {
@@ -148,7 +151,7 @@ func (Prefix) importAdapters(s settings, _ Geometry) (func(int) (Module, error),
 
 func (Prefix) peftTypes() []string { return []string{"PREFIX_TUNING"} }
 
-func (Prefix) importPEFT(s settings, p Plan, g Geometry) error {
+func (Prefix) importPEFT(s settings, p *Plan, g Geometry) error {
 	length, hidden, layers := 0, g.Hidden, g.Layers
 	if err := s.takeAll(map[string]any{"num_virtual_tokens": &length, "token_dim": &hidden,
 		"num_layers": &layers}); err != nil {
@@ -166,4 +169,20 @@ func (Prefix) importPEFT(s settings, p Plan, g Geometry) error {
 	}
 	return s.rest(append(peftRecords, "encoder_hidden_size", "num_attention_heads", "num_transformer_submodules",
 		"prefix_projection", "init_weights")...)
+}
+
+func (p Prefix) graph(l *layerGraph) {
+	l.prefix = func(x onnx.Value) (keys, values onnx.Value, length int) {
+		width := l.c.Hidden / l.c.Heads
+		pair := func(name string, order ...int) onnx.Value {
+			heads := l.Reshape(l.weight(MethodPrefix, name), 1, int64(p.Length), int64(l.c.Heads), int64(width))
+			shared := l.Transpose(heads, order...)
+			if p.Gate {
+				gate := l.gate(MethodPrefix, "", x) // [n, 1]
+				return l.Mul(shared, l.Node("Unsqueeze", nil, gate, l.Ints(-1, -2)))
+			}
+			return l.Node("Expand", nil, shared, l.Concat(0, l.Size(l.ids, 0), l.Ints(1, 1, 1)))
+		}
+		return pair("keys", 0, 2, 3, 1), pair("values", 0, 2, 1, 3), p.Length
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
@@ -43,6 +44,7 @@ type Trained struct {
 	// Backbone holds the backbone's own tensors, by their canonical names, after full fine-tuning.
 	Backbone map[string]checkpoint.Tensor
 	Metrics  Metrics
+	Name     string // of its adapters in exports, of letters, digits and dashes; "" is AdapterName
 }
 
 // Info says what a trained plan belongs to.
@@ -58,6 +60,18 @@ type Info struct {
 	// Precision is what it was trained and scored in, float32 or bfloat16; empty where it is not known.
 	Precision string `json:"precision,omitempty"`
 	Seed      uint64 `json:"seed"`
+	// Base is the backbone's name on the Hub, where it is known.
+	Base            string          `json:"base_model,omitempty"`
+	DataFingerprint string          `json:"data_fingerprint,omitempty"`
+	Budget          json.RawMessage `json:"budget,omitempty"` // for the record
+	Origin          *Origin         `json:"origin,omitempty"` // nil where it is not known
+}
+
+// Origin is where a trained plan comes from.
+type Origin struct {
+	Program string `json:"program"` // version that trained it
+	Study   string `json:"study,omitempty"`
+	Trial   *int64 `json:"trial,omitempty"` // of the study; nil for a plan from elsewhere
 }
 
 // Metrics are the scores of the trained weights by metric.
@@ -65,6 +79,11 @@ type Metrics struct {
 	BestStep int                `json:"best_step"`
 	Dev      map[string]float64 `json:"dev"`
 	Test     map[string]float64 `json:"test,omitempty"`
+	// Intervals are those of 95 % of the task's metric, by split: what other rows would have given.
+	Intervals map[string][2]float64 `json:"intervals,omitempty"`
+	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out, after
+	// trainings with AdapterDrop.
+	TestDropped []float64 `json:"test_dropped,omitempty"`
 }
 
 // TensorShapes lists the tensors of a plan's modules by name.
@@ -78,6 +97,38 @@ func (p Plan) TensorShapes(g Geometry) map[string][]int {
 		}
 	}
 	return shapes
+}
+
+// Without is what was trained without the modules of the lowest so many layers, with the score that was measured so, if
+// one was.
+func (t Trained) Without(lowest int) Trained {
+	if lowest == 0 {
+		return t
+	}
+	t.Plan = t.Plan.Without(lowest)
+	of := t.Metrics
+	t.Metrics = Metrics{BestStep: of.BestStep}
+	if lowest <= len(of.TestDropped) {
+		t.Metrics.Test = map[string]float64{string(t.Info.Task.Metric): of.TestDropped[lowest-1]}
+	}
+	shapes := t.Plan.TensorShapes(t.Info.Geometry)
+	t.Modules = maps.Clone(t.Modules)
+	maps.DeleteFunc(t.Modules, func(name string, _ checkpoint.Tensor) bool { return shapes[name] == nil })
+	return t
+}
+
+// Gates lists the gates of a plan by name, as in layers.0.serial.gate: those tensors without ".weight".
+func (p Plan) Gates(g Geometry) (names []string) {
+	for _, at := range p.places() {
+		for _, module := range at.Layer.sorted() {
+			for _, tensor := range module.Tensors(g) {
+				if name, ok := strings.CutSuffix(tensor.Name, "gate.weight"); ok {
+					names = append(names, at.name+string(module.Method())+"."+name+"gate")
+				}
+			}
+		}
+	}
+	return names
 }
 
 // WriteTrained writes a trained directory, creating it if necessary. Each file is replaced whole;
@@ -120,6 +171,17 @@ const CheckpointFile = "checkpoint.safetensors"
 // Finished reports whether a directory holds a trained plan whose training is over.
 func Finished(dir string) bool {
 	return files.Exists(filepath.Join(dir, planFile)) && !files.Exists(filepath.Join(dir, CheckpointFile))
+}
+
+// WriteOrigin says in a trained directory where it comes from.
+func WriteOrigin(dir string, origin Origin) error {
+	path := filepath.Join(dir, taskFile)
+	var info Info
+	if err := files.ReadJSON(path, files.Document, &info); err != nil {
+		return err
+	}
+	info.Origin = &origin
+	return writeJSON(path, info)
 }
 
 // WriteMetrics replaces the metrics of a trained directory.
@@ -177,6 +239,17 @@ func (i Info) trainedBackbone() bool {
 		Backbone bool `json:"backbone"`
 	}
 	return json.Unmarshal(i.Training, &training) == nil && training.Backbone
+}
+
+// dropout is the probability that the settings say.
+func (i Info) dropout() float64 {
+	var training struct {
+		Dropout float64 `json:"dropout"`
+	}
+	if json.Unmarshal(i.Training, &training) != nil {
+		return 0
+	}
+	return training.Dropout
 }
 
 // check compares the tensors with the plan.

@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -70,7 +71,9 @@ func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	return a, b
 }
 
-func (VeRA) mergeable() bool { return true }
+func (VeRA) code() []string { return []string{"vera"} }
+
+func (VeRA) mergeable(Layer) bool { return true }
 
 func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 	updates := map[string]func(weight []float32){}
@@ -79,7 +82,7 @@ func (v VeRA) merge(t Trained, layer int) map[string]func(weight []float32) {
 		in, out := t.Info.Geometry.TargetShape(target)
 		scaleRows(b, v.Rank, t.tensor(layer, MethodVeRA, string(target)+".b").Float32())
 		scaleRows(a, in, t.tensor(layer, MethodVeRA, string(target)+".d").Float32())
-		updates[layerModule(layer, target)+".weight"] = func(weight []float32) {
+		updates[t.Info.Geometry.CheckpointName(layer, target)+".weight"] = func(weight []float32) {
 			fold(weight, checkpoint.NewTensor(a, v.Rank, in), checkpoint.NewTensor(b, out, v.Rank), 1)
 		}
 	}
@@ -94,11 +97,15 @@ func scaleRows(matrix []float32, columns int, factors []float32) {
 	}
 }
 
-// peftHolds wants one rank for all.
-func (v VeRA) peftHolds(p Plan, _ Geometry) bool {
+// peftHolds wants one rank for all, and matrices that all begin with the same random numbers: query, key and value as
+// one do not.
+func (v VeRA) peftHolds(p Plan, g Geometry) bool {
+	t := Trained{Info: Info{Geometry: g}}
 	return !slices.ContainsFunc(p.Layers, func(l Layer) bool {
 		other, ok := Find[VeRA](l)
-		return ok && other.Rank != v.Rank
+		return ok && (other.Rank != v.Rank || slices.ContainsFunc(other.Targets, func(target Target) bool {
+			return len(t.shared(target)) > 1
+		}))
 	})
 }
 
@@ -110,6 +117,38 @@ func (v VeRA) peftConfig(t Trained, c *peftConfig) {
 			c.TargetModules = append(c.TargetModules, t.path(i, target))
 		}
 	}
+}
+
+func (VeRA) peftTypes() []string { return []string{"VERA"} }
+
+// importPEFT takes the layout: the frozen matrices of a plan are its own.
+func (VeRA) importPEFT(s settings, p *Plan, g Geometry) error {
+	rank, bias := 256, "none"
+	var targets, layers, layerNames json.RawMessage
+	if err := s.takeAll(map[string]any{"r": &rank, "bias": &bias, "target_modules": &targets,
+		"layers_to_transform": &layers, "layers_pattern": &layerNames}); err != nil {
+		return err
+	}
+	if bias != "none" {
+		return fmt.Errorf("bias is %.40q: a plan trains no biases of the backbone", bias)
+	}
+	selected, err := selectModules(targets, layers, layerNames, g)
+	if err != nil {
+		return err
+	}
+	for i := range p.Layers {
+		vera := VeRA{Rank: rank}
+		for _, target := range Targets {
+			if selected(i, target) {
+				vera.Targets = append(vera.Targets, target)
+			}
+		}
+		if len(vera.Targets) > 0 {
+			p.Layers[i] = append(p.Layers[i], vera)
+		}
+	}
+	return s.rest(append(peftRecords, "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights",
+		"fan_in_fan_out")...)
 }
 
 // peftTensors has A and B as large as the largest target needs; the others take their first columns and rows.
@@ -137,4 +176,17 @@ func (v VeRA) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	into["base_model.vera_A"], into["base_model.vera_B"] = checkpoint.NewTensor(a, v.Rank, in),
 		checkpoint.NewTensor(b, out, v.Rank)
 	t.peftHead(into)
+}
+
+// shared are VeRA's A and B, as large as the largest target needs.
+func (v VeRA) shared(g Geometry) map[string]checkpoint.Tensor {
+	widest, tallest := TargetFFNOut, TargetFFNIn
+	if g.FFN < g.Hidden {
+		widest, tallest = TargetQuery, TargetQuery
+	}
+	a, _ := VeRAMatrices(g, widest, v.Rank)
+	_, b := VeRAMatrices(g, tallest, v.Rank)
+	name, size := fmt.Sprintf("vera_%d.", v.Rank), max(g.FFN, g.Hidden)
+	return map[string]checkpoint.Tensor{name + "a": checkpoint.NewTensor(a, v.Rank, size),
+		name + "b": checkpoint.NewTensor(b, size, v.Rank)}
 }

@@ -40,7 +40,7 @@ func Effects(s *space.Space, reference Reference, trials []Observation, groups [
 		return nil, ErrFewTrials
 	}
 	modelled := v.modelled()
-	scale, scores, variances, err := standardise(modelled)
+	scores, err := standardise(modelled)
 	if err != nil {
 		return nil, errors.Join(ErrFewTrials, err)
 	}
@@ -50,15 +50,15 @@ func Effects(s *space.Space, reference Reference, trials []Observation, groups [
 	}
 	f := newFeatures(s, reference)
 	encoded := f.encode(points)
-	r := newRegression(f, encoded, scores, variances, nil)
+	r := newRegression(f, encoded, scores, nil)
 	best, err := r.fit()
 	if err != nil {
 		return nil, errors.Join(ErrFewTrials, err)
 	}
 	p := &posterior{features: f, kernel: r.kernel(best.theta)}
 	p.known = p.kernel.scaled(encoded)
-	covariance := symmetric(p.kernel.between(p.known, p.known), p.kernel.noise+nugget, variances)
-	if !p.cholesky.Factorize(covariance) || p.cholesky.SolveVecTo(&p.weights, r.y) != nil {
+	covariance := scores.onto(p.kernel.between(p.known, p.known), p.kernel.noise, nugget)
+	if !p.cholesky.Factorize(covariance) || p.cholesky.SolveVecTo(&p.weights, r.y.vector()) != nil {
 		return nil, errors.Join(ErrFewTrials, errors.New("the covariance of the trials is not positive definite"))
 	}
 	ranked := slices.Concat(v.ranks()...)
@@ -67,7 +67,7 @@ func Effects(s *space.Space, reference Reference, trials []Observation, groups [
 		with, without := contrast(ranked, group)
 		if effects[i].Plans = len(with); len(with) > 0 {
 			mean, sd := p.difference(with, without)
-			effects[i].Mean, effects[i].SD = mean*scale.sd, sd*scale.sd
+			effects[i].Mean, effects[i].SD = mean*scores.scale.sd, sd*scores.scale.sd
 		}
 	}
 	return effects, nil

@@ -75,7 +75,7 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 	}
 	old := max(0, len(trials)-prunerModelled)
 	trials, scores = trials[old:], scores[old:]
-	scale, finals, variances, err := standardise(trials)
+	finals, err := standardise(trials)
 	if err != nil {
 		return nil, false
 	}
@@ -84,7 +84,7 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 		l.points = append(l.points, o.Point)
 	}
 	encoded := l.features.encode(l.points)
-	regression := newRegression(l.features, encoded, finals, variances, nil)
+	regression := newRegression(l.features, encoded, finals, nil)
 	best, err := regression.fit()
 	if err != nil {
 		return nil, false
@@ -92,15 +92,15 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 	l.kernel = regression.kernel(best.theta)
 	l.known = l.kernel.scaled(encoded)
 	var inverse mat.SymDense
-	covariance := symmetric(l.kernel.between(l.known, l.known), l.kernel.noise+nugget, variances)
+	covariance := finals.onto(l.kernel.between(l.known, l.known), l.kernel.noise, nugget)
 	if !l.factor.Factorize(covariance) || l.factor.InverseTo(&inverse) != nil {
 		return nil, false
 	}
-	l.final.scale, l.score.scale = scale, standardOf(scores)
+	l.final.scale, l.score.scale = finals.scale, standardOf(scores)
 	for i, score := range scores {
 		scores[i] = l.score.scale.of(score)
 	}
-	if l.final.fit(&l.factor, finals) != nil || l.score.fit(&l.factor, scores) != nil {
+	if l.final.fit(&l.factor, finals.values) != nil || l.score.fit(&l.factor, scores) != nil {
 		return nil, false
 	}
 
@@ -119,9 +119,9 @@ func newForecaster(s *space.Space, reference Reference, others []Observation, sh
 	}
 	for i, o := range trials {
 		l.errors = append(l.errors, normal{left(l.final, i) - l.carry*left(l.score, i), o.SD})
-		l.variance += (1/inverse.At(i, i) - variances[i]) / float64(len(trials))
+		l.variance += (1/inverse.At(i, i) - finals.variances[i]) / float64(len(trials))
 	}
-	l.errors = append(l.errors, normal{0, scale.sd})
+	l.errors = append(l.errors, normal{0, finals.scale.sd})
 	return l, true
 }
 

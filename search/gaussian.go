@@ -184,17 +184,12 @@ func rowSquares(a *mat.Dense) []float64 {
 	return out
 }
 
-// symmetric is a square matrix with a constant and, unless nil, a variance for each row added to its
-// diagonal.
-func symmetric(a *mat.Dense, constant float64, variances []float64) *mat.SymDense {
+// symmetric is a square matrix that is.
+func symmetric(a *mat.Dense) *mat.SymDense {
 	n, _ := a.Dims()
 	out := mat.NewSymDense(n, nil)
 	for i := range n {
 		copy(out.RawSymmetric().Data[i*n+i:(i+1)*n], a.RawRowView(i)[i:])
-		out.SetSym(i, i, out.At(i, i)+constant)
-		if variances != nil {
-			out.SetSym(i, i, out.At(i, i)+variances[i])
-		}
 	}
 	return out
 }
@@ -210,15 +205,14 @@ func symmetric(a *mat.Dense, constant float64, variances []float64) *mat.SymDens
 type regression struct {
 	features           *features
 	x                  inputs
-	y                  *mat.VecDense
-	variances          []float64 // of each score beside the noise
+	y                  *scored
 	trends             []float64 // what another study says; nil for none
 	typicalCorrelation *mat.Dense
 }
 
-func newRegression(f *features, x inputs, scores, variances, trends []float64) *regression {
-	n := len(scores)
-	r := &regression{f, x, mat.NewVecDense(n, scores), variances, trends, mat.NewDense(n, n, nil)}
+func newRegression(f *features, x inputs, y *scored, trends []float64) *regression {
+	n := len(y.values)
+	r := &regression{f, x, y, trends, mat.NewDense(n, n, nil)}
 	r.typicalCorrelation.Apply(func(i, j int, _ float64) float64 { return typicalCorrelation(x.costs[i], x.costs[j]) },
 		r.typicalCorrelation)
 	return r
@@ -294,7 +288,7 @@ func (r *regression) kernel(theta []float64) *kernel {
 // loss is the negative logarithm of the posterior density of θ, up to a constant, and its gradient. It
 // is +Inf where the covariance is not positive definite. O(n³ + n²·D).
 func (r *regression) loss(theta, gradient []float64) float64 {
-	n := r.y.Len()
+	n := len(r.y.values)
 	k := r.kernel(theta)
 	scaled := k.scaled(r.x).features
 	spreads := k.spreads(r.x.costs)
@@ -311,7 +305,7 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 		}
 	}
 	var cholesky mat.Cholesky
-	full := symmetric(covariance, k.noise+nugget, r.variances)
+	full := r.y.onto(covariance, k.noise, nugget)
 	if r.trends != nil {
 		full.SymRankOne(full, 1, mat.NewVecDense(n, r.trends))
 	}
@@ -320,10 +314,10 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 	}
 	var alpha mat.VecDense
 	var inverse mat.SymDense
-	if cholesky.SolveVecTo(&alpha, r.y) != nil || cholesky.InverseTo(&inverse) != nil {
+	if cholesky.SolveVecTo(&alpha, r.y.vector()) != nil || cholesky.InverseTo(&inverse) != nil {
 		return math.Inf(1)
 	}
-	value := mat.Dot(r.y, &alpha)/2 + cholesky.LogDet()/2
+	value := mat.Dot(r.y.vector(), &alpha)/2 + cholesky.LogDet()/2
 
 	// With W = K⁻¹ − αα', the derivative by a parameter is ½ Σ W ∘ dK: over the upper triangle and the
 	// diagonal here, then G = W ∘ slope is completed.
@@ -345,7 +339,7 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 		}
 		w := (inverses[i] - alphas[i]*alphas[i]) / 2
 		add(i, w)
-		rest[atNoise] += w * k.noise
+		rest[atNoise] += w * k.noise / r.y.trainings[i]
 		slopes[i] = 0 // the distance of a point from itself does not change
 	}
 	var product mat.Dense // Σⱼ Gᵢⱼ(zᵢ−zⱼ)² = 2(Σⱼ Gᵢⱼ)zᵢ² − 2zᵢ(Gz)ᵢ when summed over i
@@ -356,7 +350,9 @@ func (r *regression) loss(theta, gradient []float64) float64 {
 			gradient[d] -= 2 * z[c] * (rowSum*z[c] - gz[c])
 		}
 	}
-	return value + r.prior(theta, gradient)
+	within, slopeOfWithin := r.y.within(k.noise)
+	rest[atNoise] += slopeOfWithin
+	return value + within + r.prior(theta, gradient)
 }
 
 // Iterations of L-BFGS: from each start, and then from the better of what they reach.

@@ -122,12 +122,13 @@ type sampledFronts struct {
 	lower    blas64.Triangular // Cholesky factor of their covariance
 	weights  *mat.Dense        // covariance⁻¹ · outcomes, one column per front
 	fronts   []staircase
+	seconds  *durations // nil where a training counts the same, whatever it takes
 }
 
 // sampleFronts fits the process and draws outcomes of the trials.
 func (v *view) sampleFronts() (*sampledFronts, error) {
 	modelled := v.modelled()
-	scale, scores, variances, err := standardise(modelled)
+	scores, err := standardise(modelled)
 	if err != nil {
 		return nil, err
 	}
@@ -139,9 +140,9 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	// as bad as the worst, so that the search leaves the region
 	for _, o := range v.failed[max(0, len(v.failed)-gpTrials):] {
 		points, costs = append(points, o.Point), append(costs, math.Inf(1))
-		scores, variances = append(scores, slices.Min(scores[:len(modelled)])), append(variances, 0)
+		scores.add(slices.Min(scores.values[:len(modelled)]))
 	}
-	observed := len(scores)
+	observed := len(scores.values)
 	for _, o := range v.running[max(0, len(v.running)-gpTrials):] {
 		points, costs = append(points, o.Point), append(costs, v.reference.cost(o.Params))
 	}
@@ -151,7 +152,7 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 	s.trends = v.prior.means(points)
 	s.centre = stat.Mean(s.trends, nil)
 	floats.AddConst(-s.centre, s.trends)
-	r := newRegression(s.features, encoded.first(observed), scores, variances, s.trends[:observed])
+	r := newRegression(s.features, encoded.first(observed), scores, s.trends[:observed])
 	best, err := r.fit()
 	if err != nil {
 		return nil, err
@@ -163,37 +164,19 @@ func (v *view) sampleFronts() (*sampledFronts, error) {
 			clear(s.trends)
 		}
 	}
+	if v.perSecond {
+		s.seconds = newDurations(v.space, modelled)
+	}
 	s.kernel = r.kernel(best.theta)
-	outcomes, err := s.sample(encoded, r.y, variances)
+	outcomes, err := s.sample(encoded, scores)
 	if err != nil {
 		return nil, err
 	}
-	chance := scale.of(v.reference.Chance)
+	chance := scores.scale.of(v.reference.Chance)
 	for f := range gpFronts {
 		s.fronts = append(s.fronts, newStaircase(costs, mat.Col(nil, f, outcomes), chance))
 	}
 	return s, nil
-}
-
-// standardise scales the scores of trials to mean 0 and standard deviation 1, and with them the variances that
-// scores have beside the noise between trainings: of forecasts, and by the dev rows.
-func standardise(trials []*Observation) (scale standard, scores, variances []float64, err error) {
-	if len(trials) < 2 {
-		return scale, nil, nil, fmt.Errorf("%d finished trials, it needs 2", len(trials))
-	}
-	for _, o := range trials {
-		scores = append(scores, o.Score)
-	}
-	scale = standardOf(scores)
-	if !(scale.sd > 1e-9*math.Abs(scale.mean)) {
-		return scale, nil, nil, errors.New("all scores are equal")
-	}
-	rows := rowVariances(trials)
-	for i, o := range trials {
-		scores[i] = scale.of(o.Score)
-		variances = append(variances, (o.SD*o.SD+rows[i])/(scale.sd*scale.sd))
-	}
-	return scale, scores, variances, nil
 }
 
 // modelled are the finished trials that the process is fitted to: all, or of many the better half of
@@ -211,11 +194,11 @@ func (v *view) modelled() []*Observation {
 // sample draws joint outcomes of the trials, one column per front, given the scores y of the first of them, with
 // variances of their own beside the noise. It uses Matheron's rule: a draw from the prior, corrected by what the
 // scores say about it (Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors").
-func (s *sampledFronts) sample(encoded inputs, y *mat.VecDense, variances []float64) (*mat.Dense, error) {
+func (s *sampledFronts) sample(encoded inputs, y *scored) (*mat.Dense, error) {
 	s.known = s.kernel.scaled(encoded)
 	s.columns = mat.DenseCopyOf(s.known.features.T())
 	s.spreads = s.kernel.spreads(s.known.costs)
-	all, observed := len(s.known.costs), y.Len()
+	all, observed := len(s.known.costs), len(y.values)
 	covariance := s.kernel.between(s.known, s.known)
 	trends := mat.NewVecDense(all, s.trends)
 	covariance.RankOne(covariance, 1, trends, trends)
@@ -224,8 +207,8 @@ func (s *sampledFronts) sample(encoded inputs, y *mat.VecDense, variances []floa
 	}
 	scored := covariance.Slice(0, observed, 0, observed).(*mat.Dense)
 	var prior, posterior mat.Cholesky
-	if !prior.Factorize(symmetric(covariance, 0, nil)) || !posterior.Factorize(symmetric(scored, s.kernel.noise,
-		variances)) {
+	noises := y.noises(s.kernel.noise)
+	if !prior.Factorize(symmetric(covariance)) || !posterior.Factorize(y.onto(scored, s.kernel.noise, 0)) {
 		return nil, errors.New("the covariance of the trials is not positive definite")
 	}
 	var lower mat.TriDense
@@ -237,7 +220,7 @@ func (s *sampledFronts) sample(encoded inputs, y *mat.VecDense, variances []floa
 	outcomes.Mul(&lower, outcomes)
 	missing := mat.NewDense(observed, gpFronts, nil)
 	missing.Apply(func(i, j int, _ float64) float64 {
-		return y.AtVec(i) - outcomes.At(i, j) - math.Sqrt(s.kernel.noise+variances[i])*s.view.rng.NormFloat64()
+		return y.values[i] - outcomes.At(i, j) - math.Sqrt(noises[i])*s.view.rng.NormFloat64()
 	}, missing)
 	var solved, correction mat.Dense
 	if err := posterior.SolveTo(&solved, missing); err != nil {
@@ -389,14 +372,15 @@ func (s *sampledFronts) setVariances(spots []*spot) {
 	}
 }
 
-// improvement is the expected hypervolume improvement by a spot, the mean over the fronts.
+// improvement is the expected hypervolume improvement by a spot, the mean over the fronts, for each second where that
+// counts.
 func (s *sampledFronts) improvement(spot *spot) float64 {
 	sd := math.Sqrt(spot.variance)
 	var sum float64
 	for f, front := range s.fronts {
 		sum += front.improvement(spot.cost, spot.means[f], sd)
 	}
-	return sum / gpFronts
+	return sum / gpFronts / s.seconds.of(spot.point)
 }
 
 // staircase is a front and the reference point: score[i] is the best score for less than cost[i+1], the

@@ -83,13 +83,14 @@ func mixedView(t testing.TB, n int) *view { return viewOf(t, mixedTrials(t, n)) 
 func TestFitGradientIsThatOfTheLoss(t *testing.T) {
 	v := mixedView(t, 25)
 	points := make([]space.Point, len(v.finished))
-	y, variances, trends := make([]float64, len(points)), make([]float64, len(points)), make([]float64, len(points))
+	y, trends := &scored{spread: 0.3, freedom: 4}, make([]float64, len(points))
 	for i, o := range v.finished {
-		points[i], variances[i], trends[i] = o.Point, v.rng.Float64(), v.rng.NormFloat64()
-		y[i] = (o.Score - 0.65) / 0.05
+		points[i], trends[i] = o.Point, v.rng.NormFloat64()
+		y.values, y.variances = append(y.values, (o.Score-0.65)/0.05), append(y.variances, v.rng.Float64())
+		y.trainings = append(y.trainings, float64(1+i%3))
 	}
 	f := newFeatures(v.space, v.reference)
-	r := newRegression(f, f.encode(points), y, variances, trends)
+	r := newRegression(f, f.encode(points), y, trends)
 	for range 5 {
 		theta := make([]float64, len(v.space.Dimensions())+beside)
 		for i := range theta {
@@ -156,7 +157,7 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 		points[i] = o.Point
 	}
 	const observed = 4
-	y, variances := mat.NewVecDense(observed, []float64{1, -1, 0.5, 0}), []float64{0, 0.3, 0, 1}
+	y := &scored{values: []float64{1, -1, 0.5, 0}, variances: []float64{0, 0.3, 0, 1}, trainings: []float64{1, 1, 3, 2}}
 	f := newFeatures(v.space, v.reference)
 	trends := []float64{0.5, -0.5, 0, 1, -1, 0.7}
 	s := &sampledFronts{view: v, features: f, trends: trends,
@@ -168,7 +169,7 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	n := len(points)
 	mean, second := mat.NewVecDense(n, nil), mat.NewSymDense(n, nil)
 	for range repeats {
-		outcomes, err := s.sample(encoded, y, variances)
+		outcomes, err := s.sample(encoded, y)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,8 +185,8 @@ func TestSampledOutcomesHaveThePosteriorsMoments(t *testing.T) {
 	cross := all.Slice(0, n, 0, observed).(*mat.Dense)
 	var solved mat.VecDense
 	var reduction, wantMean, wantCovariance mat.Dense
-	noisy := symmetric(known, s.kernel.noise, variances)
-	if err := solved.SolveVec(noisy, y); err != nil {
+	noisy := y.onto(known, s.kernel.noise, 0)
+	if err := solved.SolveVec(noisy, y.vector()); err != nil {
 		t.Fatal(err)
 	}
 	wantMean.Mul(cross, &solved)

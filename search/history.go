@@ -31,8 +31,22 @@ type Observation struct {
 	Score  float64 // of complete trials; of pruned ones the forecast; finite
 	SD     float64 // of a pruned trial's forecast, finite and at least 0; 0 for other trials
 	Curve  []Rung  // by ascending share; read by pruners only
+	// Trainings is how many trainings of the plan the score is the mean of; 0 is 1. Spread is the sum of their squared
+	// deviations from it.
+	Trainings int
+	Spread    float64
+	Seconds   float64 // that the training took; 0 if it is not known
 	// Resampled is the score on resamples of the dev rows, the same for every trial; nil where it is not known.
 	Resampled []float64
+}
+
+// Again is the trial after another training of its plan with a score.
+func (o Observation) Again(score float64) Observation {
+	trainings := max(1, o.Trainings) + 1
+	before := o.Score
+	o.Score += (score - before) / float64(trainings)
+	o.Trainings, o.Spread = trainings, o.Spread+(score-before)*(score-o.Score)
+	return o
 }
 
 // ErrDamagedHistory says that a trial cannot be one of the space that is searched.

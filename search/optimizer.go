@@ -27,6 +27,9 @@ type Options struct {
 	// TrialSeconds is what a trial takes, by an estimate that comes out alike whenever it is made: a measurement would
 	// make the samplers' choices depend on what else the machine does. 0 is unknown, and taken for long.
 	TrialSeconds float64
+	// PerSecond makes gp look for the largest improvement for each second that a training takes, rather than for each
+	// training: for a budget in time.
+	PerSecond bool
 }
 
 // Suggestion is a proposed point, and where it comes from.
@@ -65,6 +68,7 @@ type view struct {
 	space        *space.Space
 	reference    Reference
 	trialSeconds float64 // of the options
+	perSecond    bool    // of the options
 	rng          *rand.Rand
 	history      *History
 	candidates   int            // different ones of the history
@@ -131,7 +135,8 @@ func (o *Optimizer) Ask(history *History, number int64) (Suggestion, error) {
 	trials, candidates := history.look()
 	defer history.done(trials)
 	v := &view{lists: trials, space: o.space, reference: o.options.Reference, trialSeconds: o.options.TrialSeconds,
-		rng: newRand(o.options.Seed, number), history: history, candidates: candidates, prior: o.prior()}
+		perSecond: o.options.PerSecond,
+		rng:       newRand(o.options.Seed, number), history: history, candidates: candidates, prior: o.prior()}
 	sampling := &relativeSampler{optimizer: o, view: v}
 	point, err := o.suggest(sampling)
 	if err != nil {

@@ -36,7 +36,7 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 			modelled = append(modelled, o)
 		}
 	}
-	scale, scores, variances, err := standardise(modelled)
+	scores, err := standardise(modelled)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 			}
 		}
 	}
-	r := newRegression(f, in, scores, variances, nil)
+	r := newRegression(f, in, scores, nil)
 	best, err := r.fit()
 	if err != nil {
 		return nil, err
@@ -60,10 +60,10 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 	known := k.scaled(in)
 	prior := k.between(known, known)
 	var cholesky mat.Cholesky
-	if !cholesky.Factorize(symmetric(prior, k.noise+nugget, variances)) {
+	if !cholesky.Factorize(scores.onto(prior, k.noise, nugget)) {
 		return nil, errNotPositive
 	}
-	p := &Posterior{place: map[int64]int{}, noise: scale.sd * math.Sqrt(k.noise)}
+	p := &Posterior{place: map[int64]int{}, noise: scores.scale.sd * math.Sqrt(k.noise)}
 	var kept []int
 	for i, o := range modelled {
 		if o.State == Complete {
@@ -73,7 +73,7 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 	slices.SortFunc(kept, func(a, b int) int { return compareNumbers(modelled[a], modelled[b]) })
 	var weights mat.VecDense
 	var solved mat.Dense
-	if cholesky.SolveVecTo(&weights, r.y) != nil || cholesky.SolveTo(&solved, prior) != nil {
+	if cholesky.SolveVecTo(&weights, r.y.vector()) != nil || cholesky.SolveTo(&solved, prior) != nil {
 		return nil, errNotPositive
 	}
 	var explained mat.Dense
@@ -81,9 +81,9 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 	p.covariance = mat.NewSymDense(len(kept), nil)
 	for i, a := range kept {
 		p.trials, p.place[modelled[a].Number] = append(p.trials, modelled[a]), i
-		p.mean = append(p.mean, scale.mean+scale.sd*mat.Dot(mat.NewVecDense(len(modelled), prior.RawRowView(a)), &weights))
+		p.mean = append(p.mean, scores.scale.mean+scores.scale.sd*mat.Dot(mat.NewVecDense(len(modelled), prior.RawRowView(a)), &weights))
 		for j, b := range kept[:i+1] {
-			p.covariance.SetSym(i, j, scale.sd*scale.sd*(prior.At(a, b)-explained.At(a, b)))
+			p.covariance.SetSym(i, j, scores.scale.sd*scores.scale.sd*(prior.At(a, b)-explained.At(a, b)))
 		}
 	}
 	return p, nil

@@ -162,3 +162,36 @@ func TestRowsInCommonAreNoNoise(t *testing.T) {
 		t.Errorf("with scores that depend on the rows, a trial is known to %g instead of %g", after, before)
 	}
 }
+
+// The plan to train again is one that could be the best, and not one that is known well already.
+func TestContendersCouldBeTheBest(t *testing.T) {
+	s, history, _ := noisySearch(t, 1, 20, 0.03)
+	p := posterior(t, s, history)
+	best := p.Recommend().Best
+	seen := map[int64]bool{}
+	for {
+		number, ok := p.Contender(func(n int64) bool { return seen[n] })
+		if !ok {
+			break
+		}
+		if asGood, _ := p.AsGood(number, best); len(seen) == 0 && asGood < 0.02 {
+			t.Errorf("trial %d is as good as the best with a probability of %g", number, asGood)
+		}
+		seen[number] = true
+	}
+	if len(seen) == 0 || len(seen) == len(history) || !seen[best] {
+		t.Errorf("%d of %d plans could be the best", len(seen), len(history))
+	}
+	first, _ := p.Contender(func(int64) bool { return false })
+	before, _, _ := p.Expected(first)
+	_, sdBefore, _ := p.Expected(first)
+	history[first] = history[first].Again(history[first].Score).Again(history[first].Score)
+	p = posterior(t, s, history)
+	if after, sd, _ := p.Expected(first); sd >= sdBefore || math.Abs(after-history[first].Score) > math.Abs(before-history[first].Score) {
+		t.Errorf("after three equal scores of %g the plan is expected to have %g ± %g, before %g ± %g", history[first].Score,
+			after, sd, before, sdBefore)
+	}
+	if again, ok := p.Contender(func(int64) bool { return false }); ok && again == first {
+		t.Error("a plan is trained a fourth time")
+	}
+}

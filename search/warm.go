@@ -45,7 +45,7 @@ func pool(s *space.Space, studies [][]Observation) ([]Observation, error) {
 			return nil, err
 		}
 		finished := history.lists.finished
-		_, scores, variances, err := standardise(finished)
+		scores, err := standardise(finished)
 		if err != nil {
 			continue // they tell nothing
 		}
@@ -58,8 +58,8 @@ func pool(s *space.Space, studies [][]Observation) ([]Observation, error) {
 				counts = append(counts, 0)
 			}
 			counts[j]++
-			pooled[j].Score += (scores[i] - pooled[j].Score) / counts[j]
-			pooled[j].SD += (math.Sqrt(variances[i]) - pooled[j].SD) / counts[j]
+			pooled[j].Score += (scores.values[i] - pooled[j].Score) / counts[j]
+			pooled[j].SD += (math.Sqrt(scores.variances[i]) - pooled[j].SD) / counts[j]
 		}
 	}
 	return pooled, nil
@@ -69,7 +69,7 @@ func pool(s *space.Space, studies [][]Observation) ([]Observation, error) {
 func newSource(s *space.Space, reference Reference, trials *lists) *source {
 	v := &view{lists: trials, space: s, reference: reference, rng: newRand(0, 0)}
 	modelled := v.modelled()
-	_, scores, variances, err := standardise(modelled)
+	scores, err := standardise(modelled)
 	if err != nil {
 		return nil
 	}
@@ -79,15 +79,15 @@ func newSource(s *space.Space, reference Reference, trials *lists) *source {
 		points[i] = o.Point
 	}
 	encoded := out.features.encode(points)
-	r := newRegression(out.features, encoded, scores, variances, nil)
+	r := newRegression(out.features, encoded, scores, nil)
 	best, err := r.fit()
 	if err != nil {
 		return nil
 	}
 	out.kernel = r.kernel(best.theta)
 	out.known = out.kernel.scaled(encoded)
-	covariance := symmetric(out.kernel.between(out.known, out.known), out.kernel.noise+nugget, variances)
-	if out.weights.SolveVec(covariance, r.y) != nil {
+	covariance := scores.onto(out.kernel.between(out.known, out.known), out.kernel.noise, nugget)
+	if out.weights.SolveVec(covariance, r.y.vector()) != nil {
 		return nil
 	}
 	for range warmDraws {

@@ -34,70 +34,84 @@ func (s *Space) Ascending() iter.Seq[Point] {
 
 // choice is a level of every dimension but the bits.
 type choice struct {
+	*variantWalk
 	sum    int64  // of the levels' parameters
 	kept   int64  // layers that are kept; 1 where there are no bits
 	levels []byte // by dimension
-	last   int    // index into walk.order of the last dimension above its first level; -1 for none
+	last   int    // index into order of the last dimension above its first level; -1 for none
 }
 
 func (c *choice) params() int64 { return c.kept * c.sum }
 
-// walk is one way through the space.
+// walk is one way through the space. It goes through the points of all variants at once.
 type walk struct {
 	space *Space
 	bits  []int // dimensions that are bits
-	order []int // the others with a second level, by what it costs more than the first
 	heap  choices
+}
+
+// variantWalk is the part of a walk in one variant, whose dimensions stay as they are.
+type variantWalk struct {
+	*variant
+	order []int // dimensions with a second level, by what it costs more than the first
 }
 
 func (s *Space) newWalk() *walk {
 	w := &walk{space: s}
-	start := &choice{kept: 1, levels: make([]byte, len(s.dimensions)), last: -1}
 	for i, d := range s.dimensions {
-		switch {
-		case d.role == roleBit:
+		if d.role == roleBit {
 			w.bits = append(w.bits, i)
-		case len(d.Levels) > 1:
-			w.order = append(w.order, i)
 		}
-		start.sum += d.cost(0)
 	}
-	slices.SortStableFunc(w.order, func(a, b int) int { return cmp.Compare(w.step(a, 0), w.step(b, 0)) })
-	w.heap = choices{start}
+	for n := range s.variants {
+		v := &variantWalk{variant: &s.variants[n]}
+		start := &choice{variantWalk: v, kept: 1, levels: make([]byte, len(s.dimensions)), last: -1}
+		for i, d := range s.dimensions {
+			level, fixed := v.variant.levels[i]
+			switch {
+			case fixed:
+				start.levels[i] = byte(level)
+			case d.role != roleBit && len(d.Levels) > 1:
+				v.order = append(v.order, i)
+			}
+			start.sum += v.cost(i, 0)
+		}
+		slices.SortStableFunc(v.order, func(a, b int) int { return cmp.Compare(v.step(a, 0), v.step(b, 0)) })
+		heap.Push(&w.heap, start)
+	}
 	return w
 }
 
 // step is what the next level of a dimension costs more.
-func (w *walk) step(dimension int, level byte) int64 {
-	d := &w.space.dimensions[dimension]
-	return d.cost(int(level)+1) - d.cost(int(level))
+func (v *variantWalk) step(dimension int, level byte) int64 {
+	return v.cost(dimension, int(level)+1) - v.cost(dimension, int(level))
 }
 
 // follow adds the choices that follow from one.
 func (w *walk) follow(c *choice) {
 	add := func(last int, sum int64, change func(levels []byte)) {
-		next := &choice{sum: sum, kept: c.kept, levels: bytes.Clone(c.levels), last: last}
+		next := &choice{variantWalk: c.variantWalk, sum: sum, kept: c.kept, levels: bytes.Clone(c.levels), last: last}
 		change(next.levels)
 		heap.Push(&w.heap, next)
 	}
 	if c.last < 0 && c.kept < int64(len(w.bits)) {
-		heap.Push(&w.heap, &choice{sum: c.sum, kept: c.kept + 1, levels: c.levels, last: -1})
+		heap.Push(&w.heap, &choice{variantWalk: c.variantWalk, sum: c.sum, kept: c.kept + 1, levels: c.levels, last: -1})
 	}
 	if c.last >= 0 {
-		d := w.order[c.last]
+		d := c.order[c.last]
 		if level := c.levels[d]; int(level)+1 < len(w.space.dimensions[d].Levels) {
-			add(c.last, c.sum+w.step(d, level), func(levels []byte) { levels[d]++ })
+			add(c.last, c.sum+c.step(d, level), func(levels []byte) { levels[d]++ })
 		}
 	}
-	if c.last+1 == len(w.order) {
+	if c.last+1 == len(c.order) {
 		return
 	}
-	d := w.order[c.last+1]
-	joined := c.sum + w.step(d, 0)
+	d := c.order[c.last+1]
+	joined := c.sum + c.step(d, 0)
 	add(c.last+1, joined, func(levels []byte) { levels[d] = 1 })
-	if c.last >= 0 && c.levels[w.order[c.last]] == 1 {
-		before := w.order[c.last]
-		add(c.last+1, joined-w.step(before, 0), func(levels []byte) { levels[before], levels[d] = 0, 1 })
+	if c.last >= 0 && c.levels[c.order[c.last]] == 1 {
+		before := c.order[c.last]
+		add(c.last+1, joined-c.step(before, 0), func(levels []byte) { levels[before], levels[d] = 0, 1 })
 	}
 }
 

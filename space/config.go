@@ -3,6 +3,7 @@ package space
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -26,9 +27,12 @@ var Presets = []Preset{PresetPerLayer, PresetGroups, PresetAutoPEFT}
 type Config struct {
 	Preset       Preset               `yaml:"preset" default:"per-layer" doc:"how layers share sizes: per-layer (each its own), groups (bands share), autopeft (one size per method and one bit per layer)"`
 	Groups       int                  `yaml:"groups" default:"3" doc:"preset groups only: number of bands of neighbouring layers"`
-	Methods      []peft.Method        `yaml:"methods" default:"serial, parallel, prefix, lora" doc:"methods to choose from, beside those whose sizes are given: serial, parallel, prefix, lora, houlsby, dora, vera, ia3, bitfit" identity:"no"`
+	Methods      []peft.Method        `yaml:"methods" default:"{standard}" doc:"methods to choose from, beside those whose sizes are given: {methods}" identity:"no"`
 	Sizes        Sizes                `yaml:",inline"`
 	LoRA         LoRAConfig           `yaml:"lora" doc:"LoRA"`
+	Gates        []peft.Method        `yaml:"gates" default:"[]" doc:"methods whose modules may have gates (UniPELT): for each of them the search chooses whether they do"`
+	NonLinearity []peft.NonLinearity  `yaml:"non_linearity" default:"[]" doc:"functions of the bottleneck adapters to choose from, one for all: own (the method's), relu, gelu, gelu_new, swish, tanh"`
+	Scale        []Scale              `yaml:"scale" default:"[]" doc:"scales of the bottleneck adapters to choose from, one for all: own (the method's), learned, or a number"`
 	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate" doc:"learning rates to search"`
 	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule" doc:"learning rate schedules to search: linear, cosine, constant"`
 	MaxParams    int64                `yaml:"max_params" default:"0" doc:"most trainable parameters of a plan, without the head; 0 is no bound"`
@@ -72,6 +76,20 @@ func (c Config) sizes(m peft.Method) []int {
 
 // style is what all modules have in common.
 func (c Config) style() peft.Style { return peft.Style{Scale: c.LoRA.Scale, Targets: c.LoRA.Targets} }
+
+// own stands for the method's own function or scale.
+const own = "own"
+
+// Scale is a scale of bottleneck adapters: own, learned, or a number.
+type Scale string
+
+const learned Scale = "learned"
+
+// factor is the number, 0 for none.
+func (s Scale) factor() float64 {
+	value, _ := strconv.ParseFloat(string(s), 64)
+	return value
+}
 
 // KeyError is a mistake in the section, at a key given as a dotted path from the top of the study file.
 type KeyError struct {
@@ -156,7 +174,8 @@ func (c Config) validate(g peft.Geometry) []error {
 		key    string
 		length int
 	}{{"methods", len(c.Methods)}, {"lora.targets", len(c.LoRA.Targets)}, {"learning_rate", len(c.LearningRate)},
-		{"schedule", len(c.Schedule)}} {
+		{"schedule", len(c.Schedule)}, {"gates", len(c.Gates)}, {"non_linearity", len(c.NonLinearity)},
+		{"scale", len(c.Scale)}} {
 		if list.length > maxLevels {
 			fail(list.key, "%d values: at most %d", list.length, maxLevels)
 		}
@@ -194,7 +213,11 @@ func (c Config) validate(g peft.Geometry) []error {
 	}
 	for _, m := range peft.Methods {
 		sizes(sizesKey(m), c.sizes(m), m.Largest(g))
+		if m.Input() && c.Preset == PresetAutoPEFT && len(c.sizes(m)) > 0 {
+			fail(sizesKey(m), "preset %s shares sizes among layers, and %s is at the input: take another preset", c.Preset, m)
+		}
 	}
+	errs = append(errs, c.validateStyle(g)...)
 	if ranks := c.LoRA.Ranks; len(ranks) > 0 {
 		rank := min(max(1, slices.Max(ranks)), g.Hidden)
 		lora := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
@@ -222,5 +245,69 @@ func (c Config) validate(g peft.Geometry) []error {
 	if c.MaxParams < 0 {
 		fail("max_params", "%d: must be 0 (no bound) or more", c.MaxParams)
 	}
+	if len(errs) > 0 {
+		return errs
+	}
+	for _, m := range peft.Methods { // what no layer of the backbone can have
+		sizes := c.sizes(m)
+		if len(sizes) == 0 || slices.Max(sizes) == 0 {
+			continue
+		}
+		plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+		module := peft.Layer{m.Sized(slices.Max(sizes), c.style())}
+		if plan.Layers[0] = module; m.Input() {
+			plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
+		}
+		if err := plan.Validate(g); err != nil {
+			fail(sizesKey(m), "%v", err)
+		}
+	}
 	return errs
+}
+
+// validateStyle checks what modules of one size may differ in.
+func (c Config) validateStyle(g peft.Geometry) (errs []error) {
+	fail := func(key, format string, args ...any) {
+		errs = append(errs, &KeyError{"space." + key, fmt.Sprintf(format, args...)})
+	}
+	for i, m := range c.Gates {
+		switch {
+		case !slices.Contains(peft.Methods, m) || !m.Gated():
+			fail("gates", "%q: must be one of %v", m, gated())
+		case slices.Contains(c.Gates[:i], m):
+			fail("gates", "%q stands twice", m)
+		case len(c.sizes(m)) == 0:
+			fail("gates", "%q is not among the methods that are searched", m)
+		default:
+			style := c.style()
+			style.Gate = true
+			for _, stack := range g.Stacks() {
+				plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+				plan.Layers[stack.First] = peft.Layer{m.Sized(1, style)}
+				if err := plan.Validate(g); err != nil && stack.Causal {
+					fail("gates", "%v", err)
+				}
+			}
+		}
+	}
+	for i, f := range c.NonLinearity {
+		if f != own && !slices.Contains(peft.NonLinearities, f) {
+			fail("non_linearity", "%q: must be %s or one of %v", f, own, peft.NonLinearities)
+		} else if slices.Contains(c.NonLinearity[:i], f) {
+			fail("non_linearity", "%q stands twice", f)
+		}
+	}
+	for i, scale := range c.Scale {
+		if f := scale.factor(); scale != own && scale != learned && !(f >= peft.MinScale && f <= peft.MaxScale) {
+			fail("scale", "%q: must be %s, %s or a number between %g and %g", scale, own, learned, peft.MinScale, peft.MaxScale)
+		} else if slices.Contains(c.Scale[:i], scale) {
+			fail("scale", "%q stands twice", scale)
+		}
+	}
+	return errs
+}
+
+// gated lists the methods that can have gates.
+func gated() []peft.Method {
+	return slices.DeleteFunc(slices.Clone(peft.Methods), func(m peft.Method) bool { return !m.Gated() })
 }

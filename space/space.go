@@ -26,24 +26,15 @@ type Dimension struct {
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
 	role   role
-	method peft.Method // of a size
-	layers []int       // of a size or a bit: the layers it decides about
+	method peft.Method // of a size or a gate
+	layers []int       // of a size or a bit: the layers it decides about; nil of one at the input
 	sizes  []int       // of a size: the value of each level
-	params []int64     // of a size: what each level adds to a plan; with bits, to each layer that is kept
-}
-
-// cost is what a level adds to a plan; with bits, to each layer that is kept.
-func (d *Dimension) cost(level int) int64 {
-	if d.role != roleSize {
-		return 0
-	}
-	return d.params[level]
 }
 
 // Optional reports whether level 0 means that there is no module.
 func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
 
-// Method is that of a size, "" of other dimensions.
+// Method is that of a size or a gate, "" of other dimensions.
 func (d Dimension) Method() peft.Method { return d.method }
 
 // Layers are the layers of a size or of a bit, nil of other dimensions; the caller must not change them.
@@ -54,6 +45,9 @@ type role int
 const (
 	roleSize role = iota
 	roleBit
+	roleGate
+	roleNonLinearity
+	roleScale
 	roleLearningRate
 	roleSchedule
 )
@@ -64,6 +58,7 @@ type Space struct {
 	config     Config
 	training   evaluator.Training
 	dimensions []Dimension
+	variants   []variant
 	smallest   int64
 	largest    int64
 }
@@ -79,26 +74,26 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 		return nil, errors.Join(errs...)
 	}
 	s := &Space{geometry: g, config: config, training: training}
+	add := func(name string, m peft.Method, layers []int) {
+		if sizes := config.sizes(m); len(sizes) > 0 {
+			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize,
+				method: m, layers: layers, sizes: sizes})
+		}
+	}
+	for _, m := range peft.Methods {
+		if m.Input() {
+			add("input."+string(m), m, nil)
+		}
+	}
 	for _, band := range config.bands(g.Layers) {
 		for _, m := range peft.Methods {
-			sizes := config.sizes(m)
-			if len(sizes) == 0 {
-				continue
-			}
 			name := string(m)
 			if config.Preset != PresetAutoPEFT {
 				name = "layers." + bandName(band) + "." + name
 			}
-			d := Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize, method: m, layers: band,
-				sizes: sizes}
-			for _, size := range sizes {
-				params := s.params(m, size)
-				if config.Preset != PresetAutoPEFT {
-					params *= int64(len(band))
-				}
-				d.params = append(d.params, params)
+			if !m.Input() {
+				add(name, m, band)
 			}
-			s.dimensions = append(s.dimensions, d)
 		}
 	}
 	if len(s.dimensions) == 0 {
@@ -110,6 +105,17 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 				Levels: []string{"out", "kept"}, Ordinal: true, role: roleBit, layers: []int{layer}})
 		}
 	}
+	for _, m := range config.Gates {
+		s.dimensions = append(s.dimensions, Dimension{Name: "gate." + string(m), Levels: []string{"without", "with"},
+			Ordinal: true, role: roleGate, method: m})
+	}
+	if len(config.NonLinearity) > 0 {
+		s.dimensions = append(s.dimensions, Dimension{Name: "non_linearity", Levels: labels(config.NonLinearity),
+			role: roleNonLinearity})
+	}
+	if len(config.Scale) > 0 {
+		s.dimensions = append(s.dimensions, Dimension{Name: "scale", Levels: labels(config.Scale), role: roleScale})
+	}
 	if len(config.LearningRate) > 0 {
 		s.dimensions = append(s.dimensions, Dimension{Name: "learning_rate", Levels: labels(config.LearningRate),
 			Ordinal: true, role: roleLearningRate})
@@ -117,6 +123,7 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 	if len(config.Schedule) > 0 {
 		s.dimensions = append(s.dimensions, Dimension{Name: "schedule", Levels: labels(config.Schedule), role: roleSchedule})
 	}
+	s.variants = s.newVariants()
 	s.smallest, s.largest = s.extremes()
 	if s.largest == 0 {
 		return nil, &KeyError{"space", "every size is 0, there is nothing to search"}
@@ -216,37 +223,42 @@ type sized struct {
 	size   int // above 0
 }
 
-// sizes decodes a valid point to the modules of every layer.
-func (s *Space) sizes(p Point) [][]sized {
-	out := make([][]sized, s.geometry.Layers)
+// sizes decodes a valid point to the modules of the input and of every layer.
+func (s *Space) sizes(p Point) (input []sized, layers [][]sized) {
+	layers = make([][]sized, s.geometry.Layers)
 	for i := range s.dimensions {
 		d := &s.dimensions[i]
 		switch d.role {
 		case roleSize:
 			size := d.sizes[p[i]]
-			if size == 0 {
-				continue
+			switch {
+			case size == 0:
+			case d.layers == nil:
+				input = append(input, sized{d.method, size})
 			}
 			for _, layer := range d.layers {
-				out[layer] = append(out[layer], sized{d.method, size})
+				if size > 0 {
+					layers[layer] = append(layers[layer], sized{d.method, size})
+				}
 			}
 		case roleBit: // bits follow the sizes
 			if p[i] == 0 {
-				out[d.layers[0]] = nil
+				layers[d.layers[0]] = nil
 			}
 		}
 	}
-	return out
+	return input, layers
 }
 
 // Params is the exact number of parameters of a valid point's plan, as peft.Plan.Params counts them.
 func (s *Space) Params(p Point) int64 {
 	var sum, kept int64
+	v := s.variant(p)
 	for i := range s.dimensions {
 		if d := &s.dimensions[i]; d.role == roleBit {
 			kept += int64(p[i])
 		} else {
-			sum += d.cost(p[i])
+			sum += v.cost(i, p[i])
 		}
 	}
 	if s.config.Preset != PresetAutoPEFT {
@@ -255,35 +267,32 @@ func (s *Space) Params(p Point) int64 {
 	return kept * sum
 }
 
-// params counts one module of a method, 0 for size 0.
-func (s *Space) params(m peft.Method, size int) int64 {
-	if size == 0 {
-		return 0
-	}
-	return peft.CountOf(m.Sized(size, s.config.style()), s.geometry).Total()
-}
-
 // extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
 // plan can do without; if that is nothing, it is the cheapest single module. With bits it is in one layer.
 func (s *Space) extremes() (smallest, largest int64) {
-	var least, single int64
-	for i := range s.dimensions {
-		d := &s.dimensions[i]
-		largest += d.cost(len(d.Levels) - 1)
-		least += d.cost(0)
-		for level := range d.Levels {
-			if cost := d.cost(level); cost > 0 && (single == 0 || cost < single) {
-				single = cost
+	for n, v := range s.variants {
+		var most, least, single int64
+		for i := range s.dimensions {
+			d := &s.dimensions[i]
+			most += v.cost(i, len(d.Levels)-1)
+			least += v.cost(i, 0)
+			for level := range d.Levels {
+				if cost := v.cost(i, level); cost > 0 && (single == 0 || cost < single) {
+					single = cost
+				}
 			}
 		}
+		if s.config.Preset == PresetAutoPEFT {
+			most *= int64(s.geometry.Layers)
+		}
+		if least == 0 {
+			least = single
+		}
+		if largest = max(largest, most); n == 0 || least < smallest {
+			smallest = least
+		}
 	}
-	if s.config.Preset == PresetAutoPEFT {
-		largest *= int64(s.geometry.Layers)
-	}
-	if least > 0 {
-		return least, largest
-	}
-	return single, largest
+	return smallest, largest
 }
 
 // Feasible reports whether a valid point's plan has a module and at most max_params parameters.
@@ -296,13 +305,23 @@ func (s *Space) Feasible(p Point) bool {
 // sizes of layers that are left out share it.
 func (s *Space) Key(p Point) string {
 	var key []byte
-	for _, layer := range s.sizes(p) {
-		for _, module := range layer {
+	has := map[peft.Method]bool{}
+	add := func(modules []sized) {
+		for _, module := range modules {
+			has[module.method] = true
 			key = append(key, module.method...)
 			key = strconv.AppendInt(key, int64(module.size), 10)
 		}
 		key = append(key, ',')
 	}
+	input, layers := s.sizes(p)
+	if len(input) > 0 {
+		add(input)
+	}
+	for _, layer := range layers {
+		add(layer)
+	}
+	key = append(key, s.styleKey(p, has)...)
 	for i := range s.dimensions {
 		if s.dimensions[i].role >= roleLearningRate {
 			key = strconv.AppendInt(append(key, '|'), int64(p[i]), 10)
@@ -317,9 +336,13 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 		return evaluator.Candidate{}, err
 	}
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
-	for i, layer := range s.sizes(p) {
+	input, layers := s.sizes(p)
+	for _, module := range input {
+		c.Plan.Input = append(c.Plan.Input, module.method.Sized(module.size, s.style(p, module.method)))
+	}
+	for i, layer := range layers {
 		for _, module := range layer {
-			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, s.config.style()))
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, s.style(p, module.method)))
 		}
 	}
 	for i, d := range s.dimensions {
@@ -342,11 +365,17 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		return nil, fmt.Errorf("%w: %w", ErrOutside, err)
 	}
 	p := make(Point, len(s.dimensions))
+	s.findStyle(p, c.Plan)
 	for i, d := range s.dimensions {
 		level := 0
 		switch d.role {
+		case roleGate, roleNonLinearity, roleScale:
+			continue
 		case roleSize:
 			size := 0
+			if module := c.Plan.Input.Module(d.method); module != nil {
+				size = module.Size()
+			}
 			for _, layer := range d.layers { // with bits, layers that are left out say nothing
 				if module := c.Plan.Layers[layer].Module(d.method); module != nil {
 					size = max(size, module.Size())

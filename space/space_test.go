@@ -31,6 +31,10 @@ func configs() map[string]space.Config {
 		"autopeft": {Preset: space.PresetAutoPEFT},
 		"autopeft with lora": {Preset: space.PresetAutoPEFT,
 			LoRA: space.LoRAConfig{Ranks: []int{0, 1, 2, 4, 8, 16, 32, 64}, Targets: peft.Targets, Scale: 2}},
+		"styles": {Preset: space.PresetGroups, Groups: 2, Sizes: space.Sizes{"prompt": []int{0, 3}, "houlsby": []int{0, 2}},
+			Gates: []peft.Method{"serial", "lora"}, NonLinearity: []peft.NonLinearity{"own", "gelu", "relu"},
+			Scale: []space.Scale{"own", "learned", "2"}, Schedule: evaluator.Schedules},
+		"autopeft with gates": {Preset: space.PresetAutoPEFT, Gates: []peft.Method{"prefix"}},
 		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}},
 			LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
 	}
@@ -81,20 +85,29 @@ func TestPointsAndCandidatesRoundTrip(t *testing.T) {
 }
 
 func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
-	s, err := space.New(space.Config{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3},
-		Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3}, "prefix": []int{}}}, training, miniLM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		p, q := drawPoint(t, s), drawPoint(t, s)
-		a, _ := s.Candidate(p)
-		b, _ := s.Candidate(q)
-		same := a.Plan.Key() == b.Plan.Key() && a.Training == b.Training
-		if (s.Key(p) == s.Key(q)) != same {
-			t.Fatalf("keys of %v and %v, equal candidates %v", p, q, same)
+	none := []int{}
+	for _, config := range []space.Config{
+		{Preset: space.PresetAutoPEFT, LearningRate: []float64{1e-4, 1e-3},
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": []int{0, 3}, "prefix": none}},
+		{Preset: space.PresetGroups, Groups: 1, LoRA: space.LoRAConfig{Ranks: none},
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 2}, "prompt": []int{0, 1}},
+			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "relu"},
+			Scale: []space.Scale{"own", "learned", "1"}},
+	} {
+		s, err := space.New(config, training, miniLM)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		rapid.Check(t, func(t *rapid.T) {
+			p, q := drawPoint(t, s), drawPoint(t, s)
+			a, _ := s.Candidate(p)
+			b, _ := s.Candidate(q)
+			same := a.Plan.Key() == b.Plan.Key() && a.Training == b.Training
+			if (s.Key(p) == s.Key(q)) != same {
+				t.Fatalf("keys of %v and %v, equal candidates %v", p, q, same)
+			}
+		})
+	}
 }
 
 // small are spaces whose points can be listed.
@@ -106,6 +119,10 @@ func small() map[string]space.Config {
 			LoRA: noLoRA},
 		"with a bound": {Sizes: space.Sizes{"serial": []int{0, 2, 5}, "parallel": none, "prefix": []int{0, 1, 40}},
 			LoRA: noLoRA, MaxParams: 15_000},
+		"gates, scales": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 4}, "prompt": []int{0, 2}},
+			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "gelu"},
+			Scale: []space.Scale{"own", "learned"}},
 		"without 0": {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}},
 			LoRA: space.LoRAConfig{Ranks: []int{2}}},
 		"rates, schedules": {Preset: space.PresetGroups, Groups: 2,
@@ -415,5 +432,42 @@ func TestLongListsAreRefused(t *testing.T) {
 	if _, err := space.New(space.Config{}, training, g); err == nil ||
 		!strings.Contains(err.Error(), "hidden width 1099511627776") {
 		t.Errorf("a hidden width of 2^40: %v", err)
+	}
+}
+
+// What no layer of the backbone can have is refused under its key.
+func TestNewRefusesMethodsOfOtherBackbones(t *testing.T) {
+	decoder := peft.Geometry{Architecture: "gpt2", Layers: 2, Hidden: 32, FFN: 64, Heads: 4, BackboneParams: 1000}
+	_, err := space.New(space.Config{Methods: []peft.Method{peft.MethodSerial, peft.MethodBitFit}}, evaluator.Training{},
+		decoder)
+	var key *space.KeyError
+	if !errors.As(err, &key) || key.Key != "space.bitfit" || !strings.Contains(key.Error(), "encoders such as BERT") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStylesThatCannotBe(t *testing.T) {
+	gpt2 := miniLM
+	gpt2.Architecture = "gpt2"
+	for words, test := range map[string]struct {
+		config space.Config
+		g      peft.Geometry
+	}{
+		"space.gates: layer 0: serial has a gate in a decoder: a gate is a mean over all tokens, the later ones included": {
+			space.Config{Gates: []peft.Method{"serial"}}, gpt2},
+		`space.gates: "vera"`:                                {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
+		`space.gates: "houlsby" is not among the methods`:    {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
+		`space.gates: "lora" stands twice`:                   {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
+		`space.non_linearity: "mish"`:                        {space.Config{NonLinearity: []peft.NonLinearity{"mish"}}, miniLM},
+		`space.scale: "0": must be own, learned or a number`: {space.Config{Scale: []space.Scale{"0"}}, miniLM},
+		"space.prompt: preset autopeft shares sizes among layers": {space.Config{Preset: space.PresetAutoPEFT,
+			Sizes: space.Sizes{"prompt": []int{0, 5}}}, miniLM},
+	} {
+		if _, err := space.New(test.config, training, test.g); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: the error is %v", words, err)
+		}
+	}
+	if _, err := space.New(space.Config{}, training, gpt2); err != nil {
+		t.Error(err)
 	}
 }

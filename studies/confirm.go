@@ -122,12 +122,22 @@ func (all *Confirmations) add(t store.Training, r *store.Record) {
 	confirmation.Test = NewSample(scores)
 }
 
-// FullFineTuning trains the head and every weight of the backbone, with the study's own settings but for
-// the learning rate: one that suits small modules ruins a pretrained backbone.
-func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
-	c := s.Candidate(peft.Plan{Layers: make([]peft.Layer, s.inputs.Geometry.Layers)})
-	c.Training.Backbone, c.Training.LearningRate = true, learningRate
+// trainerDropout is that of the configurations of BERT and its kin, which Trainer leaves on.
+const trainerDropout = 0.1
+
+// FullFineTuning trains the head and every weight of the backbone as transformers' Trainer does: with dropout, with the
+// head of transformers' class for the task, and without weight decay of biases and LayerNorms. The other settings are
+// the study's own, but for the learning rate: one that suits small modules ruins a pretrained backbone.
+func FullFineTuning(file *config.Config, inputs *config.Inputs, learningRate float64) evaluator.Candidate {
+	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, inputs.Geometry.Layers)}, Training: inputs.Training}
+	c.Training.Backbone, c.Training.LearningRate, c.Training.Dropout = true, learningRate, trainerDropout
+	c.Training.Pooler = peft.HasPooler(inputs.Geometry, file.Task.Kind)
 	return c
+}
+
+// FullFineTuning is that of the study's file.
+func (s *Study) FullFineTuning(learningRate float64) evaluator.Candidate {
+	return FullFineTuning(s.config, s.inputs, learningRate)
 }
 
 // ConfirmEvent tells a listener of Confirm what happened.

@@ -64,7 +64,7 @@ func TestConfirmTrainsInFullAndStores(t *testing.T) {
 	study, _ := start(t, path)
 	trials := mustRun(t, study)
 	full := study.FullFineTuning(5e-5)
-	candidates := []evaluator.Candidate{trials[1].Candidate, study.Candidate(preset(t, study, "mam")), full}
+	candidates := []evaluator.Candidate{trials[1].Candidate, preset(t, study, "mam"), full}
 	ctx := context.Background()
 	var last ConfirmEvent
 	n, err := confirm(ctx, study, candidates, 3, func(job evaluator.Job) error {
@@ -108,7 +108,7 @@ func TestConfirmTrainsInFullAndStores(t *testing.T) {
 	if s := confirmed.Test; s.N != 5 || math.Abs(s.Mean-sum/5) > 1e-15 || !(s.SD > 0) {
 		t.Errorf("sample %+v", s)
 	}
-	if all.Of(study.Candidate(preset(t, study, "prefix-30"))) != nil {
+	if all.Of(preset(t, study, "prefix-30")) != nil {
 		t.Error("a plan is confirmed that was not trained")
 	}
 	if diff := cmp.Diff(trials, trialsOf(t, study)); diff != "" {
@@ -119,7 +119,7 @@ func TestConfirmTrainsInFullAndStores(t *testing.T) {
 func TestConfirmIsContinuedByTheSameCall(t *testing.T) {
 	whole, _ := start(t, writeStudy(t, t.TempDir(), 3))
 	candidatesOf := func(s *Study) []evaluator.Candidate {
-		return []evaluator.Candidate{s.Candidate(preset(t, s, "mam")), s.Candidate(preset(t, s, "lora-r8"))}
+		return []evaluator.Candidate{preset(t, s, "mam"), preset(t, s, "lora-r8")}
 	}
 	ctx := context.Background()
 	if _, err := confirm(ctx, whole, candidatesOf(whole), 4, nil, ConfirmOptions{}); err != nil {
@@ -168,8 +168,8 @@ func TestConfirmWithSeveralWorkers(t *testing.T) {
 	}
 	three, _ := start(t, path)
 	for _, study := range []*Study{one, three} {
-		candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam")),
-			study.Candidate(preset(t, study, "lora-r8"))}
+		candidates := []evaluator.Candidate{preset(t, study, "mam"),
+			preset(t, study, "lora-r8")}
 		if err := study.Confirm(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 			return study.Analytic(), nil
 		},
@@ -187,7 +187,7 @@ func TestConfirmWithSeveralWorkers(t *testing.T) {
 
 func TestFailedTrainingsAreTriedAgain(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
-	candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam"))}
+	candidates := []evaluator.Candidate{preset(t, study, "mam")}
 	n, err := confirm(context.Background(), study, candidates, 3, func(job evaluator.Job) error {
 		if job.Seed == 41 {
 			return &evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is NaN"}
@@ -210,7 +210,7 @@ func TestFailedTrainingsAreTriedAgain(t *testing.T) {
 func TestConfirmNeedsTestScores(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 3)
 	study, _ := start(t, path)
-	candidates := []evaluator.Candidate{study.Candidate(preset(t, study, "mam"))}
+	candidates := []evaluator.Candidate{preset(t, study, "mam")}
 	err := study.Confirm(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return &evaluator.Analytic{Geometry: study.inputs.Geometry, Metric: "mcc"}, nil
 	}, candidates, 1, ConfirmOptions{})

@@ -52,7 +52,8 @@ func (o *Overview) observations() (trials []search.Observation) {
 // outcome is what samplers are told of a trial with one, without its curve.
 func outcome(t store.Trial, resampled []float64) search.Observation {
 	return observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
-		Score: t.Result.Score, Forecast: t.Forecast, Resampled: resampled})
+		Score: t.Result.Score, Forecast: t.Forecast, Trainings: t.Trainings, Spread: t.Spread, Seconds: Seconds(t),
+		Resampled: resampled})
 }
 
 // choices names what can be left out of plans, with the dimensions that decide it.

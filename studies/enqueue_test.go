@@ -5,17 +5,27 @@ import (
 	"strings"
 	"testing"
 
+	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/studies/store"
 )
 
-func preset(t testing.TB, study *Study, name string) peft.Plan {
+func preset(t testing.TB, study *Study, name string) evaluator.Candidate {
 	t.Helper()
-	plan, err := peft.Preset(name, study.inputs.Geometry)
+	preset, err := peft.NewPreset(name, study.inputs.Geometry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plan
+	return study.Baseline(preset)
+}
+
+func TestBaselinesBringTheirTraining(t *testing.T) {
+	study, _ := start(t, writeStudy(t, t.TempDir(), 1))
+	for name, mlp := range map[string]int{"lora-r8": 0, "prefix-30": 512, "mam": 800, "unipelt": 512} {
+		if got := preset(t, study, name).Training.PrefixMLP; got != mlp {
+			t.Errorf("%s is trained with an MLP of %d, want %d", name, got, mlp)
+		}
+	}
 }
 
 func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
@@ -59,7 +69,7 @@ func TestEnqueuedPlansRunNextAndCount(t *testing.T) {
 func TestEnqueuedPlansInTheSpaceAreNotProposedAgain(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 30))
 	plan := peft.Plan{Layers: []peft.Layer{{peft.Prefix{Length: 1}}, {}}}
-	trial, _, err := study.Enqueue(context.Background(), "p", "", plan)
+	trial, _, err := study.Enqueue(context.Background(), "p", "", study.Candidate(plan))
 	if err != nil || trial.Point == nil {
 		t.Fatalf("point %v, %v", trial.Point, err)
 	}
@@ -72,7 +82,8 @@ func TestEnqueuedPlansInTheSpaceAreNotProposedAgain(t *testing.T) {
 
 func TestPlansForAnotherBackboneAreRefused(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 4))
-	if _, _, err := study.Enqueue(context.Background(), "p", "", peft.Plan{Layers: make([]peft.Layer, 3)}); err == nil ||
+	plan := peft.Plan{Layers: make([]peft.Layer, 3)}
+	if _, _, err := study.Enqueue(context.Background(), "p", "", study.Candidate(plan)); err == nil ||
 		!strings.Contains(err.Error(), "3 layers") {
 		t.Errorf("%v", err)
 	}

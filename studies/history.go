@@ -3,6 +3,8 @@ package studies
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -10,11 +12,12 @@ import (
 	"peftsearch/data/quote"
 	"peftsearch/search"
 	"peftsearch/space"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
-// History is what is known of a study's trials, kept in memory: a trial with an outcome never changes, so each is read
-// once. It is safe for concurrent use.
+// History is what is known of a study's trials and jobs, kept in memory: a trial with an outcome changes only when its
+// plan is trained again, so each is read once or a few times. It is safe for concurrent use.
 type History struct {
 	db     *store.Store
 	record *store.Record
@@ -26,15 +29,18 @@ type History struct {
 	past        *search.History // nil before the first Sync
 	states      []store.State   // by number
 	keys        map[string]int64
+	complete    map[int64]search.Outcome
+	jobs        []store.Job // by number
 	tally       store.Tally
 	front       staircase
 	hypervolume float64
-	seconds     []float64 // of the trainings, ascending
+	seconds     []float64 // of the trials' first trainings, ascending
+	trained     float64   // their sum, failed trials included
 }
 
 // NewHistory begins a history that knows nothing yet.
 func NewHistory(db *store.Store, record *store.Record) *History {
-	return &History{db: db, record: record, keys: map[string]int64{}}
+	return &History{db: db, record: record, keys: map[string]int64{}, complete: map[int64]search.Outcome{}}
 }
 
 // Sync reads what has changed. The error wraps search.ErrDamagedHistory if a trial cannot be one of the study's space,
@@ -53,6 +59,10 @@ func (h *History) Sync(ctx context.Context) error {
 		}
 		next = max(next, e.Number+1)
 	}
+	jobs, err := h.db.Jobs(ctx, h.record, h.version)
+	if err != nil {
+		return err
+	}
 	if err := h.resample(ctx, changed); err != nil {
 		return err
 	}
@@ -61,6 +71,13 @@ func (h *History) Sync(ctx context.Context) error {
 	}
 	for _, e := range changed {
 		h.count(e)
+	}
+	for _, j := range jobs {
+		if j.Number < int64(len(h.jobs)) {
+			h.jobs[j.Number] = j
+		} else {
+			h.jobs = append(h.jobs, j)
+		}
 	}
 	h.version = version
 	return nil
@@ -72,7 +89,8 @@ var searchStates = map[store.State]search.State{store.Waiting: search.Running, s
 // observation is what samplers and pruners are told of a trial.
 func observation(e store.Entry) search.Observation {
 	o := search.Observation{Number: e.Number, Point: e.Point, Params: e.Params, State: searchStates[e.State],
-		Score: e.Score, Curve: rungs(e.Curve), Resampled: e.Resampled}
+		Score: e.Score, Curve: rungs(e.Curve), Trainings: e.Trainings, Spread: e.Spread, Seconds: e.Seconds,
+		Resampled: e.Resampled}
 	if e.State == store.Pruned {
 		o.Score, o.SD = e.Forecast.Score, e.Forecast.SD
 	}
@@ -128,7 +146,9 @@ func (h *History) remember(changed []store.Entry) (err error) {
 }
 
 func (h *History) count(e store.Entry) {
+	trained := false // before: this is another training of its plan
 	if e.Number < int64(len(h.states)) {
+		trained = h.states[e.Number].Finished()
 		*h.tally.Of(h.states[e.Number])--
 	} else {
 		h.states = append(h.states, "")
@@ -138,13 +158,24 @@ func (h *History) count(e store.Entry) {
 	if e.Key != "" {
 		h.keys[e.Key] = e.Number
 	}
-	if e.State == store.Complete || e.State == store.Pruned {
+	if e.State.Finished() && !trained {
+		h.trained += e.Seconds
+	}
+	if (e.State == store.Complete || e.State == store.Pruned) && !trained {
 		at, _ := slices.BinarySearch(h.seconds, e.Seconds)
 		h.seconds = slices.Insert(h.seconds, at, e.Seconds)
 	}
-	if e.State == store.Complete && h.front.add(search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}) {
-		h.hypervolume = search.Hypervolume(h.front, h.record.Reference)
+	if e.State != store.Complete {
+		return
 	}
+	outcome := search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}
+	h.complete[e.Number] = outcome
+	if trained { // the score may have fallen, so that others are on the front
+		h.front = staircase(search.Front(slices.Collect(maps.Values(h.complete))))
+	} else if !h.front.add(outcome) {
+		return
+	}
+	h.hypervolume = search.Hypervolume(h.front, h.record.Reference)
 }
 
 // Find is the trial of a candidate, by its key.
@@ -153,6 +184,33 @@ func (h *History) Find(key string) (number int64, found bool) {
 	defer h.mu.Unlock()
 	number, found = h.keys[key]
 	return number, found
+}
+
+// Jobs are the jobs by number.
+func (h *History) Jobs() []store.Job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.jobs)
+}
+
+// beside is how many trainings of the budget are no trials: those of calibrations by the share of a trial that they
+// are, and replicates. Of these so many have ended.
+func (h *History) beside() (all, ended int) {
+	calibrations, done := 0.0, 0.0
+	for _, j := range h.jobs {
+		finished := j.State.Finished()
+		switch {
+		case j.Kind == store.JobCalibration:
+			if calibrations += j.Share; finished {
+				done += j.Share
+			}
+		case finished:
+			all, ended = all+1, ended+1
+		default:
+			all++
+		}
+	}
+	return all + int(math.Ceil(calibrations-1e-9)), ended + int(done+1e-9)
 }
 
 // Outcomes is the number of trials with an outcome.
@@ -165,19 +223,57 @@ func (h *History) Outcomes() int {
 // maxRemaining is the longest time that is told.
 const maxRemaining = 100 * 365 * 24 * time.Hour
 
-// Status is where the study stands, with a budget of so many trials and so many running at a time.
-func (h *History) Status(budget, workers int) Status {
+// Status is where the study stands, with a budget and so many workers.
+func (h *History) Status(budget config.BudgetConfig, workers int) Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Status{Trials: max(budget, h.tally.Total()), Tally: h.tally, Hypervolume: h.hypervolume,
-		FrontSize: len(h.front), Version: h.version}
+	all, ended := h.beside()
+	s := Status{Trials: max(budget.Trials, h.tally.Total()+all), Beside: ended, Tally: h.tally,
+		Hours: seconds(3600 * budget.Hours), Hypervolume: h.hypervolume, FrontSize: len(h.front), Version: h.version}
+	trained := h.trained
+	for _, j := range h.jobs {
+		trained += j.Result.WallS
+	}
+	s.Used = seconds(trained / float64(max(1, workers)))
 	if n := len(h.front); n > 0 {
 		best := h.front[n-1]
 		s.Best = &best
 	}
-	if n := len(h.seconds); n > 0 {
-		left := h.seconds[n/2] * float64(s.Trials-s.Finished()) / float64(max(1, workers))
-		s.Remaining = time.Duration(min(left, maxRemaining.Seconds()) * float64(time.Second))
+	s.Remaining = seconds(h.typical() * float64(s.Trials-s.Done()) / float64(max(1, workers)))
+	if left := max(0, s.Hours-s.Used); s.Hours > 0 && (s.Trials == config.MaxTrials || left < s.Remaining) {
+		s.Remaining = left
 	}
 	return s
+}
+
+// seconds is a time of at most maxRemaining.
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, maxRemaining.Seconds()) * float64(time.Second))
+}
+
+// typical is what a training takes, in seconds; 0 before the first.
+func (h *History) typical() float64 {
+	if n := len(h.seconds); n > 0 {
+		return h.seconds[n/2]
+	}
+	return 0
+}
+
+// Progress is the share of a budget that is used by what has ended and what runs; 1 where no further training would end
+// at least half within it.
+func (h *History) Progress(budget config.BudgetConfig, workers int) float64 {
+	status := h.Status(budget, workers)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all, ended := h.beside()
+	progress := float64(h.tally.Total()+all) / float64(budget.Trials)
+	if status.Hours > 0 {
+		running := float64(h.tally.Running+h.tally.Waiting+all-ended) * h.typical() / float64(max(1, workers))
+		used, hours := status.Used.Seconds()+running, status.Hours.Seconds()
+		if used+h.typical()/2 >= hours {
+			used = hours
+		}
+		progress = max(progress, used/hours)
+	}
+	return progress
 }

@@ -44,7 +44,7 @@ func TestAHistoryFollowsTheStudy(t *testing.T) {
 		}
 		trials := trialsOf(t, study)
 		front := FrontOf(trials, study.record.Reference)
-		status := followed.Status(12, 1)
+		status := followed.Status(study.config.Budget, 1)
 		if status.Hypervolume != front.Hypervolume || status.FrontSize != len(front.Members) ||
 			status.Total() != len(trials) {
 			t.Errorf("%+v, want a front of %d, hypervolume %g", status, len(front.Members), front.Hypervolume)
@@ -66,13 +66,14 @@ func TestAHistoryFollowsTheStudy(t *testing.T) {
 	if err := fresh.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(fresh.Status(12, 1), followed.Status(12, 1)); diff != "" {
+	if diff := cmp.Diff(fresh.Status(study.config.Budget, 1), followed.Status(study.config.Budget, 1)); diff != "" {
 		t.Errorf("at once and by changes:\n%s", diff)
 	}
-	if status := fresh.Status(12, 1); status.Waiting != 1 || status.Complete != 12 || status.Trials != 13 {
+	status := fresh.Status(study.config.Budget, 1)
+	if status.Waiting != 1 || status.Complete != 12 || status.Trials != 13 {
 		t.Errorf("%+v", status)
 	}
-	key := store.KeyOf(study.Candidate(preset(t, study, "mam")))
+	key := store.KeyOf(preset(t, study, "mam"))
 	if number, found := followed.Find(key); !found || number != 12 {
 		t.Errorf("the enqueued plan is trial %d, %v", number, found)
 	}

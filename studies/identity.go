@@ -21,11 +21,12 @@ const identityVersion = "2"
 
 // What an identity has beside keys of the study file that stand for themselves.
 const (
-	versionKey   = "version"               // of the identity
-	modelKey     = "model.path (contents)" // fingerprint
-	rowsKey      = "task (rows)"           // fingerprint of all splits
-	precisionKey = "evaluator.precision"   // the one that trials ran in; missing while it is not known
-	trainingKey  = "training (version)"    // evaluator.TrainingVersion of peftsearch-worker; missing is 1
+	versionKey   = "version"                // of the identity
+	modelKey     = "model.path (contents)"  // fingerprint
+	rowsKey      = "task (rows)"            // fingerprint of all splits
+	precisionKey = "evaluator.precision"    // the one that trials ran in; missing while it is not known
+	rateKey      = "training.learning_rate" // what auto became; missing until the study is calibrated
+	trainingKey  = "training (version)"     // evaluator.TrainingVersion of peftsearch-worker; missing is 1
 )
 
 // identity describes a study file with its inputs.
@@ -67,14 +68,15 @@ func fromVersion1(r *store.Record) (store.Identity, error) {
 		Schedule                                                     evaluator.Schedule
 		BatchSize, PrefixMLP                                         int
 	}
-	b := &file.Budget
-	for key, into := range map[string]any{"training": &training, "budget.epochs": &b.Epochs,
+	b, epochs := &file.Budget, 0.0
+	for key, into := range map[string]any{"training": &training, "budget.epochs": &epochs,
 		"budget.train_rows": &b.TrainRows, "budget.rungs": &b.Rungs, "budget.patience": &b.Patience,
 		"task.max_length": &file.Task.MaxLength, "search.seed": &file.Search.Seed} {
 		if err := json.Unmarshal([]byte(r.Identity[key]), into); err != nil {
 			return nil, fmt.Errorf("the identity of study %s: %s: %w", quote.Text(r.Name), key, err)
 		}
 	}
+	b.Epochs = config.Epochs(epochs)
 	t := &file.Training
 	t.LearningRate = config.NewRate(training.LearningRate)
 	t.WarmupRatio, t.WeightDecay = training.WarmupRatio, training.WeightDecay
@@ -132,13 +134,16 @@ func StudyFile(r *store.Record) (*config.Config, error) {
 }
 
 // Continue makes a study file one of the stored study: a key that is newer than the study, and that the file does not
-// name, has the value of before, and what trainings compute in is the study's where the file leaves it open. It
-// comes before the file's inputs are opened.
+// name, has the value of before, and what trainings compute in and learn with is the study's where the file leaves it
+// open. It comes before the file's inputs are opened.
 func Continue(r *store.Record, file *config.Config) {
 	if r.Identity[versionKey] == "" { // such an identity names no key
 		file.Continue(nil)
 	} else {
 		file.Continue(config.Values(r.Identity))
+	}
+	if rate := r.Identity[rateKey]; rate != "" && file.Training.LearningRate == config.AutoRate {
+		file.Training.LearningRate = config.Rate(rate)
 	}
 	if p := knownPrecision(r); p != "" && file.Evaluator.Precision == config.AutoPrecision {
 		file.Evaluator.Precision = p
@@ -178,12 +183,14 @@ func TrainedOtherwise(r *store.Record, file *config.Config) bool {
 	return file.Builtin() && cmp.Or(r.Identity[trainingKey], "1") != strconv.Itoa(evaluator.TrainingVersion)
 }
 
-// comparable is an identity to be compared with another one: the precision counts if both know it.
+// comparable is an identity to be compared with another one: the precision and the rate count if both know them.
 func comparable(one, other store.Identity) config.Values {
 	out := config.Values(maps.Clone(one))
 	delete(out, trainingKey)
-	if one[precisionKey] == "" || other[precisionKey] == "" {
-		delete(out, precisionKey)
+	for _, key := range []string{precisionKey, rateKey} {
+		if one[key] == "" || other[key] == "" {
+			delete(out, key)
+		}
 	}
 	return out
 }

@@ -42,15 +42,19 @@ type RunOptions struct {
 // that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
 // outcomes are kept, and stored when it is back.
 func (s *Study) Run(ctx context.Context, open Open, options RunOptions) (Status, error) {
-	r := &runner{Study: s, me: store.ThisProcess(), options: options, history: NewHistory(s.db, s.record),
-		proposing: make(chan struct{}, 1)}
+	r := &runner{Study: s, me: store.ThisProcess(), options: options, proposing: make(chan struct{}, 1)}
+	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
+	r.history = NewHistory(s.db, s.record)
+	err := r.calibrate(ctx)
+	r.history = NewHistory(s.db, s.record) // with the space of plans that are trained at the rates found
 	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
 	if s.pruner != nil {
 		r.outlooks = &outlooks{pruner: s.pruner, history: r.history, latest: map[float64]*outlook{}}
 		defer r.outlooks.close()
 	}
-	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
-	err := r.pool.run(ctx)
+	if err == nil && ctx.Err() == nil && !r.draining() {
+		err = r.pool.run(ctx)
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 	defer cancel()
 	var status Status
@@ -97,20 +101,10 @@ func (r *runner) next(ctx context.Context) (*training, error) {
 		}
 	}()
 	for !r.draining() && ctx.Err() == nil {
-		trial, lease, err := r.claim(ctx)
+		claimed, err := r.claim(ctx)
 		switch {
 		case err == nil:
-			alive := r.keepAlive(ctx, lease)
-			return &training{
-				do: func(ctx context.Context, eval evaluator.Evaluator) error {
-					return r.train(ctx, eval, trial, lease, alive)
-				},
-				loading: func(p evaluator.Progress) { r.report(trial, alive, p) },
-				giveBack: func() error {
-					alive.stop()
-					return r.giveBack(ctx, trial, lease)
-				},
-			}, nil
+			return claimed, nil
 		case errors.Is(err, errStopped):
 			return nil, nil
 		case errors.Is(err, search.ErrExhausted):
@@ -134,19 +128,27 @@ func (r *runner) next(ctx context.Context) (*training, error) {
 // elsewherePause is how often a worker without work looks at what other processes run.
 const elsewherePause = 500 * time.Millisecond
 
-// elsewhere counts the trials that other processes run.
+// elsewhere counts the trials and jobs that other processes run.
 func (r *runner) elsewhere(ctx context.Context) (n int, err error) {
-	var attempts []store.Attempt
 	err = r.repeat(ctx, func(ctx context.Context) (err error) {
-		attempts, err = r.db.Attempts(ctx, r.record)
+		n, err = r.db.Elsewhere(ctx, r.record, r.me)
 		return err
 	})
-	for _, a := range attempts {
-		if a.Owner != r.me {
-			n++
-		}
-	}
 	return n, err
+}
+
+// held is a training under a lease, which signs of life hold from now on: while its evaluator is opened too.
+func (r *runner) held(ctx context.Context, e Event, lease store.Lease,
+	train func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error) *training {
+	alive := r.keepAlive(ctx, lease)
+	return &training{
+		do:      func(ctx context.Context, eval evaluator.Evaluator) error { return train(ctx, eval, alive) },
+		loading: func(p evaluator.Progress) { r.report(alive, e, p) },
+		giveBack: func() error {
+			alive.stop()
+			return r.giveBack(ctx, e, lease)
+		},
+	}
 }
 
 // train runs one trial and stores what becomes of it.
@@ -161,49 +163,56 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		if p.Score != nil {
 			trial.Curve = append(trial.Curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
-		r.report(trial, alive, p)
+		r.report(alive, Event{Trial: trial}, p)
 		if p.Score != nil && r.pruner != nil && p.Step < p.Steps && !stop.Stop {
 			stop, trial.Forecast = r.judge(trial, known)
 		}
 		return stop
 	})
-	fenced := alive.stop()
+	trial.State, trial.Result = store.Complete, result
+	if err == nil && stop.Stop && result.Stopped != "" {
+		trial.State = store.Pruned
+	}
+	if err := r.conclude(ctx, lease, alive.stop(), err, Event{Trial: trial}, func(ctx context.Context) error {
+		return r.db.Finish(ctx, r.record, lease, trial)
+	}); err != nil {
+		return err
+	}
+	return r.tooMany()
+}
+
+// conclude stores what becomes of a training: its outcome by finish, unless it ended with an error. The event has its
+// trial or its job.
+func (r *runner) conclude(ctx context.Context, lease store.Lease, fenced bool, err error, e Event,
+	finish func(context.Context) error) error {
 	var failure *evaluator.Failure
 	switch {
 	case fenced:
-		r.emit(ctx, Event{Kind: EventTaken, Trial: trial})
+		e.Kind = EventTaken
+		r.emit(ctx, e)
 		return nil
 	case err == nil:
-		trial.State, trial.Result = store.Complete, result
-		if stop.Stop && result.Stopped != "" {
-			trial.State = store.Pruned
-		}
-		return r.store(ctx, Event{Kind: EventFinished, Trial: trial}, func(ctx context.Context) error {
-			return r.db.Finish(ctx, r.record, lease, trial)
-		})
+		e.Kind = EventFinished
+		return r.store(ctx, e, finish)
 	case errors.As(err, &failure):
-		trial.Failure = failure
 		crashed := failure.Kind == evaluator.FailureCrashed // which somebody may have done; other slips happen again
-		if trial.Crashes++; crashed && trial.Crashes < maxCrashes {
-			return r.store(ctx, Event{Kind: EventRetried, Trial: trial}, func(ctx context.Context) error {
-				return r.db.Release(ctx, lease, true)
-			})
+		crashes := 1 + e.crashes()
+		e = e.failed(failure)
+		if crashed && crashes < maxCrashes {
+			e.Kind = EventRetried
+			return r.store(ctx, e, func(ctx context.Context) error { return r.db.Release(ctx, lease, true) })
 		}
 		if crashed {
-			trial.Failure = &evaluator.Failure{Kind: failure.Kind,
-				Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, trial.Crashes)}
+			failure = &evaluator.Failure{Kind: failure.Kind,
+				Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, crashes)}
+			e = e.failed(failure)
 		}
-		trial.State = store.Failed
-		if err := r.store(ctx, Event{Kind: EventFailed, Trial: trial}, func(ctx context.Context) error {
-			return r.db.Fail(ctx, lease, trial.Failure)
-		}); err != nil {
-			return err
-		}
-		return r.tooMany()
+		e.Kind = EventFailed
+		return r.store(ctx, e, func(ctx context.Context) error { return r.db.Fail(ctx, lease, failure) })
 	case ctx.Err() != nil:
-		return r.giveBack(ctx, trial, lease)
+		return r.giveBack(ctx, e, lease)
 	default:
-		if back := r.giveBack(ctx, trial, lease); back != nil {
+		if back := r.giveBack(ctx, e, lease); back != nil {
 			return join(err, back)
 		}
 		return &brokenError{err}
@@ -231,15 +240,16 @@ func (r *runner) store(ctx context.Context, e Event, write func(context.Context)
 // process has ended.
 const giveBackFor = 15 * time.Second
 
-// giveBack makes a trial wait again.
-func (r *runner) giveBack(ctx context.Context, trial store.Trial, lease store.Lease) error {
+// giveBack makes the trial or the job of an event wait again.
+func (r *runner) giveBack(ctx context.Context, e Event, lease store.Lease) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackFor)
 	defer cancel()
 	err := r.repeat(limited, func(ctx context.Context) error { return r.db.Release(ctx, lease, false) })
 	if err != nil && !errors.Is(err, store.ErrFenced) && limited.Err() == nil {
 		return err
 	}
-	r.emit(context.WithoutCancel(ctx), Event{Kind: EventReturned, Trial: trial})
+	e.Kind = EventReturned
+	r.emit(context.WithoutCancel(ctx), e)
 	return nil
 }
 
@@ -284,12 +294,13 @@ func (r *runner) emit(ctx context.Context, e Event) {
 }
 
 // report notes and sends progress, without looking at the database.
-func (r *runner) report(trial store.Trial, alive *alive, p evaluator.Progress) {
+func (r *runner) report(alive *alive, e Event, p evaluator.Progress) {
 	alive.report(p)
 	if r.options.Events == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.options.Events(Event{Kind: EventProgress, Trial: trial, Progress: p})
+	e.Kind, e.Progress = EventProgress, p
+	r.options.Events(e)
 }

@@ -26,11 +26,25 @@ func runElsewhere(t *testing.T, study *Study, db *store.Store) (store.Trial, sto
 	t.Helper()
 	r := &runner{Study: study, pool: &pool{}, me: elsewhere, history: NewHistory(db, study.record)}
 	r.history.space = study.inputs.Space
-	trial, lease, err := r.propose(t.Context())
+	return begin(t, r)
+}
+
+// begin makes the next trial of a study run in the process of a runner.
+func begin(t *testing.T, r *runner) (store.Trial, store.Lease) {
+	t.Helper()
+	right, err := r.db.Propose(t.Context(), r.record, 1e6, r.me)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return trial, lease
+	proposal, _, err := r.proposal(t.Context(), right.Trial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial, err := r.db.Add(t.Context(), r.record, right, *proposal, r.me)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trial, right
 }
 
 func complete(trial store.Trial) store.Trial {
@@ -251,10 +265,7 @@ func TestOutcomesOutliveABusyDatabase(t *testing.T) {
 			}
 		}}}
 	r.history.space = study.inputs.Space
-	trial, lease, err := r.propose(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	trial, lease := begin(t, r)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel() // also when the run is being cancelled
 	tries := 0

@@ -153,7 +153,7 @@ func NewMap(ctx context.Context, db *store.Store, name string, names []string) (
 		if !file.Builtin() || TrainedOtherwise(record, file) {
 			return nil, refuse("the trials of study %s were not trained by this version of peftsearch-worker", record.Name)
 		}
-		if !trainsAlike(record, first.Identity) {
+		if !trainsAlike(record, first.Identity, "training.", "evaluator.") {
 			return nil, refuse("study %s has another model or training than study %s", record.Name, first.Name)
 		}
 		trials, err := warmTrials(ctx, db, record, file, &inputs, 0)

@@ -21,7 +21,12 @@ type Study struct {
 	pruner    search.Pruner // nil for none
 	continued bool
 	precision precision
+
+	calibratedBy string // the study that a new one has its rates from, "" for none
 }
+
+// CalibratedBy is the study of which a new one took over the learning rates, "" for none.
+func (s *Study) CalibratedBy() string { return s.calibratedBy }
 
 // Start opens the study of a study file: it creates it, or continues it if the database has it. The
 // error is an *IdentityError if the stored study had other inputs.
@@ -41,7 +46,16 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 	}
 	want := &store.Record{Name: file.Study, Path: file.File(), Config: file.Text(), Identity: identity(file, inputs),
 		Metric: string(file.Task.Metric), Geometry: inputs.Geometry, Reference: reference, Seed: file.Search.Seed}
+	s := &Study{db: db, config: file, inputs: inputs}
 	if _, err := db.Study(ctx, file.Study); errors.Is(err, store.ErrNoStudy) {
+		rate, from, err := calibrated(ctx, db, file, inputs, want.Identity)
+		if err != nil {
+			return nil, err
+		}
+		if from != "" {
+			s.calibratedBy, want.Identity[rateKey], file.Training.LearningRate = from, string(rate), rate
+			inputs = trainedAs(file, inputs)
+		}
 		if other != "" {
 			want.WarmStart, err = warmStart(ctx, db, file, inputs, other)
 		} else {
@@ -71,22 +85,42 @@ func StartFrom(ctx context.Context, db *store.Store, file *config.Config, inputs
 			}
 		}
 	}
-	optimizer, err := search.NewOptimizer(inputs.Space, search.Options{Seed: record.Seed, Sampler: file.Search.Sampler,
-		Initial: file.Search.Initial, Reference: record.Reference, Prior: priorOf(record.WarmStart),
-		TrialSeconds: file.TrialSeconds(inputs)})
-	if err != nil {
+	s.record, s.continued, s.precision.value = record, !created, file.Evaluator.Precision
+	s.inputs = trainedAs(file, inputs)
+	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	s := &Study{db: db, record: record, config: file, inputs: inputs, ask: optimizer.Ask, continued: !created,
-		precision: precision{value: file.Evaluator.Precision}}
 	if file.Search.Pruner == config.PrunerFront {
 		s.pruner = search.FrontPruner{Space: inputs.Space, Reference: record.Reference, Growth: search.DefaultGrowth}
 	}
 	return s, nil
 }
 
+// prepare makes the study's optimiser.
+func (s *Study) prepare() error {
+	optimizer, err := search.NewOptimizer(s.inputs.Space, search.Options{Seed: s.record.Seed,
+		Sampler: s.config.Search.Sampler, Initial: s.config.Search.Initial, Reference: s.record.Reference,
+		Prior: priorOf(s.record.WarmStart), TrialSeconds: s.config.TrialSeconds(s.inputs),
+		PerSecond: s.config.Budget.Hours > 0})
+	if err == nil {
+		s.ask = optimizer.Ask
+	}
+	return err
+}
+
+// trainedAs are the inputs of a study file whose rates may have come to be known since they were opened.
+func trainedAs(file *config.Config, inputs *config.Inputs) *config.Inputs {
+	trained := *inputs
+	trained.Training = file.TrialTraining()
+	trained.Space = inputs.Space.With(trained.Training)
+	return &trained
+}
+
 // Record is the study as it is stored.
 func (s *Study) Record() *store.Record { return s.record }
+
+// Inputs are what the study file names.
+func (s *Study) Inputs() *config.Inputs { return s.inputs }
 
 // Config is the study file.
 func (s *Study) Config() *config.Config { return s.config }
@@ -103,36 +137,22 @@ func (s *Study) Expect() evaluator.Expect {
 // Continued reports whether the study was in the database already.
 func (s *Study) Continued() bool { return s.continued }
 
-// Status reads where the study stands, without how long the rest will take.
-func (s *Study) Status(ctx context.Context) (status Status, err error) {
-	err = s.db.Snapshot(ctx, func(at *store.Store) error {
-		tally, err := at.Tally(ctx, s.record)
-		if err != nil {
-			return err
-		}
-		front, members, err := latestFront(ctx, at, s.record)
-		if err != nil {
-			return err
-		}
-		status = Status{Trials: max(s.config.Budget.Trials, tally.Total()), Tally: tally,
-			Hypervolume: front.Hypervolume, FrontSize: len(members)}
-		if all := outcomes(members); len(all) > 0 {
-			status.Best = &all[len(all)-1]
-		}
-		return nil
-	})
-	return status, err
+// Status reads where the study stands.
+func (s *Study) Status(ctx context.Context) (Status, error) {
+	h := NewHistory(s.db, s.record)
+	err := h.Sync(ctx)
+	return s.status(h), err
 }
 
 func (s *Study) status(h *History) Status {
-	return h.Status(s.config.Budget.Trials, int(s.config.Evaluator.Workers))
+	return h.Status(s.config.Budget, int(s.config.Evaluator.Workers))
 }
 
 // TimingJob is a job without an end for measuring how fast this study's trials are: a usual plan with
 // modules in every layer, on few rows, so that every measurement has the same ones.
 func (s *Study) TimingJob() (evaluator.Job, error) {
-	plan, err := peft.Preset("lora-r8", s.inputs.Geometry)
-	return evaluator.Job{Candidate: evaluator.Candidate{Plan: plan, Training: s.inputs.Training},
+	preset, err := peft.NewPreset("lora-r8", s.inputs.Geometry)
+	return evaluator.Job{Candidate: s.Baseline(preset),
 		Budget: evaluator.Budget{Epochs: 1e6, TrainRows: 8 * s.inputs.Training.BatchSize, Rungs: []float64{1}}}, err
 }
 

@@ -78,7 +78,8 @@ func related(ctx context.Context, db *store.Store, file *config.Config, inputs *
 		if len(names) == mostSources {
 			break
 		}
-		if record.Name == file.Study || !trainsAlike(record, want) {
+		if record.Name == file.Study || record.Identity[rateKey] == "" || want[rateKey] == "" ||
+			!trainsAlike(record, want, "training.", "evaluator.") {
 			continue
 		}
 		trials, err := warmTrials(ctx, db, record, file, inputs, len(names))
@@ -109,8 +110,9 @@ func related(ctx context.Context, db *store.Store, file *config.Config, inputs *
 	return out, nil
 }
 
-// trainsAlike reports whether a study had the same model and trained plans in the same way, as far as both say.
-func trainsAlike(r *store.Record, want store.Identity) bool {
+// trainsAlike reports whether a study had the same model and, in some sections of the study file, the same keys, as far
+// as both say.
+func trainsAlike(r *store.Record, want store.Identity, sections ...string) bool {
 	old, err := startedWith(r)
 	if err != nil {
 		return false
@@ -119,7 +121,7 @@ func trainsAlike(r *store.Record, want store.Identity) bool {
 		return false
 	}
 	for _, change := range config.Changes(comparable(old, want), comparable(want, old)) {
-		if strings.HasPrefix(change.Key, "training.") || strings.HasPrefix(change.Key, "evaluator.") {
+		if slices.ContainsFunc(sections, func(s string) bool { return strings.HasPrefix(change.Key, s) }) {
 			return false
 		}
 	}

@@ -17,6 +17,8 @@ const usage = `usage: bench-search run [flags] RESULTS.jsonl      run our sample
                                                    are whole trainings
        bench-search workers [flags] RESULTS.jsonl  run them with -workers many on a simulated clock; -evaluations are trials
        bench-search recommend [flags]              compare rules of picking a plan after searches by gp
+       bench-search race [flags]                   spend shares of the trainings on plans that were trained before
+       bench-search seconds [flags]                look for the improvement a second, and a training, for the same time
        bench-search warm [flags] RECORD            start with a record of another task: its trials, and turned upside down
        bench-search serve PROBLEM SEED             play one run with a program on stdin and stdout
        bench-search optima OPTIMA.json             find the best hypervolumes that are missing in the file
@@ -72,6 +74,10 @@ func command(args []string) error {
 		return warm(names, flags.Arg(0), *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "recommend" && flags.NArg() == 0:
 		return recommend(names, *first, *seeds, *evaluations, os.Stdout)
+	case args[0] == "race" && flags.NArg() == 0:
+		return race(names, *first, *seeds, *evaluations, os.Stdout)
+	case args[0] == "seconds" && flags.NArg() == 0:
+		return timed(names, *first, *seeds, *evaluations, os.Stdout)
 	case args[0] == "serve" && flags.NArg() == 2:
 		var seed int
 		if _, err := fmt.Sscan(flags.Arg(1), &seed); err != nil {

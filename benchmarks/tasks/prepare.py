@@ -2,7 +2,8 @@
 
     python3 benchmarks/tasks/prepare.py DATASETS_DIR
 
-DATASETS_DIR holds sl_ner/bsnlp_{train,dev,test}.tsv (BSNLP, Slovene), openbookqa/{train,test}.json (as in LLM-Adapters),
+DATASETS_DIR holds sl_ner/bsnlp_{train,dev,test}.tsv (BSNLP, Slovene), sl_ner/ud_ssj_{dev,test}.tsv (UD
+Slovenian-SSJ), sl_ner/ssj500k_{dev,test}.tsv, si_nli/{train,dev}.tsv, openbookqa/{train,test}.json (as in LLM-Adapters),
 copa/{train,dev,test}.jsonl (SuperGLUE's format), gap/ (GAP's three files) and wsc/train_joined.jsonl (SuperGLUE's WSC).
 """
 import json
@@ -29,12 +30,12 @@ def write(name, rows):
     print(path, len(rows), "lines")
 
 
-def sentences(path, known=()):
-    """Sentences of 5 to 20 words, each once; those that stand in known are left out."""
+def sentences(path, known=(), longest=20):
+    """Sentences of at least 5 words, each once; those that stand in known are left out."""
     seen = set(known)
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         words = tuple(line.split("\t")[0] for line in block.split("\n"))
-        if 5 <= len(words) <= 20 and words not in seen:
+        if 5 <= len(words) <= longest and words not in seen:
             seen.add(words)
             yield words, block
 
@@ -51,6 +52,38 @@ def ner(folder):
             types = sorted({tag[2:] for tag in re.findall(r"\t(.*)", block) if tag != "O"} & {"LOC", "ORG", "PER", "PRO", "EVT"})
             rows.append(json.dumps({"text": " ".join(words), "types": types}, ensure_ascii=False))
         write(f"types/{split}.jsonl", rows)
+
+
+def sl_ner(folder):
+    """Sentences of ssj500k for dev and test, of UD Slovenian-SSJ and what is left to train on. There most have no entity:
+    of those one in five is kept."""
+    known = set()
+    for split, sources, count in (("test", ["ssj500k_test"], None), ("dev", ["ssj500k_dev"], 250),
+                                  ("train", ["ud_ssj_dev", "ud_ssj_test", "ssj500k_dev"], None)):
+        drawn = []
+        for source in sources:
+            drawn += sentences(folder / f"sl_ner/{source}.tsv", known | {words for words, _ in drawn}, longest=40)
+        drawn = draw(drawn, count, f"sl_ner {split}")
+        known |= {words for words, _ in drawn}
+        if split == "train":
+            without = [row for row in drawn if not re.search(r"\t[BI]-", row[1])]
+            left_out = set(without[len(without) // 5:])
+            drawn = [row for row in drawn if row not in left_out]
+        write(f"sl_ner/{split}.tsv", [block + "\n" for _, block in drawn])
+
+
+def si_nli(folder):
+    """The test rows are of train, by premise: those of SI-NLI have no labels."""
+    for split in ("dev", "train"):
+        header, *rows = (folder / f"si_nli/{split}.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        names = header.split("\t")
+        rows = [tuple(row.split("\t")[names.index(name)] for name in ("premise", "hypothesis", "label")) for row in rows]
+        if split == "dev":
+            write("si_nli/dev.tsv", ["premise\thypothesis\tlabel", *map("\t".join, draw(rows, 300, "si_nli dev"))])
+            continue
+        held = set(draw(sorted({premise for premise, *_ in rows}), 170, "si_nli test"))
+        for name, kept in (("train", [r for r in rows if r[0] not in held]), ("test", [r for r in rows if r[0] in held])):
+            write(f"si_nli/{name}.tsv", ["premise\thypothesis\tlabel", *map("\t".join, kept)])
 
 
 def openbookqa(folder):
@@ -101,5 +134,5 @@ def whole(folder):
 
 
 if __name__ == "__main__":
-    for task in (ner, openbookqa, gap, wsc, whole):
+    for task in (ner, sl_ner, si_nli, openbookqa, gap, wsc, whole):
         task(pathlib.Path(sys.argv[1]))

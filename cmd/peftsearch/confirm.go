@@ -20,14 +20,14 @@ import (
 )
 
 type confirmFlags struct {
-	file     fileFlags
-	front    bool
-	trials   []int64
-	presets  []string
-	full     bool
-	fullRate float64
-	seeds    int
-	json     bool
+	given   []string
+	file    fileFlags
+	front   bool
+	trials  []int64
+	presets []string
+	full    fullFlags
+	seeds   int
+	json    bool
 }
 
 func newConfirm(g *globals) *cobra.Command {
@@ -47,8 +47,8 @@ them, and none is done twice: after an interruption the same command does what i
 			if flags.seeds < 1 || flags.seeds > 1000 {
 				return usage("", "--seeds %d: must be between 1 and 1000", flags.seeds)
 			}
-			if !(flags.fullRate > 0 && flags.fullRate <= 1) {
-				return usage("", "--full-rate %g: must be above 0 and at most 1", flags.fullRate)
+			if err := flags.full.check(); err != nil {
+				return err
 			}
 			return g.confirm(cmd, args[0], flags)
 		},
@@ -57,13 +57,14 @@ them, and none is done twice: after an interruption the same command does what i
 	set.BoolVar(&flags.front, "front", false, "the plans of the front")
 	set.Int64SliceVar(&flags.trials, "trial", nil, "the plans of these trials")
 	set.StringSliceVar(&flags.presets, "preset", nil, "plans from the literature, as under baselines in the study file")
-	set.BoolVar(&flags.full, "full", false, "full fine-tuning of the backbone")
-	set.Float64Var(&flags.fullRate, "full-rate", 5e-5,
-		"peak learning rate of --full; the default is that of transformers' Trainer")
+	flags.full.add(cmd)
 	set.IntVar(&flags.seeds, "seeds", 5, "trainings of each plan, with seeds 40, 41, …")
 	set.BoolVar(&flags.json, "json", false, "print JSON")
 	flags.file.add(cmd, true)
-	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full")
+	set.StringArrayVar(&flags.given, "given", nil,
+		"score this trained directory too, as it is: one that train or import wrote")
+	cmd.MarkFlagsOneRequired("front", "trial", "preset", "full", "given")
+	cmd.MarkFlagDirname("given")
 	cmd.RegisterFlagCompletionFunc("preset", cobra.FixedCompletions(peft.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -108,14 +109,14 @@ func (f confirmFlags) candidates(cmd *cobra.Command, db *store.Store, study *stu
 		add(fmt.Sprintf("trial %d", number), trial.Candidate)
 	}
 	for _, name := range f.presets {
-		plan, err := presetPlan(name, record.Geometry)
+		preset, err := namedPreset(name, record.Geometry)
 		if err != nil {
 			return nil, err
 		}
-		add(name, study.Candidate(plan))
+		add(name, study.Baseline(preset))
 	}
-	if f.full {
-		add(fmt.Sprintf("full fine-tuning, rate %g", f.fullRate), study.FullFineTuning(f.fullRate))
+	if f.full.full {
+		add(fmt.Sprintf("full fine-tuning, rate %g", f.full.rate), study.FullFineTuning(f.full.rate))
 	}
 	return selected, nil
 }
@@ -154,8 +155,10 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
 	}, progress.leave)
 	defer signals.stop()
-	err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
-		studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})
+	if len(candidates) > 0 {
+		err = study.Confirm(ctx, g.evaluators(study, progress.writer(stderr)), candidates, flags.seeds,
+			studies.ConfirmOptions{Events: progress.event, Drain: signals.drain})
+	}
 	progress.close()
 
 	again := repeat(cmd, name)
@@ -182,10 +185,21 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 		}
 	}
 	confirmation := report.NewConfirmation(study.Record(), studies.Rank(selectedConfirmations), names)
+	for _, dir := range flags.given {
+		given, failed := g.scoreGiven(cmd.Context(), study, dir, stderr)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		confirmation.Given = append(confirmation.Given, given)
+	}
 	if flags.json {
 		return errors.Join(err, report.WriteJSON(cmd.OutOrStdout(), confirmation))
 	}
-	printConfirmed(cmd.OutOrStdout(), confirmation)
+	if len(confirmation.Plans) > 0 {
+		printConfirmed(cmd.OutOrStdout(), confirmation)
+	}
+	printGiven(cmd.OutOrStdout(), confirmation.Metric, confirmation.Given)
+	printDropped(cmd.OutOrStdout(), confirmation)
 	if !g.quiet && len(confirmation.Plans) > 1 {
 		fmt.Fprintln(stderr, "\nworse: p < 0.05 by the studentised range, which allows for the number of plans and for "+
 			"unequal noise")
@@ -230,6 +244,21 @@ func printConfirmed(w io.Writer, c report.Confirmation) {
 		t.AppendRow(row)
 	}
 	t.renderIn(terminalWidth(os.Stdout), right(2, 3, 4, 5, 6, 7, 8, 9), 3, 6, 4, 9)
+}
+
+// printDropped writes the mean test scores of plans that were trained to do without modules in the lowest layers.
+func printDropped(w io.Writer, c report.Confirmation) {
+	for _, p := range c.Plans {
+		if len(p.Dropped) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s without the modules of its lowest layers, test %s\n", p.Name, c.Metric)
+		t := newTable(w, "layers", "params", "test "+c.Metric)
+		for _, d := range p.Dropped {
+			t.AppendRow(table.Row{d.Layers, thousands(d.Params), score(d.Mean)})
+		}
+		t.renderIn(terminalWidth(os.Stdout), right(1, 2, 3))
+	}
 }
 
 func pValue(p float64) string {

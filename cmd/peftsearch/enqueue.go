@@ -36,14 +36,14 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 			}
 			defer func() { err = errors.Join(err, db.Close()) }()
 			for _, name := range presets {
-				plan, err := presetPlan(name, study.Record().Geometry)
+				preset, err := namedPreset(name, study.Record().Geometry)
 				if err != nil {
 					return err
 				}
-				plans = append(plans, namedPlan{name: name, reason: "a plan from the literature", plan: plan})
+				plans = append(plans, namedPlan{name, "a plan from the literature", preset})
 			}
 			for _, p := range plans { // all are checked before the first is stored
-				if err := p.plan.Validate(study.Record().Geometry); err != nil {
+				if err := p.preset.Plan.Validate(study.Record().Geometry); err != nil {
 					return usage(planAdvice, "%s: %w", p.name, err)
 				}
 			}
@@ -62,7 +62,7 @@ added again. A search that is running takes them up; otherwise peftsearch run do
 // namedPlan is a plan to enqueue.
 type namedPlan struct {
 	name, reason string
-	plan         peft.Plan
+	preset       peft.Preset
 }
 
 func readPlans(files []string) ([]namedPlan, error) {
@@ -72,23 +72,23 @@ func readPlans(files []string) ([]namedPlan, error) {
 		if err != nil {
 			return nil, err
 		}
-		plans = append(plans, namedPlan{name: filepath.Base(path), reason: "given as a file", plan: plan})
+		plans = append(plans, namedPlan{filepath.Base(path), "given as a file", peft.Preset{Plan: plan}})
 	}
 	return plans, nil
 }
 
-func presetPlan(name string, g peft.Geometry) (peft.Plan, error) {
-	plan, err := peft.Preset(name, g)
+func namedPreset(name string, g peft.Geometry) (peft.Preset, error) {
+	preset, err := peft.NewPreset(name, g)
 	if err != nil {
-		return plan, usage("", "%w", err)
+		return preset, usage("", "%w", err)
 	}
-	return plan, nil
+	return preset, nil
 }
 
 // enqueue adds the plans to the study and says which trials they are.
 func enqueue(cmd *cobra.Command, study *studies.Study, plans []namedPlan) error {
 	for _, p := range plans {
-		trial, added, err := study.Enqueue(cmd.Context(), p.name, p.reason, p.plan)
+		trial, added, err := study.Enqueue(cmd.Context(), p.name, p.reason, study.Baseline(p.preset))
 		if err != nil {
 			return err
 		}

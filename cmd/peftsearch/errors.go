@@ -84,6 +84,7 @@ var edge = []struct {
 		"apt-get install postgresql, conda install postgresql, or name the directory of its programs in PEFTSEARCH_POSTGRES"},
 	{search.ErrDamagedHistory, exitEnvironment, restore},
 	{store.ErrDamaged, exitEnvironment, restore},
+	{studies.ErrNotCalibrated, exitUsage, "peftsearch run the study first; or give rates under training.learning_rate"},
 	{studies.ErrNoTestRows, exitUsage, "name a file under task.test, or set task.test_share above 0, in a new study"},
 	{studies.ErrTooManyFailures, exitFailures,
 		"peftsearch show STUDY lists the reasons; running again goes on with new trials"},

@@ -45,6 +45,7 @@ var atEdge = map[string]struct {
 		"leave out --warm-start"},
 	"studies.ConfirmError": {&studies.ConfirmError{Failed: 1, Total: 2, First: &evaluator.Failure{}}, exitNoTrial,
 		"tries them again"},
+	"studies.ErrNotCalibrated":   {studies.ErrNotCalibrated, exitUsage, "run the study first"},
 	"studies.ErrNoTestRows":      {studies.ErrNoTestRows, exitUsage, "task.test"},
 	"studies.ErrTooManyFailures": {studies.ErrTooManyFailures, exitFailures, "peftsearch show"},
 	"store.ErrMirrored":          {store.ErrMirrored, exitUsage, "session.json"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peftsearch/data/quote"
 	"peftsearch/peft"
 	"peftsearch/studies/config"
 	"peftsearch/studies/report"
@@ -20,8 +22,10 @@ import (
 type exportFlags struct {
 	trial         int64
 	plan, to, out string
+	model         string
 	file          fileFlags
-	lossy         bool
+	options       peft.Options
+	drop          int
 }
 
 func newExport(g *globals) *cobra.Command {
@@ -29,10 +33,11 @@ func newExport(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export {STUDY --trial N | DIR | --plan FILE --config STUDY.yaml | STUDY --to optuna}",
 		Short: "Write a plan, with its trained weights, for use elsewhere",
-		Long: `Write a plan for peftsearch (plan), AdapterHub's adapters, Hugging Face peft, or as a merged Hugging Face
-model. From a directory that train wrote, the trained weights go with it; from a trial or a plan file there
-is only the configuration. What a format cannot express is refused, unless --lossy leaves it out. Without
---out, --to plan prints the plan.
+		Long: `Write a plan for peftsearch (plan), AdapterHub's adapters, Hugging Face peft, as a Hugging Face model with
+everything merged into the weights (merged) or with its own code (transformers), or as a graph for ONNX runtimes
+(onnx). From a directory that train wrote, the trained weights go with it; from a trial or a plan file there is
+only the configuration. What a format cannot express is refused, unless --lossy leaves it out: transformers and onnx
+express every plan without a prompt. Without --out, --to plan prints the plan.
 
 --to optuna writes a whole study as a journal file of Optuna, which optuna-dashboard shows.`,
 		Example: "  peftsearch export my-study --trial 17 > plan.json\n" +
@@ -47,6 +52,9 @@ is only the configuration. What a format cannot express is refused, unless --los
 			if !slices.Contains(peft.Formats, format) {
 				return usage("peftsearch export --help", "--to %q: must be one of %v, %s", flags.to, peft.Formats, formatOptuna)
 			}
+			if ids := flags.options.IDs; ids != peft.IDs64 && ids != peft.IDs32 {
+				return usage("give int64 or int32", "--ids %s: there is no such type", quote.Text(string(ids)))
+			}
 			if flags.out == "" && format != peft.FormatPlan {
 				return usage("peftsearch export --help", "--to %s needs a directory: --out DIR", format)
 			}
@@ -54,18 +62,25 @@ is only the configuration. What a format cannot express is refused, unless --los
 			if err != nil {
 				return err
 			}
+			if flags.drop < 0 || flags.drop >= len(source.Plan.Layers) && flags.drop > 0 {
+				return usage("", "--drop-first %d: must be between 0 and %d", flags.drop, len(source.Plan.Layers)-1)
+			}
+			source = source.Without(flags.drop)
 			if flags.out == "" {
 				return report.WriteJSON(cmd.OutOrStdout(), source.Plan)
 			}
-			lost, err := peft.Export(format, source, flags.out, flags.lossy)
+			lost, err := peft.Export(format, source, flags.out, flags.options)
 			if err != nil {
-				if len(lost) > 0 && !flags.lossy {
+				if len(lost) > 0 && !flags.options.Lossy {
 					return usage("docs/reference/exports.md says what each format holds; --lossy leaves out what is named", "%w", err)
 				}
 				return usage("docs/reference/exports.md says what each format holds", "%w", err)
 			}
 			for _, l := range lost {
 				fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s\n", l)
+			}
+			if len(lost) > 0 && source.Head != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "what is left was trained together with that, and is worse without it")
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), flags.out)
 			return nil
@@ -76,9 +91,21 @@ is only the configuration. What a format cannot express is refused, unless --los
 	set.StringVar(&flags.plan, "plan", "", "export the plan in this file")
 	flags.file.add(cmd, false)
 	set.StringVar(&flags.to, "to", string(peft.FormatPlan),
-		"format: plan, adapters, peft or merged; or optuna, of a whole study")
+		"format: plan, adapters, peft, merged, transformers or onnx; or optuna, of a whole study")
 	set.StringVar(&flags.out, "out", "", "new directory to write to; of optuna a file")
-	set.BoolVar(&flags.lossy, "lossy", false, "leave out what the format cannot express")
+	set.BoolVar(&flags.options.Lossy, "lossy", false, "leave out what the format cannot express")
+	set.BoolVar(&flags.options.Merge, "merge", false,
+		"of transformers: fold LoRA, and what else only changes weights, into them")
+	set.StringVar((*string)(&flags.options.IDs), "ids", string(peft.IDs64),
+		"of onnx: the type of token ids, int64 or int32")
+	card := &flags.options.Card
+	set.StringVar(&card.Base, "base-model", "", "name of the pretrained model on the Hub, for the card and for loading")
+	set.StringVar(&card.License, "license", "", "of the model, in its card, as the Hub calls it: apache-2.0")
+	set.StringVar(&card.Language, "language", "", "of the texts, in the card: en, sl")
+	set.StringVar(&flags.model, "model", "", "directory of the pretrained model, if it has moved since training")
+	set.StringVar(&card.Name, "name", "", "of the model in its card, and of the adapter in adapters")
+	set.IntVar(&flags.drop, "drop-first", 0,
+		"leave the modules of so many of the lowest layers out, as training.adapter_drop prepares a plan for")
 	formats := []string{formatOptuna}
 	for _, f := range peft.Formats {
 		formats = append(formats, string(f))
@@ -125,6 +152,7 @@ func (g *globals) exportSource(cmd *cobra.Command, args []string, flags exportFl
 		if err != nil {
 			return source, usage("peftsearch train writes such a directory", "%w", err)
 		}
+		source.Info.Model = cmp.Or(flags.model, source.Info.Model)
 		return source, nil
 	case len(args) == 0 && !trial && flags.plan != "" && flags.file.config != "":
 		file, err := config.Read(flags.file.config)

@@ -16,6 +16,7 @@ import (
 // of a layer's pattern may be * for any package below it.
 var layers = []string{
 	"benchmarks/*",
+	"examples/*",
 	"cmd/*",
 	"studies/web",
 	"studies/report",
@@ -34,6 +35,7 @@ var layers = []string{
 	"evaluator/torch",
 	"peft",
 	"data",
+	"data/onnx",
 	"data/checkpoint",
 	"data/hub",
 	"data/tokenizer",
@@ -56,7 +58,7 @@ var owners = []struct{ library, place string }{
 	{"gonum.org/v1/plot", "studies/report/"},
 	{"charm.land", "cmd/"},
 	{"github.com/charmbracelet", "cmd/"},
-	{"google.golang.org/protobuf", "data/tokenizer/"},
+	{"google.golang.org/protobuf", "data/"},
 	{"github.com/clipperhouse/uax29", "data/tokenizer/"},
 }
 

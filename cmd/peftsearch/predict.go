@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 
+	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"gonum.org/v1/gonum/stat"
 
 	"peftsearch/data"
 	"peftsearch/data/quote"
@@ -32,7 +35,7 @@ type predictFlags struct {
 	model       string
 	precision   precisionFlag
 	format, out string
-	json        bool
+	gates, json bool
 }
 
 func newPredict(g *globals) *cobra.Command {
@@ -64,7 +67,8 @@ entities (board 12) for a token classification, with a file for each --input.`,
 	flags.precision.add(cmd, "the one that was trained in")
 	set.StringVar(&flags.format, "format", formatLines, "lines, or slobench")
 	set.StringVar(&flags.out, "out", "", "the zip file of --format slobench")
-	set.BoolVar(&flags.json, "json", false, "print JSON, with the logits")
+	set.BoolVar(&flags.gates, "gates", false, "print the values of the plan's gates over the rows, and no predictions")
+	set.BoolVar(&flags.json, "json", false, "print JSON, with the logits and the gates of each row")
 	cmd.MarkFlagRequired("input")
 	return cmd
 }
@@ -75,6 +79,9 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 		return usage("peftsearch train writes such a directory", "%w", err)
 	}
 	info := trained.Info
+	if flags.gates && len(trained.Plan.Gates(info.Geometry)) == 0 {
+		return usage("gates are part of a plan: docs/reference/plan.md", "the plan of %s has no gates: %s", dir, trained.Plan)
+	}
 	var answered []data.Answered
 	var rows []data.Row
 	for _, path := range flags.input {
@@ -95,16 +102,9 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	command, err := workerCommand(nil)
+	options, err := g.predictOptions(info, model, string(flags.precision), stderr)
 	if err != nil {
 		return err
-	}
-	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model,
-		Head: evaluator.Head(info.Head),
-		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(string(flags.precision), config.AutoPrecision),
-			Threads: cores()}}}
-	if g.verbose {
-		options.Log = stderr
 	}
 	// Until here a signal ends the program as usual: there is nothing to clean up.
 	ctx, stop := signal.NotifyContext(ctx, endings()...)
@@ -120,6 +120,10 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 	if flags.json {
 		return report.WriteJSON(stdout, report.Predictions{SchemaVersion: report.SchemaVersion, Labels: info.Labels,
 			Predictions: all})
+	}
+	if flags.gates {
+		printGates(stdout, trained.Plan.Gates(info.Geometry), all)
+		return nil
 	}
 	for i, a := range answered {
 		for range a.Rows {
@@ -140,6 +144,24 @@ func (g *globals) predict(ctx context.Context, stdout, stderr io.Writer, dir str
 	return nil
 }
 
+// printGates writes what each gate is over the rows.
+func printGates(w io.Writer, gates []string, all []evaluator.Prediction) {
+	values := map[string][]float64{}
+	for _, p := range all {
+		for name, value := range p.Gates {
+			values[name] = append(values[name], value)
+		}
+	}
+	t := newTable(w, "gate", "mean", "sd", "least", "most")
+	for _, name := range gates {
+		if of := values[name]; len(of) > 0 {
+			mean, sd := stat.PopMeanStdDev(of, nil)
+			t.AppendRow(table.Row{name, score(mean), score(sd), score(slices.Min(of)), score(slices.Max(of))})
+		}
+	}
+	t.renderIn(terminalWidth(os.Stdout), right(2, 3, 4, 5))
+}
+
 // writeSubmission writes a zip file that must not be there yet, if the board takes it.
 func writeSubmission(path string, task data.Task, answered []data.Answered, stderr io.Writer) error {
 	var archive bytes.Buffer
@@ -151,6 +173,20 @@ func writeSubmission(path string, task data.Task, answered []data.Answered, stde
 	}
 	fmt.Fprintf(stderr, "wrote %s\n", path)
 	return nil
+}
+
+// predictOptions are those of a worker that scores rows with a model.
+func (g *globals) predictOptions(info peft.Info, model, precision string, stderr io.Writer) (evaluator.ProcessOptions,
+	error) {
+	command, err := workerCommand(nil)
+	options := evaluator.ProcessOptions{Command: command, Hello: evaluator.Hello{Model: model,
+		Head: evaluator.Head(info.Head),
+		Settings: evaluator.Settings{Device: "cpu", Precision: cmp.Or(precision, config.AutoPrecision),
+			Threads: cores()}}}
+	if g.verbose {
+		options.Log = stderr
+	}
+	return options, err
 }
 
 // predictions scores rows in a worker of their own.

@@ -173,38 +173,43 @@ func (w *waits) log(d *display, doing evaluator.Doing, of ...any) {
 // searchProgress shows a search.
 type searchProgress struct {
 	*display
-	waits  map[int64]*waits // by trial
+	waits  map[string]*waits // by what is trained
 	status studies.Status
 	at     time.Time // of status
 }
 
 // event takes an event of studies.Study.Run.
 func (s *searchProgress) event(e studies.Event) {
-	trial := []any{"trial", e.Trial.Number}
+	name, number, plan, params, origin, failure := "trial", e.Trial.Number, e.Trial.Candidate.Plan, e.Trial.Params,
+		e.Trial.Origin, e.Trial.Failure
+	if j := e.Job; j != nil {
+		name, number, plan, origin, failure = string(j.Kind), j.Number, j.Candidate.Plan, string(j.Kind), j.Failure
+	}
+	trial := []any{name, number}
 	running := ""
 	if e.Kind == studies.EventProgress {
-		running = fmt.Sprintf("#%d %d/%d", e.Trial.Number, e.Progress.Step, e.Progress.Steps)
+		running = fmt.Sprintf("#%d %d/%d", number, e.Progress.Step, e.Progress.Steps)
 		if e.Progress.What != "" {
-			running = fmt.Sprintf("#%d %s", e.Trial.Number, doing(e.Progress.Doing))
+			running = fmt.Sprintf("#%d %s", number, doing(e.Progress.Doing))
 		}
 		switch {
 		case !s.logs():
 		case e.Progress.What != "":
-			if s.waits[e.Trial.Number] == nil {
-				s.waits[e.Trial.Number] = &waits{}
+			if s.waits[fmt.Sprint(trial...)] == nil {
+				s.waits[fmt.Sprint(trial...)] = &waits{}
 			}
-			s.waits[e.Trial.Number].log(s.display, e.Progress.Doing, trial...)
+			s.waits[fmt.Sprint(trial...)].log(s.display, e.Progress.Doing, trial...)
 		default:
 			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss",
 				e.Progress.Loss)...)
 		}
 	} else {
 		s.status, s.at = e.Status, time.Now()
-		delete(s.waits, e.Trial.Number)
+		delete(s.waits, fmt.Sprint(trial...))
 	}
 	switch e.Kind {
 	case studies.EventFailed, studies.EventRetried:
-		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(e.Trial.Failure.Error()))...)
+		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(failure.Error()))...)
 	case studies.EventTaken:
 		s.note(slog.LevelWarn, "another process has taken the trial over", trial...)
 	case studies.EventWaiting:
@@ -213,19 +218,25 @@ func (s *searchProgress) event(e studies.Event) {
 		s.note(slog.LevelWarn, "waiting for the database; nothing is lost", "reason", firstLine(e.Err.Error()))
 	case studies.EventStarted:
 		if s.logs() {
-			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", e.Trial.Candidate.Plan.String(), "params",
-				e.Trial.Params, "from", e.Trial.Origin)...)
+			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", plan.String(), "params", params, "from", origin)...)
 		}
+	case studies.EventCalibrated:
+		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", e.Rate)
+	case studies.EventUncalibrated:
+		s.note(slog.LevelInfo, "learning rates are not calibrated: all are 1e-3", "reason", e.Err)
 	case studies.EventFinished:
-		if s.logs() {
+		if e.Job != nil {
+			if s.logs() {
+				s.note(slog.LevelInfo, string(e.Kind), append(trial, jobWords(*e.Job)...)...)
+			}
+		} else if s.logs() {
 			message := string(e.Kind)
 			trial = append(trial, "score", loggedScore(e.Trial.Result.Score))
 			if e.Trial.State == store.Pruned { // its score is not comparable with those of whole trainings
 				message = string(store.Pruned)
 				trial = append(trial, "forecast", loggedScore(e.Trial.Forecast.Score))
 			}
-			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Finished(), "of",
-				s.status.Trials,
+			s.note(slog.LevelInfo, message, append(trial, "params", e.Trial.Params, "done", s.status.Done(), "of", s.status.Trials,
 				"front", s.status.FrontSize, "hypervolume", loggedScore(s.status.Hypervolume), "remaining",
 				loggedTime(s.status.Remaining))...)
 		}
@@ -233,10 +244,19 @@ func (s *searchProgress) event(e studies.Event) {
 	s.show(running)
 }
 
+// jobWords are what the log says of a training beside the trials that has ended.
+func jobWords(j store.Job) []any {
+	words := []any{"score", loggedScore(j.Result.Score)}
+	if j.Kind == store.JobReplicate {
+		return append(words, "of_trial", j.Trial)
+	}
+	return append(words, "method", j.Method, "rate", j.Candidate.Training.LearningRate)
+}
+
 // show writes the line beside the bar.
 func (s *searchProgress) show(running string) {
 	st := s.status
-	parts := []string{fmt.Sprintf("%d/%d", st.Finished(), st.Trials), fmt.Sprintf("running %d", st.Running)}
+	parts := []string{fmt.Sprintf("%d/%s", st.Done(), budgetOf(st)), fmt.Sprintf("running %d", st.Running)}
 	if st.Pruned > 0 {
 		parts = append(parts, fmt.Sprintf("pruned %d", st.Pruned))
 	}
@@ -250,7 +270,11 @@ func (s *searchProgress) show(running string) {
 	if left := st.Remaining - time.Since(s.at); st.Remaining > 0 {
 		parts = append(parts, "ETA "+duration(max(left, 0)))
 	}
-	s.update(st.Finished(), st.Trials, append(parts, running)...)
+	if st.Hours > 0 { // progress is that of time
+		s.update(int(st.Used.Seconds()), int(st.Hours.Seconds()), append(parts, running)...)
+		return
+	}
+	s.update(st.Done(), st.Trials, append(parts, running)...)
 }
 
 // confirmProgress shows trainings on several seeds.

@@ -60,7 +60,7 @@ against trainable parameters.
 	flags.BoolVar(&g.noColor, "no-color", false, "no colours (so does NO_COLOR)")
 	root.AddCommand(newInit(), newRun(g), newSubmit(g), newDB(g), newList(g), newShow(g), newFront(g), newReport(g),
 		newServe(g), newWatch(g), newEnqueue(g), newConfirm(g), newCompare(g), newTransfer(g), newCopy(g), newMap(g),
-		newExport(g), newImport(), newTrain(g), newPredict(g),
+		newExport(g), newImport(g), newTrain(g), newPredict(g),
 		newDoctor(g), newPull(g), newVersion())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var invalid *pflag.InvalidValueError

@@ -25,6 +25,8 @@ type runFlags struct {
 	mirror    string
 	plain     bool
 	format    string
+
+	plans int // to record for a map, in place of a search; 0 for a search
 }
 
 func newRun(g *globals) *cobra.Command {
@@ -102,6 +104,9 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	if err != nil {
 		return err
 	}
+	if flags.plans > 0 {
+		file.Record(flags.plans)
+	}
 	if !file.Evaluator.Analytic { // before the inputs are read
 		if _, err := workerCommand(file.Evaluator.Command); err != nil {
 			return err
@@ -121,7 +126,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	if err != nil {
 		return err
 	}
-	if status.Finished() < status.Trials {
+	if !status.Over() {
 		g.warnMixed(cmd, study)
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
 			return err
@@ -135,15 +140,22 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	} else {
 		display = g.newDisplay(stderr, format)
 	}
-	progress := &searchProgress{display: display, status: status, waits: map[int64]*waits{}}
+	progress := &searchProgress{display: display, status: status, waits: map[string]*waits{}}
 	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
 		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials),
 			"from", warm.Study)
 	}
 	if study.Continued() {
-		progress.note(slog.LevelInfo, "the study continues", "done", status.Finished(), "of", status.Trials)
+		progress.note(slog.LevelInfo, "the study continues", "done", status.Done(), "of", budgetOf(status))
 	}
-	if status.Finished() < status.Trials {
+	if other := study.CalibratedBy(); other != "" {
+		progress.note(slog.LevelInfo, "its learning rates are those that another study found", "study", other, "rates",
+			file.Training.LearningRate)
+	}
+	if inputs.AutoEpochs != "" && !status.Over() {
+		progress.note(slog.LevelInfo, inputs.AutoEpochs)
+	}
+	if !status.Over() {
 		rows := inputs.Dataset.Report()
 		for _, line := range rows.Lines() {
 			progress.note(slog.LevelInfo, line)
@@ -168,19 +180,19 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 
 	again := g.command(cmd, "run", path)
 	switch {
-	case signals.interrupted() && signals.planned.Load() && err == nil && status.Finished() < status.Trials:
+	case signals.interrupted() && signals.planned.Load() && err == nil && !status.Over():
 		fmt.Fprintf(
 			stderr,
-			"drained; %d of %d trials are stored\nResume: %s\n",
-			status.Finished(),
-			status.Trials,
+			"drained; %d of %s trials are stored\nResume: %s\n",
+			status.Done(),
+			budgetOf(status),
 			again,
 		)
 		return nil
-	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && status.Finished() < status.Trials:
+	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && !status.Over():
 		return &failure{
 			exitInterrupted,
-			fmt.Errorf("interrupted; %d of %d trials are stored", status.Finished(), status.Trials),
+			fmt.Errorf("interrupted; %d of %s trials are stored", status.Done(), budgetOf(status)),
 			again,
 		}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
@@ -232,6 +244,9 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err != nil {
 		return err
 	}
+	if err := g.warnRising(cmd, db, record); err != nil {
+		return err
+	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
 	if r := document.Recommendation; r != nil && !g.quiet {
@@ -239,6 +254,33 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
+}
+
+// Trials are said to be too short where more than a share of them, of not too few, have the last score as their best one.
+const (
+	mostRise   = 0.5
+	leastRisen = 10
+)
+
+// warnRising says that trials are too short.
+func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.Record) error {
+	last, all, err := db.LastRungs(cmd.Context(), record)
+	if file, fileErr := studies.StudyFile(record); err != nil || fileErr != nil || len(file.Budget.Rungs) < 2 {
+		return err
+	}
+	if all >= leastRisen && float64(last) > mostRise*float64(all) && !g.quiet {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: of %d trials %d have their best score at the end of the budget: they would go "+
+			"on to learn; a new study with more budget.epochs ranks plans better\n", all, last)
+	}
+	return nil
+}
+
+// budgetOf is the budget of a study in trainings or hours.
+func budgetOf(s studies.Status) string {
+	if s.Hours == 0 {
+		return strconv.Itoa(s.Trials)
+	}
+	return duration(s.Hours)
 }
 
 func (g *globals) printNext(cmd *cobra.Command, study string, trial int64, again string) {

@@ -86,7 +86,11 @@ func showStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.
 	if !all {
 		first = max(0, total-latestTrials)
 	}
-	printStudy(w, report.NewStudy(record, front))
+	calibration, err := studies.Calibration(ctx, at, record)
+	if err != nil {
+		return err
+	}
+	printStudy(w, report.NewStudy(record, front, calibration))
 	if first > 0 {
 		field(w, "trials", "%s before these; --all lists them too", thousands(first))
 	}
@@ -117,7 +121,38 @@ func printStudy(w io.Writer, s report.Study) {
 	if s.WarmStart != "" {
 		field(w, "warm start", "with %d trials of study %s", s.WarmTrials, s.WarmStart)
 	}
+	for _, line := range calibrationLines(s) {
+		field(w, "rates", "%s", line)
+	}
 	field(w, "front", "%d plans, hypervolume %s", s.FrontSize, score(s.Hypervolume))
+}
+
+// calibrationLines say how the learning rates were found, a line for each method; none if they were not.
+func calibrationLines(s report.Study) (lines []string) {
+	if len(s.Calibration) == 0 {
+		return nil
+	}
+	lines = append(lines, s.Identity["training.learning_rate"])
+	for i := 0; i < len(s.Calibration); {
+		method, line := s.Calibration[i].Method, ""
+		for ; i < len(s.Calibration) && s.Calibration[i].Method == method; i++ {
+			point := "failed"
+			if c := s.Calibration[i]; c.Score != nil {
+				point = score(*c.Score)
+			}
+			line += fmt.Sprintf(", %g: %s", s.Calibration[i].Rate, point)
+		}
+		lines = append(lines, string(method)+" alone"+line)
+	}
+	return lines
+}
+
+// times says of how many trainings a score is the mean.
+func times(trainings int) string {
+	if trainings < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (mean of %d)", trainings)
 }
 
 func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
@@ -126,7 +161,7 @@ func printTrials(w io.Writer, record *store.Record, trials []store.Trial) {
 		trial := report.NewTrialEntry(record, stored)
 		value := ""
 		if trial.Result != nil {
-			value = score(trial.Result.Score)
+			value = score(trial.Result.Score) + times(trial.Trainings)
 		}
 		plan := trial.Plan.String()
 		if trial.Failure != nil {
@@ -169,6 +204,9 @@ func printTrial(w io.Writer, t report.Trial) {
 	}
 	field(w, "head", "%s parameters, not counted above", thousands(r.Head))
 	field(w, "dev", "%s", metrics(r.Dev))
+	if t.Trainings > 1 {
+		field(w, "trainings", "%d: score and dev are means, the rest is of the first", t.Trainings)
+	}
 	field(w, "best", "%s %s at step %d of %d", t.Metric, score(r.Score), r.BestStep, r.Steps)
 	if r.Stopped != "" {
 		field(w, "stopped", "%s", r.Stopped)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peftsearch/peft"
 	"peftsearch/studies"
 )
 
@@ -86,8 +87,8 @@ func (g *globals) transfer(cmd *cobra.Command, name, path string, top int) (err 
 	}
 	var plans []namedPlan
 	for _, m := range members {
-		plans = append(plans, namedPlan{name: fmt.Sprintf("%s/%d", name, m.Number), reason: "on the front of study " + name,
-			plan: m.Candidate.Plan})
+		plans = append(plans, namedPlan{fmt.Sprintf("%s/%d", name, m.Number), "on the front of study " + name,
+			peft.Preset{Plan: m.Candidate.Plan, PrefixMLP: m.Candidate.Training.PrefixMLP}})
 	}
 	if err := enqueue(cmd, study, plans); err != nil {
 		return err

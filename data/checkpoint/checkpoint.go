@@ -20,10 +20,11 @@ import (
 	"peftsearch/data/tokenizer"
 )
 
-// Checkpoint is an open Hugging Face model directory. Its tensors have canonical names: those of
-// transformers' BertModel ("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"),
-// whatever the architecture calls them, without the prefix of whatever model it was part of and with
-// LayerNorm's parameters called weight and bias.
+// Checkpoint is an open Hugging Face model directory. Its tensors have canonical names and shapes: those of
+// transformers' BertModel ("embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight";
+// a decoder's layers are decoder.layer.0), whatever the architecture calls them, without the prefix of whatever
+// model it was part of and with LayerNorm's parameters called weight and bias. Matrices are [out, in], with one for
+// each of query, key and value.
 type Checkpoint struct {
 	Dir    string
 	Config Config
@@ -85,12 +86,10 @@ func (c *Checkpoint) open(paths []string) error {
 	return c.check()
 }
 
-// anchor is a tensor that every backbone has, and nothing else.
-const anchor = "embeddings.word_embeddings.weight"
-
 // prefix is what stands before the names of the backbone's tensors: nothing in the checkpoint of a bare
 // BertModel, "bert." in that of a model with a head, "module.bert." in one saved in parallel training.
 func (c *Checkpoint) prefix() (string, error) {
+	anchor := modelTypes[c.Config.ModelType].anchor
 	var prefixes, others []string
 	for _, f := range c.weights {
 		for name := range f.infos {
@@ -215,14 +214,24 @@ func (c *Checkpoint) BackboneParams() int64 {
 	return n
 }
 
-// Tensor returns a tensor by its canonical name. Its data lies in the mapped file: it is read-only and
+// Has reports whether there is a tensor of a canonical name.
+func (c *Checkpoint) Has(name string) bool {
+	_, ok := c.places[NameInFile(c.Config.ModelType, name)]
+	return ok
+}
+
+// Tensor returns a tensor by its canonical name. Its data may lie in the mapped file: it is read-only and
 // valid until Close.
 func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	p, ok := c.places[NameInFile(c.Config.ModelType, name)]
 	if !ok {
 		return Tensor{}, fmt.Errorf("%s has no tensor %s", c.Dir, quote.Text(name))
 	}
-	return p.file.tensor(p.name)
+	t, err := p.file.tensor(p.name)
+	if arrange := modelTypes[c.Config.ModelType].arrange; arrange != nil && err == nil {
+		t = arrange(name).take(t)
+	}
+	return t, err
 }
 
 // Fingerprint is a SHA-256, in hexadecimal, of the configuration, the weights and the files that decide

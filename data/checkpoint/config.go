@@ -21,6 +21,7 @@ const (
 	CamemBERT  = "camembert" // SloBERTa too
 	DistilBERT = "distilbert"
 	ELECTRA    = "electra"
+	GPT2       = "gpt2"
 )
 
 // Activation is the function of a feed-forward part.
@@ -59,23 +60,34 @@ type Config struct {
 	Positions    int     // rows of the position embedding
 	Types        int     // rows of the token type embedding; 0 for none
 	LayerNormEps float64 // above 0
-	PadID        int     // id of the padding token
+	PadID        int     // id of the padding token, where positions depend on it
 	Activation   Activation
+	Causal       bool // tokens see only those before them
+	Unscaled     bool // attention scores are not divided by the root of a head's width
+	InverseLayer bool // they are divided by the number of their layer, from 1
 }
 
 // modelType says how the files of one architecture are read.
 type modelType struct {
-	encoder
-	names *strings.Replacer // from canonical names of tensors to those in its files; nil where they are the same
+	config  func(d *document, modelType string) Config // checked
+	tensors func(Config) []tensorShape                 // of the backbone, in the order of computation
+	anchor  string                                     // in its files, a tensor that every backbone has, and nothing else
+	// names leads from canonical names of tensors to those in its files; nil where they are the same.
+	names *strings.Replacer
+	// arrange says how files hold a tensor; nil where all are as they are.
+	arrange  func(canonical string) arrangement
+	afterPad bool // positions are counted from pad_token_id+1
 }
 
 var modelTypes = map[string]modelType{
-	BERT:       {encoder: bertEncoder},
-	RoBERTa:    {encoder: robertaEncoder()},
-	XLMRoBERTa: {encoder: robertaEncoder()},
-	CamemBERT:  {encoder: robertaEncoder()},
-	DistilBERT: {encoder: distilBERTEncoder, names: strings.NewReplacer(distilBERTNames...)},
-	ELECTRA:    {encoder: electraEncoder()},
+	BERT:       bertEncoder.modelType(),
+	RoBERTa:    robertaEncoder().modelType(),
+	XLMRoBERTa: robertaEncoder().modelType(),
+	CamemBERT:  robertaEncoder().modelType(),
+	DistilBERT: distilBERTEncoder.modelType(),
+	ELECTRA:    electraEncoder().modelType(),
+	GPT2: {config: gpt2Config, tensors: gpt2Tensors, anchor: "wte.weight", names: strings.NewReplacer(gpt2Names...),
+		arrange: gpt2Arrangement},
 }
 
 // NameInFile is what transformers' bare model of an architecture calls a tensor, or a module, of a canonical
@@ -125,7 +137,7 @@ func ReadConfig(dir string) (Config, error) {
 	}
 	c := kind.config(d, name)
 	if len(d.errs) == 0 && c.MaxLength() < tokenizer.MinLength {
-		d.refuse("max_position_embeddings %d leaves no room for text", c.Positions)
+		d.refuse("%d positions leave no room for text", c.Positions)
 	}
 	return c, errors.Join(d.errs...)
 }
@@ -144,4 +156,4 @@ type tensorShape struct {
 }
 
 // backbone lists the tensors of the backbone, in the order of computation.
-func (c Config) backbone() []tensorShape { return encoderTensors(c) }
+func (c Config) backbone() []tensorShape { return modelTypes[c.ModelType].tensors(c) }

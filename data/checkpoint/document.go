@@ -71,8 +71,8 @@ func (d *document) epsilon(key string, fallback float64) float64 {
 }
 
 // activation is the value of a key that names a feed-forward part's function.
-func (d *document) activation(key string) Activation {
-	name := d.text(key, string(GELU))
+func (d *document) activation(key string, fallback Activation) Activation {
+	name := d.text(key, string(fallback))
 	activation, known := activations[name]
 	if !known {
 		d.refuse("%s %s is not supported: must be one of %s", key, quote.Text(name), list(activations))

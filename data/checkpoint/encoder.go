@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"fmt"
+	"strings"
 
 	"peftsearch/data/quote"
 )
@@ -9,11 +10,21 @@ import (
 // encoder is what tells a type of BERT's family from the others in config.json: keys, "" for one that it lacks.
 type encoder struct {
 	hidden, layers, heads, ffn, activation string
-	embedding                              string // of the embeddings' width, if that is not hidden
-	types                                  string // without them there are none
-	epsilon                                string // without it, it is defaultEpsilon
-	pad                                    int    // pad_token_id where config.json has none
-	afterPad                               bool   // positions are counted from pad_token_id+1
+	embedding                              string   // of the embeddings' width, if that is not hidden
+	types                                  string   // without them there are none
+	epsilon                                string   // without it, it is defaultEpsilon
+	pad                                    int      // pad_token_id where config.json has none
+	afterPad                               bool     // positions are counted from pad_token_id+1
+	names                                  []string // pairs of a part of a tensor's name and what its files call it
+}
+
+func (e encoder) modelType() modelType {
+	m := modelType{config: e.config, tensors: encoderTensors, anchor: "embeddings.word_embeddings.weight",
+		afterPad: e.afterPad}
+	if e.names != nil {
+		m.names = strings.NewReplacer(e.names...)
+	}
+	return m
 }
 
 // Where a file leaves keys out, the defaults of transformers' classes hold.
@@ -42,20 +53,17 @@ func electraEncoder() encoder {
 }
 
 var distilBERTEncoder = encoder{hidden: "dim", layers: "n_layers", heads: "n_heads", ffn: "hidden_dim",
-	activation: "activation"}
-
-// distilBERTNames are pairs of a part of a tensor's name and what DistilBERT calls it.
-var distilBERTNames = []string{
-	"encoder.layer.", "transformer.layer.",
-	"attention.self.query", "attention.q_lin",
-	"attention.self.key", "attention.k_lin",
-	"attention.self.value", "attention.v_lin",
-	"attention.output.dense", "attention.out_lin",
-	"attention.output.LayerNorm", "sa_layer_norm",
-	"intermediate.dense", "ffn.lin1",
-	"output.dense", "ffn.lin2",
-	"output.LayerNorm", "output_layer_norm",
-}
+	activation: "activation", names: []string{
+		"encoder.layer.", "transformer.layer.",
+		"attention.self.query", "attention.q_lin",
+		"attention.self.key", "attention.k_lin",
+		"attention.self.value", "attention.v_lin",
+		"attention.output.dense", "attention.out_lin",
+		"attention.output.LayerNorm", "sa_layer_norm",
+		"intermediate.dense", "ffn.lin1",
+		"output.dense", "ffn.lin2",
+		"output.LayerNorm", "output_layer_norm",
+	}}
 
 // config reads and checks what config.json says.
 func (e encoder) config(d *document, modelType string) Config {
@@ -65,7 +73,7 @@ func (e encoder) config(d *document, modelType string) Config {
 		Positions:    d.size("max_position_embeddings", 0, maxWidth),
 		LayerNormEps: defaultEpsilon,
 		PadID:        valueOf(d, "pad_token_id", "a whole number", e.pad),
-		Activation:   d.activation(e.activation),
+		Activation:   d.activation(e.activation, GELU),
 	}
 	c.Embedding = c.Hidden
 	if e.embedding != "" {

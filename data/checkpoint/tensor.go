@@ -50,6 +50,12 @@ func (t Tensor) Elements() int {
 	return n
 }
 
+// Row is one row of a matrix as float32.
+func (t Tensor) Row(i int) []float32 {
+	size := len(t.Data) / t.Shape[0]
+	return Tensor{DType: t.DType, Shape: t.Shape[1:], Data: t.Data[i*size : (i+1)*size]}.Float32()
+}
+
 // Float32 returns the elements as new float32 values; every Float16 and BFloat16 value has an exact one.
 func (t Tensor) Float32() []float32 {
 	out := make([]float32, t.Elements())

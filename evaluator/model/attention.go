@@ -25,7 +25,7 @@ type memory struct {
 }
 
 // attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
-// the prefix: [wanted, D] from queries [wanted, D].
+// the prefix: [wanted, D] from queries [wanted, D]. In a decoder rows is All or Last, and tokens see no later ones.
 func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	heads := p.net.config.Heads
 	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
@@ -35,7 +35,7 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 	case p.groups != nil:
 		return p.padded(queries, m, rows, scale)
 	}
-	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch)}
+	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch), Causal: p.net.config.Causal}
 	if rows != All {
 		starts.Queries = rows.starts(p.batch)
 	}
@@ -51,7 +51,13 @@ type groups struct {
 	rows     [][]int // of each group
 	lengths  [][]int // of each group's rows, falling
 	from, to padding // of keys and values, and of the queries of the wanted tokens
-	masks    map[int][]*torch.Tensor
+	masks    map[maskKind][]*torch.Tensor
+}
+
+// maskKind is what masks depend on beside the rows.
+type maskKind struct {
+	prefix int
+	causal bool // every token is a query, which does not see later ones
 }
 
 // padding is how flat tokens become padded rows.
@@ -78,7 +84,7 @@ func (p *pass) group() *groups {
 			rows, width = append(rows, slices.Clone(chunk)), longest
 		}
 	}
-	g := &groups{rows: rows, masks: map[int][]*torch.Tensor{}}
+	g := &groups{rows: rows, masks: map[maskKind][]*torch.Tensor{}}
 	for _, group := range rows {
 		lengths := make([]int, len(group))
 		for i, row := range group {
@@ -92,8 +98,10 @@ func (p *pass) group() *groups {
 		g.to = p.pad(rows, p.rows, p.wanted.Size(0))
 	}
 	for _, prefix := range p.prefixes {
-		if length := prefix.length(); g.masks[length] == nil {
-			g.masks[length] = p.mask(g, length)
+		for _, kind := range []maskKind{{prefix.length(), false}, {prefix.length(), true}} {
+			if g.masks[kind] == nil && (!kind.causal || p.net.config.Causal) {
+				g.masks[kind] = p.mask(g, kind)
+			}
 		}
 	}
 	return g
@@ -142,21 +150,31 @@ func (g *groups) keyWidths(prefix int) []int {
 	return widths
 }
 
-// mask is, for each group, 0 for a prefix and real tokens and -∞ for padding: [n·H, 1, width].
-func (p *pass) mask(g *groups, prefix int) []*torch.Tensor {
+// mask is, for each group, 0 for a prefix and the tokens that a query sees and -∞ for others and padding:
+// [n·H, 1, width], or [n·H, tokens, width].
+func (p *pass) mask(g *groups, kind maskKind) []*torch.Tensor {
 	heads := p.net.config.Heads
 	var masks []*torch.Tensor
-	for i, width := range g.keyWidths(prefix) {
-		n := len(g.lengths[i])
-		values := make([]float32, n*width)
+	for i, width := range g.keyWidths(kind.prefix) {
+		n, queries := len(g.lengths[i]), 1
+		if kind.causal {
+			queries = g.from.widths[i]
+		}
+		values := make([]float32, n*queries*width)
 		for row, length := range g.lengths[i] {
-			padding := values[row*width+prefix+length : (row+1)*width]
-			for j := range padding {
-				padding[j] = float32(math.Inf(-1))
+			for query := range queries {
+				seen := length
+				if kind.causal {
+					seen = min(length, query+1)
+				}
+				hidden := values[(row*queries+query)*width:][kind.prefix+seen : width]
+				for j := range hidden {
+					hidden[j] = float32(math.Inf(-1))
+				}
 			}
 		}
-		mask := p.Expand(p.To(torch.From(p.Scope, values, n, 1, width), p.net.dtype), n, heads, width)
-		masks = append(masks, p.Reshape(mask, n*heads, 1, width))
+		mask := p.To(torch.From(p.Scope, values, n, 1, queries, width), p.net.dtype)
+		masks = append(masks, p.Reshape(p.Expand(mask, n, heads, queries, width), n*heads, queries, width))
 	}
 	return masks
 }
@@ -173,7 +191,7 @@ func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64)
 		from = p.padFlat(g.rows, m.starts, m.keys.Size(0))
 		prefix = int(m.starts[1]) - p.batch.Lengths[0]
 	}
-	widths, masks := g.keyWidths(prefix), g.masks[prefix]
+	widths, masks := g.keyWidths(prefix), g.masks[maskKind{prefix, p.net.config.Causal && rows == All}]
 	q := p.PadHeads(queries, nil, to.index, heads, to.widths)             // [n·H, width, d] of each group
 	k := p.PadHeads(m.keys, m.prefix.keys, from.index, heads, widths)     // [n·H, p+width, d]
 	v := p.PadHeads(m.values, m.prefix.values, from.index, heads, widths) // [n·H, p+width, d]

@@ -20,7 +20,7 @@ const (
 	PrecisionBFloat16 = "bfloat16"
 )
 
-// Backbone is a pretrained encoder with frozen weights. It and everything made from it belong to the
+// Backbone is a pretrained model with frozen weights. It and everything made from it belong to the
 // goroutine that loaded it, but for what computes with a scope of the caller's and changes no weights:
 // that may run on several goroutines at once.
 type Backbone struct {
@@ -28,7 +28,6 @@ type Backbone struct {
 	geometry   peft.Geometry
 	scope      *torch.Scope
 	network    network
-	tensors    map[string]*torch.Tensor // by name in the checkpoint
 }
 
 // Load reads a checkpoint's weights to a device. The checkpoint must stay open while the backbone is in
@@ -59,6 +58,10 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		return nil, fmt.Errorf("%s: model_type %q is none of %v", checkpoint.Dir, config.ModelType,
 			slices.Sorted(maps.Keys(families)))
 	}
+	if config.Causal && device != torch.CPU {
+		return nil, fmt.Errorf("%s: %s, a decoder, is computed on the CPU alone, not on %s: set device to cpu",
+			checkpoint.Dir, config.ModelType, settings.Device)
+	}
 	scope := torch.NewScope(device)
 	torch.Configure(settings.Threads)
 	tensors := map[string]*torch.Tensor{}
@@ -81,8 +84,8 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		checkpoint: checkpoint,
 		geometry:   peft.GeometryOf(checkpoint),
 		scope:      scope,
-		tensors:    tensors,
 		network: network{
+			tensors: tensors,
 			config:  config,
 			dtype:   dtype,
 			family:  bind(config, func(name string) *torch.Tensor { return tensors[name] }),
@@ -157,8 +160,9 @@ type Batch struct {
 	// head reads them.
 	Spans [][]tokenizer.Range
 	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
-	// model's Frontier.
+	// model's Frontier, or at its BareFrontier with so many bare layers as Bare says, of a pass that has as many.
 	Hidden *torch.Tensor
+	Bare   int
 }
 
 // validate refuses what libtorch would read out of bounds.

@@ -68,7 +68,7 @@ func bindBERT(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 
 // embed is the sum of the embeddings of words, positions and types, normed.
 func (b *bert) embed(p *pass) *torch.Tensor {
-	x := p.Embedding(b.word, p.index(p.batch.IDs)) // [tokens, E]
+	x := p.prompt(p.Embedding(b.word, p.index(p.batch.IDs)), false) // [tokens, E]
 	x = p.AddTo(x, p.Embedding(b.position, p.index(b.positions(p.batch))))
 	if b.types != nil {
 		types := p.Narrow(b.types, 0, 0, 1)
@@ -81,7 +81,7 @@ func (b *bert) embed(p *pass) *torch.Tensor {
 	if b.embeddingProjection != nil {
 		x = p.Linear(x, b.embeddingProjection.weight, b.embeddingProjection.bias) // [tokens, D]
 	}
-	return x
+	return p.prompt(x, true)
 }
 
 // positions counts the tokens of each row from 0. RoBERTa and its kin count from the id of the padding plus 1, and a
@@ -133,15 +133,4 @@ func (b *bert) feedForward(p *pass, i int, a *torch.Tensor) *torch.Tensor {
 	return w.outputNorm.sum(p.Scope, f, a)
 }
 
-// frontier is the attention of the lowest layer with a module, or its feed-forward part if that is all that
-// the modules change.
-func (b *bert) frontier(plan peft.Plan) int {
-	lowest := plan.LowestLayer()
-	if lowest == len(b.layers) {
-		return b.steps()
-	}
-	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
-		return 2*lowest + 1
-	}
-	return 2 * lowest
-}
+func (b *bert) frontier(plan peft.Plan) int { return frontierOf(plan) }

@@ -8,7 +8,7 @@ func init() { methods[peft.MethodBitFit] = declareBitFit }
 func declareBitFit(d *declaration, m peft.Module) error {
 	module := m.(peft.BitFit)
 	for _, tensor := range module.Tensors(d.geometry) {
-		name := module.CheckpointName(d.layer, tensor.Name)
+		name := module.CheckpointName(d.geometry, d.layer, tensor.Name)
 		values, err := d.weight(name)
 		if err != nil {
 			return err

@@ -44,7 +44,7 @@ func (d *declaration) addBottleneck(prefix string, b peft.Bottleneck, initDown, 
 		factor:     b.Scale,
 	}
 	if b.LearnedScale {
-		out.factor, out.scale = 1, d.add(prefix+"scale", constant(1), 0, 1)
+		out.factor, out.scale = 1, d.add(prefix+"scale", constant(1), decay, 1)
 	}
 	if b.Gate {
 		out.gate, d.wide = d.addGate(prefix, hidden), true
@@ -69,7 +69,7 @@ func (b *bottleneck) apply(p *pass, h *torch.Tensor) *torch.Tensor {
 	return y
 }
 
-// serial reads LN(f+a).
+// serial reads LN(f+a); where no norm comes after the sum, f+a, as in the adapters library.
 type serial struct{ *bottleneck }
 
 func init() {
@@ -82,6 +82,10 @@ func init() {
 }
 
 func (b serial) adapt(p *pass, _, _, f, a *torch.Tensor, ln norm, _ bool) (x, rest *torch.Tensor) {
+	if ln.weight == nil {
+		sum := p.Add(f, a)
+		return b.apply(p, sum), sum
+	}
 	normed, sum := p.AddNorm(f, a, ln.weight, ln.bias, ln.eps)
 	return b.apply(p, normed), sum
 }

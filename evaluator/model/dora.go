@@ -19,7 +19,7 @@ func init() { methods[peft.MethodDoRA] = declareDoRA }
 func declareDoRA(d *declaration, m peft.Module) error {
 	module := m.(peft.DoRA)
 	for _, target := range module.Targets {
-		weight, err := d.weight(peft.CheckpointName(d.layer, target) + ".weight")
+		weight, err := d.weight(d.geometry.CheckpointName(d.layer, target) + ".weight")
 		if err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ var families = map[string]func(c checkpoint.Config, get func(name string) *torch
 	checkpoint.CamemBERT:  bindBERT,
 	checkpoint.DistilBERT: bindBERT,
 	checkpoint.ELECTRA:    bindBERT,
+	checkpoint.GPT2:       bindGPT2,
 }
 
 // activations are the functions of feed-forward parts, which may overwrite x.
@@ -41,6 +42,19 @@ var activations = map[checkpoint.Activation]func(s *torch.Scope, x *torch.Tensor
 	checkpoint.GELUTanh: (*torch.Scope).GELUTanh,
 	checkpoint.ReLU:     (*torch.Scope).ReLUTo,
 	checkpoint.SiLU:     (*torch.Scope).SiLU,
+}
+
+// frontierOf is the frontier of families whose layers are two steps: the attention of the lowest layer with a module,
+// or its feed-forward part if that is all that the modules change.
+func frontierOf(plan peft.Plan) int {
+	lowest := plan.LowestLayer()
+	if lowest == len(plan.Layers) {
+		return 2 * lowest
+	}
+	if part, _ := plan.Layers[lowest].Part(); part == peft.PartFFN {
+		return 2*lowest + 1
+	}
+	return 2 * lowest
 }
 
 // dense is x·Wᵀ + c: weight [out, in], bias [out].

@@ -35,6 +35,8 @@ type goldenCase struct {
 	Outputs     int
 	PrefixMLP   int `json:"prefix_mlp"`
 	Backbone    bool
+	Prompt      evaluator.PromptTraining
+	Bare        int
 	IDs, Types  []int32
 	Lengths     []int
 	Labels      []float64
@@ -196,6 +198,14 @@ func lastHidden(b *Backbone, s *torch.Scope, batch Batch) *torch.Tensor {
 	return b.Hidden(s, batch, Frontier{Step: b.network.family.steps(), Rows: All})
 }
 
+// TestPrompts compares prompts, P-tuning's encoders and bare layers with the libraries; scripts/golden/prompts.py writes
+// what they compute.
+func TestPrompts(t *testing.T) {
+	var g golden
+	readJSON(t, "prompts.json", &g)
+	testGolden(t, g.Cases)
+}
+
 func TestGolden(t *testing.T) { testGolden(t, readGolden(t).Cases) }
 
 func testGolden(t *testing.T, cases []goldenCase) {
@@ -204,6 +214,7 @@ func testGolden(t *testing.T, cases []goldenCase) {
 			b := loadBackbone(t, c.Checkpoint, onCPU)
 			m := newModel(t, b, Spec{Plan: c.Plan, Head: c.Head, Outputs: c.Outputs, Training: evaluator.Training{
 				WeightDecay: c.WeightDecay, MaxGradNorm: c.MaxGradNorm, PrefixMLP: c.PrefixMLP, Backbone: c.Backbone,
+				Methods: evaluator.MethodTraining{Prompt: c.Prompt, AdapterDrop: c.Bare},
 			}})
 			file := readTensors(t, c.Name)
 			s := newScope(t, b)
@@ -224,21 +235,25 @@ func testGolden(t *testing.T, cases []goldenCase) {
 			m.parameters.set(s, values)
 			setFrozen(m, s, file)
 			batch := unpad(c.IDs, c.Types, c.Lengths)
-			compare(t, "logits", s.Float32s(m.Logits(s, batch)), c.Logits, 1e-4)
+			how := Pass{Bare: c.Bare}
+			compare(t, "logits", s.Float32s(m.LogitsOf(s, batch, how)), c.Logits, 1e-4)
+			loss := func() *torch.Tensor {
+				sum, terms := m.loss(s, batch, c.Labels, how, nil)
+				return s.Scale(sum, 1/float64(terms))
+			}
+			gradient := func() *torch.Tensor { return m.Gradient(s, loss()) }
 
-			if c.PrefixMLP > 0 {
-				tensors, err := m.Tensors()
-				if err != nil {
-					t.Fatal(err)
-				}
-				for name, want := range file {
-					if name, ok := strings.CutPrefix(name, "flat."); ok {
-						compare(t, "flat "+name, tensors[name].Float32(), want.Float32(), 1e-5)
-					}
+			tensors, err := m.Tensors()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range file {
+				if name, ok := strings.CutPrefix(name, "flat."); ok {
+					compare(t, "flat "+name, tensors[name].Float32(), want.Float32(), 1e-5)
 				}
 			}
 
-			grad := s.Float32s(gradient(m, s, batch, c.Labels, 0))
+			grad := s.Float32s(gradient())
 			if err := s.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -253,10 +268,10 @@ func testGolden(t *testing.T, cases []goldenCase) {
 			}
 
 			for step, rate := range c.Rates {
-				if got := s.Item(loss(m, s, batch, c.Labels, step)); math.Abs(got-c.Losses[step]) > 1e-4 {
+				if got := s.Item(loss()); math.Abs(got-c.Losses[step]) > 1e-4 {
 					t.Errorf("loss of step %d is %g, want %g", step, got, c.Losses[step])
 				}
-				norm := m.Update(s, gradient(m, s, batch, c.Labels, step), rate)
+				norm := m.Update(s, gradient(), rate)
 				if step == 0 && math.Abs(norm-c.GradNorm) > 1e-3*c.GradNorm {
 					t.Errorf("gradient norm %g, want %g", norm, c.GradNorm)
 				}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,7 +82,8 @@ func drawPlan(t *rapid.T, g peft.Geometry) peft.Plan {
 	plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
 	for _, m := range peft.Methods {
 		if m.Input() && rapid.IntRange(0, 3).Draw(t, "input") == 0 {
-			plan.Input = append(plan.Input, m.Sized(rapid.IntRange(1, 5).Draw(t, "size"), peft.Style{}))
+			plan.Input = append(plan.Input, peft.Prompt{Length: rapid.IntRange(1, 5).Draw(t, "size"),
+				Normed: rapid.Bool().Draw(t, "normed"), AfterFirst: rapid.Bool().Draw(t, "after first")})
 		}
 	}
 	for i := range plan.Layers {
@@ -133,6 +135,34 @@ func TestParamsCountsTheTensorsOfEveryMethod(t *testing.T) {
 			rt.Errorf("%v has %d elements, Params says %d", plan, elements, want)
 		}
 	})
+}
+
+// Counts, names and shapes are those of the tensors that a model declares, for 10,000 plans of all methods.
+func TestCountsOfTenThousandPlans(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	g := b.Geometry()
+	plans := rapid.Custom(func(t *rapid.T) peft.Plan { return drawPlan(t, g) })
+	for i := range 10_000 {
+		plan := plans.Example(i)
+		var declared parameters
+		network := b.network
+		if err := network.declare(&declared, b, Spec{Plan: plan}); err != nil {
+			t.Fatal(err)
+		}
+		shapes, elements := plan.TensorShapes(g), int64(0)
+		if len(declared.list) != len(shapes) {
+			t.Errorf("%v: %d tensors, the plan says %d", plan, len(declared.list), len(shapes))
+		}
+		for _, p := range declared.list {
+			elements += int64(p.size())
+			if !slices.Equal(p.shape, shapes[p.name]) {
+				t.Errorf("%v: %s has shape %v, the plan says %v", plan, p.name, p.shape, shapes[p.name])
+			}
+		}
+		if want := plan.Params(g).Total(); elements != want {
+			t.Errorf("%v has %d elements, Params says %d", plan, elements, want)
+		}
+	}
 }
 
 // A row's outputs do not depend on whom it shares its batch with, gates included.

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -20,7 +21,9 @@ type Spec struct {
 	Head     evaluator.Head     // the form of its layer
 	Outputs  int                // numbers for each of its decisions
 	Training evaluator.Training // how it is trained; the schedule and the batches are the caller's
-	Seed     uint64             // fixes the initialisation and the dropout
+	Seed     uint64             // fixes the initialisation, the dropout and which layers are bare
+	// PromptText is the tokens that a prompt begins as, for Training.Methods.Prompt.
+	PromptText []int32
 }
 
 // Model is a backbone with a plan's modules and a head, and the optimiser that trains them.
@@ -50,34 +53,30 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
-	var err error
-	m.network.modules, m.network.prefixMLP, err = declareModules(&m.parameters, spec.Plan, b.geometry, b.checkpoint,
-		t.PrefixMLP)
-	if err != nil {
+	if err := m.network.declare(&m.parameters, b, spec); err != nil {
 		return nil, err
+	}
+	var err error
+	if t.Pooler {
+		spec.Head = evaluator.HeadDense
 	}
 	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
 	}
-	trained := map[string]*parameter{}
+	if t.Pooler {
+		if err := m.beginWithPooler(); err != nil {
+			return nil, err
+		}
+	}
 	if t.Backbone {
-		if trained, err = declareBackbone(&m.parameters, b.checkpoint); err != nil {
+		if m.network.trained, err = declareBackbone(&m.parameters, b.checkpoint); err != nil {
 			return nil, err
 		}
 	}
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
-	for i := range m.network.modules {
-		maps.Copy(trained, m.network.modules[i].weights)
-	}
-	if len(trained) > 0 {
-		bind := families[b.network.config.ModelType]
-		m.network.family = bind(b.network.config, func(name string) *torch.Tensor {
-			if p := trained[name]; p != nil {
-				return p.leaf
-			}
-			return b.tensors[name]
-		})
+	if t.Backbone || slices.ContainsFunc(m.network.modules, func(m modules) bool { return m.weights != nil }) {
+		m.network.family = m.network.bound()
 	}
 	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
 	if factors := m.parameters.factors(t); factors != nil {
@@ -88,6 +87,29 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 		return nil, fmt.Errorf("making the model of %v: %w", spec.Plan, err)
 	}
 	return m, nil
+}
+
+// beginWithPooler makes the first layer of a dense head begin as the checkpoint's pooler, if transformers' class for
+// the task has the pooler there and the checkpoint has one.
+func (m *Model) beginWithPooler() error {
+	if m.backbone.network.config.ModelType != checkpoint.BERT {
+		return nil
+	}
+	for _, p := range m.parameters.list {
+		kind, ok := strings.CutPrefix(p.name, "head.dense.")
+		name := "pooler.dense." + kind
+		if !ok || !m.backbone.checkpoint.Has(name) {
+			continue
+		}
+		t, err := m.backbone.checkpoint.Tensor(name)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(t.Shape, p.shape) {
+			p.init = given(t.Float32())
+		}
+	}
+	return nil
 }
 
 // declareBackbone adds every weight of the backbone, by its name in the checkpoint.
@@ -115,22 +137,62 @@ func (m *Model) Scope() *torch.Scope { return m.backbone.Scope() }
 
 // Frontier is the point below which nothing is trained, so that the hidden states there are the same in
 // every pass and may be given as Batch.Hidden. Its step is 0 if there is no such point above the input: in
-// training with dropout in the backbone, and with a trained backbone.
-func (m *Model) Frontier(training bool) Frontier {
-	if t := m.spec.Training; t.Backbone || training && t.Dropout > 0 {
+// training with dropout in the backbone, and with a trained backbone or modules at the input.
+func (m *Model) Frontier(training bool) Frontier { return m.frontier(training, 0) }
+
+// BareFrontier is Frontier in training steps with the lowest so many layers bare.
+func (m *Model) BareFrontier(bare int) Frontier { return m.frontier(true, bare) }
+
+func (m *Model) frontier(training bool, bare int) Frontier {
+	if t := m.spec.Training; t.Backbone || len(m.spec.Plan.Input) > 0 || training && t.Dropout > 0 {
 		return Frontier{}
 	}
-	at := Frontier{Step: m.network.family.frontier(m.spec.Plan)}
+	at := Frontier{Step: m.network.family.frontier(m.spec.Plan.Without(bare))}
 	if at.Step > m.network.lastMixing() {
-		at.Rows = m.head.rows()
+		at.Rows = m.rows()
 	}
 	return at
 }
 
+// rows is what the head reads. What it reads of a row's first token, which sees the whole row in an encoder, it reads
+// of the last where tokens see only those before them.
+func (m *Model) rows() Rows {
+	if rows := m.head.rows(); rows != First || !m.network.config.Causal {
+		return rows
+	}
+	return Last
+}
+
+// MostBare is the most layers that are left without their modules in training steps. One always has its own.
+func (m *Model) MostBare() int {
+	return min(m.spec.Training.Methods.AdapterDrop, len(m.spec.Plan.Layers)-1)
+}
+
+// Bare is how many of the lowest layers are left without their modules in a training step, from 0 on.
+func (m *Model) Bare(step int) int {
+	most := m.MostBare()
+	if most == 0 {
+		return 0
+	}
+	return rand.New(rand.NewPCG(m.spec.Seed, streamOf("adapter drop")+uint64(step))).IntN(most + 1)
+}
+
+// Pass says how outputs are computed.
+type Pass struct {
+	Bare int // of the lowest layers, which are left without their modules; less than all
+	// Gates receives the values of every gate by its name, for each row; nil for nobody.
+	Gates map[string][]float32
+}
+
 // Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
+	return m.LogitsOf(s, batch, Pass{})
+}
+
+// LogitsOf is Logits of a pass.
+func (m *Model) LogitsOf(s *torch.Scope, batch Batch, how Pass) *torch.Tensor {
 	var logits *torch.Tensor
-	torch.NoGrad(func() { logits = m.forward(s, batch, m.Frontier(false), nil) })
+	torch.NoGrad(func() { logits = m.forward(s, batch, m.frontier(false, batch.Bare), how, nil) })
 	return logits
 }
 
@@ -139,16 +201,22 @@ func (m *Model) Counts(batch Batch) []int { return m.head.counts(batch) }
 
 // Loss is the sum of the head's losses over the batch, given the targets of all examples one after another, and of
 // how many terms it is the sum. Sums and their gradients may be added over the parts of a batch, and then divided by
-// all terms. The step, from 0, selects the dropout masks.
+// all terms. The step, from 0, selects the dropout masks and the layers that are bare.
 func (m *Model) Loss(s *torch.Scope, batch Batch, targets []float64, step int) (sum *torch.Tensor, terms int) {
-	logits := m.forward(s, batch, m.Frontier(true), newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
+	return m.loss(s, batch, targets, Pass{Bare: m.Bare(step)}, newDropout(m.spec.Seed, step, m.spec.Training.Dropout))
+}
+
+func (m *Model) loss(s *torch.Scope, batch Batch, targets []float64, how Pass, dropout *dropout) (sum *torch.Tensor,
+	terms int) {
+	logits := m.forward(s, batch, m.frontier(true, batch.Bare), how, dropout)
 	if s.Err() != nil {
 		return nil, 0
 	}
 	return m.head.loss(s, batch, logits, targets)
 }
 
-func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout *dropout) *torch.Tensor {
+func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass, dropout *dropout) *torch.Tensor {
+	net := m.network.without(how.Bare)
 	from := 0
 	if batch.Hidden != nil {
 		if from = frontier.Step; from == 0 {
@@ -156,12 +224,16 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 			return nil
 		}
 	}
-	p, x := m.network.start(s, batch, from, m.head.rows(), dropout)
-	x = p.run(x, from, m.network.family.steps())
-	if m.head.rows() == All && p.fill > 0 {
-		x = s.Narrow(x, 0, 0, p.tokens)
-	} else if m.network.wide() {
-		x = p.take(x, m.head.rows())
+	p, x := net.start(s, batch, from, m.rows(), dropout)
+	p.gates = how.Gates
+	x = p.run(x, from, net.family.steps())
+	if m.rows() == All {
+		x = p.ownTokens(x)
+	} else if net.wide() {
+		x = p.take(x, m.rows())
+	}
+	if m.spec.Training.Pooler {
+		x = p.drop(x)
 	}
 	if s.Err() != nil {
 		return nil
@@ -173,7 +245,11 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, dropout 
 // order: [parameters] in float32. Losses and gradients of several batches may be computed at the same
 // time, each with a scope of its own goroutine.
 func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
-	return m.parameters.gradient(s, loss)
+	grad := s.Grad
+	if m.spec.Training.Methods.AdapterDrop > 0 {
+		grad = s.GradWhereUsed
+	}
+	return m.parameters.gradient(grad, s, loss)
 }
 
 // NewGradient makes a gradient of zeros that lives as long as the model.
@@ -255,7 +331,7 @@ func (m *Model) HeadParams() int64 {
 }
 
 // Tensors copies everything that is trained, by name; the package documentation lists the names.
-// Prefixes are flat, however they were trained.
+// Prefixes and prompts are as they are used, however they were trained.
 func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 	values, err := m.Snapshot()
 	if err != nil {
@@ -263,16 +339,20 @@ func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 	}
 	tensors := map[string]checkpoint.Tensor{}
 	for _, p := range m.parameters.list {
-		if !strings.HasPrefix(p.name, "prefix_mlp.") {
+		if p.traits&unstored == 0 {
 			tensors[p.name] = checkpoint.NewTensor(values[p.offset:][:p.size()], p.shape...)
 		}
 	}
-	if m.network.prefixMLP == nil {
+	if !m.encoded() {
 		return tensors, nil
 	}
 	s := m.Scope()
 	defer s.Free()
 	torch.NoGrad(func() {
+		if prompt := m.network.prompt; prompt != nil {
+			tokens := prompt.values(s, torch.Float32)
+			tensors[prompt.name] = checkpoint.NewTensor(s.Float32s(tokens), tokens.Shape()...)
+		}
 		for i, pair := range m.network.prefixes(s) {
 			if pair.keys != nil {
 				keys, values := prefixNames(i)
@@ -284,10 +364,15 @@ func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 	return tensors, s.Err()
 }
 
+// encoded reports whether something is trained that makes what is stored.
+func (m *Model) encoded() bool {
+	return slices.ContainsFunc(m.parameters.list, func(p *parameter) bool { return p.traits&unstored != 0 })
+}
+
 // SetTensors sets everything that is trained from what Tensors gave. The model's prefixes must be flat.
 func (m *Model) SetTensors(tensors map[string]checkpoint.Tensor) error {
-	if m.network.prefixMLP != nil {
-		return fmt.Errorf("model: stored prefixes are flat: make the model with prefix_mlp 0")
+	if m.encoded() {
+		return fmt.Errorf("model: prefixes and prompts are stored as they are: make the model without an encoder of them")
 	}
 	values := make([]float32, m.parameters.size)
 	known := map[string]bool{}

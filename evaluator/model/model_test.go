@@ -39,7 +39,7 @@ func randomBatch(b *Backbone, seed uint64, lengths ...int) Batch {
 	for _, length := range lengths {
 		for range length {
 			batch.IDs = append(batch.IDs, int32(rng.IntN(c.Vocab)))
-			batch.TypeIDs = append(batch.TypeIDs, int32(rng.IntN(c.Types)))
+			batch.TypeIDs = append(batch.TypeIDs, int32(rng.IntN(max(1, c.Types))))
 		}
 	}
 	return batch

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"peftsearch/data/checkpoint"
+	"peftsearch/evaluator"
 	"peftsearch/peft"
 )
 
@@ -21,15 +22,17 @@ type modules struct {
 	gates int // how many there are
 }
 
-// declaration declares the modules of one layer.
+// declaration declares the modules of one layer, or those at the input.
 type declaration struct {
 	*parameters
 	*modules
+	network    *network
 	geometry   peft.Geometry
 	checkpoint *checkpoint.Checkpoint
+	training   evaluator.Training
+	text       []int32 // that a prompt begins as
 	layer      int
 	name       string // of the module's tensors, without the dot at their end
-	mlp        bool   // an MLP generates the prefixes
 }
 
 // add declares a tensor of the module.
@@ -43,31 +46,52 @@ func (d *declaration) weight(name string) ([]float32, error) {
 	return t.Float32(), err
 }
 
-// methods declares a module of each method in the modules of a layer. The file of a method enters it.
+// methods declares a module of each method in the modules of a layer, or in the network. The file of a method enters it.
 var methods = map[peft.Method]func(d *declaration, m peft.Module) error{}
 
-// declareModules adds the tensors of a plan. With mlpWidth, an MLP of that width generates the
-// prefixes.
-func declareModules(ps *parameters, plan peft.Plan, g peft.Geometry, c *checkpoint.Checkpoint,
-	mlpWidth int) ([]modules, *prefixMLP, error) {
-	list := make([]modules, len(plan.Layers))
-	hasPrefix := false
-	for i, layer := range plan.Layers {
+// declare adds the modules of a plan to the network, and their tensors to ps.
+func (net *network) declare(ps *parameters, b *Backbone, spec Spec) error {
+	net.modules = make([]modules, len(spec.Plan.Layers))
+	d := declaration{parameters: ps, network: net, geometry: b.geometry, checkpoint: b.checkpoint, training: spec.Training,
+		text: spec.PromptText}
+	add := func(at peft.Layer, name string) error {
 		for _, m := range peft.Methods {
-			module := layer.Module(m)
-			if module == nil {
-				continue
-			}
-			d := &declaration{parameters: ps, modules: &list[i], geometry: g, checkpoint: c, layer: i,
-				name: fmt.Sprintf("layers.%d.%s", i, m), mlp: mlpWidth > 0}
-			if err := methods[m](d, module); err != nil {
-				return nil, nil, err
+			if module := at.Module(m); module != nil {
+				d.name = name + string(m)
+				if err := methods[m](&d, module); err != nil {
+					return err
+				}
 			}
 		}
-		hasPrefix = hasPrefix || list[i].prefix != nil
+		return nil
 	}
-	if !hasPrefix || mlpWidth == 0 {
-		return list, nil, nil
+	if err := add(spec.Plan.Input, "input."); err != nil {
+		return err
 	}
-	return list, declarePrefixMLP(ps, plan, mlpWidth, g.Hidden), nil
+	for i, layer := range spec.Plan.Layers {
+		d.layer, d.modules = i, &net.modules[i]
+		if err := add(layer, fmt.Sprintf("layers.%d.", i)); err != nil {
+			return err
+		}
+	}
+	if width := spec.Training.PrefixMLP; width > 0 {
+		net.prefixMLP = declarePrefixMLP(ps, net.modules, width, b.geometry.Hidden)
+	}
+	return nil
+}
+
+// without is the network with the lowest so many layers bare.
+func (net *network) without(lowest int) *network {
+	if lowest == 0 {
+		return net
+	}
+	bare := *net
+	bare.modules = append(make([]modules, lowest), net.modules[lowest:]...)
+	for i := range lowest {
+		if net.modules[i].weights != nil {
+			bare.family = bare.bound()
+			break
+		}
+	}
+	return &bare
 }

@@ -10,16 +10,16 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
-	"peftsearch/peft"
 )
 
 // trait says how a parameter is treated.
 type trait int
 
 const (
-	decay  trait = 1 << iota // weight decay applies
-	exact                    // float32 whatever the precision of the activations
-	second                   // the second matrix of an update, which may have a learning rate of its own
+	decay    trait = 1 << iota // weight decay applies
+	exact                      // float32 whatever the precision of the activations
+	unstored                   // of training alone: it makes what is stored
+	second                     // the second matrix of an update, which may have a learning rate of its own
 )
 
 // parameter is one trained tensor: a view of the flat tensor.
@@ -117,10 +117,9 @@ func (p *parameter) group() string {
 		return parts[2]
 	case "input":
 		return parts[1]
-	case "prefix_mlp":
-		return string(peft.MethodPrefix)
 	}
-	return parts[0]
+	group, _, _ := strings.Cut(parts[0], "_") // of prefix_mlp and prompt_encoder
+	return group
 }
 
 // leaves lists the leaves in the order of the flat tensor.
@@ -133,8 +132,9 @@ func (ps *parameters) leaves() []*torch.Tensor {
 }
 
 // gradient is the loss's gradient with respect to the flat tensor, in float32: [size].
-func (ps *parameters) gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
-	grads := s.Grad(loss, ps.leaves())
+func (ps *parameters) gradient(grad func(*torch.Tensor, []*torch.Tensor) []*torch.Tensor, s *torch.Scope,
+	loss *torch.Tensor) *torch.Tensor {
+	grads := grad(loss, ps.leaves())
 	if s.Err() != nil {
 		return nil
 	}

@@ -15,7 +15,25 @@ type network struct {
 	dtype     torch.DType // of weights and activations
 	family    family
 	modules   []modules // per layer
+	prompt    *prompt   // at the input; nil for none
 	prefixMLP *prefixMLP
+	tensors   map[string]*torch.Tensor // the backbone's, by name in the checkpoint
+	trained   map[string]*parameter    // in place of them in full fine-tuning
+}
+
+// bound is the family of the network's weights: in place of the backbone's stand those that are trained.
+func (net *network) bound() family {
+	return families[net.config.ModelType](net.config, func(name string) *torch.Tensor {
+		for _, m := range net.modules {
+			if p := m.weights[name]; p != nil {
+				return p.leaf
+			}
+		}
+		if p := net.trained[name]; p != nil {
+			return p.leaf
+		}
+		return net.tensors[name]
+	})
 }
 
 // pass is one batch on its way through a network. Hidden states are flat: the tokens of all rows one after
@@ -30,6 +48,7 @@ type pass struct {
 	prefixes []prefixPair         // per layer
 	onDevice *onDevice            // for the attention of a GPU; nil on a CPU
 	groups   *groups              // of a padded attention; nil if it takes flat tokens
+	own      []int64              // indices of the tokens that are no prompt's; nil for all
 	wanted   *torch.Tensor        // indices of the rows that are read; nil for all
 	dropout  *dropout             // nil outside training
 	means    *torch.Tensor        // rowMeans, for gates; nil without
@@ -65,29 +84,14 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		s.Fail(err)
 		return p, nil
 	}
-	for _, length := range batch.Lengths {
-		p.tokens += length
-	}
-	p.fill = p.roundTokens(p.tokens) - p.tokens
-	if rows != All {
-		indices := rows.indices(batch)
-		p.wanted = torch.From(s, indices, len(indices))
-	}
-	p.prefixes = net.prefixes(s)
-	p.gated = make([]*torch.Tensor, len(net.modules))
-	if net.hasGates() {
-		p.means = p.rowMeans()
-	}
-	switch width := net.config.Hidden / net.config.Heads; {
-	case p.Device() != torch.CPU:
-		p.onDevice = p.padRows()
-	case dropout != nil || !torch.HasAttention(p.Device(), width):
-		p.groups = p.group()
-	}
+	p.count()
 	x := batch.Hidden
 	if x == nil {
-		return p, net.family.embed(p)
+		x = net.family.embed(p)
+		p.layOut()
+		return p, x
 	}
+	p.layOut()
 	want := p.tokens
 	if mixed := from > net.lastMixing(); mixed && rows != All {
 		want = p.wanted.Size(0)
@@ -101,6 +105,46 @@ func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, drop
 		x = s.Cat(0, x, s.Zeros(x.DType(), p.fill, net.config.Hidden))
 	}
 	return p, x
+}
+
+// count counts the tokens of the batch.
+func (p *pass) count() {
+	p.tokens = 0
+	for _, length := range p.batch.Lengths {
+		p.tokens += length
+	}
+	p.fill = p.roundTokens(p.tokens) - p.tokens
+}
+
+// layOut makes what all layers share, of the batch as they see it.
+func (p *pass) layOut() {
+	s, net := p.Scope, p.net
+	if p.rows != All {
+		indices := p.rows.indices(p.batch)
+		p.wanted = torch.From(s, indices, len(indices))
+	}
+	p.prefixes = net.prefixes(s)
+	p.gated = make([]*torch.Tensor, len(net.modules))
+	if net.hasGates() {
+		p.means = p.rowMeans()
+	}
+	switch width := net.config.Hidden / net.config.Heads; {
+	case p.Device() != torch.CPU:
+		p.onDevice = p.padRows()
+	case p.dropout != nil || !torch.HasAttention(p.Device(), width):
+		p.groups = p.group()
+	}
+}
+
+// ownTokens is the hidden states of the batch's own tokens: without a prompt's and without fill.
+func (p *pass) ownTokens(x *torch.Tensor) *torch.Tensor {
+	switch {
+	case p.own != nil:
+		return p.Select(x, torch.From(p.Scope, p.own, len(p.own)))
+	case p.fill > 0:
+		return p.Narrow(x, 0, 0, p.tokens)
+	}
+	return x
 }
 
 // roundTokens is the least number of positions for so many tokens that recurs in other batches: rounding to a few

@@ -16,6 +16,7 @@ func (p prefixPair) length() int { return p.keys.Size(0) }
 type prefix struct {
 	length       int
 	keys, values *parameter // [p, D]
+	column       int        // of its keys in what an MLP generates; its values follow
 	gate         *gate      // nil for none
 }
 
@@ -25,7 +26,7 @@ func init() { methods[peft.MethodPrefix] = declarePrefix }
 func declarePrefix(d *declaration, m peft.Module) error {
 	module := m.(peft.Prefix)
 	d.prefix = &prefix{length: module.Length}
-	if !d.mlp {
+	if d.training.PrefixMLP == 0 {
 		d.prefix.keys = d.add("keys", normal(1), decay, module.Length, d.geometry.Hidden)
 		d.prefix.values = d.add("values", normal(1), decay, module.Length, d.geometry.Hidden)
 	}
@@ -70,20 +71,24 @@ type prefixMLP struct {
 }
 
 // declarePrefixMLP initialises E with N(0, 1) and the rest as torch.nn.Linear: U(±1/√in).
-func declarePrefixMLP(ps *parameters, plan peft.Plan, width, hidden int) *prefixMLP {
+func declarePrefixMLP(ps *parameters, list []modules, width, hidden int) *prefixMLP {
 	layers, longest := 0, 0
-	for _, layer := range plan.Layers {
-		if prefix, ok := peft.Find[peft.Prefix](layer); ok {
+	for _, m := range list {
+		if m.prefix != nil {
+			m.prefix.column = 2 * layers * hidden
 			layers++
-			longest = max(longest, prefix.Length)
+			longest = max(longest, m.prefix.length)
 		}
 	}
+	if layers == 0 {
+		return nil
+	}
 	return &prefixMLP{
-		embedding: ps.declare("prefix_mlp.embedding", normal(1), decay, longest, hidden),
-		inWeight:  ps.declare("prefix_mlp.in.weight", uniformFanIn, decay, width, hidden),
-		inBias:    ps.declare("prefix_mlp.in.bias", uniform(hidden), 0, width),
-		outWeight: ps.declare("prefix_mlp.out.weight", uniformFanIn, decay, 2*layers*hidden, width),
-		outBias:   ps.declare("prefix_mlp.out.bias", uniform(width), 0, 2*layers*hidden),
+		embedding: ps.declare("prefix_mlp.embedding", normal(1), decay|unstored, longest, hidden),
+		inWeight:  ps.declare("prefix_mlp.in.weight", uniformFanIn, decay|unstored, width, hidden),
+		inBias:    ps.declare("prefix_mlp.in.bias", uniform(hidden), unstored, width),
+		outWeight: ps.declare("prefix_mlp.out.weight", uniformFanIn, decay|unstored, 2*layers*hidden, width),
+		outBias:   ps.declare("prefix_mlp.out.bias", uniform(width), unstored, 2*layers*hidden),
 	}
 }
 
@@ -95,7 +100,6 @@ func (net *network) prefixes(s *torch.Scope) []prefixPair {
 		inner := s.Tanh(s.Linear(mlp.embedding.leaf, mlp.inWeight.leaf, mlp.inBias.leaf))
 		generated = s.Linear(inner, mlp.outWeight.leaf, mlp.outBias.leaf)
 	}
-	column := 0
 	for i, m := range net.modules {
 		switch {
 		case m.prefix == nil:
@@ -103,8 +107,8 @@ func (net *network) prefixes(s *torch.Scope) []prefixPair {
 			pairs[i] = prefixPair{m.prefix.keys.leaf, m.prefix.values.leaf}
 		default:
 			rows, width := s.Narrow(generated, 0, 0, m.prefix.length), net.config.Hidden
-			pairs[i] = prefixPair{s.Narrow(rows, 1, column, width), s.Narrow(rows, 1, column+width, width)}
-			column += 2 * width
+			at := m.prefix.column
+			pairs[i] = prefixPair{s.Narrow(rows, 1, at, width), s.Narrow(rows, 1, at+width, width)}
 		}
 	}
 	return pairs

@@ -139,7 +139,14 @@ func (s *Scope) Leaf(t *Tensor) *Tensor {
 }
 
 // Grad is the gradient of a scalar loss with respect to each leaf. The recorded graph is freed.
-func (s *Scope) Grad(loss *Tensor, leaves []*Tensor) []*Tensor {
+func (s *Scope) Grad(loss *Tensor, leaves []*Tensor) []*Tensor { return s.grad(loss, leaves, false) }
+
+// GradWhereUsed is Grad, of zeros with respect to leaves that the loss does not depend on.
+func (s *Scope) GradWhereUsed(loss *Tensor, leaves []*Tensor) []*Tensor {
+	return s.grad(loss, leaves, true)
+}
+
+func (s *Scope) grad(loss *Tensor, leaves []*Tensor, unused bool) []*Tensor {
 	if !s.ready("grad", loss) || !s.ready("grad", leaves...) || len(leaves) == 0 {
 		return nil
 	}
@@ -154,8 +161,11 @@ func (s *Scope) Grad(loss *Tensor, leaves []*Tensor) []*Tensor {
 	}
 	grads := make([]*Tensor, len(leaves))
 	for i, c := range outputs {
-		grads[i] = s.own(c)
-		if !libtch.AtDefined(c) {
+		switch grads[i] = s.own(c); {
+		case libtch.AtDefined(c):
+		case unused:
+			grads[i] = s.Zeros(leaves[i].DType(), leaves[i].Shape()...)
+		default:
 			s.Fail(fmt.Errorf("torch: grad: the loss does not depend on leaf %d", i))
 		}
 	}

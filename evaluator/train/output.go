@@ -10,11 +10,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"peftsearch/data"
 	"peftsearch/data/checkpoint"
+	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
@@ -168,12 +170,17 @@ func (r *run) write() error {
 	if err != nil {
 		return err
 	}
+	budget, err := json.Marshal(r.job.Budget)
+	if err != nil {
+		return err
+	}
 	t := peft.Trained{
 		Plan: r.job.Candidate.Plan,
 		Info: peft.Info{Version: peft.TrainedVersion, Model: r.hello.Model, ModelFingerprint: r.ready.Fingerprint.Model,
-			Geometry: r.ready.Geometry, Head: string(r.hello.Head), Task: r.hello.Task, Labels: r.dataset.Labels,
-			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed},
-		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(nil),
+			Geometry: r.ready.Geometry, Head: string(r.head()), Task: r.hello.Task, Labels: r.dataset.Labels,
+			Training: training, Precision: r.ready.Precision, Seed: r.job.Seed, DataFingerprint: r.ready.Fingerprint.Data,
+			Budget: budget},
+		Head: map[string]checkpoint.Tensor{}, Metrics: r.metrics(evaluator.Result{}, nil),
 	}
 	for name, tensor := range tensors {
 		into := &t.Modules
@@ -193,18 +200,69 @@ func (r *run) write() error {
 	return peft.WriteTrained(r.job.Output, t)
 }
 
-// complete adds the metrics of the test split, if there are any, and removes the checkpoint.
-func (r *run) complete(test map[string]float64) error {
-	if test != nil {
-		if err := peft.WriteMetrics(r.job.Output, r.metrics(test)); err != nil {
+// head is the form of the trained head.
+func (r *run) head() evaluator.Head {
+	if r.job.Candidate.Training.Pooler {
+		return evaluator.HeadDense
+	}
+	return r.hello.Head
+}
+
+// complete adds the metrics of the test split and its predictions, if there are any, and removes the checkpoint.
+func (r *run) complete(result evaluator.Result, predictions [][]float64) error {
+	if result.Test != nil {
+		if err := peft.WriteMetrics(r.job.Output, r.metrics(result, predictions)); err != nil {
 			return err
 		}
 	}
 	return remove(filepath.Join(r.job.Output, peft.CheckpointFile))
 }
 
-func (r *run) metrics(test map[string]float64) peft.Metrics {
-	return peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: test}
+func (r *run) metrics(result evaluator.Result, predictions [][]float64) peft.Metrics {
+	m := peft.Metrics{BestStep: r.BestStep, Dev: r.Dev, Test: result.Test, TestDropped: result.TestDropped,
+		Intervals: map[string][2]float64{}}
+	if ends, ok := interval(r.resample(r.dev, r.Predictions)); ok {
+		m.Intervals["dev"] = ends
+	}
+	if result.Test != nil {
+		if ends, ok := interval(r.resample(r.test, predictions)); ok {
+			m.Intervals["test"] = ends
+		}
+	}
+	return m
+}
+
+// begin sets the model to what a trained directory holds.
+func (r *run) begin(dir string) error {
+	t, err := peft.ReadTrained(dir)
+	if err != nil {
+		return err
+	}
+	plan, training := r.job.Candidate.Plan, r.job.Candidate.Training
+	switch {
+	case t.Info.ModelFingerprint != r.ready.Fingerprint.Model:
+		return fmt.Errorf("%s was trained on another model than %s: their fingerprints differ", dir, r.hello.Model)
+	case t.Plan.Key() != plan.Key() || t.Info.Head != string(r.head()) || t.Info.Task.Kind != r.hello.Task.Kind:
+		return fmt.Errorf("%s has %s with a %s head for %s, the job %s with a %s head for %s", dir, t.Plan, t.Info.Head,
+			t.Info.Task.Kind, plan, r.head(), r.hello.Task.Kind)
+	case !slices.Equal(t.Info.Labels, r.dataset.Labels):
+		return fmt.Errorf("%s has the labels %q, the data %q", dir, t.Info.Labels, r.dataset.Labels)
+	case (t.Backbone != nil) != training.Backbone:
+		return fmt.Errorf("%s has a backbone that was trained too, or lacks one: the job trains the other", dir)
+	}
+	if r.hello.Task.Kind.Numeric() {
+		scale, mean := float32(r.rows.scale), float32(r.rows.mean)
+		bias := t.Head["head.bias"].Float32()
+		for i := range bias {
+			bias[i] -= mean
+		}
+		t.Head["head.bias"] = checkpoint.NewTensor(bias, len(bias))
+		unstandardise(t.Head, 0, 1/scale)
+	}
+	if err := r.model.SetTensors(joinTensors(t)); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
 }
 
 // unstandardise folds the labels' scale into the last layer, so that logits are in the labels' units.

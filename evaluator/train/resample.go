@@ -2,15 +2,16 @@ package train
 
 import (
 	"math"
+	"slices"
 
 	"peftsearch/data"
 	"peftsearch/evaluator"
 )
 
-// resample scores predictions on evaluator.Resamples draws of as many dev rows with replacement. Every training on
-// the same rows has the same draws.
-func (r *run) resample(predictions [][]float64) []float64 {
-	examples := r.dev.examples
+// resample scores predictions for a split on evaluator.Resamples draws of as many rows with replacement. Every
+// training on the same rows has the same draws.
+func (r *run) resample(sp *split, predictions [][]float64) []float64 {
+	examples := sp.examples
 	if len(predictions) != len(examples) { // the best rung is in a checkpoint of an older version
 		return nil
 	}
@@ -25,4 +26,13 @@ func (r *run) resample(predictions [][]float64) []float64 {
 		out[i] = math.Round(1e6*r.dataset.Score(drawn, known)) / 1e6
 	}
 	return out
+}
+
+// interval is where 95 % of the scores on draws lie; ok is false for none.
+func interval(resampled []float64) (ends [2]float64, ok bool) {
+	if len(resampled) == 0 {
+		return ends, false
+	}
+	sorted, out := slices.Sorted(slices.Values(resampled)), len(resampled)/40
+	return [2]float64{sorted[out], sorted[len(sorted)-1-out]}, true
 }

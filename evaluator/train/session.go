@@ -271,9 +271,10 @@ func gather(b model.Batch, in data.Input, ids bool) model.Batch {
 }
 
 // outputs computes the head's outputs for every row of a split, row by row, checking stop between
-// batches; stopped says that it ended early.
-func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop func() bool) (rows [][]float64,
-	stopped bool, err error) {
+// batches; stopped says that it ended early. The lowest so many layers are bare. gates, if it is not nil, receives the
+// values of the gates for every row.
+func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, bare int, gates []map[string]float64,
+	stop func() bool) (rows [][]float64, stopped bool, err error) {
 	rows = make([][]float64, len(sp.lengths))
 	for batches := range slices.Chunk(evalBatches(sp.lengths, s.backbone.BatchTokens()/s.lanes.count()), s.lanes.count()) {
 		if stop() {
@@ -283,9 +284,16 @@ func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop 
 			scope := m.Scope()
 			defer scope.Free()
 			b := batch(scope, sp, batches[part], hidden)
-			values := scope.Float32s(m.Logits(scope, b))
+			how := model.Pass{Bare: bare}
+			if gates != nil {
+				how.Gates = map[string][]float32{}
+			}
+			values := scope.Float32s(m.LogitsOf(scope, b, how))
 			if err := scope.Err(); err != nil {
 				return err
+			}
+			for name, opened := range how.Gates {
+				deal(gates, name, opened, batches[part], b.Sequences)
 			}
 			counts := m.Counts(b)
 			for i, example := range batches[part] {
@@ -305,6 +313,20 @@ func (s *Session) outputs(m *model.Model, sp *split, hidden *hiddenStates, stop 
 		}
 	}
 	return rows, false, nil
+}
+
+// deal gives examples the values of a gate for their rows: the mean of those with several.
+func deal(gates []map[string]float64, name string, values []float32, examples, sequences []int) {
+	for i, example := range examples {
+		sum := 0.0
+		for _, v := range values[:sequences[i]] {
+			sum += float64(v)
+		}
+		if gates[example] == nil {
+			gates[example] = map[string]float64{}
+		}
+		gates[example][name], values = sum/float64(sequences[i]), values[sequences[i]:]
+	}
 }
 
 // Predictor is a trained model of a session.
@@ -358,14 +380,16 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 	if err != nil {
 		return nil, err
 	}
-	outputs, _, err := p.session.outputs(p.model, encoded, nil, func() bool { return false })
+	gates := make([]map[string]float64, len(rows))
+	outputs, _, err := p.session.outputs(p.model, encoded, nil, 0, gates, func() bool { return false })
 	if err != nil {
 		return nil, err
 	}
 	predictions := make([]evaluator.Prediction, len(rows))
 	for i, row := range rows {
 		said := task.Say(row, task.Answer(encoded.inputs[i], outputs[i], labels), labels)
-		predictions[i] = evaluator.Prediction{Logits: outputs[i], Label: strings.Join(said, " ")}
+		predictions[i] = evaluator.Prediction{Logits: outputs[i], Label: strings.Join(said, " "),
+			Gates: gates[i]}
 		if task.Kind.Several() {
 			predictions[i].Parts = said
 		}

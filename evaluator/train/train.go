@@ -11,6 +11,7 @@ import (
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
+	"peftsearch/peft"
 )
 
 // Control connects a running job with whoever asked for it. Both functions are called from the job's
@@ -46,9 +47,9 @@ type run struct {
 	epoch   int     // of batches
 	batches [][]int // of one epoch; nil before the first step
 
-	hidden    map[*split]*hiddenStates // of the splits whose states are kept
-	parts     int                      // most parts of a batch
-	gradients []*torch.Tensor          // of the parts
+	hidden    []*hiddenStates // those that are kept
+	parts     int             // most parts of a batch
+	gradients []*torch.Tensor // of the parts
 
 	progress           // what a checkpoint holds beside the model's state
 	best     []float32 // snapshot of the best rung, if it is needed at the end
@@ -98,12 +99,25 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 	}
 	r := &run{Session: s, job: job, control: control, started: time.Now()}
 	var err error
-	r.model, err = model.New(s.backbone, model.Spec{Plan: job.Candidate.Plan, Task: s.hello.Task.Kind, Head: s.hello.Head,
-		Outputs: s.dataset.Outputs(), Training: job.Candidate.Training, Seed: job.Seed})
+	if err := s.checkPrompt(job.Candidate.Plan); err != nil {
+		return nil, err
+	}
+	spec := model.Spec{Plan: job.Candidate.Plan, Task: s.hello.Task.Kind, Head: s.hello.Head,
+		Outputs: s.dataset.Outputs(), Training: job.Candidate.Training, Seed: job.Seed}
+	if text := job.Candidate.Training.Methods.Prompt.Text; text != "" {
+		spec.PromptText = s.tokenizer.Encode(s.backbone.MaxLength(), text).IDs
+	}
+	r.model, err = model.New(s.backbone, spec)
 	if err != nil {
 		return nil, err
 	}
 	r.plan()
+	if job.From != "" {
+		if err := r.begin(job.From); err != nil {
+			r.model.Close()
+			return nil, err
+		}
+	}
 	r.parts = s.lanes.count()
 	if job.Candidate.Training.Dropout > 0 { // its masks are those of whole batches
 		r.parts = 1
@@ -112,6 +126,17 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 		r.gradients = append(r.gradients, r.model.NewGradient())
 	}
 	return r, nil
+}
+
+// checkPrompt refuses a plan whose prompt leaves no room for the longest rows.
+func (s *Session) checkPrompt(plan peft.Plan) error {
+	prompt, _ := peft.Find[peft.Prompt](plan.Input)
+	longest, limit := s.hello.Task.MaxLength, s.backbone.MaxLength()
+	if prompt.Normed || prompt.Length+longest <= limit {
+		return nil
+	}
+	return &evaluator.Failure{Kind: evaluator.FailureInvalidPlan, Message: fmt.Sprintf("a prompt of %d and max_length %d: "+
+		"the model reads at most %d tokens", prompt.Length, longest, limit)}
 }
 
 // checkJob refuses what a study file cannot say, but another supervisor might.
@@ -124,6 +149,10 @@ func checkJob(job evaluator.Job) error {
 		return t.Methods.Rates.Validate()
 	case !(t.Methods.LoRAPlus >= 0 && t.Methods.LoRAPlus <= 1e6):
 		return fmt.Errorf("lora_plus %g: must be between 0 and 1e6", t.Methods.LoRAPlus)
+	case t.Methods.Prompt.Validate() != nil:
+		return t.Methods.Prompt.Validate()
+	case t.Methods.AdapterDrop < 0:
+		return fmt.Errorf("adapter_drop %d: at least 0", t.Methods.AdapterDrop)
 	case t.BatchSize < 1:
 		return fmt.Errorf("batch size %d: at least 1", t.BatchSize)
 	case !(t.WarmupRatio >= 0 && t.WarmupRatio <= 1):
@@ -160,24 +189,51 @@ func (r *run) halted() bool {
 
 // prepare fills the cache for this plan. Dropout in the backbone changes what training reads, not what
 // evaluation does.
-func (r *run) prepare() error {
+func (r *run) prepare() (err error) {
 	splits := []*split{r.rows, r.dev}
 	if r.job.Test {
 		splits = append(splits, r.test)
 	}
-	r.hidden = map[*split]*hiddenStates{}
 	var wanted []*hiddenStates
-	for _, sp := range splits {
-		if at := r.model.Frontier(sp == r.rows); at.Step > 0 && len(sp.lengths) > 0 {
+	want := func(sp *split, at model.Frontier) {
+		if at.Step > 0 && len(sp.lengths) > 0 && find(wanted, sp, at) == nil {
 			wanted = append(wanted, r.cache.layout(sp, at))
 		}
 	}
+	for _, sp := range splits {
+		want(sp, r.model.Frontier(sp == r.rows))
+	}
+	least := len(wanted)
+	for bare := range r.model.MostBare() {
+		want(r.rows, r.model.BareFrontier(bare+1))
+	}
+	all := slices.Clone(wanted)
 	tell := func(d evaluator.Doing) { r.control.Report(evaluator.Progress{Doing: d}) }
-	found, err := r.cache.get(r.halted, tell, wanted...)
-	for _, h := range found {
-		r.hidden[h.split] = h
+	r.hidden, err = r.cache.get(r.halted, tell, all...)
+	if err == nil && r.hidden == nil && len(all) > least { // too much: steps with bare layers begin lower
+		r.hidden, err = r.cache.get(r.halted, tell, wanted[:least]...)
 	}
 	return err
+}
+
+// find is the hidden states of a split at a frontier, nil if they are not there.
+func find(all []*hiddenStates, sp *split, at model.Frontier) *hiddenStates {
+	i := slices.IndexFunc(all, func(h *hiddenStates) bool { return h.split == sp && h.at == at })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+// batch gathers training examples for a step, with the hidden states that it can begin with.
+func (r *run) batch(scope *torch.Scope, examples []int) model.Batch {
+	bare := r.model.Bare(r.Step)
+	if hidden := find(r.hidden, r.rows, r.model.BareFrontier(bare)); hidden != nil {
+		b := batch(scope, r.rows, examples, hidden)
+		b.Bare = bare
+		return b
+	}
+	return batch(scope, r.rows, examples, find(r.hidden, r.rows, r.model.Frontier(true)))
 }
 
 // fit does the steps that are left; stopped is the reason for which it ended early.
@@ -276,7 +332,7 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 			targets = append(targets, (target-r.rows.mean)/r.rows.scale)
 		}
 	}
-	loss, terms := r.model.Loss(scope, batch(scope, r.rows, examples, r.hidden[r.rows]), targets, r.Step)
+	loss, terms := r.model.Loss(scope, r.batch(scope, examples), targets, r.Step)
 	sum = scope.Item(loss)
 	if err := cmp.Or(scope.Err(), r.finite("loss", sum)); err != nil {
 		return 0, 0, err
@@ -301,7 +357,7 @@ func (r *run) report(score *float64) {
 // score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
 // the reason if it was stopped.
 func (r *run) score() (stopped string, err error) {
-	metrics, predictions, halted, err := r.evaluate(r.dev)
+	metrics, predictions, halted, err := r.evaluate(r.dev, 0)
 	if err != nil {
 		return "", err
 	}
@@ -327,9 +383,10 @@ func (r *run) score() (stopped string, err error) {
 // keepsBest reports whether the weights of the best rung are needed at the end.
 func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
 
-// evaluate predicts the rows of a split and scores that in every metric of the task's kind.
-func (r *run) evaluate(sp *split) (metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
-	outputs, stopped, err := r.outputs(r.model, sp, r.hidden[sp], r.halted)
+// evaluate predicts the rows of a split and scores that in every metric of the task's kind, with the lowest so many
+// layers bare.
+func (r *run) evaluate(sp *split, bare int) (metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
+	outputs, stopped, err := r.outputs(r.model, sp, find(r.hidden, sp, r.model.Frontier(false)), bare, nil, r.halted)
 	if err != nil || stopped {
 		return nil, nil, stopped, err
 	}
@@ -351,7 +408,7 @@ func (r *run) finish(stopped string) (evaluator.Result, error) {
 		return evaluator.Result{}, fmt.Errorf("stopped before the first rung: %s", stopped)
 	}
 	result := evaluator.Result{Score: r.Score, BestStep: r.BestStep, Steps: r.Step, Dev: r.Dev,
-		Resampled: r.resample(r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
+		Resampled: r.resample(r.dev, r.Predictions), Head: r.model.HeadParams(), Stopped: stopped}
 	if !r.halted() {
 		if err := r.conclude(&result); err != nil {
 			return evaluator.Result{}, err
@@ -375,18 +432,25 @@ func (r *run) conclude(result *evaluator.Result) error {
 			return err
 		}
 	}
+	var tested [][]float64 // predictions
 	if r.job.Test && len(r.test.lengths) > 0 {
-		metrics, _, halted, err := r.evaluate(r.test)
-		if err != nil {
-			return err
+		for bare := range r.model.MostBare() + 1 {
+			metrics, predictions, halted, err := r.evaluate(r.test, bare)
+			if err != nil {
+				return err
+			}
+			if halted {
+				return r.save()
+			}
+			if bare == 0 {
+				result.Test, tested = metrics, predictions
+			} else {
+				result.TestDropped = append(result.TestDropped, metrics[string(r.hello.Task.Metric)])
+			}
 		}
-		if halted {
-			return r.save()
-		}
-		result.Test = metrics
 	}
 	if r.job.Output != "" {
-		return r.complete(result.Test)
+		return r.complete(*result, tested)
 	}
 	return nil
 }

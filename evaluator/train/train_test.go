@@ -159,6 +159,7 @@ func TestInterruptedTrainingEndsAsUninterrupted(t *testing.T) {
 	job := upperLayer()
 	job.Test = true
 	job.Candidate.Training.Dropout = 0.1
+	job.Candidate.Plan.Layers[0], job.Candidate.Training.Methods.AdapterDrop = peft.Layer{peft.Serial{Width: 4}}, 1
 	job.Budget = evaluator.Budget{Epochs: 2, TrainRows: 640, Rungs: []float64{0.25, 0.5, 1}}
 	job.Output = filepath.Join(t.TempDir(), "whole")
 	whole, err := s.Train(job, free())
@@ -423,6 +424,18 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		"modules":  func(*evaluator.Job) {},
 		"mlp":      func(j *evaluator.Job) { j.Candidate.Training.PrefixMLP = 32 },
 		"backbone": func(j *evaluator.Job) { j.Candidate.Training.Backbone, j.Candidate.Plan.Layers[1] = true, peft.Layer{} },
+		"full fine-tuning": func(j *evaluator.Job) {
+			j.Candidate.Training.Backbone, j.Candidate.Training.Pooler, j.Candidate.Plan.Layers[1] = true, true, peft.Layer{}
+			j.Candidate.Training.LearningRate, j.Candidate.Training.Dropout = 5e-5, 0.1
+		},
+		"prompt of a text": func(j *evaluator.Job) {
+			j.Candidate.Plan.Input = peft.Layer{peft.Prompt{Length: 6, AfterFirst: true}}
+			j.Candidate.Training.Methods.Prompt = evaluator.PromptTraining{Init: evaluator.PromptText, Text: "These two are alike."}
+		},
+		"p-tuning": func(j *evaluator.Job) {
+			j.Candidate.Plan = peft.Plan{Input: peft.Layer{peft.Prompt{Length: 4}}, Layers: make([]peft.Layer, 2)}
+			j.Candidate.Training.Methods.Prompt = evaluator.PromptTraining{Encoder: evaluator.PromptLSTM, Width: 16}
+		},
 	} {
 		job := upperLayer()
 		job.Output, job.Test = t.TempDir(), true

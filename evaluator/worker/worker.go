@@ -270,7 +270,7 @@ func (s *server) predict(line []byte) error {
 	for len(predictions) > 0 {
 		count := 0
 		for size := 0; count < len(predictions) && size < answerBytes; count++ {
-			size += 64 + 24*len(predictions[count].Logits) + 16*len(predictions[count].Parts)
+			size += 64 + 24*len(predictions[count].Logits) + 16*len(predictions[count].Parts) + 48*len(predictions[count].Gates)
 		}
 		if err := s.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores,
 			Predictions: predictions[:count]}); err != nil {

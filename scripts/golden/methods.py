@@ -180,7 +180,7 @@ def case(name, how, lengths, layers, seed):
         return result
 
     trained = list(names.values())
-    plain = [p for k, p in names.items() if k.endswith(("bias", "scale")) or ".bitfit." in k]
+    plain = [p for k, p in names.items() if k.endswith("bias") or ".bitfit." in k]
     optimizer = torch.optim.AdamW([{"params": [p for p in trained if not any(p is q for q in plain)], "weight_decay": golden.DECAY},
                                    {"params": plain, "weight_decay": 0.0}], lr=golden.PEAK)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, golden.WARMUP, golden.STEPS)

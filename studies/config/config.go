@@ -30,7 +30,7 @@ type Config struct {
 	Budget    BudgetConfig    `yaml:"budget" doc:"how much is trained"`
 	Search    SearchConfig    `yaml:"search" doc:"how plans are proposed"`
 	Evaluator EvaluatorConfig `yaml:"evaluator" doc:"where and how trials run" identity:"no"`
-	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first: head (only the head), lora-r8, pfeiffer-16, parallel-16, prefix-30, mam" identity:"no"`
+	Baselines []string        `yaml:"baselines" default:"[head]" doc:"plans from the literature that run first, each with the training that defines it: {presets}; head is the head alone" identity:"no"`
 
 	path string // of the file
 	text string
@@ -76,21 +76,27 @@ type Columns struct {
 
 // TrainingConfig is the section training.
 type TrainingConfig struct {
-	LearningRate Rate               `yaml:"learning_rate" default:"1e-3" doc:"peak learning rate of AdamW, unless space.learning_rate searches it; or one for each method and the head, as in {lora: 2e-3, head: 1e-3, default: 1e-3}"`
-	Schedule     evaluator.Schedule `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
-	WarmupRatio  float64            `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
-	WeightDecay  float64            `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
-	BatchSize    int                `yaml:"batch_size" default:"32" doc:"examples per step"`
-	MaxGradNorm  float64            `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
-	PrefixMLP    int                `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
-	LoRAPlus     float64            `yaml:"lora_plus" default:"0" doc:"LoRA+: how many times the learning rate the second matrix of low-rank updates has; 0 is once"`
-	Dropout      float64            `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
+	LearningRate  Rate                    `yaml:"learning_rate" default:"auto" doc:"peak learning rate of AdamW, unless space.learning_rate searches it; or one for each method and the head, as in {lora: 2e-3, head: 1e-3, default: 1e-3}; auto finds one for each method before the search, with at most a tenth of budget.trials"`
+	Schedule      evaluator.Schedule      `yaml:"schedule" default:"linear" doc:"linear or cosine to 0, or constant"`
+	WarmupRatio   float64                 `yaml:"warmup_ratio" default:"0.1" doc:"share of the steps in which the rate rises"`
+	WeightDecay   float64                 `yaml:"weight_decay" default:"0" doc:"decoupled weight decay, not on biases"`
+	BatchSize     int                     `yaml:"batch_size" default:"32" doc:"examples per step"`
+	MaxGradNorm   float64                 `yaml:"max_grad_norm" default:"1" doc:"longer gradients are scaled down to this norm; 0 never"`
+	PrefixMLP     int                     `yaml:"prefix_mlp" default:"0" doc:"width of an MLP that generates the prefixes in training; 0 trains them directly"`
+	LoRAPlus      float64                 `yaml:"lora_plus" default:"0" doc:"LoRA+: how many times the learning rate the second matrix of low-rank updates has; 0 is once"`
+	PromptInit    evaluator.PromptInit    `yaml:"prompt_init" default:"" doc:"what a prompt begins as: random numbers, or vocabulary (random word embeddings), or text (those of prompt_text)"`
+	PromptText    string                  `yaml:"prompt_text" default:"" doc:"text that a prompt begins as"`
+	PromptEncoder evaluator.PromptEncoder `yaml:"prompt_encoder" default:"" doc:"mlp or lstm: what generates the prompt in training (P-tuning); left out, it is trained directly"`
+	PromptWidth   int                     `yaml:"prompt_width" default:"0" doc:"width of prompt_encoder; 0 is that of the model"`
+	AdapterDrop   int                     `yaml:"adapter_drop" default:"0" doc:"AdapterDrop: in every step a random number of the lowest layers, from 0 to this one, has no modules"`
+	Dropout       float64                 `yaml:"dropout" default:"0" doc:"dropout inside the frozen backbone; 0 is faster"`
 }
 
 // BudgetConfig is the section budget.
 type BudgetConfig struct {
-	Trials      int       `yaml:"trials" default:"100" doc:"trials of the study, baselines included; raise it to continue a finished study" identity:"no"`
-	Epochs      float64   `yaml:"epochs" default:"3" doc:"passes over the training rows in a trial; 0.5 is half of one"`
+	Trials      int       `yaml:"trials" default:"100" doc:"trainings of the study: trials, baselines included, those that calibrate rates, and further ones of the same plans; raise it to continue a finished study" identity:"no"`
+	Hours       float64   `yaml:"hours" default:"0" doc:"hours that each worker trains; the search ends when these or budget.trials are used, and prefers plans that promise more a second; 0 is no limit" identity:"no"`
+	Epochs      Epochs    `yaml:"epochs" default:"3" doc:"passes over the training rows in a trial; 0.5 is half of one; auto is 3, or as many more as make 300 steps"`
 	TrainRows   int       `yaml:"train_rows" default:"0" doc:"train on a fixed random subset of so many rows; 0 is all"`
 	Rungs       []float64 `yaml:"rungs" default:"[0.25, 0.5, 0.75, 1]" doc:"when a trial is scored on dev, as shares of its budget, ending in 1; the best counts"`
 	Patience    int       `yaml:"patience" default:"0" doc:"stop a trial after so many rungs without a better score; 0 never"`
@@ -106,11 +112,12 @@ type Full struct {
 
 // SearchConfig is the section search.
 type SearchConfig struct {
-	Sampler   string `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params" identity:"no"`
-	Pruner    string `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size" identity:"no"`
-	Seed      uint64 `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
-	WarmStart string `yaml:"warm_start" default:"auto" was:"none" doc:"auto: gp learns from the other studies of the database, and from maps, that have the same model and training; or none" identity:"no"`
-	Initial   int    `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space" identity:"no"`
+	Sampler    string  `yaml:"sampler" default:"auto" doc:"auto, gp, tpe, nsga2, random, or tpe-univariate: the best score alone, within space.max_params" identity:"no"`
+	Pruner     string  `yaml:"pruner" default:"none" doc:"none, or front: stop a trial at a rung when its predicted final score can hardly enter the front at its own size" identity:"no"`
+	Seed       uint64  `yaml:"seed" default:"0" doc:"everything random follows from it; the same seed gives the same search with one worker"`
+	WarmStart  string  `yaml:"warm_start" default:"auto" was:"none" doc:"auto: gp learns from the other studies of the database, and from maps, that have the same model and training; or none" identity:"no"`
+	Replicates float64 `yaml:"replicates" default:"0" doc:"share of the budget, at its end, that trains plans which could be the best again with other seeds, at most three times each; their scores are means then; 0 trains each plan once" identity:"no"`
+	Initial    int     `yaml:"initial" default:"0" doc:"trials of the cost-stratified start; 0 chooses by the size of the space" identity:"no"`
 }
 
 // EvaluatorConfig is the section evaluator.
@@ -124,6 +131,26 @@ type EvaluatorConfig struct {
 	Command     []string `yaml:"command" default:"[]" doc:"another program that speaks the worker protocol, with its arguments, started in the directory of this file; empty is peftsearch-worker" identity:"yes"`
 	Stall       float64  `yaml:"stall" default:"30" doc:"minutes in which a worker must give a sign of life while it loads or trains; a silent one is ended and its trial has failed; 0 waits for ever"`
 	Analytic    bool     `yaml:"analytic" default:"false" doc:"score plans by a formula instead of training, to try the commands" identity:"yes"`
+}
+
+// Epochs is the value of budget.epochs.
+type Epochs float64
+
+// AutoEpochs stands for a number that depends on the rows.
+const AutoEpochs Epochs = 0
+
+// UnmarshalText reads a number or the word auto.
+func (e *Epochs) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*e = AutoEpochs
+		return nil
+	}
+	n, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(n >= 1e-6 && n <= 1e6) || strings.ContainsAny(string(text), "_xX") {
+		return errors.New("must be a finite number between 1e-06 and 1e+06, or auto")
+	}
+	*e = Epochs(n)
+	return nil
 }
 
 // Workers is the value of evaluator.workers.
@@ -145,6 +172,9 @@ func (w *Workers) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// MaxTrials is the largest budget.trials, and stands for no limit beside that of budget.hours.
+const MaxTrials = 1e7
 
 // AutoPrecision is the value of evaluator.precision that leaves the choice to the worker.
 const AutoPrecision = "auto"
@@ -238,13 +268,21 @@ func (c *Config) TrialTraining() evaluator.Training {
 	return evaluator.Training{LearningRate: t.LearningRate.Default(), Schedule: t.Schedule, WarmupRatio: t.WarmupRatio,
 		WeightDecay: t.WeightDecay, BatchSize: t.BatchSize, MaxGradNorm: t.MaxGradNorm,
 		PrefixMLP: t.PrefixMLP, Dropout: t.Dropout,
-		Methods: evaluator.MethodTraining{Rates: t.LearningRate.Methods(), LoRAPlus: t.LoRAPlus}}
+		Methods: evaluator.MethodTraining{Rates: t.LearningRate.Methods(), LoRAPlus: t.LoRAPlus,
+			Prompt:      evaluator.PromptTraining{Init: t.PromptInit, Text: t.PromptText, Encoder: t.PromptEncoder, Width: t.PromptWidth},
+			AdapterDrop: t.AdapterDrop}}
+}
+
+// Record makes the file's study one that tries plans of every size for a map, and learns from no other.
+func (c *Config) Record(plans int) {
+	c.Budget.Trials, c.Budget.Hours = plans, 0
+	c.Search.Sampler, c.Search.WarmStart, c.Search.Pruner, c.Search.Replicates = "random", WarmStartNone, PrunerNone, 0
 }
 
 // TrialBudget is the budget of a trial.
 func (c *Config) TrialBudget() evaluator.Budget {
 	b := c.Budget
-	return evaluator.Budget{Epochs: b.Epochs, TrainRows: b.TrainRows, Rungs: b.Rungs, Patience: b.Patience}
+	return evaluator.Budget{Epochs: float64(b.Epochs), TrainRows: b.TrainRows, Rungs: b.Rungs, Patience: b.Patience}
 }
 
 // FullBudget is the budget of full training: all rows, a rung after every epoch.

@@ -17,7 +17,11 @@ type Values map[string]string
 func (c *Config) Identity(resolved space.Config) Values {
 	whole := *c
 	whole.Space = resolved
-	return values(reflect.ValueOf(whole), identityYes)
+	keys := values(reflect.ValueOf(whole), identityYes)
+	if c.Training.LearningRate == AutoRate { // what it becomes will be
+		delete(keys, "training.learning_rate")
+	}
+	return keys
 }
 
 // Sources lists the keys that say where the contents of model and data come from. When contents differ,

@@ -37,7 +37,7 @@ func (c *Config) TrialSeconds(in *Inputs) float64 {
 		}
 		return total
 	}
-	trained := tokens(in.Dataset.Train) * c.Budget.Epochs
+	trained := tokens(in.Dataset.Train) * float64(c.Budget.Epochs)
 	if rows := c.Budget.TrainRows; rows > 0 && rows < len(in.Dataset.Train) {
 		trained *= float64(rows) / float64(len(in.Dataset.Train))
 	}
@@ -45,6 +45,24 @@ func (c *Config) TrialSeconds(in *Inputs) float64 {
 	g := in.Geometry
 	weights := float64(g.Layers) * float64(4*g.Hidden*g.Hidden+2*g.Hidden*g.FFN)
 	return weights * (4*trained + 2*scored) / operations
+}
+
+// TrainRows is how many rows a trial is trained on.
+func (c *Config) TrainRows(in *Inputs) int {
+	rows := in.Splits.Train.Rows
+	if limit := c.Budget.TrainRows; limit > 0 {
+		rows = min(rows, limit)
+	}
+	return rows
+}
+
+// Trainings is how many trainings the budget allows, by an estimate where it is one of time.
+func (c *Config) Trainings(in *Inputs) float64 {
+	trainings := float64(c.Budget.Trials)
+	if seconds := c.TrialSeconds(in); c.Budget.Hours > 0 && seconds > 0 {
+		trainings = min(trainings, 3600*c.Budget.Hours*float64(max(1, c.Evaluator.Workers))/seconds)
+	}
+	return trainings
 }
 
 // Inputs is what a study file names, opened.
@@ -56,6 +74,7 @@ type Inputs struct {
 	Splits      evaluator.Splits // rows that are trained and scored on
 	Space       *space.Space
 	Training    evaluator.Training // of plans outside the space; the space may search some of it
+	AutoEpochs  string             // why budget.epochs is what auto became; "" where the file says it
 }
 
 // Expect is what a worker with these inputs must have loaded.
@@ -93,7 +112,29 @@ func (c *Config) OpenLoaded(ready evaluator.Ready) (*Inputs, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	if c.Budget.Epochs == AutoEpochs {
+		c.Budget.Epochs, in.AutoEpochs = c.enoughEpochs(in)
+	}
 	return in, nil
+}
+
+// What auto makes of budget.epochs. Scores after fewer steps are those of plans that learn fast, not of good ones: of
+// two plans with rising curves the one that starts faster looks better.
+const (
+	leastEpochs = 3
+	leastSteps  = 300
+)
+
+// enoughEpochs is what auto makes of budget.epochs, and why.
+func (c *Config) enoughEpochs(in *Inputs) (epochs Epochs, why string) {
+	perEpoch := (c.TrainRows(in) + c.Training.BatchSize - 1) / c.Training.BatchSize
+	epochs = Epochs(max(leastEpochs, (leastSteps+perEpoch-1)/perEpoch))
+	reason := "enough for data as large"
+	if epochs > leastEpochs {
+		reason = fmt.Sprintf("fewer than %d steps show which plans learn fast, not which are good", leastSteps)
+	}
+	return epochs, fmt.Sprintf("budget.epochs is %g: %d steps of %d rows; %s", float64(epochs), int(epochs)*perEpoch,
+		c.Training.BatchSize, reason)
 }
 
 // SpaceOn is the search space on a backbone. The error joins one *Error for every mistake.

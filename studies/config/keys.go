@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"peftsearch/peft"
 	"peftsearch/space"
 )
 
@@ -29,6 +30,18 @@ type key struct {
 	fieldType reflect.Type // of the value
 }
 
+// lists are what tags say of tables elsewhere.
+var lists = strings.NewReplacer("{methods}", list(peft.Methods), "{standard}", list(peft.Standard),
+	"{presets}", list(peft.Presets()))
+
+func list[T ~string](names []T) string {
+	var texts []string
+	for _, name := range names {
+		texts = append(texts, string(name))
+	}
+	return strings.Join(texts, ", ")
+}
+
 // entries is a field that stands for several keys of its section, as a map with a value for each.
 type entries interface {
 	Keys() []space.Key
@@ -51,10 +64,11 @@ func keys(section reflect.Type, prefix string) []key {
 			}
 			continue
 		}
-		k := key{name: name, path: prefix + name, doc: f.Tag.Get("doc"), typeName: typeName(f.Type),
+		k := key{name: name, path: prefix + name, doc: lists.Replace(f.Tag.Get("doc")), typeName: typeName(f.Type),
 			identity: f.Tag.Get("identity"),
 			index:    i, fieldType: f.Type}
 		k.standard, k.optional = f.Tag.Lookup("default")
+		k.standard = lists.Replace(k.standard)
 		var said bool
 		if k.was, said = f.Tag.Lookup("was"); !said {
 			k.was = k.standard

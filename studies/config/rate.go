@@ -1,7 +1,10 @@
 package config
 
 import (
+	"maps"
+	"math"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/goccy/go-yaml/ast"
@@ -10,8 +13,11 @@ import (
 	"peftsearch/evaluator"
 )
 
-// Rate is the value of training.learning_rate: a number, or rates by method in one spelling.
+// Rate is the value of training.learning_rate: a number, auto, or rates by method in one spelling.
 type Rate string
+
+// AutoRate leaves the rates to a calibration.
+const AutoRate Rate = "auto"
 
 // rateDefault names what has no rate of its own.
 const rateDefault = "default"
@@ -20,6 +26,31 @@ const standardRate = 1e-3
 
 // NewRate is one rate for all.
 func NewRate(rate float64) Rate { return Rate(strconv.FormatFloat(rate, 'g', -1, 64)) }
+
+// CalibratedRate has a rate for each method, and one for all else: their geometric mean.
+func CalibratedRate(methods map[string]float64) Rate {
+	logs := 0.0
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		logs += math.Log(methods[name])
+	}
+	rates := maps.Clone(methods)
+	rates[rateDefault] = TwoDigits(math.Exp(logs / float64(len(methods))))
+	return Rate(evaluator.NewRates(rates))
+}
+
+// TwoDigits rounds a rate to as much of it as means something.
+func TwoDigits(rate float64) float64 {
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(rate, 'e', 1, 64), 64) // as FormatFloat wrote it
+	return rounded
+}
+
+// orStandard is the rate, and the standard one in place of auto.
+func (r Rate) orStandard() Rate {
+	if r == AutoRate {
+		return NewRate(standardRate)
+	}
+	return r
+}
 
 // Default is the rate of what has none of its own.
 func (r Rate) Default() float64 {
@@ -39,7 +70,7 @@ func (r Rate) Methods() evaluator.Rates {
 	return evaluator.NewRates(rates)
 }
 
-// decode reads a number, or a mapping of names to numbers.
+// decode reads a number, auto, or a mapping of names to numbers.
 func (r *Rate) decode(node ast.Node) *valueError {
 	var entries []*ast.MappingValueNode
 	switch n := node.(type) {
@@ -48,6 +79,10 @@ func (r *Rate) decode(node ast.Node) *valueError {
 	case *ast.MappingValueNode:
 		entries = []*ast.MappingValueNode{n}
 	default:
+		if text, _, _ := scalar(node); text == string(AutoRate) {
+			*r = AutoRate
+			return nil
+		}
 		var rate float64
 		if err := decodeValue(node, reflect.ValueOf(&rate).Elem()); err != nil {
 			return err

@@ -71,8 +71,11 @@ func typeName(t reflect.Type) string {
 	if t == reflect.TypeFor[Workers]() {
 		return "integer or auto"
 	}
+	if t == reflect.TypeFor[Epochs]() {
+		return "number or auto"
+	}
 	if t == reflect.TypeFor[Rate]() {
-		return "number, or mapping of numbers"
+		return "number, auto, or mapping of numbers"
 	}
 	switch t.Kind() {
 	case reflect.Slice:

@@ -53,12 +53,19 @@ func (c *Config) validate() []error {
 	}
 	within("space.groups", float64(c.Space.Groups), 1, peft.MaxLayers)
 	within("space.lora.scale", c.Space.LoRA.Scale, peft.MinScale, peft.MaxScale)
+	if !c.Builtin() || len(c.Space.LearningRate) > 0 { // nothing to calibrate
+		c.Training.LearningRate = c.Training.LearningRate.orStandard()
+	}
 	t := c.Training
 	within("training.learning_rate", t.LearningRate.Default(), 1e-12, 1)
 	if err := t.LearningRate.Methods().Validate(); err != nil {
 		fail("training.learning_rate", "", "training.learning_rate: %v", err)
 	}
 	within("training.lora_plus", t.LoRAPlus, 0, 1e6)
+	if err := c.TrialTraining().Methods.Prompt.Validate(); err != nil {
+		fail("training.prompt_init", "", "training.prompt_*: %v", err)
+	}
+	within("training.adapter_drop", float64(t.AdapterDrop), 0, peft.MaxLayers)
 	oneOf("training.schedule", string(t.Schedule), labels(evaluator.Schedules)...)
 	within("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	within("training.weight_decay", t.WeightDecay, 0, 1)
@@ -66,9 +73,12 @@ func (c *Config) validate() []error {
 	within("training.max_grad_norm", t.MaxGradNorm, 0, 1e9)
 	within("training.prefix_mlp", float64(t.PrefixMLP), 0, 1<<16)
 	within("training.dropout", t.Dropout, 0, 0.9)
+	if _, named := c.file.where["budget.trials"]; c.Budget.Hours > 0 && !named {
+		c.Budget.Trials = MaxTrials
+	}
 	b := c.Budget
-	within("budget.trials", float64(b.Trials), 1, 1e7)
-	within("budget.epochs", b.Epochs, 1e-6, 1e6)
+	within("budget.trials", float64(b.Trials), 1, MaxTrials)
+	within("budget.hours", b.Hours, 0, 1e6)
 	within("budget.train_rows", float64(b.TrainRows), 0, 1e12)
 	if err := checkRungs(b.Rungs); err != nil {
 		fail("budget.rungs", "", "%v: must be ascending shares above 0 that end in 1", err)
@@ -80,6 +90,7 @@ func (c *Config) validate() []error {
 	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
 	oneOf("search.pruner", c.Search.Pruner, PrunerNone, PrunerFront)
 	oneOf("search.warm_start", c.Search.WarmStart, WarmStartAuto, WarmStartNone)
+	within("search.replicates", c.Search.Replicates, 0, 0.9)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator
 	if e.Workers != AutoWorkers {

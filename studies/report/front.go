@@ -47,12 +47,13 @@ type FrontMember struct {
 	ParamsPercent float64     `json:"params_percent"` // of the backbone
 	HeadParams    int64       `json:"head_params"`
 	Score         float64     `json:"score"`
-	Confirmed     *TestScores `json:"confirmed"`    // null unless it was confirmed
-	RowSD         *float64    `json:"row_sd"`       // of the score by the choice of the dev rows; null where unknown
-	Expected      *float64    `json:"expected"`     // score of another training, by all of the study
-	ExpectedSD    *float64    `json:"expected_sd"`  // with which that is known
-	OnFront       bool        `json:"on_front"`     // false: the score of a smaller plan, which may be luck, is as high
-	WithinNoise   bool        `json:"within_noise"` // the member before is not distinguishably worse
+	Trainings     int         `json:"trainings,omitempty"` // above 1, that the score is the mean of
+	Confirmed     *TestScores `json:"confirmed"`           // null unless it was confirmed
+	RowSD         *float64    `json:"row_sd"`              // of the score by the choice of the dev rows; null where unknown
+	Expected      *float64    `json:"expected"`            // score of another training, by all of the study
+	ExpectedSD    *float64    `json:"expected_sd"`         // with which that is known
+	OnFront       bool        `json:"on_front"`            // false: the score of a smaller plan, which may be luck, is as high
+	WithinNoise   bool        `json:"within_noise"`        // the member before is not distinguishably worse
 	Best          bool        `json:"best"`
 	Recommended   bool        `json:"recommended"`
 	Plan          peft.Plan   `json:"plan"`
@@ -114,6 +115,9 @@ func newFrontMembers(record *store.Record, front studies.Front, confirmed studie
 	for _, m := range front.Members {
 		member := FrontMember{Trial: m.Number, Params: m.Params, ParamsPercent: percentOf(m.Params, record.Geometry),
 			HeadParams: m.Result.Head, Score: m.Result.Score, OnFront: true, Plan: m.Candidate.Plan}
+		if m.Trainings > 1 {
+			member.Trainings = m.Trainings
+		}
 		if c := confirmed.Of(m.Candidate); c != nil {
 			scores := newTestScores(c.Test)
 			member.Confirmed = &scores

@@ -35,6 +35,7 @@ type Training struct {
 	BestStep      int                `json:"best_step"`
 	Dev           map[string]float64 `json:"dev"`
 	Test          map[string]float64 `json:"test"`
+	TestDropped   []float64          `json:"test_dropped,omitempty"` // peft.Metrics says of what
 	Plan          peft.Plan          `json:"plan"`
 }
 

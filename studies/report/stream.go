@@ -48,7 +48,11 @@ func WriteStudy(ctx context.Context, w io.Writer, at *store.Store, record *store
 	if err != nil {
 		return err
 	}
-	head, err := json.MarshalIndent(NewStudy(record, front), "", "  ")
+	calibration, err := studies.Calibration(ctx, at, record)
+	if err != nil {
+		return err
+	}
+	head, err := json.MarshalIndent(NewStudy(record, front, calibration), "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding JSON: %w", err)
 	}

@@ -23,8 +23,16 @@ type Study struct {
 	Identity      store.Identity   `json:"identity"`
 	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
 	WarmTrials    int              `json:"warm_start_trials,omitempty"`
+	Calibration   []RateScore      `json:"calibration,omitempty"` // trainings that found the learning rates
 	FrontSize     int              `json:"front_size"`
 	Hypervolume   float64          `json:"hypervolume"`
+}
+
+// RateScore is a training that calibrated learning rates.
+type RateScore struct {
+	Method peft.Method `json:"method"`
+	Rate   float64     `json:"rate"`
+	Score  *float64    `json:"score"` // null of one that failed
 }
 
 // FrontAfter is a study's front after one of its complete trials.
@@ -55,11 +63,12 @@ type TrialEntry struct {
 	ParamsPercent float64            `json:"params_percent"`
 	Seed          uint64             `json:"seed"`
 	Attempts      int                `json:"attempts"`
-	Started       *time.Time         `json:"started"`  // null before
-	Finished      *time.Time         `json:"finished"` // null before
-	Result        *evaluator.Result  `json:"result"`   // of complete and pruned trials
-	Forecast      *search.Forecast   `json:"forecast"` // of pruned trials
-	Failure       *evaluator.Failure `json:"failure"`  // of failed trials
+	Started       *time.Time         `json:"started"`             // null before
+	Finished      *time.Time         `json:"finished"`            // null before
+	Result        *evaluator.Result  `json:"result"`              // of complete and pruned trials
+	Trainings     int                `json:"trainings,omitempty"` // above 1, that score and dev are the means of
+	Forecast      *search.Forecast   `json:"forecast"`            // of pruned trials
+	Failure       *evaluator.Failure `json:"failure"`             // of failed trials
 	Training      evaluator.Training `json:"training"`
 	Plan          peft.Plan          `json:"plan"`
 }
@@ -73,20 +82,30 @@ func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
 	if t.State == store.Complete || t.State == store.Pruned {
 		e.Result = &t.Result
 	}
+	if t.Trainings > 1 {
+		e.Trainings = t.Trainings
+	}
 	if t.State == store.Pruned {
 		e.Forecast = &t.Forecast
 	}
 	return e
 }
 
-// NewStudy describes a study with its front.
-func NewStudy(record *store.Record, front studies.Front) Study {
+// NewStudy describes a study with its front, and how its learning rates were found, if they were.
+func NewStudy(record *store.Record, front studies.Front, calibration []studies.RateScore) Study {
 	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(),
 		Metric: record.Metric,
 		Seed:   record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
 	if record.WarmStart != nil {
 		document.WarmStart, document.WarmTrials = record.WarmStart.Study, len(record.WarmStart.Trials)
+	}
+	for _, c := range calibration {
+		point := RateScore{Method: c.Method, Rate: c.Rate}
+		if !c.Failed {
+			point.Score = &c.Score
+		}
+		document.Calibration = append(document.Calibration, point)
 	}
 	return document
 }

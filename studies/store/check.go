@@ -48,7 +48,7 @@ func (t Trial) check(m metric.Name) error {
 	if !t.State.scored() {
 		return nil
 	}
-	return errors.Join(t.Result.Check(m), checkForecast(t.Forecast))
+	return errors.Join(t.Result.Check(m), checkForecast(t.Forecast), checkTrainings(t.Trainings, t.Spread))
 }
 
 // check is that of a trial for what a history keeps of it. curves says that its curve was read.
@@ -57,15 +57,23 @@ func (e Entry) check(m metric.Name, curves bool) error {
 		return nil
 	}
 	known := evaluator.Result{Score: e.Score, WallS: e.Seconds, BestStep: 1, Steps: 1}
-	if err := errors.Join(known.Check(m), checkForecast(e.Forecast)); err != nil || !curves {
+	err := errors.Join(known.Check(m), checkForecast(e.Forecast), checkTrainings(e.Trainings, e.Spread))
+	if err != nil || !curves {
 		return err
 	}
-	return checkCurve(e.Curve, e.Score)
+	return checkCurve(e.Curve, e.First)
 }
 
 func checkForecast(f search.Forecast) error {
 	if math.IsInf(f.Score, 0) || !(f.SD >= 0 && f.SD < math.Inf(1)) {
 		return fmt.Errorf("its forecast is %g with a standard deviation of %g", f.Score, f.SD)
+	}
+	return nil
+}
+
+func checkTrainings(trainings int, spread float64) error {
+	if trainings < 1 || !(spread >= 0 && spread < math.Inf(1)) {
+		return fmt.Errorf("its score is of %d trainings with a spread of %g", trainings, spread)
 	}
 	return nil
 }

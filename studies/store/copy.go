@@ -10,7 +10,7 @@ import (
 
 // copiedTables are the tables of what belongs to a study; each comes after those that it refers to. Leases are of
 // processes that work on the database itself.
-var copiedTables = []string{"counters", "trials", "curves", "resamples", "fronts", "trainings"}
+var copiedTables = []string{"counters", "trials", "jobs", "curves", "resamples", "fronts", "trainings"}
 
 // Copy copies a study, as it is at one moment, to another database of any kind. An earlier state of the same study is
 // replaced there; anything else of that name is left alone, with ErrDiverged. Trials that run wait in the copy.
@@ -73,10 +73,16 @@ func replace(ctx context.Context, to *Store, tx *sql.Tx, from querier, record *R
 			return fmt.Errorf("table %s: %w", table, err)
 		}
 	}
-	return do(ctx, tx, "UPDATE trials SET state = 'waiting' WHERE study = $1 AND state = 'running'", copied.id)
+	for _, table := range []string{"trials", "jobs"} {
+		if err := do(ctx, tx, "UPDATE "+table+" SET state = 'waiting' WHERE study = $1 AND state = 'running'",
+			copied.id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// progress is how far a study is: its outcomes, which are trials and full trainings, and its changes.
+// progress is how far a study is: its outcomes, which are trials, jobs and full trainings, and its changes.
 type progress struct {
 	outcomes map[string]bool
 	version  int64
@@ -115,6 +121,7 @@ func progressOf(ctx context.Context, q querier, r *Record) (progress, error) {
 	p := progress{outcomes: map[string]bool{}}
 	for _, query := range []string{`SELECT 'trial', number, COALESCE(lease, ''), finished FROM trials
 		WHERE study = $1 AND state IN ('complete', 'pruned', 'failed')`,
+		"SELECT 'job', number, COALESCE(lease, ''), finished FROM jobs WHERE study = $1 AND finished IS NOT NULL",
 		"SELECT conditions, seed, candidate, finished FROM trainings WHERE study = $1"} {
 		if err := each(ctx, q, func(scan func(...any) error) error {
 			var kind, lease string

@@ -17,7 +17,7 @@ type Lease struct {
 	trial int64
 }
 
-// Trial is the number of the trial; of a proposal, the number that the next trial will have.
+// Trial is the number of the trial; of a proposal, the number that the next trial will have; of a job, a negative one.
 func (l Lease) Trial() int64 { return l.trial }
 
 // proposer stands in the table of leases for the trial that is not there yet.
@@ -111,8 +111,9 @@ func vacant(ctx context.Context, tx *sql.Tx, study, trial int64) error {
 	if err != nil {
 		return err
 	}
-	return do(ctx, tx, `UPDATE trials SET state = 'waiting', version = $1
-		WHERE study = $2 AND number = $3 AND state = 'running'`, version, study, trial)
+	table, number := Lease{trial: trial}.of()
+	return do(ctx, tx, "UPDATE "+table+` SET state = 'waiting', version = $1
+		WHERE study = $2 AND number = $3 AND state = 'running'`, version, study, number)
 }
 
 // grant gives a lease.
@@ -228,13 +229,13 @@ func (s *Store) Abandon(ctx context.Context, right Lease) error {
 const endProposal = "DELETE FROM leases WHERE study = $1 AND trial = $2 AND lease = $3"
 
 // Beat is a sign of life: the lease holds on. Of a trial it stores how far it is, and the points of its curve that
-// were not stored before. The error wraps ErrFenced if the lease is over and was given to another process.
+// were not stored before; of a job no curve is kept. The error wraps ErrFenced if the lease is over and was given to another process.
 func (s *Store) Beat(ctx context.Context, l Lease, p Progress, curve []CurvePoint) error {
 	return s.writeTo(ctx, l.study, later, func(tx *sql.Tx) error {
 		err := held(ctx, tx, `UPDATE leases SET until = `+s.dialect.now+` + $1, reported = `+s.dialect.now+`,
 			step = $2, steps = $3, loss = $4, doing = $5 WHERE study = $6 AND lease = $7`,
 			s.LeaseTime.Milliseconds(), p.Step, p.Steps, finite(p.Loss), marshal(p.Doing), l.study, l.id)
-		if err != nil || len(curve) == 0 {
+		if err != nil || len(curve) == 0 || l.trial <= firstJob {
 			return err
 		}
 		if err := addCurve(ctx, tx, l, curve); err != nil {

@@ -80,7 +80,7 @@ func TestOlderDatabases(t *testing.T) {
 		Pruned: 7, Waiting: 1},
 		4: {Complete: 17, Pruned: 7, Waiting: 1}, 5: {Complete: 45, Pruned: 3, Waiting: 1},
 		6: {Complete: 36, Pruned: 12, Waiting: 1}, 7: {Complete: 36, Pruned: 12, Waiting: 1},
-		8: {Complete: 36, Pruned: 12, Waiting: 1}}
+		8: {Complete: 36, Pruned: 12, Waiting: 1}, 9: {Complete: 36, Pruned: 12, Waiting: 1}}
 	for schema := range states {
 		t.Run(fmt.Sprint("schema ", schema), func(t *testing.T) {
 			path := golden(t, schema)

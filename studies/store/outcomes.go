@@ -106,25 +106,27 @@ func (s *Store) Enqueue(ctx context.Context, r *Record, p Proposal) (t Trial, ad
 	return t, added, err
 }
 
-// Release makes a trial wait again, with the same number, plan and seed. crashed says that the attempt ended with its
+// Release makes a trial or a job wait again, with the same number, plan and seed. crashed says that the attempt ended with its
 // worker, which counts; an interruption does not.
 func (s *Store) Release(ctx context.Context, l Lease, crashed bool) error {
 	crashes := 0
 	if crashed {
 		crashes = 1
 	}
+	table, number := l.of()
 	return s.end(ctx, l, Waiting, func(tx *sql.Tx, version int64) error {
-		return do(ctx, tx, `UPDATE trials SET state = 'waiting', version = $1, crashes = crashes + $2
-			WHERE study = $3 AND number = $4`, version, crashes, l.study, l.trial)
+		return do(ctx, tx, "UPDATE "+table+` SET state = 'waiting', version = $1, crashes = crashes + $2
+			WHERE study = $3 AND number = $4`, version, crashes, l.study, number)
 	})
 }
 
-// Fail stores a trial's failure as its outcome.
+// Fail stores the failure of a trial or a job as its outcome.
 func (s *Store) Fail(ctx context.Context, l Lease, failure *evaluator.Failure) error {
+	table, number := l.of()
 	return s.end(ctx, l, Failed, func(tx *sql.Tx, version int64) error {
-		return do(ctx, tx, `UPDATE trials SET state = 'failed', version = $1, failure_kind = $2, failure = $3,
+		return do(ctx, tx, "UPDATE "+table+` SET state = 'failed', version = $1, failure_kind = $2, failure = $3,
 			finished = `+s.dialect.now+` WHERE study = $4 AND number = $5`,
-			version, failure.Kind, failure.Message, l.study, l.trial)
+			version, failure.Kind, failure.Message, l.study, number)
 	})
 }
 
@@ -158,17 +160,18 @@ func (s *Store) Finish(ctx context.Context, r *Record, l Lease, t Trial) error {
 	})
 }
 
-// end ends a lease with the state that its trial has then. If that was stored before, it changes nothing.
+// end ends a lease with the state that its trial or job has then. If that was stored before, it changes nothing.
 func (s *Store) end(ctx context.Context, l Lease, state State, store func(tx *sql.Tx, version int64) error) error {
 	lasts := later
 	if state.Finished() {
 		lasts = lasting
 	}
+	table, number := l.of()
 	err := s.writeTo(ctx, l.study, lasts, func(tx *sql.Tx) error {
 		var now State
 		var last sql.NullString
-		if err := tx.QueryRowContext(ctx, "SELECT state, lease FROM trials WHERE study = $1 AND number = $2",
-			l.study, l.trial).Scan(&now, &last); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT state, lease FROM "+table+" WHERE study = $1 AND number = $2",
+			l.study, number).Scan(&now, &last); err != nil {
 			return err
 		}
 		switch {
@@ -202,26 +205,22 @@ func addFront(ctx context.Context, tx *sql.Tx, r *Record, last int64) error {
 	if err != nil {
 		return err
 	}
-	numbers := make([]string, len(before.Members))
+	candidates := make([]string, len(before.Members))
 	for i, number := range before.Members {
-		numbers[i] = strconv.FormatInt(number, 10)
+		candidates[i] = strconv.FormatInt(number, 10)
 	}
-	numbers = append(numbers, strconv.FormatInt(last, 10))
+	candidates = append(candidates, strconv.FormatInt(last, 10))
 	var outcomes []search.Outcome
 	if err := each(ctx, tx, func(scan func(...any) error) error { // in one statement: others wait for the lock
 		var o search.Outcome
 		err := scan(&o.Number, &o.Params, &o.Score)
 		outcomes = append(outcomes, o)
 		return err
-	}, "SELECT number, params, score FROM trials WHERE study = $1 AND number IN ("+strings.Join(numbers, ", ")+")",
+	}, "SELECT number, params, score FROM trials WHERE study = $1 AND number IN ("+strings.Join(candidates, ", ")+")",
 		r.id); err != nil {
 		return err
 	}
 	front := search.Front(outcomes)
-	members := make([]int64, len(front))
-	for i, m := range front {
-		members[i] = m.Number
-	}
 	return do(ctx, tx, "INSERT INTO fronts (study, sequence, trial, hypervolume, members) VALUES ($1, $2, $3, $4, $5)",
-		r.id, complete+1, last, search.Hypervolume(front, r.Reference), marshal(members))
+		r.id, complete+1, last, search.Hypervolume(front, r.Reference), marshal(numbers(front)))
 }

@@ -23,7 +23,7 @@ const (
 	Failed   State = "failed"
 )
 
-// Finished reports whether a trial of the state has an outcome, which never changes.
+// Finished reports whether a trial of the state has an outcome, which never changes but by further trainings.
 func (s State) Finished() bool { return s == Complete || s == Pruned || s == Failed }
 
 // scored reports whether a trial of the state has a score.
@@ -47,9 +47,14 @@ type Trial struct {
 	Host      string    // of the process that ran it last; "" before, and of trials of older versions
 	Process   string    // its process id and start time
 
-	Result  evaluator.Result   // of complete and pruned trials; its Resampled is read by Store.Resampled
-	Failure *evaluator.Failure // of failed trials
-	Curve   []CurvePoint       // filled by Store.Trial only
+	// Result is of complete and pruned trials; its Resampled is read by Store.Resampled. Its Score and its Dev are the
+	// means of so many trainings, the rest is of the first one.
+	Result    evaluator.Result
+	Trainings int                // 0 before the first
+	Spread    float64            // of their scores: the sum of the squared deviations from the mean
+	First     float64            // score of the first training, to which the curve belongs
+	Failure   *evaluator.Failure // of failed trials
+	Curve     []CurvePoint       // filled by Store.Trial only
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
 	Forecast search.Forecast
 }
@@ -78,13 +83,17 @@ type Entry struct {
 	Key      string // of its candidate, as KeyOf; "" for one that another trial has too
 	Point    space.Point
 	Params   int64
-	Score    float64         // of complete and pruned trials
+	Score    float64         // of complete and pruned trials: the mean of their trainings
 	Forecast search.Forecast // of pruned trials
 	Seconds  float64         // of training; of failed trials from start to end
 	Finished time.Time       // zero before
 	Curve    []CurvePoint    // of complete and pruned trials, where it was asked for
 	// Resampled is for those who read it by Store.Resampled.
 	Resampled []float64
+
+	Trainings int     // that the score is the mean of
+	Spread    float64 // of their scores, as in Trial
+	First     float64 // score of the first
 }
 
 // Outcome is what a comparison of studies needs of a trial with an outcome.

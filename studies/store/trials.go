@@ -15,7 +15,7 @@ import (
 
 const trialColumns = `number, state, origin, params, seed, attempts, crashes, created, started, finished, score, best_step,
 	steps, dev, head_params, wall_s, peak_bytes, stopped, failure_kind, failure, forecast, forecast_sd, host, process,
-	reason, point, candidate`
+	reason, point, candidate, trainings, spread, first_score`
 
 func scanTrial(scan func(...any) error) (Trial, error) {
 	var t Trial
@@ -23,10 +23,10 @@ func scanTrial(scan func(...any) error) (Trial, error) {
 	var candidate string
 	var point, dev, stopped, failureKind, failure, host, process sql.NullString
 	var started, finished, bestStep, steps, head, peak sql.NullInt64
-	var score, wall, forecast, forecastSD sql.NullFloat64
+	var score, wall, forecast, forecastSD, first sql.NullFloat64
 	err := scan(&t.Number, &t.State, &t.Origin, &t.Params, &seed, &t.Attempts, &t.Crashes, &created, &started, &finished,
 		&score, &bestStep, &steps, &dev, &head, &wall, &peak, &stopped, &failureKind, &failure, &forecast,
-		&forecastSD, &host, &process, &t.Reason, &point, &candidate)
+		&forecastSD, &host, &process, &t.Reason, &point, &candidate, &t.Trainings, &t.Spread, &first)
 	if err != nil {
 		return t, err
 	}
@@ -34,6 +34,12 @@ func scanTrial(scan func(...any) error) (Trial, error) {
 	t.Result = evaluator.Result{Score: score.Float64, BestStep: int(bestStep.Int64), Steps: int(steps.Int64),
 		Head: head.Int64, WallS: wall.Float64, PeakB: peak.Int64, Stopped: stopped.String}
 	t.Host, t.Process = host.String, process.String
+	if t.First = score.Float64; first.Valid {
+		t.First = first.Float64
+	}
+	if !t.State.scored() {
+		t.Trainings = 0
+	}
 	t.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if failureKind.Valid {
 		t.Failure = &evaluator.Failure{Kind: evaluator.FailureKind(failureKind.String), Message: failure.String}
@@ -118,7 +124,7 @@ func (s *Store) Trial(ctx context.Context, r *Record, number int64) (t Trial, er
 			return err
 		}, "SELECT step, steps, loss, score FROM curves WHERE study = $1 AND trial = $2 ORDER BY step", r.id, number)
 		if err == nil && t.State.scored() {
-			err = r.damagedTrial(number, cmp.Or(t.check(r.metric()), checkCurve(t.Curve, t.Result.Score)))
+			err = r.damagedTrial(number, cmp.Or(t.check(r.metric()), checkCurve(t.Curve, t.First)))
 		}
 		return err
 	})
@@ -158,6 +164,15 @@ func (s *Store) Tally(ctx context.Context, r *Record) (tally Tally, err error) {
 		}, "SELECT state, COUNT(*) FROM trials WHERE study = $1 GROUP BY state", r.id)
 	})
 	return tally, err
+}
+
+// LastRungs counts a study's complete trials, and those of them whose best score was the last one.
+func (s *Store) LastRungs(ctx context.Context, r *Record) (last, all int, err error) {
+	err = s.read(ctx, func(q querier) error {
+		return q.QueryRowContext(ctx, `SELECT COALESCE(SUM(CASE WHEN best_step = steps THEN 1 ELSE 0 END), 0), COUNT(*)
+			FROM trials WHERE study = $1 AND state = 'complete'`, r.id).Scan(&last, &all)
+	})
+	return last, all, err
 }
 
 // Front is the front of a study's complete trials; its Members are nil while there is none.
@@ -232,7 +247,7 @@ func (s *Store) Attempts(ctx context.Context, r *Record) (attempts []Attempt, er
 
 // Changes lists the trials that changed after a version of the study, by number, and the version up to which that is
 // so: give it to the next call. Version 0 is before every change. curves asks for the curves of finished trials.
-// A trial with an outcome never changes again.
+// Of a trial with an outcome nothing changes but its score, when its candidate is trained again.
 func (s *Store) Changes(ctx context.Context, r *Record, since int64, curves bool) (changed []Entry, version int64,
 	err error) {
 	err = s.read(ctx, func(q querier) error {
@@ -297,7 +312,7 @@ func (s *Store) Outcomes(ctx context.Context, r *Record) (outcomes []Outcome, er
 	err = s.read(ctx, func(q querier) error {
 		outcomes = nil
 		return each(ctx, q, func(scan func(...any) error) error {
-			var e Entry
+			e := Entry{Trainings: 1}
 			err := scan(&e.Number, &e.State, &e.Params, &e.Score, &e.Seconds)
 			o := Outcome{search.Outcome{Number: e.Number, Params: e.Params, Score: e.Score}, e.State == Complete, e.Seconds}
 			outcomes = append(outcomes, o)
@@ -312,18 +327,21 @@ func (s *Store) Outcomes(ctx context.Context, r *Record) (outcomes []Outcome, er
 const secondsColumn = "COALESCE(wall_s, (finished - started) / 1000.0, 0)"
 
 const entryColumns = "number, state, candidate_key, params, score, forecast, forecast_sd, " + secondsColumn +
-	", finished, point"
+	", finished, trainings, spread, first_score, point"
 
 func scanEntry(scan func(...any) error) (e Entry, err error) {
 	var key sql.NullString
-	var score, forecast, forecastSD sql.NullFloat64
+	var score, forecast, forecastSD, first sql.NullFloat64
 	var finished sql.NullInt64
 	var point sql.RawBytes
 	if err := scan(&e.Number, &e.State, &key, &e.Params, &score, &forecast, &forecastSD, &e.Seconds, &finished,
-		&point); err != nil {
+		&e.Trainings, &e.Spread, &first, &point); err != nil {
 		return e, err
 	}
 	e.Key, e.Score, e.Finished = key.String, score.Float64, timeOf(finished)
+	if e.First = e.Score; first.Valid {
+		e.First = first.Float64
+	}
 	e.Forecast = search.Forecast{Score: forecast.Float64, SD: forecastSD.Float64}
 	if point != nil {
 		if err := json.Unmarshal(point, &e.Point); err != nil {

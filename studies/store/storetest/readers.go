@@ -53,7 +53,7 @@ func changes(t *testing.T, open func() *store.Store) {
 	must(t, s.Fail(ctx, two, &evaluator.Failure{Kind: evaluator.FailureCrashed}))
 	read(1)
 	want := store.Entry{Number: 0, State: store.Pruned, Key: store.KeyOf(first.Candidate), Point: space.Point{3},
-		Params: 3, Score: 0.75,
+		Params: 3, Score: 0.75, Trainings: 1, First: 0.75,
 		Forecast: search.Forecast{Score: 0.85, SD: 0.01}, Seconds: 1.5, Curve: finished(first, store.Pruned, 0.75).Curve}
 	if diff := cmp.Diff(want, known[0], cmpopts.IgnoreFields(store.Entry{}, "Finished")); diff != "" {
 		t.Error(diff)

@@ -32,6 +32,8 @@ func Run(t *testing.T, database func(t *testing.T) (open func() *store.Store)) {
 		"running trials show how far they are":       progress,
 		"fronts follow from all complete trials":     fronts,
 		"full trainings are kept apart":              trainings,
+		"jobs are run once":                          jobs,
+		"replicates make scores means":               replicates,
 		"many processes share a study":               crowd,
 		"a snapshot is of one moment":                snapshot,
 	} {
@@ -81,7 +83,7 @@ func add(t *testing.T, s *store.Store, r *store.Record, size int, me store.Owner
 
 // finished is a trial with an outcome.
 func finished(trial store.Trial, state store.State, score float64) store.Trial {
-	trial.State = state
+	trial.State, trial.Trainings, trial.First = state, 1, score
 	trial.Result = evaluator.Result{Score: score, BestStep: 2, Steps: 3,
 		Dev: map[string]float64{"accuracy": score}, WallS: 1.5, PeakB: 4, Head: 5}
 	trial.Curve = []store.CurvePoint{{Step: 1, Steps: 3, Loss: 0.5, Score: score / 2}, {Step: 3, Steps: 3,

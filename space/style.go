@@ -1,0 +1,164 @@
+package space
+
+import (
+	"fmt"
+	"slices"
+
+	"peftsearch/peft"
+)
+
+// A style is what modules of one size may differ in: whether those of a method have gates, and what function and scale
+// bottlenecks have. It is the same in all layers.
+
+// style is what a point's modules of a method have.
+func (s *Space) style(p Point, m peft.Method) peft.Style {
+	style := s.config.style()
+	for i := range s.dimensions {
+		switch d := &s.dimensions[i]; d.role {
+		case roleGate:
+			style.Gate = style.Gate || d.method == m && p[i] == 1
+		case roleNonLinearity:
+			if f := s.config.NonLinearity[p[i]]; f != own {
+				style.NonLinearity = f
+			}
+		case roleScale:
+			scale := s.config.Scale[p[i]]
+			style.LearnedScale, style.Factor = scale == learned, scale.factor()
+		}
+	}
+	return style
+}
+
+// styleKey tells styles of the methods that a plan has apart: two have one key exactly if the modules are the same.
+func (s *Space) styleKey(p Point, has map[peft.Method]bool) string {
+	if len(s.variants) == 1 && len(s.config.NonLinearity) == 0 {
+		return ""
+	}
+	key := ""
+	for _, m := range peft.Methods {
+		if has[m] {
+			key += fmt.Sprintf("|%v", m.Sized(1, s.style(p, m)))
+		}
+	}
+	return key
+}
+
+// findStyle sets a point's style to one that makes the plan's modules of their sizes, if there is one.
+func (s *Space) findStyle(p Point, plan peft.Plan) {
+	var places []int // of the dimensions
+	for i, d := range s.dimensions {
+		if d.role == roleGate || d.role == roleNonLinearity || d.role == roleScale {
+			places = append(places, i)
+		}
+	}
+	if len(places) == 0 {
+		return
+	}
+	makes := func(m peft.Method) bool {
+		style := s.style(p, m)
+		same := func(l peft.Layer) bool {
+			module := l.Module(m)
+			return module == nil || peft.Equal(module, m.Sized(module.Size(), style))
+		}
+		return same(plan.Input) && !slices.ContainsFunc(plan.Layers, func(l peft.Layer) bool { return !same(l) })
+	}
+	// Gates are found one by one, under each of the few functions and scales.
+	var search func(places []int) bool
+	search = func(places []int) bool {
+		if len(places) == 0 {
+			return !slices.ContainsFunc(peft.Methods, func(m peft.Method) bool { return !makes(m) })
+		}
+		last := len(places) - 1 // functions and scales come after the gates
+		d := &s.dimensions[places[last]]
+		for level := range d.Levels {
+			p[places[last]] = level
+			if d.role == roleGate && !makes(d.method) {
+				continue
+			}
+			if search(places[:last]) {
+				return true
+			}
+		}
+		p[places[last]] = 0
+		return false
+	}
+	search(places)
+}
+
+// variant is a choice of gates and a scale, with what each level of a size costs under it: in the whole plan or, with
+// bits, in each layer that is kept.
+type variant struct {
+	levels map[int]int // of the gates and the scale, by dimension
+	params [][]int64   // by dimension and level; nil of dimensions that are no size
+}
+
+// cost is what a level adds to a plan; with bits, to each layer that is kept.
+func (v *variant) cost(dimension, level int) int64 {
+	if v.params[dimension] == nil {
+		return 0
+	}
+	return v.params[dimension][level]
+}
+
+// variant is that of a valid point.
+func (s *Space) variant(p Point) *variant {
+	at := 0
+	for i := range s.dimensions {
+		if d := &s.dimensions[i]; d.role == roleGate || d.role == roleScale {
+			at = at*len(d.Levels) + p[i]
+		}
+	}
+	return &s.variants[at]
+}
+
+// newVariants lists the variants in the order in which variant counts them.
+func (s *Space) newVariants() []variant {
+	all := []map[int]int{{}}
+	for i, d := range s.dimensions {
+		if d.role != roleGate && d.role != roleScale {
+			continue
+		}
+		var more []map[int]int
+		for _, levels := range all {
+			for level := range d.Levels {
+				next := map[int]int{i: level}
+				for place, chosen := range levels {
+					next[place] = chosen
+				}
+				more = append(more, next)
+			}
+		}
+		all = more
+	}
+	variants := make([]variant, len(all))
+	for n, levels := range all {
+		p := make(Point, len(s.dimensions))
+		for place, level := range levels {
+			p[place] = level
+		}
+		params := make([][]int64, len(s.dimensions))
+		for i, d := range s.dimensions {
+			if d.role != roleSize {
+				continue
+			}
+			style := s.style(p, d.method)
+			for _, size := range d.sizes {
+				params[i] = append(params[i], s.paramsOf(d, size, style))
+			}
+		}
+		variants[n] = variant{levels, params}
+	}
+	return variants
+}
+
+// paramsOf counts a size's modules: with bits, in one layer.
+func (s *Space) paramsOf(d Dimension, size int, style peft.Style) int64 {
+	if size == 0 {
+		return 0
+	}
+	count := peft.CountOf(d.method.Sized(size, style), s.geometry).Total()
+	if d.layers == nil || s.config.Preset == PresetAutoPEFT {
+		return count
+	}
+	return count * int64(len(d.layers))
+}

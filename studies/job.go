@@ -1,0 +1,82 @@
+package studies
+
+import (
+	"context"
+	"slices"
+
+	"peftsearch/evaluator"
+	"peftsearch/search"
+	"peftsearch/studies/store"
+)
+
+// firstJob is the number that a worker knows job 0 by. No trial has it.
+const firstJob = 1 << 40
+
+// waitingJob takes a job that waits. The error is store.ErrNothing if there is none.
+func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) {
+	err = r.repeat(ctx, func(ctx context.Context) error {
+		job, lease, err := r.db.PopJob(ctx, r.record, r.me)
+		if err == nil {
+			claimed = r.ofJob(ctx, job, lease)
+		}
+		return err
+	})
+	return claimed, err
+}
+
+// ofJob is the training of a job.
+func (r *runner) ofJob(ctx context.Context, job store.Job, lease store.Lease) *training {
+	return r.held(ctx, Event{Job: &job}, lease,
+		func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error {
+			return r.trainJob(ctx, eval, job, lease, alive)
+		})
+}
+
+// trainJob runs one job and stores what becomes of it.
+func (r *runner) trainJob(ctx context.Context, eval evaluator.Evaluator, job store.Job, lease store.Lease,
+	alive *alive) error {
+	r.emit(ctx, Event{Kind: EventStarted, Job: &job})
+	budget := r.config.TrialBudget()
+	budget.Epochs *= job.Share
+	result, err := eval.Evaluate(alive.ctx, evaluator.Job{Trial: firstJob + job.Number, Candidate: job.Candidate,
+		Seed: job.Seed, Budget: budget}, func(p evaluator.Progress) evaluator.Verdict {
+		r.report(alive, Event{Job: &job}, p)
+		return evaluator.Verdict{}
+	})
+	done := job
+	done.State, done.Result = store.Complete, result
+	return r.conclude(ctx, lease, alive.stop(), err, Event{Job: &done}, func(ctx context.Context) error {
+		return r.db.FinishJob(ctx, r.record, lease, done)
+	})
+}
+
+// replicate is another training of the plan by which it changes most what the best one is; nil if none of those that
+// could be is left, or scores tell nothing.
+func (r *runner) replicate(ctx context.Context) (*store.Job, error) {
+	p, err := search.NewPosterior(r.inputs.Space, r.record.Reference, r.history.past.Observations())
+	if err != nil {
+		return nil, nil
+	}
+	jobs := r.history.Jobs()
+	number, ok := p.Contender(func(trial int64) bool { // those that failed are not tried again
+		return slices.ContainsFunc(jobs, func(j store.Job) bool { return j.Trial == trial && j.State != store.Complete })
+	})
+	if !ok {
+		return nil, nil
+	}
+	training := int64(1)
+	for _, j := range jobs {
+		if j.Trial == number {
+			training++
+		}
+	}
+	var trials []store.Trial
+	if err := r.repeat(ctx, func(ctx context.Context) (err error) {
+		trials, err = r.db.Select(ctx, r.record, []int64{number})
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return &store.Job{Kind: store.JobReplicate, Trial: number, Candidate: trials[0].Candidate,
+		Seed: store.JobSeed(r.record.Seed, number, training), Share: 1}, nil
+}
