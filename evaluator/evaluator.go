@@ -181,6 +181,15 @@ type Progress struct {
 	Loss  float64 `json:"loss"`  // mean training loss since the last rung
 	// Score is the dev score, at rungs only.
 	Score *float64 `json:"score,omitempty"`
+	Doing
+}
+
+// Doing is what a worker does beside steps, in a message of its own: what a job waits for. Its zero value is nothing.
+type Doing struct {
+	What string  `json:"doing,omitempty"`  // in a few words, such as tokenising
+	Done int64   `json:"done,omitempty"`   // of Of, in whatever it counts
+	Of   int64   `json:"of,omitempty"`     // 0 if it is not known how much there is
+	Left float64 `json:"left_s,omitempty"` // seconds that the rest takes, as Process estimates; 0 if unknown
 }
 
 // Verdict answers a Progress. The zero value means go on.
@@ -282,7 +291,8 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Kind, f.Messag
 // Evaluator scores jobs, one at a time.
 //
 // Evaluate blocks until the job ends. It calls report from the calling goroutine only, with every rung in the
-// order of steps and with other progress in between. At a rung the job waits for report's verdict (but that of
+// order of steps and with other progress in between, some of which only says what the job waits for ([Doing]) and
+// needs no verdict. At a rung the job waits for report's verdict (but that of
 // a worker which does not wait, see [RungsFree]), so report decides in the time of the training. The first
 // verdict that stops counts: the job ends at the next step, and report is not called again but for rungs that a
 // worker passes because it does not wait; at the last rung, when the job has ended, a stop changes nothing.

@@ -11,7 +11,7 @@ import (
 // the job before: the worker is started again and gets the job once more.
 func (p *Process) Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error) {
 	for first := true; ; first = false {
-		if err := p.start(ctx); err != nil {
+		if err := p.start(ctx, func(d Progress) { report(d) }); err != nil {
 			return Result{}, err
 		}
 		e := &exchange{Process: p, ctx: ctx, job: job, report: report, rungs: Rungs{}, stall: newStall(p.options.Stall)}
@@ -131,6 +131,10 @@ func (e *exchange) progress(text []byte) error {
 		return slipIn(text, "", "step %d of %d after step %d of %d", p.Step, p.Steps, e.last.Step, e.last.Steps)
 	}
 	e.heard = true
+	if p.Steps == 0 && p.What != "" && e.stop == nil && e.ctx.Err() == nil {
+		p.Left = e.pace.left(p.Doing)
+		e.report(p)
+	}
 	if p.Steps == 0 || e.stop != nil {
 		return e.aside(text, p)
 	}

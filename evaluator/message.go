@@ -65,20 +65,48 @@ func decode(text []byte, into any) error {
 	return slipIn(text, toStderr, "the line is not JSON (%v)", err)
 }
 
-// decodeProgress reads and checks a progress message. Without steps it is only a sign of life.
+// decodeProgress reads and checks a progress message. Without steps it says what the worker does, or is only a sign of
+// life.
 func decodeProgress(text []byte, s scale) (Progress, error) {
 	var report ProgressReport
-	if err := decode(text, &report); err != nil {
+	err := decode(text, &report)
+	if err != nil {
 		return Progress{}, err
 	}
 	p := report.Progress
+	if p.Doing, err = checkDoing(text, p.Doing); err != nil {
+		return Progress{}, err
+	}
 	if p.Steps == 0 && p.Step == 0 && p.Score == nil {
-		return Progress{}, nil
+		return Progress{Doing: p.Doing}, nil
 	}
 	if p.Steps < 1 || p.Step < 0 || p.Step > p.Steps {
 		return Progress{}, slipIn(text, "", "step %d of %d", p.Step, p.Steps)
 	}
 	return p, checkScore(text, p.Score, s)
+}
+
+// longestDoing is how many characters of what a worker does are kept.
+const longestDoing = 60
+
+// decodeDoing reads and checks what a worker does while it loads. A message that says nothing of it is a sign of life.
+func decodeDoing(text []byte) (Doing, error) {
+	var report struct{ Doing }
+	if err := decode(text, &report); err != nil {
+		return Doing{}, err
+	}
+	return checkDoing(text, report.Doing)
+}
+
+func checkDoing(text []byte, d Doing) (Doing, error) {
+	if d.What == "" {
+		return Doing{}, nil
+	}
+	if d.Done < 0 || d.Of < 0 || d.Of > 0 && d.Done > d.Of {
+		return Doing{}, slipIn(text, "", "%d of %d is done", d.Done, d.Of)
+	}
+	what := []rune(quote.Line(d.What))
+	return Doing{What: string(what[:min(len(what), longestDoing)]), Done: d.Done, Of: d.Of}, nil
 }
 
 // decodeResult reads and checks a result.

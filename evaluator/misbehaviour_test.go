@@ -44,6 +44,15 @@ var greetings = map[string]func(w *workerProgram){
 		w.line(`{"type":"ready","protocol":2,"geometry":{"layers":1000000000,"hidden":8,"ffn":8,"heads":1,"backbone_params":1}}`)
 	},
 	"waits sometimes": func(w *workerProgram) { w.line(`{"type":"ready","protocol":2,"rungs":"sometimes"}`) },
+	"says what it does": func(w *workerProgram) {
+		w.line(`{"type":"progress","doing":"reading\u001b[31m","done":3}`)
+		w.line(`{"type":"progress","doing":"tokenising","done":10,"of":40}`)
+		w.line(`{"type":"progress","doing":"tokenising","done":20,"of":40,"left_s":-7}`)
+		w.out.Encode(w.ready())
+	},
+	"has done more than all": func(w *workerProgram) {
+		w.line(`{"type":"progress","doing":"tokenising","done":50,"of":40}`)
+	},
 	"chats and is ready": func(w *workerProgram) {
 		w.line("Some weights were not initialised\n\n42")
 		w.line(`{"type":"progress"}`)
@@ -433,6 +442,7 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 		"has less than no layers": "below 0",
 		"has a billion layers":    "its geometry: ",
 		"waits sometimes":         `rungs "sometimes"`,
+		"has done more than all":  "50 of 40 is done",
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -451,6 +461,17 @@ func TestWorkersThatCannotBeUsed(t *testing.T) {
 		if !errors.Is(err, evaluator.ErrWorker) {
 			t.Errorf("%q: the error is %v", command, err)
 		}
+	}
+}
+
+func TestAWorkerSaysWhatItDoesWhileItLoads(t *testing.T) {
+	o := options("says what it does")
+	var told []evaluator.Doing
+	o.Loading = func(p evaluator.Progress) { told = append(told, p.Doing) }
+	open(t, o)
+	if len(told) != 3 || told[0] != (evaluator.Doing{What: `reading\x1b[31m`, Done: 3}) ||
+		told[1] != (evaluator.Doing{What: "tokenising", Done: 10, Of: 40}) || told[2].Done != 20 || !(told[2].Left > 0) {
+		t.Errorf("%+v", told)
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 // Predict scores rows with the directory that a job with Output wrote. An error says what the worker said, or
 // is ctx.Err().
 func (p *Process) Predict(ctx context.Context, dir string, rows []data.Row) ([]Prediction, error) {
-	if err := p.start(ctx); err != nil {
+	if err := p.start(ctx, nil); err != nil {
 		return nil, err
 	}
 	predictions := make([]Prediction, 0, len(rows))
@@ -57,7 +57,7 @@ func (p *Process) predict(ctx context.Context, request PredictRequest) ([]Predic
 	}
 	var all []Prediction
 	for len(all) < len(request.Rows) {
-		text, err := p.answer(ctx, TypeScores)
+		text, err := p.answer(ctx, TypeScores, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -41,6 +41,8 @@ type ProcessOptions struct {
 	// Stall is the longest time without a message in which the worker loads or has a job; 0 is for ever.
 	Stall  time.Duration
 	Expect Expect
+	// Loading gets what the worker does while NewProcess waits for it, by its caller's goroutine; nil discards it.
+	Loading func(Progress)
 }
 
 // Expect is what a worker must have loaded. What is zero, here or in the worker's answer, is not compared. A
@@ -62,6 +64,7 @@ type Process struct {
 	ended   map[int64]bool // trials of this child
 	oom     oomWatch       // since the job began
 	killed  bool           // the last child was killed, and not for memory
+	pace    pace           // of what the child does beside steps
 }
 
 // NewProcess starts a worker and waits until it has loaded model and data. The error says what the
@@ -69,7 +72,7 @@ type Process struct {
 func NewProcess(ctx context.Context, options ProcessOptions) (*Process, error) {
 	options.Hello.Type, options.Hello.Protocol = TypeHello, ProtocolVersion
 	p := &Process{options: options}
-	if err := p.start(ctx); err != nil {
+	if err := p.start(ctx, options.Loading); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -109,8 +112,8 @@ func (p *Process) end(grace time.Duration) {
 	}
 }
 
-// start runs the worker if none is running.
-func (p *Process) start(ctx context.Context) error {
+// start runs the worker if none is running. loading gets what it does until it is ready.
+func (p *Process) start(ctx context.Context, loading func(Progress)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (p *Process) start(ctx context.Context) error {
 			return nil
 		}
 	}
-	ready, err := p.launch(ctx)
+	ready, err := p.launch(ctx, loading)
 	if err != nil {
 		p.end(0)
 		if ctx.Err() != nil {
@@ -147,19 +150,19 @@ func (p *Process) start(ctx context.Context) error {
 }
 
 // launch starts the process and greets it.
-func (p *Process) launch(ctx context.Context) (Ready, error) {
+func (p *Process) launch(ctx context.Context, loading func(Progress)) (Ready, error) {
 	var err error
 	p.child, err = startChild(p.options.Command, p.options.Dir,
 		WorkerEnv(os.Environ(), p.options.Hello.Settings.Threads), p.options.Log)
 	if err != nil {
 		return Ready{}, err
 	}
-	p.ended, p.killed = map[int64]bool{}, false
+	p.ended, p.killed, p.pace = map[int64]bool{}, false, pace{}
 	p.oom = watchOOM(p.child.pid)
 	if err := p.send(ctx, p.options.Hello, p.options.Stall); err != nil {
 		return Ready{}, err
 	}
-	text, err := p.answer(ctx, TypeReady)
+	text, err := p.answer(ctx, TypeReady, loading)
 	if err != nil {
 		return Ready{}, err
 	}
@@ -244,8 +247,8 @@ func (p *Process) silent() error {
 }
 
 // answer waits for a message of a type that answers a request which is no job. A failed message is an error of
-// its words; progress is a sign of life.
-func (p *Process) answer(ctx context.Context, want string) ([]byte, error) {
+// its words; progress is a sign of life, and says what the worker does to doing, if that is not nil.
+func (p *Process) answer(ctx context.Context, want string, doing func(Progress)) ([]byte, error) {
 	stall := newStall(p.options.Stall)
 	for {
 		select {
@@ -266,6 +269,14 @@ func (p *Process) answer(ctx context.Context, want string) ([]byte, error) {
 				return line.text, nil
 			case TypeProgress:
 				stall.reset()
+				d, err := decodeDoing(line.text)
+				if err != nil {
+					return nil, err
+				}
+				if d.What != "" && doing != nil {
+					d.Left = p.pace.left(d)
+					doing(Progress{Doing: d})
+				}
 			case TypeFailed:
 				failure, err := decodeFailed(line.text)
 				if err != nil {
@@ -333,4 +344,23 @@ func askedToEnd(state *os.ProcessState) bool {
 		signal = syscall.Signal(status.ExitStatus() - 128)
 	}
 	return signal == syscall.SIGTERM || signal == syscall.SIGINT
+}
+
+// pace is how fast a worker gets on with what it does beside steps.
+type pace struct {
+	what  string
+	since time.Time
+	first int64 // done then
+}
+
+// left estimates how many seconds the rest takes, 0 where that cannot be told.
+func (p *pace) left(d Doing) float64 {
+	if d.What != p.what || d.Done < p.first {
+		*p = pace{d.What, time.Now(), d.Done}
+	}
+	done := d.Done - p.first
+	if done == 0 || d.Of == 0 {
+		return 0
+	}
+	return time.Since(p.since).Seconds() * float64(d.Of-d.Done) / float64(done)
 }

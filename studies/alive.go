@@ -64,11 +64,14 @@ func (r *runner) keepAlive(ctx context.Context, lease store.Lease) *alive {
 	return a
 }
 
-// report notes what a trial reported.
+// report notes what a trial reported. What its worker does beside steps leaves these as they are.
 func (a *alive) report(p evaluator.Progress) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.progress, a.fresh = store.Progress{Step: p.Step, Steps: p.Steps, Loss: p.Loss}, true
+	if a.progress.Doing, a.fresh = p.Doing, true; p.Steps == 0 {
+		return
+	}
+	a.progress.Step, a.progress.Steps, a.progress.Loss = p.Step, p.Steps, p.Loss
 	if p.Score != nil {
 		a.curve = append(a.curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 	}

@@ -26,7 +26,7 @@ func (r rowed) Evaluate(ctx context.Context, job evaluator.Job,
 // best; the same after the study was read again.
 func TestAFrontIsAssessed(t *testing.T) {
 	s, db := start(t, writeStudy(t, t.TempDir(), 25))
-	if _, err := s.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+	if _, err := s.Run(t.Context(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return rowed{s.Analytic()}, nil
 	}, RunOptions{}); err != nil {
 		t.Fatal(err)

@@ -150,7 +150,7 @@ func runChild(spec childSpec) error {
 		}
 	}
 	left := spec.Kill
-	_, err = study.Run(context.Background(), func(ctx context.Context) (evaluator.Evaluator, error) {
+	_, err = study.Run(context.Background(), func(ctx context.Context, _ Loading) (evaluator.Evaluator, error) {
 		if !spec.Worker {
 			analytic := study.Analytic().(*evaluator.Analytic)
 			analytic.Delay = spec.Delay

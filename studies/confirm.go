@@ -178,8 +178,8 @@ func (e *ConfirmError) Unwrap() error { return e.First }
 // interrupted, in whatever way, is continued by the same call. Errors: ctx.Err(), a *ConfirmError, ErrNoTestRows, an
 // evaluator that cannot be opened, a database that cannot be written. Whatever the error, trainings that ended are
 // stored.
-func (s *Study) Confirm(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
-	candidates []evaluator.Candidate, seeds int, options ConfirmOptions) error {
+func (s *Study) Confirm(ctx context.Context, open Open, candidates []evaluator.Candidate, seeds int,
+	options ConfirmOptions) error {
 	if s.inputs.Splits.Test.Rows == 0 {
 		return ErrNoTestRows
 	}
@@ -243,7 +243,10 @@ func (c *confirmer) next(context.Context) (*training, error) {
 	job := c.queue[0]
 	c.queue = c.queue[1:]
 	return &training{
-		do:       func(ctx context.Context, eval evaluator.Evaluator) error { return c.train(ctx, eval, job) },
+		do: func(ctx context.Context, eval evaluator.Evaluator) error { return c.train(ctx, eval, job) },
+		loading: func(p evaluator.Progress) {
+			c.emit(ConfirmEvent{Kind: EventProgress, Candidate: job.Candidate, Seed: job.Seed, Progress: p})
+		},
 		giveBack: func() error { return c.giveBack(job) },
 	}, nil
 }

@@ -36,7 +36,7 @@ func (c counting) Evaluate(ctx context.Context, job evaluator.Job,
 func confirm(ctx context.Context, study *Study, candidates []evaluator.Candidate, seeds int,
 	fails func(evaluator.Job) error, options ConfirmOptions) (int, error) {
 	n := 0
-	err := study.Confirm(ctx, func(context.Context) (evaluator.Evaluator, error) {
+	err := study.Confirm(ctx, func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return counting{study.Analytic(), &n, fails}, nil
 	}, candidates, seeds, options)
 	return n, err
@@ -170,8 +170,7 @@ func TestConfirmWithSeveralWorkers(t *testing.T) {
 	for _, study := range []*Study{one, three} {
 		candidates := []evaluator.Candidate{preset(t, study, "mam"),
 			preset(t, study, "lora-r8")}
-		if err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator,
-			error) {
+		if err := study.Confirm(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 			return study.Analytic(), nil
 		},
 			candidates, 4, ConfirmOptions{}); err != nil {
@@ -212,7 +211,7 @@ func TestConfirmNeedsTestScores(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 3)
 	study, _ := start(t, path)
 	candidates := []evaluator.Candidate{preset(t, study, "mam")}
-	err := study.Confirm(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+	err := study.Confirm(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return &evaluator.Analytic{Geometry: study.inputs.Geometry, Metric: "mcc"}, nil
 	}, candidates, 1, ConfirmOptions{})
 	if err == nil || !strings.Contains(err.Error(), "no finite test score in accuracy") {

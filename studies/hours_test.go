@@ -31,7 +31,7 @@ func TestABudgetOfHours(t *testing.T) {
 	for part := range 2 {
 		study, _ := start(t, path)
 		ended := 0
-		status, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+		status, err := study.Run(t.Context(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 			return slow{study.Analytic(), 60 * minutes}, nil
 		}, RunOptions{Drain: drain, Events: func(e Event) {
 			if e.Kind == EventFinished {

@@ -26,22 +26,21 @@ func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) 
 
 // ofJob is the training of a job.
 func (r *runner) ofJob(ctx context.Context, job store.Job, lease store.Lease) *training {
-	return &training{
-		do:       func(ctx context.Context, eval evaluator.Evaluator) error { return r.trainJob(ctx, eval, job, lease) },
-		giveBack: func() error { return r.giveBack(ctx, Event{Job: &job}, lease) },
-	}
+	return r.held(ctx, Event{Job: &job}, lease,
+		func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error {
+			return r.trainJob(ctx, eval, job, lease, alive)
+		})
 }
 
 // trainJob runs one job and stores what becomes of it.
-func (r *runner) trainJob(ctx context.Context, eval evaluator.Evaluator, job store.Job, lease store.Lease) error {
+func (r *runner) trainJob(ctx context.Context, eval evaluator.Evaluator, job store.Job, lease store.Lease,
+	alive *alive) error {
 	r.emit(ctx, Event{Kind: EventStarted, Job: &job})
-	alive := r.keepAlive(ctx, lease)
 	budget := r.config.TrialBudget()
 	budget.Epochs *= job.Share
 	result, err := eval.Evaluate(alive.ctx, evaluator.Job{Trial: firstJob + job.Number, Candidate: job.Candidate,
 		Seed: job.Seed, Budget: budget}, func(p evaluator.Progress) evaluator.Verdict {
-		alive.report(p)
-		r.emitProgress(Event{Job: &job, Progress: p})
+		r.report(alive, Event{Job: &job}, p)
 		return evaluator.Verdict{}
 	})
 	done := job

@@ -41,8 +41,7 @@ type RunOptions struct {
 // search.ErrExhausted (the space has no further plan), what open returns, a *store.Error of a database
 // that cannot be written. Whatever the error, finished trials are stored: while the database is busy or away their
 // outcomes are kept, and stored when it is back.
-func (s *Study) Run(ctx context.Context, open func(ctx context.Context) (evaluator.Evaluator, error),
-	options RunOptions) (Status, error) {
+func (s *Study) Run(ctx context.Context, open Open, options RunOptions) (Status, error) {
 	r := &runner{Study: s, me: store.ThisProcess(), options: options, proposing: make(chan struct{}, 1)}
 	r.pool = &pool{workers: int(s.config.Evaluator.Workers), open: open, drain: options.Drain, next: r.next}
 	r.history = NewHistory(s.db, s.record)
@@ -138,10 +137,24 @@ func (r *runner) elsewhere(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// train runs one trial and stores what becomes of it.
-func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease) error {
-	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
+// held is a training under a lease, which signs of life hold from now on: while its evaluator is opened too.
+func (r *runner) held(ctx context.Context, e Event, lease store.Lease,
+	train func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error) *training {
 	alive := r.keepAlive(ctx, lease)
+	return &training{
+		do:      func(ctx context.Context, eval evaluator.Evaluator) error { return train(ctx, eval, alive) },
+		loading: func(p evaluator.Progress) { r.report(alive, e, p) },
+		giveBack: func() error {
+			alive.stop()
+			return r.giveBack(ctx, e, lease)
+		},
+	}
+}
+
+// train runs one trial and stores what becomes of it.
+func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial store.Trial, lease store.Lease,
+	alive *alive) error {
+	r.emit(ctx, Event{Kind: EventStarted, Trial: trial})
 	known := r.history.Outcomes()
 	var stop evaluator.Verdict // the first
 	job := evaluator.Job{Trial: trial.Number, Candidate: trial.Candidate, Seed: trial.Seed,
@@ -150,8 +163,7 @@ func (r *runner) train(ctx context.Context, eval evaluator.Evaluator, trial stor
 		if p.Score != nil {
 			trial.Curve = append(trial.Curve, store.CurvePoint{Step: p.Step, Steps: p.Steps, Loss: p.Loss, Score: *p.Score})
 		}
-		alive.report(p)
-		r.emitProgress(Event{Trial: trial, Progress: p})
+		r.report(alive, Event{Trial: trial}, p)
 		if p.Score != nil && r.pruner != nil && p.Step < p.Steps && !stop.Stop {
 			stop, trial.Forecast = r.judge(trial, known)
 		}
@@ -281,13 +293,14 @@ func (r *runner) emit(ctx context.Context, e Event) {
 	}
 }
 
-// emitProgress sends progress without looking at the database.
-func (r *runner) emitProgress(e Event) {
+// report notes and sends progress, without looking at the database.
+func (r *runner) report(alive *alive, e Event, p evaluator.Progress) {
+	alive.report(p)
 	if r.options.Events == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.Kind = EventProgress
+	e.Kind, e.Progress = EventProgress, p
 	r.options.Events(e)
 }

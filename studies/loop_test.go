@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,8 +113,7 @@ func TestATrialThatIsTakenOverIsCancelled(t *testing.T) {
 	study, db := start(t, writeStudy(t, t.TempDir(), 1))
 	db.LeaseTime = time.Millisecond
 	var kinds []EventKind
-	status, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator,
-		error) {
+	status, err := study.Run(t.Context(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return blocking{study.Analytic()}, nil
 	},
 		RunOptions{Events: func(e Event) {
@@ -147,7 +147,7 @@ func TestCrashesAreCountedFromRunToRun(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) {
+		return study.Run(ctx, func(context.Context, Loading) (evaluator.Evaluator, error) {
 			return failing{study.Analytic(), func(job evaluator.Job) error {
 				if job.Trial != 1 || len(fails) == 0 {
 					return nil
@@ -190,7 +190,7 @@ func TestABrokenEvaluatorIsOpenedAgain(t *testing.T) {
 	for _, times := range []int{2, restarts + 1} {
 		study, _ := start(t, writeStudy(t, t.TempDir(), 3))
 		opened, fails := 0, times
-		status, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+		status, err := study.Run(t.Context(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 			opened++
 			return failing{study.Analytic(), func(job evaluator.Job) error {
 				if fails--; job.Trial == 1 && fails >= 0 {
@@ -233,8 +233,7 @@ func TestCancellingHidesNoError(t *testing.T) {
 	database := filepath.Join(filepath.Dir(study.config.File()), "studies.db")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator,
-		error) {
+	_, err := study.Run(ctx, func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return blocking{study.Analytic()}, nil
 	},
 		RunOptions{Events: func(e Event) {
@@ -336,11 +335,40 @@ func TestRunningTrialsCanBeWatched(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	if _, err := study.Run(t.Context(), func(context.Context) (evaluator.Evaluator, error) {
+	if _, err := study.Run(t.Context(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return watching,
 			nil
 	}, RunOptions{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A trial whose evaluator loads for long is held by signs of life, which say what it does.
+func TestLoadingIsSeen(t *testing.T) {
+	study, db := start(t, writeStudy(t, t.TempDir(), 1))
+	tokenising := evaluator.Doing{What: "tokenising", Done: 4, Of: 9, Left: 2.5}
+	var told []evaluator.Doing
+	if _, err := study.Run(t.Context(), func(ctx context.Context, loading Loading) (evaluator.Evaluator, error) {
+		loading(evaluator.Progress{Doing: tokenising})
+		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			attempts, err := db.Attempts(ctx, study.record)
+			if err != nil {
+				return nil, err
+			}
+			if len(attempts) == 1 && attempts[0].Progress == (store.Progress{Doing: tokenising}) {
+				break
+			}
+		}
+		return study.Analytic(), nil
+	}, RunOptions{Events: func(e Event) {
+		if e.Kind == EventProgress && e.Progress.What != "" {
+			told = append(told, e.Progress.Doing)
+		}
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(told, []evaluator.Doing{tokenising}) {
+		t.Errorf("told %+v", told)
 	}
 }
 
@@ -413,7 +441,7 @@ func TestCancellingAtAnyMoment(t *testing.T) {
 	for i := range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
 		timer := time.AfterFunc(time.Duration(i)*2*time.Millisecond, cancel)
-		_, err := study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+		_, err := study.Run(ctx, func(context.Context, Loading) (evaluator.Evaluator, error) { return study.Analytic(), nil },
 			RunOptions{})
 		timer.Stop()
 		cancel()

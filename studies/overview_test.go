@@ -32,7 +32,7 @@ func TestWatching(t *testing.T) {
 	}
 	_, err := study.Run(
 		t.Context(),
-		func(context.Context) (evaluator.Evaluator, error) { return study.Analytic(), nil },
+		func(context.Context, Loading) (evaluator.Evaluator, error) { return study.Analytic(), nil },
 		RunOptions{Events: func(e Event) {
 			if e.Kind != EventStarted && e.Kind != EventFinished {
 				return

@@ -14,10 +14,16 @@ import (
 	"peftsearch/studies/store"
 )
 
+// Open opens an evaluator for one goroutine, and says what that waits for.
+type Open func(ctx context.Context, loading Loading) (evaluator.Evaluator, error)
+
+// Loading takes what a worker does until it is ready, from the goroutine that opens it.
+type Loading = func(evaluator.Progress)
+
 // pool does trainings on evaluators, one for each worker, until there is none left.
 type pool struct {
 	workers int
-	open    func(ctx context.Context) (evaluator.Evaluator, error)
+	open    Open
 	drain   <-chan struct{} // closed: no training begins
 	// next is a worker's next training, nil for none. It is called by several goroutines.
 	next func(ctx context.Context) (*training, error)
@@ -30,6 +36,8 @@ type training struct {
 	// do trains, and stores what becomes of it; what cannot be trained is returned. The error is a *brokenError if
 	// it is the evaluator's fault; others end the pool.
 	do func(ctx context.Context, eval evaluator.Evaluator) error
+	// loading takes what it waits for while its evaluator is opened.
+	loading Loading
 	// giveBack returns it before it was begun.
 	giveBack func() error
 }
@@ -81,7 +89,7 @@ func (p *pool) work(ctx context.Context) (err error) {
 		}
 		var broken *brokenError
 		if eval == nil {
-			if eval, err = p.open(ctx); err != nil {
+			if eval, err = p.open(ctx, t.loading); err != nil {
 				eval, err = nil, &brokenError{err}
 				if back := t.giveBack(); back != nil {
 					return join(err, back)

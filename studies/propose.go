@@ -71,10 +71,10 @@ func (r *runner) waiting(ctx context.Context) (claimed *training, err error) {
 
 // ofTrial is the training of a trial.
 func (r *runner) ofTrial(ctx context.Context, trial store.Trial, lease store.Lease) *training {
-	return &training{
-		do:       func(ctx context.Context, eval evaluator.Evaluator) error { return r.train(ctx, eval, trial, lease) },
-		giveBack: func() error { return r.giveBack(ctx, Event{Trial: trial}, lease) },
-	}
+	return r.held(ctx, Event{Trial: trial}, lease,
+		func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error {
+			return r.train(ctx, eval, trial, lease, alive)
+		})
 }
 
 // propose makes the next trial or job of the study and takes it to run, if the study has fewer trials than a limit. What
@@ -99,11 +99,15 @@ func (r *runner) propose(ctx context.Context, limit int,
 		err = r.repeat(ctx, func(ctx context.Context) error {
 			if job != nil {
 				added, lease, err := r.db.AddJob(ctx, r.record, right, *job)
-				claimed = r.ofJob(ctx, added, lease)
+				if err == nil {
+					claimed = r.ofJob(ctx, added, lease)
+				}
 				return err
 			}
 			trial, err := r.db.Add(ctx, r.record, right, *proposal, r.me)
-			claimed = r.ofTrial(ctx, trial, right)
+			if err == nil {
+				claimed = r.ofTrial(ctx, trial, right)
+			}
 			return err
 		})
 	}

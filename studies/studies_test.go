@@ -90,7 +90,7 @@ func startFrom(t testing.TB, path, other string) (*Study, *store.Store) {
 // run runs a study to its budget with an evaluator of the given kind.
 func run(t testing.TB, study *Study, options RunOptions) (Status, error) {
 	t.Helper()
-	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+	return study.Run(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return study.Analytic(), nil
 	}, options)
 }
@@ -277,7 +277,7 @@ func (f failing) Evaluate(ctx context.Context, job evaluator.Job,
 
 func runFailing(t *testing.T, study *Study, fails func(job evaluator.Job) error) (Status, error) {
 	t.Helper()
-	return study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+	return study.Run(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return failing{study.Analytic(), fails}, nil
 	}, RunOptions{})
 }
@@ -349,7 +349,7 @@ func TestNoUsableTrial(t *testing.T) {
 func TestABrokenEvaluatorEndsTheRunAndReturnsTheTrial(t *testing.T) {
 	study, _ := start(t, writeStudy(t, t.TempDir(), 3))
 	broken := errors.New("no libtorch")
-	if _, err := study.Run(context.Background(), func(context.Context) (evaluator.Evaluator, error) {
+	if _, err := study.Run(context.Background(), func(context.Context, Loading) (evaluator.Evaluator, error) {
 		return nil, broken
 	}, RunOptions{}); !errors.Is(err, broken) {
 		t.Errorf("the error is %v", err)
@@ -374,7 +374,7 @@ func TestDrainAndCancel(t *testing.T) {
 	defer cancel()
 	slow := &evaluator.Analytic{Geometry: study.inputs.Geometry, Noise: 0.005, Metric: "accuracy",
 		Delay: 20 * time.Millisecond}
-	_, err = study.Run(ctx, func(context.Context) (evaluator.Evaluator, error) { return slow, nil },
+	_, err = study.Run(ctx, func(context.Context, Loading) (evaluator.Evaluator, error) { return slow, nil },
 		RunOptions{Events: func(e Event) {
 			if e.Kind == EventProgress && e.Trial.Number == 7 {
 				cancel()

@@ -128,9 +128,52 @@ func (d *display) close() {
 	}
 }
 
+// doing says in a line what a worker does beside steps.
+func doing(d evaluator.Doing) string {
+	text := d.What
+	switch {
+	case d.Of > 0:
+		text += fmt.Sprintf(" %d/%d", d.Done, d.Of)
+	case d.Done > 0:
+		text += fmt.Sprintf(" %d", d.Done)
+	}
+	if d.Left > 0 {
+		text += "  ETA " + seconds(d.Left)
+	}
+	return text
+}
+
+// waits is what a log says of work beside steps: nothing of what is short.
+type waits struct {
+	what   string
+	logged time.Time // or when it began
+}
+
+// logEvery is how long work beside steps takes before it is logged, and until it is again.
+const logEvery = 5 * time.Second
+
+// log writes what a worker does, as seldom as that is news.
+func (w *waits) log(d *display, doing evaluator.Doing, of ...any) {
+	level := slog.LevelDebug
+	switch {
+	case doing.What != w.what:
+		*w = waits{doing.What, time.Now()}
+	case time.Since(w.logged) >= logEvery:
+		level, w.logged = slog.LevelInfo, time.Now()
+	}
+	if doing.Of > 0 {
+		of = append(of, "done", doing.Done, "of", doing.Of)
+	}
+	if doing.Left > 0 {
+		of = append(of, "remaining", loggedTime(doing.Left*float64(time.Second)))
+	}
+	d.note(level, doing.What, of...)
+}
+
 // searchProgress shows a search.
 type searchProgress struct {
 	*display
+	waits  map[string]*waits // by what is trained
 	status studies.Status
 	at     time.Time // of status
 }
@@ -146,12 +189,23 @@ func (s *searchProgress) event(e studies.Event) {
 	running := ""
 	if e.Kind == studies.EventProgress {
 		running = fmt.Sprintf("#%d %d/%d", number, e.Progress.Step, e.Progress.Steps)
-		if s.logs() {
+		if e.Progress.What != "" {
+			running = fmt.Sprintf("#%d %s", number, doing(e.Progress.Doing))
+		}
+		switch {
+		case !s.logs():
+		case e.Progress.What != "":
+			if s.waits[fmt.Sprint(trial...)] == nil {
+				s.waits[fmt.Sprint(trial...)] = &waits{}
+			}
+			s.waits[fmt.Sprint(trial...)].log(s.display, e.Progress.Doing, trial...)
+		default:
 			s.note(slog.LevelDebug, string(e.Kind), append(trial, "step", e.Progress.Step, "steps", e.Progress.Steps, "loss",
 				e.Progress.Loss)...)
 		}
 	} else {
 		s.status, s.at = e.Status, time.Now()
+		delete(s.waits, fmt.Sprint(trial...))
 	}
 	switch e.Kind {
 	case studies.EventFailed, studies.EventRetried:
@@ -242,7 +296,9 @@ func (c *confirmProgress) event(e studies.ConfirmEvent) {
 	switch e.Kind {
 	case studies.EventProgress:
 		running = fmt.Sprintf("%s, seed %d: %d/%d", name, e.Seed, e.Progress.Step, e.Progress.Steps)
-		if c.logs() {
+		if e.Progress.What != "" {
+			running = fmt.Sprintf("%s, seed %d: %s", name, e.Seed, doing(e.Progress.Doing))
+		} else if c.logs() {
 			c.note(slog.LevelDebug, string(e.Kind), append(training, "step", e.Progress.Step, "steps", e.Progress.Steps,
 				"loss", e.Progress.Loss)...)
 		}
@@ -267,10 +323,23 @@ type trainProgress struct {
 	start time.Time
 	first int // step at start, above 0 if training continues
 	best  *float64
+	waits waits
+}
+
+// loading takes what the worker does before its first step.
+func (t *trainProgress) loading(p evaluator.Progress) {
+	t.update(0, 0, doing(p.Doing))
+	if t.logs() {
+		t.waits.log(t.display, p.Doing)
+	}
 }
 
 // report takes the evaluator's reports.
 func (t *trainProgress) report(p evaluator.Progress) evaluator.Verdict {
+	if p.Steps == 0 {
+		t.loading(p)
+		return evaluator.Verdict{}
+	}
 	if t.start.IsZero() {
 		t.start, t.first = time.Now(), p.Step
 	}

@@ -140,7 +140,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	} else {
 		display = g.newDisplay(stderr, format)
 	}
-	progress := &searchProgress{display: display, status: status}
+	progress := &searchProgress{display: display, status: status, waits: map[string]*waits{}}
 	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
 		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials),
 			"from", warm.Study)

@@ -328,9 +328,12 @@ func (s screen) running() []string {
 		}
 		t := s.Trials[a.Trial]
 		parts := []string{fmt.Sprintf("#%-4d", a.Trial)}
-		if a.Progress.Steps == 0 {
+		switch {
+		case a.Progress.What != "":
+			parts = append(parts, doing(a.Progress.Doing))
+		case a.Progress.Steps == 0:
 			parts = append(parts, "begins")
-		} else {
+		default:
 			share := float64(a.Progress.Step) / float64(a.Progress.Steps)
 			done := int(10 * share)
 			parts = append(parts, strings.Repeat("█", done)+strings.Repeat("░", 10-done),

@@ -257,7 +257,7 @@ func (g *globals) evaluate(ctx context.Context, file *config.Config, inputs *con
 	if err != nil {
 		return evaluator.Result{}, err
 	}
-	options.Expect = file.Expect(inputs)
+	options.Expect, options.Loading = file.Expect(inputs), progress.loading
 	worker, err := evaluator.NewProcess(ctx, options)
 	if err != nil {
 		return evaluator.Result{}, err

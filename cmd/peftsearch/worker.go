@@ -102,10 +102,10 @@ const readingIsLong = time.Second
 
 // evaluators opens the evaluators of a study's workers; their logs go to log. On several GPUs each worker gets the one
 // that has the fewest.
-func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.Context) (evaluator.Evaluator, error) {
+func (g *globals) evaluators(study *studies.Study, log io.Writer) studies.Open {
 	file := study.Config()
 	devices := newDevices(file.Evaluator.Device, gpus())
-	return func(ctx context.Context) (evaluator.Evaluator, error) {
+	return func(ctx context.Context, loading studies.Loading) (evaluator.Evaluator, error) {
 		if file.Evaluator.Analytic {
 			return study.Analytic(), nil
 		}
@@ -114,7 +114,7 @@ func (g *globals) evaluators(study *studies.Study, log io.Writer) func(context.C
 			return nil, err
 		}
 		device, free := devices.take()
-		options.Hello.Settings.Device = device
+		options.Hello.Settings.Device, options.Loading = device, loading
 		for {
 			options.Hello.Settings.Precision, options.Expect = study.Precision(), study.Expect()
 			worker, err := evaluator.NewProcess(ctx, options)

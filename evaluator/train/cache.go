@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
 )
@@ -71,8 +72,9 @@ func (h *hiddenStates) rowSize(example int) int64 {
 
 // get returns the hidden states that a job wants, computing those that are not there; nil if all of them
 // together are more than the limits, if stop ended it, or if there was trouble with the disk. They are
-// valid until the next call.
-func (c *hiddenCache) get(stop func() bool, wanted ...*hiddenStates) ([]*hiddenStates, error) {
+// valid until the next call. It tells how far it is, unless tell is nil.
+func (c *hiddenCache) get(stop func() bool, tell func(evaluator.Doing), wanted ...*hiddenStates) ([]*hiddenStates,
+	error) {
 	var total int64
 	for i, h := range wanted {
 		total += h.size
@@ -82,9 +84,16 @@ func (c *hiddenCache) get(stop func() bool, wanted ...*hiddenStates) ([]*hiddenS
 		}
 	}
 	c.release(wanted)
+	const waiting = "waiting for another worker's hidden states"
+	t := &teller{tell: tell}
 	if c.files != nil && total <= c.files.limit {
 		err := c.each(wanted, func(h *hiddenStates) error {
-			return c.files.get(h, func(out io.Writer) error { return c.compute(h, out, stop) }, stop)
+			return c.files.get(h, func(out io.Writer) error { return c.compute(h, out, stop, t) }, func() bool {
+				if t.last.What != waiting {
+					t.begin(waiting, 0)
+				}
+				return stop()
+			})
 		})
 		var trouble *filesError
 		if !errors.As(err, &trouble) {
@@ -100,7 +109,7 @@ func (c *hiddenCache) get(stop func() bool, wanted ...*hiddenStates) ([]*hiddenS
 	}
 	return c.checked(wanted, c.each(wanted, func(h *hiddenStates) error {
 		c.evict(c.memory-h.size, wanted)
-		return h.allocate(func(out io.Writer) error { return c.compute(h, out, stop) })
+		return h.allocate(func(out io.Writer) error { return c.compute(h, out, stop, t) })
 	}))
 }
 
@@ -174,7 +183,8 @@ func (c *hiddenCache) close() { c.drop(func(*hiddenStates) bool { return true })
 var errStopped = errors.New("stopped")
 
 // compute writes the values of h, row by row.
-func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) error {
+func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool, t *teller) error {
+	t.begin("computing hidden states", len(h.split.lengths))
 	for batches := range slices.Chunk(evalBatches(h.split.lengths, c.backbone.BatchTokens()/c.lanes.count()),
 		c.lanes.count()) {
 		if stop() {
@@ -194,6 +204,9 @@ func (c *hiddenCache) compute(h *hiddenStates, out io.Writer, stop func() bool) 
 			if _, err := out.Write(part); err != nil {
 				return err
 			}
+		}
+		for _, examples := range batches {
+			t.add(len(examples))
 		}
 	}
 	return nil

@@ -201,7 +201,7 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 			}
 			short := s.hello.Task
 			short.MaxLength = 8
-			h.split, _ = s.encode(short, texts)
+			h.split, _ = s.encode(short, texts, &teller{})
 		},
 		"model": func(f *stateFiles, _ *hiddenStates) {
 			s.ready.Fingerprint.Model = "x"

@@ -47,10 +47,11 @@ type split struct {
 	mean, scale float64
 }
 
-// Open loads what a hello names. Without a task (no training file) the session can only predict.
-func Open(hello evaluator.Hello) (*Session, error) {
+// Open loads what a hello names, and tells what it does, unless tell is nil. Without a task (no training file) the
+// session can only predict.
+func Open(hello evaluator.Hello, tell func(evaluator.Doing)) (*Session, error) {
 	s := &Session{hello: hello, subsets: map[int]*split{}, others: map[string]*model.Backbone{}}
-	if err := s.load(); err != nil {
+	if err := s.load(&teller{tell: tell}); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -58,7 +59,8 @@ func Open(hello evaluator.Hello) (*Session, error) {
 	return s, nil
 }
 
-func (s *Session) load() (err error) {
+func (s *Session) load(t *teller) (err error) {
+	t.begin("reading the model", 0)
 	if s.checkpoint, err = checkpoint.Open(s.hello.Model); err != nil {
 		return err
 	}
@@ -79,6 +81,7 @@ func (s *Session) load() (err error) {
 	if s.hello.Task.Train == "" {
 		return nil
 	}
+	t.begin("reading the data", 0)
 	if s.dataset, err = data.Load(s.hello.Task); err != nil {
 		return err
 	}
@@ -86,6 +89,7 @@ func (s *Session) load() (err error) {
 	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
 		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
 	}
+	t.begin("tokenising", len(s.dataset.Train)+len(s.dataset.Dev)+len(s.dataset.Test))
 	for _, load := range []struct {
 		examples []data.Example
 		into     **split
@@ -99,7 +103,7 @@ func (s *Session) load() (err error) {
 		for i, e := range load.examples {
 			rows[i] = e.Row
 		}
-		sp, err := s.encode(s.hello.Task, rows)
+		sp, err := s.encode(s.hello.Task, rows, t)
 		if err != nil {
 			return err
 		}
@@ -143,18 +147,27 @@ func (s *Session) stateFiles() *stateFiles {
 	}
 }
 
+// encodeRows is how many rows are encoded before it is told how many are done.
+const encodeRows = 4096
+
 // encode turns rows into what the model reads.
-func (s *Session) encode(task data.Task, rows []data.Row) (*split, error) {
+func (s *Session) encode(task data.Task, rows []data.Row, t *teller) (*split, error) {
 	sp := &split{inputs: make([]data.Input, len(rows)), lengths: make([]int, len(rows)), scale: 1}
 	parts := s.lanes.count()
-	err := s.lanes.run(parts, func(part int) error {
-		for i := part; i < len(rows); i += parts {
-			sp.inputs[i] = task.Encode(s.tokenizer, rows[i])
-			sp.lengths[i] = sp.inputs[i].Tokens()
+	for first := 0; first < len(rows); first += encodeRows {
+		last := min(first+encodeRows, len(rows))
+		if err := s.lanes.run(parts, func(part int) error {
+			for i := first + part; i < last; i += parts {
+				sp.inputs[i] = task.Encode(s.tokenizer, rows[i])
+				sp.lengths[i] = sp.inputs[i].Tokens()
+			}
+			return nil
+		}); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return sp, err
+		t.add(last - first)
+	}
+	return sp, nil
 }
 
 // truncated counts the rows that max_length cuts.
@@ -363,7 +376,7 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 			return nil, fmt.Errorf("row %d: %w", i+1, err)
 		}
 	}
-	encoded, err := p.session.encode(task, rows)
+	encoded, err := p.session.encode(task, rows, &teller{})
 	if err != nil {
 		return nil, err
 	}

@@ -22,8 +22,11 @@ func (s *Session) Time(job evaluator.Job, warmUp int, batches [][]int) (Timing, 
 	return timing, asFailure(err)
 }
 
+// unwatched is the control of a job that nobody stops or follows.
+var unwatched = Control{Stop: func() (string, bool) { return "", false }, Report: func(evaluator.Progress) {}}
+
 func (s *Session) timeSteps(job evaluator.Job, warmUp int, batches [][]int) (Timing, error) {
-	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
+	r, err := s.newRun(job, unwatched)
 	if err != nil {
 		return Timing{}, err
 	}
@@ -67,7 +70,7 @@ func (s *Session) timeSteps(job evaluator.Job, warmUp int, batches [][]int) (Tim
 // Fill computes the hidden states that a job reads, unless they are there, and returns how many seconds that
 // took. Errors are *evaluator.Failure.
 func (s *Session) Fill(job evaluator.Job) (seconds float64, err error) {
-	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
+	r, err := s.newRun(job, unwatched)
 	if err != nil {
 		return 0, asFailure(err)
 	}
@@ -80,7 +83,7 @@ func (s *Session) Fill(job evaluator.Job) (seconds float64, err error) {
 // TimeEvaluation times the scoring of the dev split for a job, after one that warms up. Errors are
 // *evaluator.Failure.
 func (s *Session) TimeEvaluation(job evaluator.Job) (Timing, error) {
-	r, err := s.newRun(job, Control{Stop: func() (string, bool) { return "", false }})
+	r, err := s.newRun(job, unwatched)
 	if err != nil {
 		return Timing{}, asFailure(err)
 	}

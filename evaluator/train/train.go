@@ -208,9 +208,10 @@ func (r *run) prepare() (err error) {
 		want(r.rows, r.model.BareFrontier(bare+1))
 	}
 	all := slices.Clone(wanted)
-	r.hidden, err = r.cache.get(r.halted, all...)
+	tell := func(d evaluator.Doing) { r.control.Report(evaluator.Progress{Doing: d}) }
+	r.hidden, err = r.cache.get(r.halted, tell, all...)
 	if err == nil && r.hidden == nil && len(all) > least { // too much: steps with bare layers begin lower
-		r.hidden, err = r.cache.get(r.halted, wanted[:least]...)
+		r.hidden, err = r.cache.get(r.halted, tell, wanted[:least]...)
 	}
 	return err
 }

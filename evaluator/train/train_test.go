@@ -36,7 +36,7 @@ func openTiny(t *testing.T, cacheMemory int64) *Session {
 		Task: data.Task{Kind: data.KindRegression, Metric: metric.Spearman, MaxLength: 64,
 			Train: filepath.Join(stsb, "train.tsv"), Dev: filepath.Join(stsb, "dev.tsv"), Test: filepath.Join(stsb, "test.tsv"),
 			Columns: data.Columns{Text: "sentence1", TextPair: "sentence2", Label: "score"}},
-		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}})
+		Settings: evaluator.Settings{Device: "cpu", Precision: "float32", Threads: 1, CacheMemory: cacheMemory}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func TestPredictionsAreInThePrecisionOfTheTraining(t *testing.T) {
 		t.Helper()
 		hello := s.hello
 		hello.Settings.Precision, hello.Task = precision, data.Task{}
-		other, err := Open(hello)
+		other, err := Open(hello, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

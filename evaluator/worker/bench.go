@@ -57,7 +57,7 @@ func Bench(in io.Reader, out io.Writer) error {
 			return fmt.Errorf("reading hello, evaluate and what to measure: %w", err)
 		}
 	}
-	session, err := train.Open(hello)
+	session, err := train.Open(hello, nil)
 	if err != nil {
 		return err
 	}

@@ -174,13 +174,21 @@ func (s *server) hello(line []byte) error {
 	}
 	err := func() (err error) {
 		defer guard(&err)
-		s.session, err = train.Open(hello)
+		s.session, err = train.Open(hello, func(d evaluator.Doing) {
+			s.out.Encode(loading{evaluator.TypeProgress, d}) // the answer says if nobody reads
+		})
 		return err
 	}()
 	if err != nil {
 		return s.fail(0, err)
 	}
 	return s.out.Encode(s.session.Ready())
+}
+
+// loading is a progress message before there is a job.
+type loading struct {
+	Type string `json:"type"`
+	evaluator.Doing
 }
 
 func (s *server) evaluate(line []byte) error {

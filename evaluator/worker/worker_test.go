@@ -174,3 +174,30 @@ func TestHellosThatCannotBeServed(t *testing.T) {
 		}
 	}
 }
+
+// What takes long before the first step is told: all rows that are read, and all hidden states that are computed.
+func TestTheWorkerTellsWhatItDoes(t *testing.T) {
+	t.Setenv("PEFTSEARCH_TEST_WORKER", "1")
+	done := map[string]evaluator.Doing{}
+	tell := func(p evaluator.Progress) { done[p.What] = p.Doing }
+	p, err := evaluator.NewProcess(t.Context(), evaluator.ProcessOptions{Command: []string{os.Args[0]}, Hello: hello(t),
+		Log: os.Stderr, Loading: tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, ok := done["reading the model"]; !ok || done["tokenising"].Of != 5749+1500+1379 {
+		t.Errorf("%+v", done)
+	}
+	trial := job()
+	trial.Candidate.Plan.Layers[1] = peft.Layer{peft.Serial{Width: 8}}
+	if _, err := p.Evaluate(t.Context(), trial, func(p evaluator.Progress) evaluator.Verdict {
+		tell(p)
+		return evaluator.Verdict{}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if done["computing hidden states"].Of == 0 {
+		t.Errorf("%+v", done)
+	}
+}

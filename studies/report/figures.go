@@ -29,21 +29,32 @@ var grey = color.RGBA{170, 170, 170, 255}
 var figureFormats = []string{"svg", "pdf", "png"}
 
 // WriteFigures writes figures of the studies to a directory, each in every format: front (every score against the
-// size, with the fronts and, of one study, the confirmed scores), hypervolume, and modules-STUDY (layer × method along
-// the front).
+// size, with the fronts and, of one study, the confirmed scores), for several metrics front-METRIC; hypervolume, for
+// studies that cannot be compared hypervolume-STUDY; and modules-STUDY (layer × method along the front).
 func WriteFigures(dir string, v Views) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	front, err := frontFigure(v)
-	if err != nil {
-		return err
+	var err error
+	for name, some := range figuresBy(v, "front", func(s View) string { return s.Metric }) {
+		front, frontErr := frontFigure(some)
+		if frontErr != nil {
+			return frontErr
+		}
+		err = errors.Join(err, save(front, dir, name, 12))
 	}
-	growth, err := growthFigure(v)
-	if err != nil {
-		return err
+	for name, some := range figuresBy(v, "hypervolume", func(s View) string {
+		if v.Scale != nil {
+			return ""
+		}
+		return s.Study
+	}) {
+		growth, growthErr := growthFigure(some)
+		if growthErr != nil {
+			return growthErr
+		}
+		err = errors.Join(err, save(growth, dir, name, 12))
 	}
-	err = errors.Join(save(front, dir, "front", 12), save(growth, dir, "hypervolume", 12))
 	for _, s := range v.Studies {
 		if len(s.Front) == 0 {
 			continue
@@ -57,6 +68,24 @@ func WriteFigures(dir string, v Views) error {
 		}
 	}
 	return err
+}
+
+// figuresBy parts studies by what must be the same on one axis, each part with the name of its figure.
+func figuresBy(v Views, name string, by func(View) string) map[string]Views {
+	parts := map[string]Views{}
+	for _, s := range v.Studies {
+		part := parts[by(s)]
+		part.Scale, part.Studies = v.Scale, append(part.Studies, s)
+		parts[by(s)] = part
+	}
+	if len(parts) == 1 {
+		return map[string]Views{name: v}
+	}
+	named := map[string]Views{}
+	for key, part := range parts {
+		named[name+"-"+key] = part
+	}
+	return named
 }
 
 // save writes a figure of 16 cm width.

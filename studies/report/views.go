@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"peftsearch/evaluator"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
@@ -122,6 +123,7 @@ type Running struct {
 	Loss     float64   `json:"loss"`
 	Started  time.Time `json:"started"`
 	Reported time.Time `json:"reported"`
+	evaluator.Doing
 }
 
 // Insight is what takes a while to work out of a study.
@@ -190,8 +192,8 @@ func NewView(o *studies.Overview, insight Insight, numbers []int64) View {
 	}
 	for _, a := range o.Attempts {
 		v.Running = append(v.Running, Running{Trial: a.Trial, Lane: lane(a.Owner.Host, a.Owner.Process),
-			Step:  a.Progress.Step,
-			Steps: a.Progress.Steps, Loss: a.Progress.Loss, Started: a.Started.UTC(), Reported: a.Reported.UTC()})
+			Step: a.Progress.Step, Steps: a.Progress.Steps, Loss: a.Progress.Loss, Started: a.Started.UTC(),
+			Reported: a.Reported.UTC(), Doing: a.Progress.Doing})
 	}
 	return v
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,6 +47,26 @@ func overview(states ...store.State) *studies.Overview {
 	}
 	o.Front = studies.FrontOf(o.Trials, o.Record.Reference)
 	return o
+}
+
+// Studies of different metrics are not drawn on one axis.
+func TestFiguresOfDifferentMetrics(t *testing.T) {
+	one, other := overview(store.Complete), overview(store.Complete)
+	one.Record.Name, one.Record.Metric = "one", "accuracy"
+	other.Record.Name, other.Record.Metric = "other", "spearman"
+	dir := t.TempDir()
+	if err := WriteFigures(dir, NewViews([]*studies.Overview{one, other}, []Insight{{}, {}}, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"front-accuracy", "front-spearman", "hypervolume-one", "hypervolume-other",
+		"modules-one"} {
+		if _, err := os.Stat(filepath.Join(dir, name+".svg")); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "front.svg")); err == nil {
+		t.Error("there is one front of both")
+	}
 }
 
 // A study can be looked at before there is anything to see.

@@ -233,8 +233,8 @@ const endProposal = "DELETE FROM leases WHERE study = $1 AND trial = $2 AND leas
 func (s *Store) Beat(ctx context.Context, l Lease, p Progress, curve []CurvePoint) error {
 	return s.writeTo(ctx, l.study, later, func(tx *sql.Tx) error {
 		err := held(ctx, tx, `UPDATE leases SET until = `+s.dialect.now+` + $1, reported = `+s.dialect.now+`,
-			step = $2, steps = $3, loss = $4 WHERE study = $5 AND lease = $6`,
-			s.LeaseTime.Milliseconds(), p.Step, p.Steps, finite(p.Loss), l.study, l.id)
+			step = $2, steps = $3, loss = $4, doing = $5 WHERE study = $6 AND lease = $7`,
+			s.LeaseTime.Milliseconds(), p.Step, p.Steps, finite(p.Loss), marshal(p.Doing), l.study, l.id)
 		if err != nil || len(curve) == 0 || l.trial <= firstJob {
 			return err
 		}

@@ -72,6 +72,7 @@ type Progress struct {
 	Step  int
 	Steps int     // of the whole budget; 0 before the first report
 	Loss  float64 // since the last rung
+	evaluator.Doing
 }
 
 // Entry is what a history keeps of a trial: a fraction of it, so that all trials of a long study are read in

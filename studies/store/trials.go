@@ -230,12 +230,16 @@ func (s *Store) Attempts(ctx context.Context, r *Record) (attempts []Attempt, er
 		return each(ctx, q, func(scan func(...any) error) error {
 			var a Attempt
 			var started, reported sql.NullInt64
+			var doing string
 			err := scan(&a.Trial, &a.Owner.Host, &a.Owner.Boot, &a.Owner.Namespace, &a.Owner.Process, &reported,
-				&a.Progress.Step, &a.Progress.Steps, &a.Progress.Loss, &started)
+				&a.Progress.Step, &a.Progress.Steps, &a.Progress.Loss, &doing, &started)
 			a.Started, a.Reported = timeOf(started), timeOf(reported)
+			if err == nil && json.Unmarshal([]byte(doing), &a.Progress.Doing) != nil {
+				err = r.damaged("what a running trial does cannot be read")
+			}
 			attempts = append(attempts, a)
 			return err
-		}, `SELECT l.trial, l.host, l.boot, l.namespace, l.process, l.reported, l.step, l.steps, l.loss, t.started
+		}, `SELECT l.trial, l.host, l.boot, l.namespace, l.process, l.reported, l.step, l.steps, l.loss, l.doing, t.started
 			FROM leases l JOIN trials t ON t.study = l.study AND t.number = l.trial WHERE l.study = $1 ORDER BY l.trial`, r.id)
 	})
 	return attempts, err

@@ -255,11 +255,23 @@ func TestReportInABrowser(t *testing.T) {
 	if light != "rgb(255, 255, 255)" || dark != "rgb(21, 21, 21)" {
 		t.Errorf("the background is %s, in the dark %s", light, dark)
 	}
+	// What is drawn stands out from what it is drawn on, in the light as in the dark.
+	for _, scheme := range []string{"light", "dark"} {
+		b.do(media("", scheme))
+		if faint := eval[string](b, faintest); faint != "" {
+			t.Errorf("%s: too little contrast: %s", scheme, faint)
+		}
+	}
 	// A phone: nothing is wider than the screen.
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
 	b.is(
 		`document.documentElement.scrollWidth <= 390 && figures.front.width < 390 && document.querySelector('#front svg').getBoundingClientRect().width < 390`,
 	)
+	b.is(`document.querySelector('#table .scroll').scrollWidth <= 390 && document.querySelector('#parallel svg').getBoundingClientRect().width < 390`)
+	// The names of the axes do not lie on each other.
+	b.is(`(boxes => boxes.length > 2 && boxes.every((a, i) => boxes.every((b, j) => i === j ||
+		a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)))(
+		[...document.querySelectorAll('#parallel .strong')].map(e => e.getBoundingClientRect()))`)
 	// On paper there are no controls.
 	b.do(chromedp.ResetViewport(), media("print", ""))
 	b.is(`[...document.querySelectorAll('figcaption input, figcaption select')].every(e => e.offsetParent === null)`)
@@ -267,6 +279,37 @@ func TestReportInABrowser(t *testing.T) {
 	// Texts of the study stay texts.
 	b.is(`document.querySelectorAll('img').length === 0 && document.title === 'first · peftsearch'`)
 	b.is(`document.querySelector('#table').textContent.includes(` + quoted("enqueued:"+hostile) + `)`)
+	b.quiet("file://" + path)
+}
+
+// faintest names the marks of figures with a contrast below 3 to their panel, with that: what WCAG 1.4.11 asks for.
+const faintest = `(() => {
+	const rgb = text => text.match(/[\d.]+/g).slice(0, 3).map(Number)
+	const light = c => c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
+	const found = new Set()
+	for (const mark of document.querySelectorAll('#front svg .dots, #front svg .path, #curves svg .path, ' +
+		'#confirmed svg .dots, #growth svg .path, #effects svg .path')) {
+		const style = getComputedStyle(mark), panel = rgb(getComputedStyle(mark.closest('figure')).backgroundColor)
+		const drawn = rgb(style.stroke).map((v, i) => v * style.opacity + panel[i] * (1 - style.opacity))
+		const [high, low] = [light(drawn), light(panel)].sort((a, b) => b - a), contrast = (high + 0.05) / (low + 0.05)
+		if (!(contrast >= 3)) found.add(mark.getAttribute('class') + ' ' + contrast.toFixed(2))
+	}
+	return [...found].join(', ')
+})()`
+
+// Scores of different metrics have axes of their own, and the page says so.
+func TestStudiesOfDifferentMetricsInABrowser(t *testing.T) {
+	b := browse(t)
+	other := sample("second", 80, 2)
+	other.Record.Metric = "spearman"
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error {
+		return WritePage(w, views(sample("first", 60, 1), other, sample("third", 20, 3)))
+	})
+	b.open("file://" + path)
+	b.is(`figures.growths.box.hidden && figures.fronts.note.textContent.includes('an axis of its own')`)
+	b.is(`[...document.querySelectorAll('#fronts svg > g[transform]')].map(g => g.querySelectorAll('.path:not(.axis)').length).join() === '2,1'`)
+	b.is(`[...document.querySelectorAll('#fronts svg text')].map(e => e.textContent).filter(n => n === 'accuracy' || n === 'spearman').join() === 'accuracy,spearman'`)
 	b.quiet("file://" + path)
 }
 
@@ -322,8 +365,11 @@ func TestAccessibility(t *testing.T) {
 	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error {
 		return WritePage(w, views(sample("first", 60, 1), sample("second", 80, 2)))
 	})
-	for _, scheme := range []string{"light", "dark"} {
-		b.do(media("", scheme))
+	for _, look := range []struct {
+		scheme string
+		width  int64
+	}{{"light", 1300}, {"dark", 1300}, {"light", 390}} {
+		b.do(media("", look.scheme), chromedp.EmulateViewport(look.width, 900))
 		b.open("file://" + path)
 		eval[bool](b, string(axe)+";true")
 		var found []struct {
@@ -340,7 +386,7 @@ func TestAccessibility(t *testing.T) {
 			if f.Impact != "serious" && f.Impact != "critical" {
 				report = t.Logf
 			}
-			report("%s: %s, %s: %d, such as %.200s", scheme, f.Impact, f.Help, len(f.Nodes), f.Nodes[0].HTML)
+			report("%v: %s, %s: %d, such as %.200s", look, f.Impact, f.Help, len(f.Nodes), f.Nodes[0].HTML)
 		}
 	}
 }

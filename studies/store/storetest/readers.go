@@ -86,14 +86,15 @@ func progress(t *testing.T, open func() *store.Store) {
 	trial, lease := add(t, s, r, 3, me)
 	curve := finished(trial, store.Complete, 0.5).Curve
 	must(t, s.Beat(ctx, lease, store.Progress{Step: 1, Steps: 3, Loss: 0.5}, curve[:1]))
-	must(t, s.Beat(ctx, lease, store.Progress{Step: 2, Steps: 3, Loss: 0.25}, nil))
+	doing := evaluator.Doing{What: "computing hidden states", Done: 12, Of: 40, Left: 1.5}
+	must(t, s.Beat(ctx, lease, store.Progress{Step: 2, Steps: 3, Loss: 0.25, Doing: doing}, nil))
 	viewer := open()
 	attempts, err := viewer.Attempts(ctx, r)
 	if err != nil || len(attempts) != 1 {
 		t.Fatalf("%+v, %v", attempts, err)
 	}
 	a := attempts[0]
-	if a.Trial != 0 || a.Owner != me || a.Progress != (store.Progress{Step: 2, Steps: 3, Loss: 0.25}) ||
+	if a.Trial != 0 || a.Owner != me || a.Progress != (store.Progress{Step: 2, Steps: 3, Loss: 0.25, Doing: doing}) ||
 		!a.Started.Equal(trial.Started) || a.Reported.Before(a.Started) {
 		t.Errorf("%+v", a)
 	}

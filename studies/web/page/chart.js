@@ -199,7 +199,8 @@ class Figure {
     this.plot.setAttribute('aria-label', t.text)
     const width = this.tip.offsetWidth,
       x = t.x + (t.w ?? 0)
-    this.tip.style.left = `${Math.max(0, x + 14 + width > this.width ? Math.min(t.x, this.width) - width - 14 : x + 14)}px`
+    const left = x + 14 + width > this.width ? Math.min(t.x, this.width) - width - 14 : x + 14
+    this.tip.style.left = `${Math.max(0, left)}px`
     this.tip.style.top = `${Math.max(0, t.y - 10)}px`
   }
 }

@@ -29,7 +29,7 @@ function drawFront(s, state, width) {
   const at = i => [x.at(t.params[i]), y.at(t.score[i])]
   const parts = axes(x, y, box, {x: 'trainable parameters, without the head', y: s.metric})
   parts.push(
-    dots(pruned.map(at), 4, 'pruned faint'),
+    dots(pruned.map(at), 4, 'pruned'),
     dots(complete.filter(i => !s.onFront.has(i)).map(at), 5, 'complete')
   )
   if (front.length) {
@@ -59,7 +59,11 @@ function drawFront(s, state, width) {
     const last = cx > box.right - 80
     parts.push(
       svg('circle', {class: 'path front', cx, cy, r: 9, 'stroke-width': 1.5}),
-      svg('text', {x: cx + (last ? -8 : 8), y: cy + 26, class: 'strong', 'text-anchor': last ? 'end' : 'start'}, `trial ${s.recommended}`)
+      svg(
+        'text',
+        {x: cx + (last ? -8 : 8), y: cy + 26, class: 'strong halo', 'text-anchor': last ? 'end' : 'start'},
+        `trial ${s.recommended}`
+      )
     )
   }
   const target = (i, stop) => ({x: at(i)[0], y: at(i)[1], text: s.describe(i), trial: i, stop})
@@ -80,7 +84,9 @@ function drawFront(s, state, width) {
     height: 380,
     parts,
     targets,
-    summary: `Score against parameters: ${complete.length} complete trials, ${front.length} on the front. Arrow keys go along the front.`,
+    summary:
+      `Score against parameters: ${complete.length} complete trials, ${front.length} on the front. ` +
+      'Arrow keys go along the front.',
   }
 }
 
@@ -112,8 +118,8 @@ function drawConfirmed(s, width) {
     parts.push(
       dots(
         c.scores.map(v => [x.at(v), cy]),
-        5,
-        'complete faint'
+        4,
+        'complete'
       ),
       svg('rect', {class: 'fill confirmed', x: x.at(c.test.mean) - 4, y: cy - 4, width: 8, height: 8})
     )
@@ -147,7 +153,9 @@ function drawGrowth(studies, growths, by, width) {
         x: px,
         y: py,
         stop: true,
-        text: `${studies[k].study}\n${score(g.hypervolume[i])} after ${g.trials[i]} trials, ${duration(g.seconds[i])} of training`,
+        text:
+          `${studies[k].study}\n${score(g.hypervolume[i])} after ${g.trials[i]} trials, ` +
+          `${duration(g.seconds[i])} of training`,
       })
     )
   })
@@ -155,7 +163,9 @@ function drawGrowth(studies, growths, by, width) {
     height: 320,
     parts,
     targets,
-    summary: `Hypervolume of ${growths.map((g, k) => `${studies[k].study}: ${score(g.hypervolume.at(-1) ?? 0)}`).join(', ')}`,
+    summary: `Hypervolume of ${growths
+      .map((g, k) => `${studies[k].study}: ${score(g.hypervolume.at(-1) ?? 0)}`)
+      .join(', ')}`,
   }
 }
 
@@ -211,34 +221,37 @@ function drawCurves(s, state, width) {
   return {height: 320, parts, targets, summary: `Learning curves of ${drawn.length} trials`}
 }
 
-function drawFronts(studies, state, width) {
-  const box = frame(width, 340),
-    all = studies.flatMap(s => s.front.map(i => [s.trials.params[i], s.trials.score[i]]))
-  const x = sizes(
-      all.map(p => p[0]),
-      box.left,
-      box.right,
-      state.log
-    ),
-    [low, high] = extent(all.map(p => p[1]))
-  const y = linear(low, high, box.bottom, box.top),
-    metrics = [...new Set(studies.map(s => s.metric))]
-  const parts = axes(x, y, box, {x: 'trainable parameters, without the head', y: metrics.join(', ')}),
-    targets = []
-  studies.forEach((s, k) => {
-    const points = s.front.map(i => [x.at(s.trials.params[i]), y.at(s.trials.score[i])])
-    if (!points.length) return
-    parts.push(
-      svg('path', {
-        class: `path s${k % 6}`,
-        'stroke-width': 1.5,
-        d: stairs([...points, [box.right, points.at(-1)[1]]]),
-      }),
-      dots(points, 7, `s${k % 6}`)
-    )
-    points.forEach(([px, py], i) =>
-      targets.push({x: px, y: py, stop: true, text: `${s.study}\n${s.describe(s.front[i])}`})
-    )
+// drawFronts draws the fronts of the studies of each metric on axes of their own, one below the other.
+function drawFronts(studies, metrics, state, width) {
+  const parts = [],
+    targets = [],
+    height = 340
+  const sizesOf = s => s.front.map(i => s.trials.params[i])
+  ;[...metrics].forEach(([metric, group], row) => {
+    const box = frame(width, height),
+      top = row * height
+    const x = sizes(studies.flatMap(sizesOf), box.left, box.right, state.log)
+    const [low, high] = extent(group.flatMap(s => s.front.map(i => s.trials.score[i])))
+    const y = linear(low, high, box.bottom, box.top)
+    const own = axes(x, y, box, {x: 'trainable parameters, without the head', y: metric})
+    for (const s of group) {
+      const k = studies.indexOf(s) % 6,
+        points = s.front.map(i => [x.at(s.trials.params[i]), y.at(s.trials.score[i])])
+      if (!points.length) continue
+      own.push(
+        svg('path', {class: `path s${k}`, 'stroke-width': 1.5, d: stairs([...points, [box.right, points.at(-1)[1]]])}),
+        dots(points, 7, `s${k}`)
+      )
+      points.forEach(([px, py], i) =>
+        targets.push({x: px, y: top + py, stop: true, text: `${s.study}\n${s.describe(s.front[i])}`})
+      )
+    }
+    parts.push(svg('g', {transform: `translate(0 ${top})`}, own))
   })
-  return {height: 340, parts, targets, summary: `Fronts of ${studies.map(s => s.study).join(', ')}`}
+  return {
+    height: height * metrics.size,
+    parts,
+    targets,
+    summary: `Fronts of ${studies.map(s => `${s.study} in ${s.metric}`).join(', ')}`,
+  }
 }

@@ -74,9 +74,11 @@ figures.growth.caption.append(
 )
 figures.curves.caption.append(key('front', 'front'), key('complete', 'latest 100'))
 figures.parallel.note.textContent =
-  'The best 300 complete trials, and of their coordinates those that differ. Σ is the sum of a method’s sizes over the layers.'
+  'The best 300 complete trials, and of their coordinates those that differ. ' +
+  'Σ is the sum of a method’s sizes over the layers.'
 figures.effects.note.textContent =
-  'By the process that the search fits: what the best plans would lose if these modules were left out, with two standard deviations. Grey is not told from nothing.'
+  'By the process that the search fits: what the best plans would lose if these modules were left out, with two ' +
+  'standard deviations. Grey is not told from nothing.'
 byId('main').append(
   figures.fronts.box,
   figures.growths.box,
@@ -102,7 +104,12 @@ function show(name, wanted, content) {
 function draw() {
   const many = studies.length > 1,
     s = studies[state.chosen]
-  show('fronts', many, width => drawFronts(studies, state, width))
+  const metrics = Map.groupBy(studies, s => s.metric)
+  figures.fronts.note.textContent = [
+    metrics.size > 1 ? 'Scores of different metrics cannot be compared: each metric has an axis of its own.' : '',
+    many && !scale ? 'The studies differ in metric or model: their hypervolumes are not set side by side.' : '',
+  ].join(' ')
+  show('fronts', many, width => drawFronts(studies, metrics, state, width))
   show('growths', many && scale, width => drawGrowth(studies, scale.growth, state.by, width))
   byId('studies').hidden = !many
   byId('studies').replaceChildren(
@@ -172,7 +179,8 @@ function drawFacts(s) {
   if (s.recommended !== null)
     facts_.push([
       'recommended',
-      `trial ${s.recommended}: ${s.metric} ${s.uncertain(s.recommended)} with ${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
+      `trial ${s.recommended}: ${s.metric} ${s.uncertain(s.recommended)} with ` +
+        `${brief(s.trials.params[s.recommended])}, ${s.plan(s.recommended)}`,
     ])
   facts.replaceChildren(
     html('h2', {}, s.study),
@@ -186,51 +194,7 @@ function drawFacts(s) {
 
 function drawRunning(s) {
   running.hidden = s.running.length === 0
-  const left = r =>
-    r.step > 0 && r.steps > 0
-      ? duration((((Date.parse(r.reported) - Date.parse(r.started)) / 1000) * (r.steps - r.step)) / r.step)
-      : ''
-  running.replaceChildren(
-    html('h2', {}, 'Running'),
-    html(
-      'div',
-      {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Running trials'},
-      html(
-        'table',
-        {},
-        html(
-          'thead',
-          {},
-          html(
-            'tr',
-            {},
-            ['trial', 'process', 'step', 'of', 'left', 'parameters', 'plan'].map((name, k) =>
-              html('th', {scope: 'col', class: k === 1 || k === 6 ? 'text' : null}, name)
-            )
-          )
-        ),
-        html(
-          'tbody',
-          {},
-          s.running
-            .filter(r => r.trial in s.trials.number)
-            .map(r =>
-              html(
-                'tr',
-                {},
-                html('td', {}, String(r.trial)),
-                html('td', {class: 'text'}, r.lane),
-                html('td', {}, String(r.step)),
-                html('td', {}, String(r.steps || '')),
-                html('td', {}, left(r)),
-                html('td', {}, thousands(s.trials.params[r.trial])),
-                html('td', {class: 'text plan'}, s.plan(r.trial))
-              )
-            )
-        )
-      )
-    )
-  )
+  running.replaceChildren(html('h2', {}, 'Running'), region('Running trials', runningTable(s)))
 }
 
 // take takes a document: of a report all that there is, of a live page what is new.

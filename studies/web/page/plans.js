@@ -87,7 +87,9 @@ function drawEffects(s, width) {
       x: x.at(e.mean),
       y: cy,
       stop: true,
-      text: `${name(e)}\n${signed(e.mean)} ± ${(2 * e.sd).toFixed(4)} (two standard deviations)\nmean over ${e.plans} of the best plans that have such a module`,
+      text:
+        `${name(e)}\n${signed(e.mean)} ± ${(2 * e.sd).toFixed(4)} (two standard deviations)\n` +
+        `mean over ${e.plans} of the best plans that have such a module`,
     })
   })
   return {
@@ -127,26 +129,32 @@ function drawParallel(s, state, width) {
   const shown = wanted
     .map(axis => ({...axis, values: best.map(axis.of)}))
     .filter(axis => new Set(axis.values).size > 1)
+  // Axes stand side by side, or lie one below the other where that is too narrow for their names.
+  const lying = width < 90 * shown.length,
+    height = lying ? 54 * shown.length + 20 : 310
   const parts = [],
     targets = []
   shown.forEach((axis, k) => {
-    axis.x = box.left + (box.right - box.left) * (shown.length > 1 ? k / (shown.length - 1) : 0.5)
+    const [from, to] = lying ? [12, width - 12] : [box.bottom, box.top]
+    const share = shown.length > 1 ? k / (shown.length - 1) : 0.5
+    axis.at = lying ? 24 + 54 * k : box.left + (box.right - box.left) * share
     const [low, high] = extent(axis.values)
-    axis.scale = axis.log ? sizes(axis.values, box.bottom, box.top, true) : linear(low, high, box.bottom, box.top)
+    axis.scale = axis.log ? sizes(axis.values, from, to, true) : linear(low, high, from, to)
     if (axis.exact) axis.scale.ticks = [...new Set(axis.values)].map(v => [axis.scale.at(v), String(v)])
     if (axis.names) axis.scale.ticks = axis.names.map((n, i) => [axis.scale.at(i), n])
+    axis.place = v => (lying ? [axis.scale.at(v), axis.at] : [axis.at, axis.scale.at(v)])
   })
   const [low, high] = extent(best.map(i => t.score[i]))
   best.toReversed().forEach(i => {
     const k = best.indexOf(i),
-      points = shown.map(axis => [axis.x, axis.scale.at(axis.values[k])])
+      points = shown.map(axis => axis.place(axis.values[k]))
     const d = line(points),
       front = s.onFront.has(i)
     parts.push(
       svg('path', {
         class: `path ${front ? 'front' : 'complete'}`,
         'stroke-width': front ? 1.5 : 1,
-        'stroke-opacity': front ? 0.95 : (0.08 + (0.4 * (t.score[i] - low)) / (high - low || 1)).toFixed(2),
+        'stroke-opacity': front ? 0.95 : (0.2 + (0.4 * (t.score[i] - low)) / (high - low || 1)).toFixed(2),
         d,
       })
     )
@@ -162,14 +170,24 @@ function drawParallel(s, state, width) {
       })
   })
   shown.forEach((axis, k) => {
+    if (lying) {
+      parts.push(
+        svg('path', {class: 'axis', d: `M12 ${axis.at}H${width - 12}`}),
+        svg('text', {x: 12, y: axis.at - 8, class: 'strong halo'}, axis.name)
+      )
+      for (const [x, text] of axis.scale.ticks)
+        parts.push(svg('text', {x, y: axis.at + 14, 'text-anchor': 'middle', class: 'halo'}, text))
+      return
+    }
     parts.push(
-      svg('path', {class: 'axis', d: `M${axis.x} ${box.top}V${box.bottom}`}),
-      svg('text', {x: axis.x, y: k % 2 ? 14 : 28, 'text-anchor': 'middle', class: 'strong'}, axis.name)
+      svg('path', {class: 'axis', d: `M${axis.at} ${box.top}V${box.bottom}`}),
+      svg('text', {x: axis.at, y: k % 2 ? 14 : 28, 'text-anchor': 'middle', class: 'strong'}, axis.name)
     )
-    for (const [at, text] of axis.scale.ticks) parts.push(svg('text', {x: axis.x + 4, y: at + 4}, text))
+    for (const [y, text] of axis.scale.ticks)
+      parts.push(svg('text', {x: axis.at + 4, y: y + 4, class: 'halo'}, text))
   })
   return {
-    height: 310,
+    height,
     parts,
     targets,
     summary: `Parallel coordinates of the best ${best.length} trials over ${shown.map(a => a.name).join(', ')}`,
@@ -217,9 +235,8 @@ function drawTimeline(s, width) {
       to = x.at(((t.finished[i] ?? now) - first) / 1000),
       y = rowOf.get(i).y
     const name = t.finished[i] === null ? 'running' : s.onFront.has(i) ? 'front' : t.state[i]
-    ;(bars[name] ??= []).push(
-      `M${from.toFixed(1)} ${y + 2}h${Math.max(to - from - 0.5, 0.5).toFixed(1)}v${h - 4}h${-Math.max(to - from - 0.5, 0.5).toFixed(1)}z`
-    )
+    const long = Math.max(to - from - 0.5, 0.5).toFixed(1)
+    ;(bars[name] ??= []).push(`M${from.toFixed(1)} ${y + 2}h${long}v${h - 4}h-${long}z`)
     targets.push({
       x: from,
       y,

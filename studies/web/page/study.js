@@ -112,7 +112,8 @@ function ranges(values) {
 }
 
 // filter makes a test of trials from words, all of which must hold: part of the plan, the state or the origin, or a
-// comparison such as score>0.8, params<100k, trial=7, or the word front. Its hint names the words that mean nothing here.
+// comparison such as score>0.8, params<100k, trial=7, or the word front. Its hint names the words that mean nothing
+// here.
 function filter(text, study) {
   const t = study.trials,
     unknown = []
@@ -142,7 +143,8 @@ function filter(text, study) {
     })
   const shown = i => tests.every(test => test(i))
   shown.hint = unknown.length
-    ? `No trial has ${unknown.map(word => `“${word}”`).join(' or ')}. Words are part of a plan, a state or an origin, as in lora, L4-5, ` +
+    ? `No trial has ${unknown.map(word => `“${word}”`).join(' or ')}. ` +
+      'Words are part of a plan, a state or an origin, as in lora, L4-5, ' +
       `complete; front; or comparisons of ${Object.keys(columns).join(', ')}, as in score>0.8 or params<100k.`
     : ''
   return shown

@@ -1,5 +1,13 @@
 'use strict'
-// The table of the trials, and the comparison of two of them.
+// The table of the trials, that of what runs, and the comparison of two trials. On a narrow screen each row of the
+// first two is a card, with the names of its numbers (style.css).
+
+const th = (name, attributes = {}) => html('th', {scope: 'col', ...attributes}, name)
+const td = (name, value, kind = null) => html('td', {class: kind, 'data-name': name}, value)
+const grid = (heads, rows, attributes = {}) =>
+  html('table', attributes, html('thead', {}, html('tr', {}, heads)), html('tbody', {}, rows))
+const region = (label, ...children) =>
+  html('div', {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label}, ...children)
 
 const columns = [
   {name: 'trial', of: (s, i) => i, text: (s, i) => String(i)},
@@ -21,8 +29,6 @@ const page = 100
 class Table {
   constructor(state) {
     this.state = state
-    this.body = html('tbody')
-    this.head = html('tr')
     this.count = html('p', {class: 'note', role: 'status'})
     this.more = html(
       'button',
@@ -36,11 +42,7 @@ class Table {
       `${page} more`
     )
     this.hint = html('p', {class: 'note'})
-    this.scroll = html(
-      'div',
-      {class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the trials'},
-      html('table', {}, html('thead', {}, this.head), this.body)
-    )
+    this.scroll = region('Table of the trials')
     this.box = html(
       'section',
       {id: 'table', class: 'wide', 'aria-label': 'Trials'},
@@ -63,55 +65,81 @@ class Table {
     this.down = this.by === k ? !this.down : columns[k].name !== 'plan' && columns[k].name !== 'from'
     this.by = k
     this.draw()
-    this.head.children[k].firstChild.focus()
+    this.scroll.querySelectorAll('th button')[k].focus()
   }
 
   draw() {
     const s = this.study,
       column = columns[this.by],
       sign = this.down ? -1 : 1
-    this.head.replaceChildren(
-      ...columns.map((c, k) =>
+    const title = c => (c.name === 'score' ? s.metric : c.name)
+    const heads = columns.map((c, k) =>
+      th(
         html(
-          'th',
-          {
-            scope: 'col',
-            class: c.left ? 'text' : null,
-            'aria-sort': k === this.by ? (this.down ? 'descending' : 'ascending') : null,
-          },
-          html(
-            'button',
-            {type: 'button', onclick: () => this.sort(k)},
-            c.name === 'score' ? s.metric : c.name,
-            k === this.by ? (this.down ? ' ↓' : ' ↑') : ''
-          )
-        )
+          'button',
+          {type: 'button', onclick: () => this.sort(k)},
+          title(c),
+          k === this.by ? (this.down ? ' ↓' : ' ↑') : ''
+        ),
+        {
+          class: c.left ? 'text' : null,
+          'aria-sort': k === this.by ? (this.down ? 'descending' : 'ascending') : null,
+        }
       )
     )
+    const cell = (c, i) =>
+      c.name === 'trial'
+        ? td(null, html('button', {type: 'button', title: 'compare this trial', onclick: () => pick(i)}, String(i)))
+        : c.left
+          ? td(null, c.of(s, i), c.name === 'plan' ? 'text plan' : 'text')
+          : td(title(c), c.text(s, i))
     const found = s.numbers(this.state.shown).map(i => [column.of(s, i), i])
-    found.sort(([a, i], [b, j]) => (a === null) - (b === null) || (a < b ? -sign : a > b ? sign : i - j)) // what has no value comes last
-    this.body.replaceChildren(
-      ...found.slice(0, this.rows).map(([, i]) =>
-        html(
-          'tr',
-          {class: s.onFront.has(i) ? 'on-front' : null},
-          columns.map(c =>
-            html(
-              'td',
-              {class: c.left ? (c.name === 'plan' ? 'text plan' : 'text') : null},
-              c.name === 'trial'
-                ? html('button', {type: 'button', title: 'compare this trial', onclick: () => pick(i)}, String(i))
-                : (c.text ?? c.of)(s, i)
-            )
-          )
-        )
+    // What has no value comes last.
+    found.sort(([a, i], [b, j]) => (a === null) - (b === null) || (a < b ? -sign : a > b ? sign : i - j))
+    const rows = found.slice(0, this.rows).map(([, i]) =>
+      html(
+        'tr',
+        {class: s.onFront.has(i) ? 'on-front' : null},
+        columns.map(c => cell(c, i))
       )
     )
+    this.scroll.replaceChildren(grid(heads, rows, {class: 'cards'}))
     this.count.textContent = `${thousands(found.length)} of ${thousands(s.count)}`
     this.hint.textContent = this.state.shown.hint
     this.scroll.hidden = this.state.shown.hint !== ''
     this.more.hidden = found.length <= this.rows
   }
+}
+
+// runningTable lists the trials that run: how far they are, or what they wait for.
+function runningTable(s) {
+  const left = r => {
+    if (r.doing) return r.left_s ? duration(r.left_s) : ''
+    if (!r.step || !r.steps) return ''
+    return duration((((Date.parse(r.reported) - Date.parse(r.started)) / 1000) * (r.steps - r.step)) / r.step)
+  }
+  const at = (done, of) => (of ? `${thousands(done)} of ${thousands(of)}` : done ? thousands(done) : '')
+  const rows = s.running
+    .filter(r => r.trial in s.trials.number)
+    .map(r =>
+      html(
+        'tr',
+        {},
+        td('trial', String(r.trial)),
+        td(null, r.lane, 'text'),
+        td(null, r.doing || (r.steps ? 'training' : 'begins'), 'text'),
+        td('at', r.doing ? at(r.done ?? 0, r.of) : at(r.step, r.steps)),
+        td('left', left(r)),
+        td('parameters', thousands(s.trials.params[r.trial])),
+        td(null, s.plan(r.trial), 'text plan')
+      )
+    )
+  const text = {class: 'text'}
+  return grid(
+    [th('trial'), th('process', text), th('does', text), th('at'), th('left'), th('parameters'), th('plan', text)],
+    rows,
+    {class: 'cards'}
+  )
 }
 
 // differences lists what two trials differ in, as [what, of the first, of the second], and counts what is equal.
@@ -146,12 +174,7 @@ class Comparison {
     const input = name =>
       html('input', {type: 'number', min: '0', step: '1', oninput: () => this.draw(), 'aria-label': name})
     this.inputs = [input('first trial'), input('second trial')]
-    this.body = html('div', {
-      class: 'scroll',
-      tabindex: '0',
-      role: 'region',
-      'aria-label': 'Differences of the two trials',
-    })
+    this.body = region('Differences of the two trials')
     this.note = html('p', {class: 'note', role: 'status'})
     this.box = html(
       'section',
@@ -198,29 +221,15 @@ class Comparison {
     }
     const {rows, equal} = differences(s, a, b)
     this.body.replaceChildren(
-      html(
-        'table',
-        {},
-        html(
-          'thead',
-          {},
-          html(
-            'tr',
-            {},
-            html('th', {scope: 'col', class: 'text'}, 'what differs'),
-            html('th', {scope: 'col'}, `trial ${a}`),
-            html('th', {scope: 'col'}, `trial ${b}`)
-          )
-        ),
-        html(
-          'tbody',
-          {},
-          rows.map(([name, va, vb]) =>
-            html('tr', {}, html('th', {scope: 'row', class: 'text'}, name), html('td', {}, va), html('td', {}, vb))
-          )
+      grid(
+        [th('what differs', {class: 'text'}), th(`trial ${a}`), th(`trial ${b}`)],
+        rows.map(([name, va, vb]) =>
+          html('tr', {}, html('th', {scope: 'row', class: 'text'}, name), td(null, va), td(null, vb))
         )
       )
     )
-    this.note.textContent = `${equal} things are equal and not shown. A click on a point or on a number of the table takes its trial.`
+    this.note.textContent =
+      `${equal} things are equal and not shown. ` +
+      'A click on a point or on a number of the table takes its trial.'
   }
 }
