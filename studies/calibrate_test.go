@@ -84,6 +84,11 @@ func TestAStudyFindsItsRates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	seen, err := Watch(db, study.record).Look(t.Context())
+	if err != nil || seen.Budget != seen.Tally.Finished() || status.Beside == 0 {
+		t.Errorf("viewers are told of %d trials of %d, %d trainings beside them, %v", seen.Tally.Finished(), seen.Budget,
+			status.Beside, err)
+	}
 	trials := trialsOf(t, study)
 	if len(trials) != 54 || status.Beside != 6 || status.Done() != 60 || !status.Over() || began != 54+12 {
 		t.Errorf("%d trials, %d trainings began, %+v", len(trials), began, status)

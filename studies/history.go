@@ -195,9 +195,9 @@ func (h *History) Jobs() []store.Job {
 
 // beside is how many trainings of the budget are no trials: those of calibrations by the share of a trial that they
 // are, and replicates. Of these so many have ended.
-func (h *History) beside() (all, ended int) {
+func beside(jobs []store.Job) (all, ended int) {
 	calibrations, done := 0.0, 0.0
-	for _, j := range h.jobs {
+	for _, j := range jobs {
 		finished := j.State.Finished()
 		switch {
 		case j.Kind == store.JobCalibration:
@@ -227,7 +227,7 @@ const maxRemaining = 100 * 365 * 24 * time.Hour
 func (h *History) Status(budget config.BudgetConfig, workers int) Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all, ended := h.beside()
+	all, ended := beside(h.jobs)
 	s := Status{Trials: max(budget.Trials, h.tally.Total()+all), Beside: ended, Tally: h.tally,
 		Hours: seconds(3600 * budget.Hours), Hypervolume: h.hypervolume, FrontSize: len(h.front), Version: h.version}
 	trained := h.trained
@@ -265,7 +265,7 @@ func (h *History) Progress(budget config.BudgetConfig, workers int) float64 {
 	status := h.Status(budget, workers)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all, ended := h.beside()
+	all, ended := beside(h.jobs)
 	progress := float64(h.tally.Total()+all) / float64(budget.Trials)
 	if status.Hours > 0 {
 		running := float64(h.tally.Running+h.tally.Waiting+all-ended) * h.typical() / float64(max(1, workers))

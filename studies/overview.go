@@ -13,7 +13,7 @@ import (
 // Overview is what views show of a study, at one moment of the database. It never changes.
 type Overview struct {
 	Record    *store.Record
-	Budget    int           // trials that the study file asks for, 0 if it cannot be read
+	Budget    int           // trials that the study file asks for, beside other trainings; 0 if it cannot be read
 	Trials    []store.Trial // by number, with their curves
 	Changed   []int64       // numbers of those that differ from the overview before; all of them in the first
 	Tally     store.Tally
@@ -48,7 +48,12 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 		next = Overview{Record: record, Trials: w.latest.Trials, Tally: w.latest.Tally, Front: w.latest.Front,
 			resampled: w.latest.resampled}
 		if file, err := StudyFile(record); err == nil {
-			next.Budget = file.Budget.Trials
+			jobs, err := at.Jobs(ctx, record, 0)
+			if err != nil {
+				return err
+			}
+			others, _ := beside(jobs)
+			next.Budget = max(0, file.Budget.Trials-others)
 		}
 		if version, err = next.read(ctx, at, w.version); err != nil {
 			return err

@@ -84,8 +84,8 @@ func (s *Server) look(ctx context.Context, computing *sync.WaitGroup) {
 			w.overview = o
 			s.mu.Unlock()
 			fresh = append(fresh, o)
-			s.compute(w, computing)
 		}
+		s.compute(w, computing)
 	}
 	if ctx.Err() != nil {
 		return
@@ -136,13 +136,14 @@ func (s *Server) find(r *store.Record) *watched {
 }
 
 // compute works out what mattered and which plan to use, beside everything else, when there are a tenth more trials
-// than the last time.
+// than the last time, and when none runs.
 func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := w.overview
 	ended := o.Tally.Finished()
-	if w.computing || ended*10 < w.insightOf*11 || ended == w.insightOf {
+	few := ended*10 < w.insightOf*11 && o.Tally.Running > 0
+	if w.computing || few || ended == w.insightOf {
 		return
 	}
 	w.computing = true
