@@ -140,6 +140,10 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	} else {
 		display = g.newDisplay(stderr, format)
 	}
+	log := display // for programs, to which everything is told there; or nil
+	if format != logJSON {
+		log = nil
+	}
 	progress := &searchProgress{display: display, status: status, waits: map[string]*waits{}}
 	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
 		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials),
@@ -196,11 +200,15 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 			again,
 		}
 	case errors.Is(err, search.ErrExhausted) && !errors.Is(err, studies.ErrNoUsableTrial):
-		fmt.Fprintln(stderr, "every plan of the search space has been tried")
+		if exhausted := "every plan of the search space has been tried"; log != nil {
+			log.note(slog.LevelInfo, exhausted)
+		} else {
+			fmt.Fprintln(stderr, exhausted)
+		}
 	case err != nil:
 		return err
 	}
-	return g.conclude(cmd, db, study.Record(), again)
+	return g.conclude(cmd, db, study.Record(), again, log)
 }
 
 // start opens the database and the study in it. In a job it waits for a database that is away.
@@ -234,8 +242,8 @@ func (g *globals) start(ctx context.Context, file *config.Config, inputs *config
 // startPause is how often a run looks for a database that is away at its start.
 const startPause = 2 * time.Second
 
-// conclude prints the front, and on stderr what can be done with it.
-func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string) error {
+// conclude prints the front, and on stderr, or in a log, what can be done with it.
+func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string, log *display) error {
 	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
@@ -244,12 +252,16 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err != nil {
 		return err
 	}
-	if err := g.warnRising(cmd, db, record); err != nil {
+	if err := g.warnRising(cmd, db, record, log); err != nil {
 		return err
 	}
 	document := report.NewFront(record, front, confirmed)
 	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
-	if r := document.Recommendation; r != nil && !g.quiet {
+	switch r := document.Recommendation; {
+	case r == nil || g.quiet:
+	case log != nil:
+		log.note(slog.LevelInfo, "recommended", "trial", r.Trial, "best", r.Best)
+	default:
 		printRecommendation(cmd.ErrOrStderr(), document)
 		g.printNext(cmd, record.Name, r.Trial, again)
 	}
@@ -263,14 +275,19 @@ const (
 )
 
 // warnRising says that trials are too short.
-func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.Record) error {
+func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.Record, log *display) error {
 	last, all, err := db.LastRungs(cmd.Context(), record)
 	if file, fileErr := studies.StudyFile(record); err != nil || fileErr != nil || len(file.Budget.Rungs) < 2 {
 		return err
 	}
 	if all >= leastRisen && float64(last) > mostRise*float64(all) && !g.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: of %d trials %d have their best score at the end of the budget: they would go "+
-			"on to learn; a new study with more budget.epochs ranks plans better\n", all, last)
+		warning := fmt.Sprintf("of %d trials %d have their best score at the end of the budget: they would go on to learn; "+
+			"a new study with more budget.epochs ranks plans better", all, last)
+		if log != nil {
+			log.note(slog.LevelWarn, warning)
+		} else {
+			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", warning)
+		}
 	}
 	return nil
 }
