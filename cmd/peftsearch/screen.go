@@ -22,6 +22,7 @@ type screen struct {
 	trouble       string   // why the study cannot be read now
 	messages      []string // the latest last
 	keys          string
+	own           bool // this process runs it
 }
 
 // Smallest terminal that the parts fit in.
@@ -95,7 +96,7 @@ func (s screen) status() string {
 		return "cannot be read, trying again: " + s.trouble
 	case s.over():
 		return "finished"
-	case s.Tally.Running == 0 && s.Tally.Total() > 0:
+	case s.Tally.Running == 0 && s.Tally.Total() > 0 && !s.own:
 		return "nobody is running it"
 	case left > 0:
 		return "ETA " + duration(left)

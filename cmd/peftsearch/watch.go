@@ -129,8 +129,12 @@ func (m *watchModel) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// take shows a newer overview; the cursor stays on its trial while that is on the front.
+// take shows a newer overview; the cursor follows the best, or stays on its trial while that is on the front.
 func (m *watchModel) take(o *studies.Overview) {
+	if m.cursor >= len(m.overview.Front.Members)-1 {
+		m.cursor, m.overview = len(o.Front.Members)-1, o
+		return
+	}
 	chosen := int64(-1)
 	if m.cursor >= 0 && m.cursor < len(m.overview.Front.Members) {
 		chosen = m.overview.Front.Members[m.cursor].Number
@@ -157,6 +161,7 @@ func (m *watchModel) View() tea.View {
 				trouble:  m.trouble,
 				messages: m.messages,
 				keys:     m.keys,
+				own:      m.interrupt != nil,
 			}.String(),
 		)
 	}
