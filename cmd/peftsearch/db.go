@@ -242,8 +242,9 @@ func stopServer(ctx context.Context, dir string) error {
 	case err != nil:
 		return err
 	case s.Job != "":
-		if said, err := exec.CommandContext(ctx, "scancel", s.Job).CombinedOutput(); err != nil {
-			return environment("", fmt.Errorf("scancel %s: %w: %s", s.Job, err, said))
+		// Without --batch the signal goes to PostgreSQL too, which is gone then before the last copy is made.
+		if said, err := exec.CommandContext(ctx, "scancel", "--batch", "--signal=USR1", s.Job).CombinedOutput(); err != nil {
+			return environment("", fmt.Errorf("scancel --batch --signal=USR1 %s: %w: %s", s.Job, err, said))
 		}
 	case s.Machine != host:
 		return usage("peftsearch db stop there", "the server of %s runs on %s", dir, s.Machine)

@@ -149,6 +149,10 @@ func TestAServerAsAJob(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	c.command("peftsearch", "db", "stop", dir)
+	dir = filepath.Join(dir, server.DumpFile)
+	if got := tally(); got.Complete != 30 {
+		t.Errorf("the copy that a server leaves has %+v", got)
+	}
 }
 
 // Two servers of one user are jobs of their own; two of one directory are not.

@@ -182,7 +182,11 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 		}})
 	progress.close()
 
-	again := g.command(cmd, "run", path)
+	words := []string{"run", path}
+	if flags.mirror != "" {
+		words = append(words, "--mirror", flags.mirror)
+	}
+	again := g.command(cmd, words...)
 	switch {
 	case signals.interrupted() && signals.planned.Load() && err == nil && !status.Over():
 		fmt.Fprintf(

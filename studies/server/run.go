@@ -117,7 +117,7 @@ func each(ctx context.Context, db *store.Store, do func(study string) error) err
 	return nil
 }
 
-// dump makes the copy: first on a disk of this machine, since SQLite's locks may not hold on the directory's.
+// dump makes the copy, if there are studies: first on a disk of this machine, since SQLite's locks may not hold on the directory's.
 func dump(ctx context.Context, dir string) (err error) {
 	local, err := os.MkdirTemp("", "peftsearch-dump-")
 	if err != nil {
@@ -125,7 +125,9 @@ func dump(ctx context.Context, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
 	path := filepath.Join(local, DumpFile)
-	if err := dumpTo(ctx, path, dir); err != nil {
+	if err := dumpTo(ctx, path, dir); errors.Is(err, store.ErrEmpty) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	return store.ReplaceFile(filepath.Join(dir, DumpFile), path)
