@@ -25,24 +25,24 @@ var Presets = []Preset{PresetPerLayer, PresetGroups, PresetAutoPEFT}
 // Config is the section `space` of a study file. A list that is not given (nil) takes its default; an
 // empty list leaves the method out.
 type Config struct {
-	Preset       Preset               `yaml:"preset" default:"per-layer" doc:"how layers share sizes: per-layer (each its own), groups (bands share), autopeft (one size per method and one bit per layer)"`
-	Groups       int                  `yaml:"groups" default:"3" doc:"preset groups only: number of bands of neighbouring layers"`
-	Methods      []peft.Method        `yaml:"methods" default:"{standard}" doc:"methods to choose from, beside those whose sizes are given: {methods}" identity:"no"`
+	Preset       Preset               `yaml:"preset" default:"per-layer"`
+	Groups       int                  `yaml:"groups" default:"3"`
+	Methods      []peft.Method        `yaml:"methods" default:"{standard}" identity:"no"`
 	Sizes        Sizes                `yaml:",inline"`
-	LoRA         LoRAConfig           `yaml:"lora" doc:"LoRA"`
-	Gates        []peft.Method        `yaml:"gates" default:"[]" doc:"methods whose modules may have gates (UniPELT): for each of them the search chooses whether they do"`
-	NonLinearity []peft.NonLinearity  `yaml:"non_linearity" default:"[]" doc:"functions of the bottleneck adapters to choose from, one for all: own (the method's), relu, gelu, gelu_new, swish, tanh"`
-	Scale        []Scale              `yaml:"scale" default:"[]" doc:"scales of the bottleneck adapters to choose from, one for all: own (the method's), learned, or a number"`
-	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate" doc:"learning rates to search"`
-	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule" doc:"learning rate schedules to search: linear, cosine, constant"`
-	MaxParams    int64                `yaml:"max_params" default:"0" doc:"most trainable parameters of a plan, without the head; 0 is no bound"`
+	LoRA         LoRAConfig           `yaml:"lora"`
+	Gates        []peft.Method        `yaml:"gates" default:"[]"`
+	NonLinearity []peft.NonLinearity  `yaml:"non_linearity" default:"[]"`
+	Scale        []Scale              `yaml:"scale" default:"[]"`
+	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate"`
+	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule"`
+	MaxParams    int64                `yaml:"max_params" default:"0"`
 }
 
 // LoRAConfig is the section `space.lora`.
 type LoRAConfig struct {
-	Ranks   []int         `yaml:"ranks" default:"0, 1, 2, 4, 8, 16, 32" doc:"ranks to try, 0 for none; [] leaves the method out (preset autopeft leaves it out unless ranks are given)"`
-	Scale   float64       `yaml:"scale" default:"1" doc:"alpha divided by rank, the same at every rank"`
-	Targets []peft.Target `yaml:"targets" default:"query, value" doc:"matrices to adapt: query, key, value, attention_output, ffn_in, ffn_out"`
+	Ranks   []int         `yaml:"ranks" default:"0, 1, 2, 4, 8, 16, 32"`
+	Scale   float64       `yaml:"scale" default:"1"`
+	Targets []peft.Target `yaml:"targets" default:"query, value"`
 }
 
 // Sizes has the sizes to try of each method, 0 for none. It stands for a key of the section for each method but

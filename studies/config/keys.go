@@ -30,7 +30,7 @@ type key struct {
 	fieldType reflect.Type // of the value
 }
 
-// lists are what tags say of tables elsewhere.
+// lists are what tags and docs say of tables elsewhere.
 var lists = strings.NewReplacer("{methods}", list(peft.Methods), "{standard}", list(peft.Standard),
 	"{presets}", list(peft.Presets()))
 
@@ -64,9 +64,8 @@ func keys(section reflect.Type, prefix string) []key {
 			}
 			continue
 		}
-		k := key{name: name, path: prefix + name, doc: lists.Replace(f.Tag.Get("doc")), typeName: typeName(f.Type),
-			identity: f.Tag.Get("identity"),
-			index:    i, fieldType: f.Type}
+		k := key{name: name, path: prefix + name, doc: docOf(prefix + name), typeName: typeName(f.Type),
+			identity: f.Tag.Get("identity"), index: i, fieldType: f.Type}
 		k.standard, k.optional = f.Tag.Lookup("default")
 		k.standard = lists.Replace(k.standard)
 		var said bool
@@ -76,6 +75,11 @@ func keys(section reflect.Type, prefix string) []key {
 		out = append(out, k)
 	}
 	return out
+}
+
+// docOf says what the key at a path means.
+func docOf(path string) string {
+	return lists.Replace(docs[strings.Replace(path, "task.test_columns.", "task.columns.", 1)])
 }
 
 // isSection reports whether a field's value is a mapping with keys of its own.
