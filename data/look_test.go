@@ -42,18 +42,29 @@ func TestLook(t *testing.T) {
 		"SWAG": {"t.csv", "sent1,sent2,ending0,ending1,label\n" +
 			repeat(20, "She sat down there #.,Then she went,home again,out to dance,%\n"), KindMultipleChoice,
 			Columns{Text: "sent1", Choices: []string{"ending0", "ending1"}, Label: "label"}, `"sent2" has texts too`},
-		"labels or none": {"t.csv", "text,tags\n" + repeat(20, "some text #,\"joy,fear\"\nsome more #,joy\na third #,fear\nno #,\n"),
+		"labels or none": {"t.csv",
+			"text,tags\n" + repeat(20, "some text #,\"joy,fear\"\nsome more #,joy\na third #,fear\nno #,\n"),
 			KindMultilabel, Columns{Text: "text", Label: "tags"}, ""},
 		"token lists": {"t.jsonl", repeat(20, `{"id":"#","tokens":["#","x"],"ner_tags":["B-PER","O"]}`+"\n"),
 			KindTokenClassification, Columns{Text: "tokens", Label: "ner_tags"}, ""},
 		"COPA": {"t.jsonl",
-			repeat(20, `{"premise":"It rained #","choice1":"Wet it was.","choice2":"Dry it was.","question":"effect","label":%}`+"\n"), KindMultipleChoice, Columns{Text: "premise", Question: "question", Choices: []string{"choice1", "choice2"}, Label: "label"}, ""},
+			repeat(20, `{"premise":"It rained #","choice1":"Wet it was.","choice2":"Dry it was.","question":"effect",`+
+				`"label":%}`+"\n"), KindMultipleChoice, Columns{
+				Text: "premise", Question: "question", Choices: []string{"choice1", "choice2"}, Label: "label"}, ""},
 		"CommonsenseQA": {"t.jsonl",
-			repeat(100, `{"id":"#","question":"What is it #?","choices":{"label":["0","1"],"text":["a big dog","a cat"]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question", Choices: []string{"choices.text"}, ChoiceNames: "choices.label", Label: "answerKey"}, ""},
+			repeat(100, `{"id":"#","question":"What is it #?","choices":{"label":["0","1"],"text":["a big dog","a cat"]},`+
+				`"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{
+				Text: "question", Choices: []string{"choices.text"}, ChoiceNames: "choices.label", Label: "answerKey"}, ""},
 		"OpenBookQA": {"t.jsonl",
-			repeat(100, `{"question":{"stem":"What is it #?","choices":[{"text":"a big dog","label":"0"},{"text":"a cat","label":"1"}]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label", Label: "answerKey"}, ""},
+			repeat(100, `{"question":{"stem":"What is it #?","choices":[{"text":"a big dog","label":"0"},`+
+				`{"text":"a cat","label":"1"}]},"answerKey":"%"}`+"\n"), KindMultipleChoice, Columns{
+				Text: "question.stem", Choices: []string{"question.choices.text"}, ChoiceNames: "question.choices.label",
+				Label: "answerKey"}, ""},
 		"WSC": {"t.jsonl",
-			repeat(20, `{"text":"Mark saw # and he ran.","target":{"span1_text":"Mark","span1_index":0,"span2_text":"he","span2_index":4},"label":%}`+"\n"), KindCoreference, Columns{Text: "text", Spans: []string{"target.span2_text", "target.span1_text"}, Offsets: []string{"target.span2_index", "target.span1_index"}, Label: "label"}, "pronouns"},
+			repeat(20, `{"text":"Mark saw # and he ran.","target":{"span1_text":"Mark","span1_index":0,"span2_text":"he",`+
+				`"span2_index":4},"label":%}`+"\n"), KindCoreference, Columns{
+				Text: "text", Spans: []string{"target.span2_text", "target.span1_text"},
+				Offsets: []string{"target.span2_index", "target.span1_index"}, Label: "label"}, "pronouns"},
 		"GAP": {"t.tsv", "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\n" +
 			repeat(20, "#\tEva saw Ana and she ran #\tshe\t16\tEva\t0\tTRUE\tAna\t8\tFALSE\n"), KindCoreference,
 			Columns{Text: "Text", Spans: []string{"Pronoun", "A", "B"},

@@ -146,8 +146,10 @@ func TestCoreferenceFiles(t *testing.T) {
 	wsc := Columns{Text: "text", Label: "label", Spans: []string{"target.span2_text", "target.span1_text"},
 		Offsets: []string{"target.span2_index", "target.span1_index"}}
 	got, _ := all(t, "t.jsonl",
-		`{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"mark","span1_index":0,"span2_text":"He","span2_index":4},"label":true}
-{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"Pete","span1_index":2,"span2_text":"He","span2_index":4},"label":false}`, taskOf(KindCoreference, "", wsc))
+		`{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"mark","span1_index":0,`+
+			`"span2_text":"He","span2_index":4},"label":true}`+"\n"+
+			`{"text":"Mark told Pete lies. He, too, lied.","target":{"span1_text":"Pete","span1_index":2,`+
+			`"span2_text":"He","span2_index":4},"label":false}`, taskOf(KindCoreference, "", wsc))
 	text := "Mark told Pete lies. He, too, lied."
 	want := []Example{{Row{Text: text, Spans: []Span{{21, 24}, {0, 4}}}, []float64{1}},
 		{Row{Text: text, Spans: []Span{{21, 24}, {10, 14}}}, []float64{0}}}

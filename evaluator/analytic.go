@@ -15,10 +15,10 @@ import (
 // Analytic is an Evaluator without training: a smooth surface that behaves like fine-tuning, for tests
 // and for trying the commands without libtorch.
 //
-// Each layer has the gain g of its best module or the input's ([peft.Method.Gain]), upper layers count more,
-// and the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate
-// of 1e-3; full fine-tuning has 0.9. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of
-// standard deviation Noise is drawn from the job's seed.
+// Each layer has the gain g of its best module or the input's ([peft.Method.Gain]), upper layers count more, and
+// the final score is 0.5 + 0.4·Σ depth·g/Σ depth, a little lower away from the best learning rate of 1e-3; full
+// fine-tuning has 0.9. Over the steps the score follows final − (final−0.5)·exp(−4·share). Noise of standard
+// deviation Noise is drawn from the job's seed.
 type Analytic struct {
 	Geometry peft.Geometry
 	Noise    float64

@@ -83,9 +83,9 @@ type MethodTraining struct {
 	LoRAPlus float64 `json:"lora_plus,omitempty"`
 	// Prompt is how a prompt begins and is generated.
 	Prompt PromptTraining `json:"prompt,omitzero"`
-	// AdapterDrop leaves the modules of the lowest n layers out in every step, with n drawn evenly from 0 to it (Rücklé et
-	// al. 2021, "AdapterDrop"), so that they can be left out of what was trained too. Modules that are left out have
-	// gradients of 0.
+	// AdapterDrop leaves the modules of the lowest n layers out in every step, with n drawn evenly from 0 to it
+	// (Rücklé et al. 2021, "AdapterDrop"), so that they can be left out of what was trained too. Modules that are
+	// left out have gradients of 0.
 	AdapterDrop int `json:"adapter_drop,omitempty"`
 }
 
@@ -108,8 +108,8 @@ func (m MethodTraining) key() (key string) {
 type PromptTraining struct {
 	Init PromptInit `json:"init,omitempty"`
 	Text string     `json:"text,omitempty"` // of PromptText
-	// Encoder generates the prompt in training (Liu et al. 2021, "P-tuning") from embeddings that begin as N(0, 1), whatever
-	// Init is. It is not stored.
+	// Encoder generates the prompt in training (Liu et al. 2021, "P-tuning") from embeddings that begin as N(0, 1),
+	// whatever Init is. It is not stored.
 	Encoder PromptEncoder `json:"encoder,omitempty"`
 	Width   int           `json:"width,omitempty"` // of the encoder's hidden layers; 0 is that of the backbone
 }
@@ -208,8 +208,8 @@ type Result struct {
 	Steps    int                `json:"steps"`     // steps done
 	Dev      map[string]float64 `json:"dev"`       // every metric of the task kind at the best rung
 	Test     map[string]float64 `json:"test,omitempty"`
-	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out: as many as
-	// MethodTraining.AdapterDrop says.
+	// TestDropped is the task's metric on the test split with the modules of the lowest 1, 2, … layers left out: as many
+	// as MethodTraining.AdapterDrop says.
 	TestDropped []float64 `json:"test_dropped,omitempty"`
 	// Resampled is the score at the best rung on Resamples draws, with replacement, of as many dev rows, the same draws
 	// for every job: what other dev rows would have changed. Empty where the worker does not tell.

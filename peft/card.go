@@ -231,7 +231,8 @@ func (t Trained) scores() string {
 		b.WriteString("\n")
 	}
 	if len(t.Metrics.Intervals) > 0 {
-		b.WriteString("\nIn brackets 95 % intervals of what other rows would have given, from draws with replacement. The dev " +
+		b.WriteString("\nIn brackets 95 % intervals of what other rows would have given, from draws with replacement. " +
+			"The dev " +
 			"split chose the plan and the step, so that its scores flatter.\n")
 	}
 	return b.String()

@@ -501,7 +501,8 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 // the scores of prefixes.
 func (a *adaptersExport) opening(model string) string {
 	more := ""
-	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers, func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
+	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers,
+		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
@@ -523,7 +524,8 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)
 	case parts == 1 && !fused:
 		return python(append(append(append(lines, open...),
-			`model.add_adapter("`+a.adapterName()+`", config=AdapterConfig.load(os.path.join(directory, "adapter_config.json")))`),
+			`model.add_adapter("`+a.adapterName()+`", config=AdapterConfig.load(`+
+				`os.path.join(directory, "adapter_config.json")))`),
 			append(head, `model.train_adapter("`+a.adapterName()+`")`)...)...)
 	}
 	head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)

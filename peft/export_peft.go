@@ -74,8 +74,9 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 	}
 	module := peftMethod(t.Plan, t.Info.Geometry)
 	if module == nil {
-		return nil, fmt.Errorf("the format holds modules of one of %s, a prefix of one length in every layer, and the plan has "+
-			"none of them: export as %s, or as %s if nothing but the head is trained", peftMethods(), FormatAdapters, FormatMerged)
+		return nil, fmt.Errorf("the format holds modules of one of %s, a prefix of one length in every layer, and the "+
+			"plan has none of them: export as %s, or as %s if nothing but the head is trained", peftMethods(), FormatAdapters,
+			FormatMerged)
 	}
 	config := peftConfig{ModulesToSave: t.head().layers(t.family()).saved, TaskType: t.head().taskType,
 		BaseModel: t.modelName(), InferenceMode: !t.configOnly(), FanInFanOut: t.family().turned}

@@ -54,8 +54,9 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
 				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head, Labels: golden.Labels,
-					Task: data.Task{Kind: kindOf(golden.Labels)}}}
+					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head,
+					Labels: golden.Labels,
+					Task:   data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {
@@ -112,8 +113,8 @@ func smallModel(t *testing.T) (dir, fingerprint string, g peft.Geometry) {
 	dir = t.TempDir()
 	config := fmt.Sprintf(`{"model_type": "bert", "vocab_size": 9, "hidden_size": %d, "num_hidden_layers": %d,
 		"num_attention_heads": %d, "intermediate_size": %d, "max_position_embeddings": %d, "type_vocab_size": 2,
-		"pad_token_id": 0, "hidden_act": "gelu", "layer_norm_eps": 1e-12}`, small.Hidden, small.Layers, small.Heads, small.FFN,
-		positions)
+		"pad_token_id": 0, "hidden_act": "gelu", "layer_norm_eps": 1e-12}`, small.Hidden, small.Layers, small.Heads,
+		small.FFN, positions)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -536,13 +537,13 @@ func TestMerged(t *testing.T) {
 		t.Errorf("another backbone tensor: the error is %v", err)
 	}
 	source.Info.Geometry.Heads = 1
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
-		!strings.Contains(err.Error(), "Heads:1") {
+	_, err = peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{})
+	if err == nil || !strings.Contains(err.Error(), "Heads:1") {
 		t.Errorf("another geometry: the error is %v", err)
 	}
 	source.Info.ModelFingerprint = "another"
-	if _, err := peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{}); err == nil ||
-		!strings.Contains(err.Error(), "fingerprint") {
+	_, err = peft.Export(peft.FormatMerged, source, filepath.Join(t.TempDir(), "merged"), peft.Options{})
+	if err == nil || !strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("another model: the error is %v", err)
 	}
 }

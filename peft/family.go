@@ -132,9 +132,9 @@ const (
 )
 
 // classHead is the head in the form that transformers' class for it has: W·f(W_p·h + c_p) + c, or one layer alone,
-// whose c is left to [Trained.shiftedNorm] where the class has none. A
-// linear head becomes, where f is tanh, W_p = ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by
-// about 1e-4, and 1e-3 where weights are large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
+// whose c is left to [Trained.shiftedNorm] where the class has none. A linear head becomes, where f is tanh, W_p =
+// ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about 1e-4, and 1e-3 where weights are
+// large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
 	l := t.head().layers(t.family())
 	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"],
@@ -218,8 +218,7 @@ func (t Trained) linearHead() bool {
 
 // linearHeadNote explains classHead to whoever looks at the weights.
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or "+
-	"GELU before the "+
-	"classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, where they are "+
-	"linear, and "+
-	"the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights are large. To train on with PEFT at "+
-	"its usual rates, start from the export for adapters or train with head: dense.", math.Log2(linearScale), linearShift)
+	"GELU before the classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, "+
+	"where they are linear, and the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights "+
+	"are large. To train on with PEFT at its usual rates, start from the export for adapters or train with head: dense.",
+	math.Log2(linearScale), linearShift)

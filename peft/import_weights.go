@@ -16,9 +16,9 @@ import (
 )
 
 // ImportWeights reads what was trained elsewhere: a directory of Hugging Face PEFT or of adapters with its weights, or
-// one that this program trained or exported for them or for transformers. info says what it is for: the model, by Model,
-// ModelFingerprint and Geometry, the task and its labels. The plan is what Import reads; what cannot be read as it is
-// meant is an error.
+// one that this program trained or exported for them or for transformers. info says what it is for: the model, by
+// Model, ModelFingerprint and Geometry, the task and its labels. The plan is what Import reads; what cannot be read as
+// it is meant is an error.
 func ImportWeights(dir string, info Info) (Trained, error) {
 	info.Version, info.Training = TrainedVersion, json.RawMessage("{}")
 	info.Precision = "float32" // as the libraries compute
@@ -159,7 +159,8 @@ func (t Trained) storedTensors() map[string]string {
 				continue
 			}
 			for _, tensor := range module.Tensors(t.Info.Geometry) {
-				names[m.CheckpointName(t.Info.Geometry, at.layer, tensor.Name)] = at.name + string(module.Method()) + "." + tensor.Name
+				names[m.CheckpointName(t.Info.Geometry, at.layer, tensor.Name)] = at.name + string(module.Method()) + "." +
+					tensor.Name
 			}
 		}
 	}

@@ -115,7 +115,8 @@ type Style struct {
 }
 
 func (s Style) bottleneck(width int) Bottleneck {
-	return Bottleneck{Width: width, NonLinearity: s.NonLinearity, Scale: s.Factor, LearnedScale: s.LearnedScale, Gate: s.Gate}
+	return Bottleneck{Width: width, NonLinearity: s.NonLinearity, Scale: s.Factor, LearnedScale: s.LearnedScale,
+		Gate: s.Gate}
 }
 
 // Methods lists the methods in the order in which everything shows them.

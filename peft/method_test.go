@@ -45,7 +45,8 @@ func TestPlansOfVersion1(t *testing.T) {
 // Presets are combinations from the literature, a fusion of adapters is one of two, bottlenecks share
 // a file, and adapters calls a place of prompts "prefix".
 func TestOnlyTheTableListsTheMethods(t *testing.T) {
-	allowed := []string{"peft/method.go", "peft/preset.go", "peft/bottleneck.go", "peft/export_adapters.go", "peft/prompt.go",
+	allowed := []string{"peft/method.go", "peft/preset.go", "peft/bottleneck.go", "peft/export_adapters.go",
+		"peft/prompt.go",
 		"evaluator/model/bottleneck.go"}
 	root := ".."
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -75,7 +76,10 @@ func TestOnlyTheTableListsTheMethods(t *testing.T) {
 					named[text] = true
 				}
 				words := map[string]bool{}
-				for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+				for _, word := range strings.FieldsFunc(text, func(r rune) bool {
+					return !unicode.IsLetter(r) &&
+						!unicode.IsDigit(r)
+				}) {
 					if slices.Contains(peft.Methods, peft.Method(word)) {
 						words[word] = true
 					}

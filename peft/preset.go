@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Preset is a configuration from the literature: a plan, and how it is trained as far as that is part of its definition.
+// Preset is a configuration from the literature: a plan, and how it is trained as far as that is part of its
+// definition.
 type Preset struct {
 	Plan Plan
 	// PrefixMLP is the width of the MLP that generates the prefixes in training (Li & Liang 2021), which is not stored; 0

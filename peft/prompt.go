@@ -49,8 +49,8 @@ func (p Prompt) Tensors(g Geometry) []Tensor {
 	return []Tensor{{"tokens", []int{p.Length, g.Hidden}, false}}
 }
 
-// peftHolds wants nothing else in the plan that PEFT would have to hold, and a head that reads the first token: beside a
-// prompt transformers' decoders read the last place of a row, padding or not.
+// peftHolds wants nothing else in the plan that PEFT would have to hold, and a head that reads the first token: beside
+// a prompt transformers' decoders read the last place of a row, padding or not.
 func (p Prompt) peftHolds(_ Plan, g Geometry) bool { return !p.Normed && !p.AfterFirst && !g.causal() }
 
 func (p Prompt) peftConfig(t Trained, c *peftConfig) {
@@ -58,7 +58,8 @@ func (p Prompt) peftConfig(t Trained, c *peftConfig) {
 	c.NumTransformerSubmodules = 1
 }
 
-// peftTensors has prompt_embeddings [p, D]. The names of the head lack "model.": prompt learning does not wrap the model.
+// peftTensors has prompt_embeddings [p, D]. The names of the head lack "model.": prompt learning does not wrap the
+// model.
 func (p Prompt) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	into["prompt_embeddings"] = t.Modules["input.prompt.tokens"]
 	for name, tensor := range t.classHead() {

@@ -52,8 +52,8 @@ func (v VeRA) Tensors(g Geometry) []Tensor {
 	return list
 }
 
-// VeRAMatrices are A [rank, in] of U(±√(6/D)) and B [out, rank] of U(±√(6/rank)), Kaiming's bounds as in PEFT, though
-// not PEFT's numbers. Those of all targets begin alike.
+// VeRAMatrices are A [rank, in] of U(±√(6/D)) and B [out, rank] of U(±√(6/rank)), Kaiming's bounds as in PEFT,
+// though not PEFT's numbers. Those of all targets begin alike.
 func VeRAMatrices(g Geometry, t Target, rank int) (a, b []float32) {
 	in, out := g.TargetShape(t)
 	a, b = make([]float32, rank*in), make([]float32, out*rank)
@@ -147,7 +147,8 @@ func (VeRA) importPEFT(s settings, p *Plan, g Geometry) error {
 			p.Layers[i] = append(p.Layers[i], vera)
 		}
 	}
-	return s.rest(append(peftRecords, "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights",
+	return s.rest(append(peftRecords, "projection_prng_key", "save_projection", "vera_dropout", "d_initial",
+		"init_weights",
 		"fan_in_fan_out")...)
 }
 

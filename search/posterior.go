@@ -81,7 +81,8 @@ func NewPosterior(s *space.Space, reference Reference, trials []Observation) (*P
 	p.covariance = mat.NewSymDense(len(kept), nil)
 	for i, a := range kept {
 		p.trials, p.place[modelled[a].Number] = append(p.trials, modelled[a]), i
-		p.mean = append(p.mean, scores.scale.mean+scores.scale.sd*mat.Dot(mat.NewVecDense(len(modelled), prior.RawRowView(a)), &weights))
+		p.mean = append(p.mean, scores.scale.mean+scores.scale.sd*mat.Dot(mat.NewVecDense(len(modelled),
+			prior.RawRowView(a)), &weights))
 		for j, b := range kept[:i+1] {
 			p.covariance.SetSym(i, j, scores.scale.sd*scores.scale.sd*(prior.At(a, b)-explained.At(a, b)))
 		}

@@ -187,9 +187,10 @@ func TestContendersCouldBeTheBest(t *testing.T) {
 	_, sdBefore, _ := p.Expected(first)
 	history[first] = history[first].Again(history[first].Score).Again(history[first].Score)
 	p = posterior(t, s, history)
-	if after, sd, _ := p.Expected(first); sd >= sdBefore || math.Abs(after-history[first].Score) > math.Abs(before-history[first].Score) {
-		t.Errorf("after three equal scores of %g the plan is expected to have %g ± %g, before %g ± %g", history[first].Score,
-			after, sd, before, sdBefore)
+	if after, sd, _ := p.Expected(first); sd >= sdBefore ||
+		math.Abs(after-history[first].Score) > math.Abs(before-history[first].Score) {
+		t.Errorf("after three equal scores of %g the plan is expected to have %g ± %g, before %g ± %g",
+			history[first].Score, after, sd, before, sdBefore)
 	}
 	if again, ok := p.Contender(func(int64) bool { return false }); ok && again == first {
 		t.Error("a plan is trained a fourth time")

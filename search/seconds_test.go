@@ -7,8 +7,8 @@ import (
 	"peftsearch/space"
 )
 
-// What trainings take is learned from trials, also from noisy ones, and a process whose improvement counts by the second
-// proposes faster plans.
+// What trainings take is learned from trials, also from noisy ones, and a process whose improvement counts by the
+// second proposes faster plans.
 func TestDurationsAreLearned(t *testing.T) {
 	v := mixedView(t, 60)
 	truth := func(p space.Point) float64 {

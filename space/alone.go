@@ -47,8 +47,8 @@ func (s *Space) Alone(m peft.Method) (Point, bool) {
 	return nil, false
 }
 
-// Reach is the lowest layer that a valid point's plan has a module in, the number of layers if it has none, and how many
-// modules it has.
+// Reach is the lowest layer that a valid point's plan has a module in, the number of layers if it has none, and how
+// many modules it has.
 func (s *Space) Reach(p Point) (lowest, modules int) {
 	input, layers := s.sizes(p)
 	if lowest = s.geometry.Layers; len(input) > 0 {

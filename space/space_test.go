@@ -455,10 +455,11 @@ func TestStylesThatCannotBe(t *testing.T) {
 	}{
 		"space.gates: layer 0: serial has a gate in a decoder: a gate is a mean over all tokens, the later ones included": {
 			space.Config{Gates: []peft.Method{"serial"}}, gpt2},
-		`space.gates: "vera"`:                                {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
-		`space.gates: "houlsby" is not among the methods`:    {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
-		`space.gates: "lora" stands twice`:                   {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
-		`space.non_linearity: "mish"`:                        {space.Config{NonLinearity: []peft.NonLinearity{"mish"}}, miniLM},
+		`space.gates: "vera"`:                             {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
+		`space.gates: "houlsby" is not among the methods`: {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
+		`space.gates: "lora" stands twice`:                {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
+		`space.non_linearity: "mish"`: {space.Config{NonLinearity: []peft.NonLinearity{"mish"}},
+			miniLM},
 		`space.scale: "0": must be own, learned or a number`: {space.Config{Scale: []space.Scale{"0"}}, miniLM},
 		"space.prompt: preset autopeft shares sizes among layers": {space.Config{Preset: space.PresetAutoPEFT,
 			Sizes: space.Sizes{"prompt": []int{0, 5}}}, miniLM},

@@ -129,7 +129,8 @@ const trainerDropout = 0.1
 // head of transformers' class for the task, and without weight decay of biases and LayerNorms. The other settings are
 // the study's own, but for the learning rate: one that suits small modules ruins a pretrained backbone.
 func FullFineTuning(file *config.Config, inputs *config.Inputs, learningRate float64) evaluator.Candidate {
-	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, inputs.Geometry.Layers)}, Training: inputs.Training}
+	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, inputs.Geometry.Layers)},
+		Training: inputs.Training}
 	c.Training.Backbone, c.Training.LearningRate, c.Training.Dropout = true, learningRate, trainerDropout
 	c.Training.Pooler = peft.HasPooler(inputs.Geometry, file.Task.Kind)
 	return c

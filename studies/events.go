@@ -14,17 +14,19 @@ type EventKind string
 
 // The kinds of event.
 const (
-	EventStarted      EventKind = "started"      // a trial runs
-	EventProgress     EventKind = "progress"     // of a running trial
-	EventFinished     EventKind = "finished"     // complete or pruned, stored
-	EventFailed       EventKind = "failed"       // stored
-	EventRetried      EventKind = "retried"      // its worker ended; it waits to run again
-	EventReturned     EventKind = "returned"     // interrupted; it waits to run again
-	EventTaken        EventKind = "taken"        // another process has taken it over; what becomes of it here does not count
+	EventStarted  EventKind = "started"  // a trial runs
+	EventProgress EventKind = "progress" // of a running trial
+	EventFinished EventKind = "finished" // complete or pruned, stored
+	EventFailed   EventKind = "failed"   // stored
+	EventRetried  EventKind = "retried"  // its worker ended; it waits to run again
+	EventReturned EventKind = "returned" // interrupted; it waits to run again
+	// another process has taken it over; what becomes of it here does not count
+	EventTaken        EventKind = "taken"
 	EventWaiting      EventKind = "waiting"      // nothing is left to do but trials that other processes run
 	EventCalibrated   EventKind = "calibrated"   // the learning rates are known
 	EventUncalibrated EventKind = "uncalibrated" // they were left at the standard rate
-	EventDelayed      EventKind = "delayed"      // the database is busy or away; what is to be stored is kept until it is stored
+	// the database is busy or away; what is to be stored is kept until it is stored
+	EventDelayed EventKind = "delayed"
 )
 
 // Event tells a listener what happened and where the study stands. Numbers of a study never go back from one event to

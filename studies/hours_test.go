@@ -21,8 +21,8 @@ func (s slow) Evaluate(ctx context.Context, job evaluator.Job,
 	return result, err
 }
 
-// A budget of hours ends with the training that comes nearest to it, whatever was interrupted in between, and replicates
-// are a share of the time.
+// A budget of hours ends with the training that comes nearest to it, whatever was interrupted in between, and
+// replicates are a share of the time.
 func TestABudgetOfHours(t *testing.T) {
 	path := writeStudy(t, t.TempDir(), 1)
 	edit(t, path, "trials: 1", "hours: 2", "sampler: tpe", "sampler: gp", "seed: 11", "replicates: 0.25, seed: 11")

@@ -20,7 +20,8 @@ func asIfTrained(t *testing.T, path, name string) (*config.Config, *config.Input
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("{analytic: true}", "{}\ntraining: {learning_rate: 1e-3}", "study: trial-run", "study: "+name,
+	text := strings.NewReplacer("{analytic: true}", "{}\ntraining: {learning_rate: 1e-3}", "study: trial-run",
+		"study: "+name,
 		"sampler: tpe",
 		"sampler: gp").Replace(string(content))
 	path = filepath.Join(filepath.Dir(path), name+".yaml")

@@ -77,9 +77,9 @@ func (r *runner) ofTrial(ctx context.Context, trial store.Trial, lease store.Lea
 		})
 }
 
-// propose makes the next trial or job of the study and takes it to run, if the study has fewer trials than a limit. What
-// make does, as a sampler, is done while everybody else goes on: it is only that one process of all makes a proposal at
-// a time. make returns either a proposal or a job.
+// propose makes the next trial or job of the study and takes it to run, if the study has fewer trials than a limit.
+// What make does, as a sampler, is done while everybody else goes on: it is only that one process of all makes a
+// proposal at a time. make returns either a proposal or a job.
 func (r *runner) propose(ctx context.Context, limit int,
 	make func(context.Context, int64) (*store.Proposal, *store.Job, error)) (claimed *training, err error) {
 	var right store.Lease

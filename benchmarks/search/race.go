@@ -15,7 +15,8 @@ var raceShares = []float64{0, 0.15, 0.3, 0.45}
 // scores of what they recommend.
 func race(problems []string, first, seeds, trainings int, out io.Writer) error {
 	fmt.Fprintln(out, "| problem | share | true score of the recommended | more than with none | of the best by "+
-		"expectation | more than with none | parameters, of those with none | trainings again |\n|---|---|---|---|---|---|---|---|")
+		"expectation | more than with none | parameters, of those with none | trainings again |\n"+
+		"|---|---|---|---|---|---|---|---|")
 	for _, name := range problems {
 		var none []raced
 		for _, share := range raceShares {

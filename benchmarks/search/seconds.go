@@ -41,7 +41,8 @@ func timed(problems []string, first, seeds, trainings int, out io.Writer) error 
 			if perSecond {
 				what = "second"
 			}
-			fmt.Fprintf(out, "| `%s` | %s | %s | %s | %s |\n", name, what, meanError(trials), meanError(shares), meanError(gains))
+			fmt.Fprintf(out, "| `%s` | %s | %s | %s | %s |\n", name, what, meanError(trials), meanError(shares),
+				meanError(gains))
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ type crowdRun struct {
 	Ahead   int                `json:"ahead,omitempty"` // proposals that are made before a worker asks for them
 	Seconds float64            `json:"seconds"`         // mean time of a trial
 	Hours   float64            `json:"hours"`           // until the last trial ended
-	Asked   float64            `json:"asked"`           // seconds of a processor that all proposals took, one after another
+	Asked   float64            `json:"asked"`           // seconds of a processor that all proposals took
 	Waited  float64            `json:"waited"`          // share of the workers' time in which they waited for proposals
 	Volumes map[string]float64 `json:"volumes"`         // hypervolume after so many trials, without noise
 	AtHours map[string]float64 `json:"at_hours"`        // and after so many hours

@@ -293,7 +293,7 @@ func showServer(cmd *cobra.Command, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, server.DumpFile)); err == nil {
 		copied = fmt.Sprintf("%s, %s old", filepath.Join(dir, server.DumpFile), duration(time.Since(info.ModTime())))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies, copied,
-		commandLine(dir))
+	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies,
+		copied, commandLine(dir))
 	return nil
 }

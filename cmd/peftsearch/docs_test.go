@@ -152,7 +152,7 @@ var notRun = map[string]string{
 	"peftsearch serve":                                                "never ends: serve.txtar",
 	"peftsearch serve my-study":                                       "never ends: serve.txtar",
 	"peftsearch watch my-study":                                       "never ends: watch.txtar",
-	"peftsearch pull EMBEDDIA/sloberta":                               "needs a network: pull.txtar has a server of its own",
+	"peftsearch pull EMBEDDIA/sloberta":                               "needs a network: pull.txtar has a server",
 	"peftsearch run study.yaml --mirror /content/drive/MyDrive/study": "needs Colab's disk: mirror.txtar",
 	"peftsearch db start ~/peft-db":                                   "needs PostgreSQL: TestAServerOfOnesOwn",
 	"peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu": "needs Slurm: " +

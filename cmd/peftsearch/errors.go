@@ -74,8 +74,9 @@ var edge = []struct {
 		"a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
 	{hub.ErrRefused, exitUsage, "docs/how-to/models.md says which models can be used, and how"},
 	{store.ErrDiverged, exitUsage, "copy it to another file"},
-	{server.ErrDiverged, exitUsage, "--data with an empty directory begins with the copy, dump.db; under another name that is left\n" +
-		"alone, and the server begins with its disk. Every command reads either with --db"},
+	{server.ErrDiverged, exitUsage,
+		"--data with an empty directory begins with the copy, dump.db; under another name that is left\n" +
+			"alone, and the server begins with its disk. Every command reads either with --db"},
 	{store.ErrMirrored, exitUsage, "end the other session, or wait until it is silent for 5 minutes;\n" +
 		"session.json in the mirror says which it is"},
 	{slurm.ErrNoSlurm, exitEnvironment, "run this on a login node of the cluster; --dry-run prints the script"},

@@ -26,8 +26,9 @@ func newImport(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import ADAPTER {--model MODEL | --config STUDY.yaml --out DIR}",
 		Short: "Make a plan, or a trained directory, of a peft or adapters directory",
-		Long: `Read a Hugging Face peft adapter (LoRA, DoRA, VeRA, IA3, prefix or prompt), an adapter of AdapterHub's adapters,
-or what export wrote, and print it as a plan, which enqueue and train read. What a plan cannot express is refused.
+		Long: `Read a Hugging Face peft adapter (LoRA, DoRA, VeRA, IA3, prefix or prompt), an adapter of AdapterHub's
+adapters, or what export wrote, and print it as a plan, which enqueue and train read. What a plan cannot express is
+refused.
 
 With --out, its weights and its head become a directory as train writes it, for the model and the task of a study
 file: predict scores rows with it, and train --from trains on.`,

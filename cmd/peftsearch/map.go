@@ -32,10 +32,10 @@ func newMapRecord(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record STUDY.yaml...",
 		Short: "Train plans of every size on some tasks, and write the map",
-		Long: `Train plans of one model on the tasks of study files, and write their scores to a map. The files have one section
-model and one section training; how they search is left out of account: plans of every size are drawn at random, the
-same for all tasks, each trained once. A night for 150 plans of three short tasks is well spent on a model that many
-studies will use. After an interruption the same command goes on.`,
+		Long: `Train plans of one model on the tasks of study files, and write their scores to a map. The files have one
+section model and one section training; how they search is left out of account: plans of every size are drawn at
+random, the same for all tasks, each trained once. A night for 150 plans of three short tasks is well spent on a
+model that many studies will use. After an interruption the same command goes on.`,
 		Example:           "  peftsearch map record topics.yaml sentiment.yaml --name my-model --out my-model.json",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeFile("yaml", "yml"),

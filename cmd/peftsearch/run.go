@@ -247,7 +247,8 @@ func (g *globals) start(ctx context.Context, file *config.Config, inputs *config
 const startPause = 2 * time.Second
 
 // conclude prints the front, and on stderr, or in a log, what can be done with it.
-func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string, log *display) error {
+func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Record, again string,
+	log *display) error {
 	front, err := studies.ReadAssessed(cmd.Context(), db, record)
 	if err != nil {
 		return err
@@ -272,7 +273,8 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	return nil
 }
 
-// Trials are said to be too short where more than a share of them, of not too few, have the last score as their best one.
+// Trials are said to be too short where more than a share of them, of not too few, have the last score as their best
+// one.
 const (
 	mostRise   = 0.5
 	leastRisen = 10

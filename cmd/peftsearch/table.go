@@ -145,7 +145,8 @@ func printFront(w io.Writer, metric string, front []report.FrontMember) {
 		if m.Recommended {
 			mark, plan = green(standing(m)), green(m.Plan.String())
 		}
-		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent), plusMinus(m.Score, m.RowSD) + times(m.Trainings),
+		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent),
+			plusMinus(m.Score, m.RowSD) + times(m.Trainings),
 			expected, test, mark, plan})
 	}
 	t.renderIn(terminalWidth(os.Stdout), configs, 3, 5, 7, 6, 2)

@@ -239,7 +239,8 @@ func (g *globals) train(cmd *cobra.Command, file *config.Config, inputs *config.
 	field(w, "dev", "%s", metrics(result.Dev))
 	field(w, "test", "%s", metrics(result.Test))
 	for i, score := range result.TestDropped {
-		field(w, "", "%s with %d of the lowest layers bare", metrics(map[string]float64{string(file.Task.Metric): score}), i+1)
+		field(w, "", "%s with %d of the lowest layers bare", metrics(map[string]float64{string(file.Task.Metric): score}),
+			i+1)
 	}
 	field(w, "best step", "%d of %d", result.BestStep, result.Steps)
 	field(w, "directory", "%s", flags.out)

@@ -198,8 +198,8 @@ func lastHidden(b *Backbone, s *torch.Scope, batch Batch) *torch.Tensor {
 	return b.Hidden(s, batch, Frontier{Step: b.network.family.steps(), Rows: All})
 }
 
-// TestPrompts compares prompts, P-tuning's encoders and bare layers with the libraries; scripts/golden/prompts.py writes
-// what they compute.
+// TestPrompts compares prompts, P-tuning's encoders and bare layers with the libraries; scripts/golden/prompts.py
+// writes what they compute.
 func TestPrompts(t *testing.T) {
 	var g golden
 	readJSON(t, "prompts.json", &g)

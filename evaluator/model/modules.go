@@ -46,7 +46,8 @@ func (d *declaration) weight(name string) ([]float32, error) {
 	return t.Float32(), err
 }
 
-// methods declares a module of each method in the modules of a layer, or in the network. The file of a method enters it.
+// methods declares a module of each method in the modules of a layer, or in the network. The file of a method enters
+// it.
 var methods = map[peft.Method]func(d *declaration, m peft.Module) error{}
 
 // declare adds the modules of a plan to the network, and their tensors to ps.

@@ -48,7 +48,8 @@ func declarePrompt(d *declaration, m peft.Module) error {
 }
 
 // promptBegin fills tokens with what a training says; text is the tokens of its text.
-func promptBegin(p peft.Prompt, t evaluator.PromptTraining, text []int32, words checkpoint.Tensor) (initializer, error) {
+func promptBegin(p peft.Prompt, t evaluator.PromptTraining, text []int32,
+	words checkpoint.Tensor) (initializer, error) {
 	var next func(rng *rand.Rand, i int) int // row of the word embeddings
 	switch t.Init {
 	case evaluator.PromptVocabulary:
@@ -79,8 +80,8 @@ func (pr *prompt) values(s *torch.Scope, dtype torch.DType) *torch.Tensor {
 	return s.To(pr.encoder.values(s), dtype)
 }
 
-// prompt puts the prompt's tokens into the embeddings x of the tokens, before or behind the embeddings' LayerNorm as the
-// family says. From then on the pass's batch has them in every row, for which [Rows] count them as any other.
+// prompt puts the prompt's tokens into the embeddings x of the tokens, before or behind the embeddings' LayerNorm as
+// the family says. From then on the pass's batch has them in every row, for which [Rows] count them as any other.
 func (p *pass) prompt(x *torch.Tensor, normed bool) *torch.Tensor {
 	prompt := p.net.prompt
 	if prompt == nil || prompt.Normed != normed || p.Err() != nil {

@@ -24,8 +24,8 @@ func (l trainedDense) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 
 const lstmLayers = 2
 
-// declarePromptEncoder initialises as PyTorch does: the embedding with N(0, 1), linear layers with U(±1/√in), an LSTM
-// with U(±1/√h). What it computes is small, and in float32.
+// declarePromptEncoder initialises as PyTorch does: the embedding with N(0, 1), linear layers with U(±1/√in), an
+// LSTM with U(±1/√h). What it computes is small, and in float32.
 func declarePromptEncoder(ps *parameters, length, hidden int, t evaluator.PromptTraining) *promptEncoder {
 	width := t.Width
 	if width == 0 {
@@ -78,8 +78,8 @@ func (e *promptEncoder) values(s *torch.Scope) *torch.Tensor {
 // lstmLayer reads forwards and backwards.
 type lstmLayer [2]lstm
 
-// lstm is that of Hochreiter & Schmidhuber 1997 with forget gates, as PyTorch computes it: the gates i, f, g and o stand
-// in this order in both layers, [4h, in] and [4h, h].
+// lstm is that of Hochreiter & Schmidhuber 1997 with forget gates, as PyTorch computes it: the gates i, f, g and o
+// stand in this order in both layers, [4h, in] and [4h, h].
 type lstm struct{ input, state trainedDense }
 
 // run is the states [p, h] of x [p, in].

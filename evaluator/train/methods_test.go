@@ -41,7 +41,8 @@ func TestAdapterDrop(t *testing.T) {
 	}
 	if len(with.TestDropped) != 1 || math.Abs(with.TestDropped[0]-without.TestDropped[0]) > 1e-4 ||
 		math.Abs(with.Score-without.Score) > 1e-4 {
-		t.Errorf("%g, dropped %v with cache; %g, %v without", with.Score, with.TestDropped, without.Score, without.TestDropped)
+		t.Errorf("%g, dropped %v with cache; %g, %v without", with.Score, with.TestDropped, without.Score,
+			without.TestDropped)
 	}
 	job.Candidate.Training.Methods.AdapterDrop = 0
 	if plain, err := s.Train(job, free()); err != nil || plain.Score == with.Score || plain.TestDropped != nil {

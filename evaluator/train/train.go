@@ -135,8 +135,9 @@ func (s *Session) checkPrompt(plan peft.Plan) error {
 	if prompt.Normed || prompt.Length+longest <= limit {
 		return nil
 	}
-	return &evaluator.Failure{Kind: evaluator.FailureInvalidPlan, Message: fmt.Sprintf("a prompt of %d and max_length %d: "+
-		"the model reads at most %d tokens", prompt.Length, longest, limit)}
+	return &evaluator.Failure{Kind: evaluator.FailureInvalidPlan,
+		Message: fmt.Sprintf("a prompt of %d and max_length %d: the model reads at most %d tokens", prompt.Length,
+			longest, limit)}
 }
 
 // checkJob refuses what a study file cannot say, but another supervisor might.
@@ -385,7 +386,8 @@ func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
 
 // evaluate predicts the rows of a split and scores that in every metric of the task's kind, with the lowest so many
 // layers bare.
-func (r *run) evaluate(sp *split, bare int) (metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
+func (r *run) evaluate(sp *split, bare int) (
+	metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
 	outputs, stopped, err := r.outputs(r.model, sp, find(r.hidden, sp, r.model.Frontier(false)), bare, nil, r.halted)
 	if err != nil || stopped {
 		return nil, nil, stopped, err

@@ -430,7 +430,8 @@ func TestPredictionsAreThoseThatWereScored(t *testing.T) {
 		},
 		"prompt of a text": func(j *evaluator.Job) {
 			j.Candidate.Plan.Input = peft.Layer{peft.Prompt{Length: 6, AfterFirst: true}}
-			j.Candidate.Training.Methods.Prompt = evaluator.PromptTraining{Init: evaluator.PromptText, Text: "These two are alike."}
+			j.Candidate.Training.Methods.Prompt = evaluator.PromptTraining{Init: evaluator.PromptText,
+				Text: "These two are alike."}
 		},
 		"p-tuning": func(j *evaluator.Job) {
 			j.Candidate.Plan = peft.Plan{Input: peft.Layer{peft.Prompt{Length: 4}}, Layers: make([]peft.Layer, 2)}

@@ -35,7 +35,7 @@ type ConfirmedPlan struct {
 	Test            TestScores         `json:"test"`
 	Dropped         []Dropped          `json:"dropped,omitempty"` // of plans that are trained with AdapterDrop
 	Behind          float64            `json:"behind"`            // the best mean minus this one
-	PValue          *float64           `json:"p_value"`           // null for the best, for one seed, and without any spread
+	PValue          *float64           `json:"p_value"`           // null for the best, for one seed and without spread
 	LargerThanNoise bool               `json:"larger_than_noise"`
 	Trainings       []ConfirmedSeed    `json:"trainings"`
 	Training        evaluator.Training `json:"training"`
@@ -76,7 +76,8 @@ func NewConfirmation(record *store.Record, ranked []studies.Ranked, names map[st
 	for _, r := range ranked {
 		plan := ConfirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params,
 			ParamsPercent: percentOf(r.Params, record.Geometry),
-			HeadParams:    r.Trainings[0].Result.Head, Test: newTestScores(r.Test), Dropped: dropped(r.Confirmation, record.Geometry), Behind: r.Behind,
+			HeadParams:    r.Trainings[0].Result.Head, Test: newTestScores(r.Test),
+			Dropped: dropped(r.Confirmation, record.Geometry), Behind: r.Behind,
 			LargerThanNoise: r.LargerThanNoise(), Training: r.Candidate.Training, Plan: r.Candidate.Plan}
 		if !math.IsNaN(r.PValue) {
 			plan.PValue = &r.PValue

@@ -49,10 +49,10 @@ type FrontMember struct {
 	Score         float64     `json:"score"`
 	Trainings     int         `json:"trainings,omitempty"` // above 1, that the score is the mean of
 	Confirmed     *TestScores `json:"confirmed"`           // null unless it was confirmed
-	RowSD         *float64    `json:"row_sd"`              // of the score by the choice of the dev rows; null where unknown
+	RowSD         *float64    `json:"row_sd"`              // of the score by the choice of dev rows; null where unknown
 	Expected      *float64    `json:"expected"`            // score of another training, by all of the study
 	ExpectedSD    *float64    `json:"expected_sd"`         // with which that is known
-	OnFront       bool        `json:"on_front"`            // false: the score of a smaller plan, which may be luck, is as high
+	OnFront       bool        `json:"on_front"`            // false: a smaller plan has as high a score, which may be luck
 	WithinNoise   bool        `json:"within_noise"`        // the member before is not distinguishably worse
 	Best          bool        `json:"best"`
 	Recommended   bool        `json:"recommended"`

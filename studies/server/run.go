@@ -117,7 +117,8 @@ func each(ctx context.Context, db *store.Store, do func(study string) error) err
 	return nil
 }
 
-// dump makes the copy, if there are studies: first on a disk of this machine, since SQLite's locks may not hold on the directory's.
+// dump makes the copy, if there are studies: first on a disk of this machine, since SQLite's locks may not hold on the
+// directory's.
 func dump(ctx context.Context, dir string) (err error) {
 	local, err := os.MkdirTemp("", "peftsearch-dump-")
 	if err != nil {

@@ -41,8 +41,8 @@ type Job struct {
 	Failure   *evaluator.Failure // of failed ones
 }
 
-// JobSeed is the seed of the training of a trial's candidate that follows so many others, below 2^53. −1 for the trial
-// stands for calibrations, which all have the same.
+// JobSeed is the seed of the training of a trial's candidate that follows so many others, below 2^53. −1 for the
+// trial stands for calibrations, which all have the same.
 func JobSeed(study uint64, trial, training int64) uint64 {
 	hash := fnv.New64a()
 	hash.Write([]byte("job"))
@@ -250,7 +250,8 @@ func again(ctx context.Context, tx *sql.Tx, r *Record, version int64, j Job) err
 		return err
 	}
 	var text string
-	err := tx.QueryRowContext(ctx, "SELECT scores FROM resamples WHERE study = $1 AND trial = $2", r.id, j.Trial).Scan(&text)
+	err := tx.QueryRowContext(ctx, "SELECT scores FROM resamples WHERE study = $1 AND trial = $2", r.id,
+		j.Trial).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -264,7 +265,8 @@ func again(ctx context.Context, tx *sql.Tx, r *Record, version int64, j Job) err
 	for i, other := range j.Result.Resampled {
 		resampled[i] += (other - resampled[i]) / float64(o.Trainings)
 	}
-	return do(ctx, tx, "UPDATE resamples SET scores = $1 WHERE study = $2 AND trial = $3", marshal(resampled), r.id, j.Trial)
+	return do(ctx, tx, "UPDATE resamples SET scores = $1 WHERE study = $2 AND trial = $3", marshal(resampled), r.id,
+		j.Trial)
 }
 
 // renewFront makes the latest front of a study that of its complete trials, whose scores may have fallen.

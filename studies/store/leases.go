@@ -229,7 +229,8 @@ func (s *Store) Abandon(ctx context.Context, right Lease) error {
 const endProposal = "DELETE FROM leases WHERE study = $1 AND trial = $2 AND lease = $3"
 
 // Beat is a sign of life: the lease holds on. Of a trial it stores how far it is, and the points of its curve that
-// were not stored before; of a job no curve is kept. The error wraps ErrFenced if the lease is over and was given to another process.
+// were not stored before; of a job no curve is kept. The error wraps ErrFenced if the lease is over and was given to
+// another process.
 func (s *Store) Beat(ctx context.Context, l Lease, p Progress, curve []CurvePoint) error {
 	return s.writeTo(ctx, l.study, later, func(tx *sql.Tx) error {
 		err := held(ctx, tx, `UPDATE leases SET until = `+s.dialect.now+` + $1, reported = `+s.dialect.now+`,

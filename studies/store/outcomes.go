@@ -106,8 +106,8 @@ func (s *Store) Enqueue(ctx context.Context, r *Record, p Proposal) (t Trial, ad
 	return t, added, err
 }
 
-// Release makes a trial or a job wait again, with the same number, plan and seed. crashed says that the attempt ended with its
-// worker, which counts; an interruption does not.
+// Release makes a trial or a job wait again, with the same number, plan and seed. crashed says that the attempt ended
+// with its worker, which counts; an interruption does not.
 func (s *Store) Release(ctx context.Context, l Lease, crashed bool) error {
 	crashes := 0
 	if crashed {

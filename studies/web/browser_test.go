@@ -187,7 +187,8 @@ func TestReportInABrowser(t *testing.T) {
 	)
 
 	// It opens with two trials that differ.
-	b.is(`(([a, b]) => a.value !== b.value && a.value !== '' && Number(b.value) === studies[0].front.at(-1))(comparison.inputs)`)
+	b.is(`(([a, b]) => a.value !== b.value && a.value !== '' &&
+		Number(b.value) === studies[0].front.at(-1))(comparison.inputs)`)
 	b.is(`document.querySelectorAll('#comparison tbody tr').length > 2`)
 
 	// The text of a point of the front, under the mouse.
@@ -267,7 +268,8 @@ func TestReportInABrowser(t *testing.T) {
 	b.is(
 		`document.documentElement.scrollWidth <= 390 && figures.front.width < 390 && document.querySelector('#front svg').getBoundingClientRect().width < 390`,
 	)
-	b.is(`document.querySelector('#table .scroll').scrollWidth <= 390 && document.querySelector('#parallel svg').getBoundingClientRect().width < 390`)
+	b.is(`document.querySelector('#table .scroll').scrollWidth <= 390 &&
+		document.querySelector('#parallel svg').getBoundingClientRect().width < 390`)
 	// The names of the axes do not lie on each other.
 	b.is(`(boxes => boxes.length > 2 && boxes.every((a, i) => boxes.every((b, j) => i === j ||
 		a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)))(
@@ -308,8 +310,10 @@ func TestStudiesOfDifferentMetricsInABrowser(t *testing.T) {
 	})
 	b.open("file://" + path)
 	b.is(`figures.growths.box.hidden && figures.fronts.note.textContent.includes('an axis of its own')`)
-	b.is(`[...document.querySelectorAll('#fronts svg > g[transform]')].map(g => g.querySelectorAll('.path:not(.axis)').length).join() === '2,1'`)
-	b.is(`[...document.querySelectorAll('#fronts svg text')].map(e => e.textContent).filter(n => n === 'accuracy' || n === 'spearman').join() === 'accuracy,spearman'`)
+	b.is(`[...document.querySelectorAll('#fronts svg > g[transform]')]
+		.map(g => g.querySelectorAll('.path:not(.axis)').length).join() === '2,1'`)
+	b.is(`[...document.querySelectorAll('#fronts svg text')]
+		.map(e => e.textContent).filter(n => n === 'accuracy' || n === 'spearman').join() === 'accuracy,spearman'`)
 	b.quiet("file://" + path)
 }
 

@@ -26,7 +26,8 @@ func addJob(t *testing.T, s *store.Store, r *store.Record, j store.Job, me store
 }
 
 func calibration(method peft.Method) store.Job {
-	return store.Job{Kind: store.JobCalibration, Trial: -1, Method: string(method), Candidate: Proposal(2).Candidate, Seed: 5,
+	return store.Job{Kind: store.JobCalibration, Trial: -1, Method: string(method), Candidate: Proposal(2).Candidate,
+		Seed:  5,
 		Share: 0.5}
 }
 
