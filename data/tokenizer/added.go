@@ -132,6 +132,9 @@ func (a *addedTokens) split(text aligned, tokens *trie, yield func(part aligned,
 		if token.Rstrip {
 			end = len(text.text) - len(strings.TrimLeftFunc(text.text[end:], unicode.IsSpace))
 		}
+		if start >= end { // the match before swallowed this one
+			continue
+		}
 		if done < start {
 			yield(text.slice(done, start), -1)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -327,6 +328,36 @@ func TestLongestFirst(t *testing.T) {
 					t.Fatalf("%d and %d in %d: %d and %d, want %d and %d", a, b, limit, keepA, keepB, x, y)
 				}
 			}
+		}
+	}
+}
+
+// TestSwallowedBlanks: added tokens of white space behind one that swallows it. Ids as tokenizers 0.22.2 gives them.
+func TestSwallowedBlanks(t *testing.T) {
+	for _, c := range []struct {
+		left, right bool
+		text        string
+		want        []int32
+	}{
+		{false, false, "a<m>  b", []int32{0, 3, 4, 4, 1}},
+		{false, true, "a<m>   b <m> ", []int32{0, 3, 4, 4, 4, 1, 4, 3, 4}},
+		{true, false, "a<m> b", []int32{0, 3, 1}},
+		{true, false, "a<m>  b", []int32{0, 3, 1}}, // the library panics
+		{true, true, "a<m>   b <m> ", []int32{0, 3, 1, 4, 3}},
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "config.json"), `{"model_type":"bert","vocab_size":5}`)
+		write(t, filepath.Join(dir, "tokenizer_config.json"), `{"tokenizer_class":"PreTrainedTokenizerFast"}`)
+		write(t, filepath.Join(dir, "tokenizer.json"), fmt.Sprintf(`{"added_tokens":[{"id":3,"content":"<m>","rstrip":true},
+			{"id":4,"content":" ","lstrip":%t,"rstrip":%t}],"pre_tokenizer":{"type":"WhitespaceSplit"},
+			"model":{"type":"WordPiece","unk_token":"?","continuing_subword_prefix":"##","max_input_chars_per_word":9,
+			"vocab":{"a":0,"b":1,"?":2}}}`, c.left, c.right))
+		tokenizer, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tokenizer.Encode(16, c.text).IDs; !slices.Equal(got, c.want) {
+			t.Errorf("%q, %t, %t: %v, want %v", c.text, c.left, c.right, got, c.want)
 		}
 	}
 }
