@@ -63,12 +63,12 @@ type Training struct {
 	// PrefixMLP is the width of the MLP that generates all prefixes in training (Li & Liang 2021); 0
 	// trains them directly.
 	PrefixMLP int `json:"prefix_mlp"`
-	// Dropout is the dropout probability inside the frozen backbone; 0 turns it off.
+	// Dropout is the dropout probability inside the backbone, and in the head if Backbone is set; 0 turns it off.
 	Dropout float64 `json:"dropout"`
 	// Backbone trains every weight of the backbone too: full fine-tuning, a baseline.
 	Backbone bool `json:"backbone"`
 	// Pooler makes the head dense, whatever the study's is, as transformers' class for the task has it: its first layer
-	// begins as the checkpoint's pooler where the class takes that over (BERT), and Dropout is on what it reads too.
+	// begins as the checkpoint's pooler where that class has the pooler there.
 	Pooler bool `json:"pooler,omitempty"`
 	// Methods is what single methods are trained with.
 	Methods MethodTraining `json:"methods,omitzero"`

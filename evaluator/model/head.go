@@ -16,7 +16,7 @@ type head interface {
 	// rows says which tokens it reads.
 	rows() Rows
 	// logits computes [decisions, outputs] in float32 from the hidden states of the tokens that it reads [read, D].
-	logits(s *torch.Scope, batch Batch, x *torch.Tensor) *torch.Tensor
+	logits(p *pass, batch Batch, x *torch.Tensor) *torch.Tensor
 	// counts is how many of these numbers each example has.
 	counts(batch Batch) []int
 	// loss is the sum of the losses of logits against the targets of all examples, and of how many terms it is the
@@ -24,9 +24,14 @@ type head interface {
 	loss(s *torch.Scope, batch Batch, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int)
 }
 
-// heads declares the parameters of each kind's head in ps: for a number of outputs, of a layer of the form that
-// is asked for.
-var heads = map[data.Kind]func(ps *parameters, form evaluator.Head, hidden, outputs int) head{
+// headForm is how the layers of a head are, and where a pass with dropout has it in them.
+type headForm struct {
+	evaluator.Head
+	dropDense, dropLast bool // before the dense layer, before the last one
+}
+
+// heads declares the parameters of each kind's head in ps: for a number of outputs, of the form that is asked for.
+var heads = map[data.Kind]func(ps *parameters, form headForm, hidden, outputs int) head{
 	data.KindClassification:      declareClassification,
 	data.KindRegression:          declareRegression,
 	data.KindTokenClassification: declareTokens,
@@ -36,13 +41,13 @@ var heads = map[data.Kind]func(ps *parameters, form evaluator.Head, hidden, outp
 }
 
 // declareHead declares the head of a kind of task.
-func declareHead(ps *parameters, kind data.Kind, form evaluator.Head, hidden, outputs int) (head, error) {
+func declareHead(ps *parameters, kind data.Kind, form headForm, hidden, outputs int) (head, error) {
 	declare, ok := heads[kind]
 	if !ok {
 		return nil, fmt.Errorf("model: task %q: must be one of %v", kind, slices.Sorted(maps.Keys(heads)))
 	}
-	if form != evaluator.HeadLinear && form != evaluator.HeadDense {
-		return nil, fmt.Errorf("model: head %q: must be %s or %s", form, evaluator.HeadLinear, evaluator.HeadDense)
+	if form.Head != evaluator.HeadLinear && form.Head != evaluator.HeadDense {
+		return nil, fmt.Errorf("model: head %q: must be %s or %s", form.Head, evaluator.HeadLinear, evaluator.HeadDense)
 	}
 	return declare(ps, form, hidden, outputs), nil
 }
@@ -50,15 +55,16 @@ func declareHead(ps *parameters, kind data.Kind, form evaluator.Head, hidden, ou
 // outputLayer is W·h + c, or the dense W·tanh(W_p·h + c_p) + c. It is computed in float32: bfloat16 logits would
 // tie predictions that differ.
 type outputLayer struct {
+	form                   headForm
 	outputs                int
 	denseWeight, denseBias *parameter // [in, in], [in]; nil for the linear one
 	weight, bias           *parameter // [outputs, in], [outputs]
 }
 
 // declareOutput initialises with N(0, 0.02), biases 0.
-func declareOutput(ps *parameters, form evaluator.Head, in, outputs int) outputLayer {
-	l := outputLayer{outputs: outputs}
-	if form == evaluator.HeadDense {
+func declareOutput(ps *parameters, form headForm, in, outputs int) outputLayer {
+	l := outputLayer{form: form, outputs: outputs}
+	if form.Head == evaluator.HeadDense {
 		l.denseWeight = ps.declare("head.dense.weight", normal(0.02), decay|exact, in, in)
 		l.denseBias = ps.declare("head.dense.bias", zeros, exact, in)
 	}
@@ -68,12 +74,18 @@ func declareOutput(ps *parameters, form evaluator.Head, in, outputs int) outputL
 }
 
 // apply is [n, outputs] in float32 of h [n, in].
-func (l outputLayer) apply(s *torch.Scope, h *torch.Tensor) *torch.Tensor {
-	h = s.To(h, torch.Float32)
+func (l outputLayer) apply(p *pass, h *torch.Tensor) *torch.Tensor {
+	h = p.To(h, torch.Float32)
 	if l.denseWeight != nil {
-		h = s.Tanh(s.Linear(h, l.denseWeight.leaf, l.denseBias.leaf))
+		if l.form.dropDense {
+			h = p.drop(h)
+		}
+		h = p.Tanh(p.Linear(h, l.denseWeight.leaf, l.denseBias.leaf))
 	}
-	return s.Linear(h, l.weight.leaf, l.bias.leaf)
+	if l.form.dropLast {
+		h = p.drop(h)
+	}
+	return p.Linear(h, l.weight.leaf, l.bias.leaf)
 }
 
 // ignored is the target of a decision that no loss counts.

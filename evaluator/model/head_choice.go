@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
@@ -13,7 +12,7 @@ import (
 // cross-entropy over the choices of an example.
 type headChoice struct{ headFirst }
 
-func declareChoice(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareChoice(ps *parameters, form headForm, hidden, outputs int) head {
 	return headChoice{headFirst{declareOutput(ps, form, hidden, outputs)}}
 }
 

@@ -3,7 +3,6 @@ package model
 import (
 	"slices"
 
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
@@ -12,8 +11,8 @@ type headFirst struct{ outputLayer }
 
 func (headFirst) rows() Rows { return First }
 
-func (h headFirst) logits(s *torch.Scope, _ Batch, x *torch.Tensor) *torch.Tensor {
-	return h.apply(s, x)
+func (h headFirst) logits(p *pass, _ Batch, x *torch.Tensor) *torch.Tensor {
+	return h.apply(p, x)
 }
 
 func (h headFirst) counts(batch Batch) []int {
@@ -23,7 +22,7 @@ func (h headFirst) counts(batch Batch) []int {
 // headClassification has the cross-entropy of the classes as its loss.
 type headClassification struct{ headFirst }
 
-func declareClassification(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareClassification(ps *parameters, form headForm, hidden, outputs int) head {
 	return headClassification{headFirst{declareOutput(ps, form, hidden, outputs)}}
 }
 

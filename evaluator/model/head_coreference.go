@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
@@ -17,7 +16,7 @@ type headCoreference struct {
 	pool *parameter // w [1, D]
 }
 
-func declareCoreference(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareCoreference(ps *parameters, form headForm, hidden, outputs int) head {
 	return headCoreference{declareOutput(ps, form, 2*hidden, outputs),
 		ps.declare("head.pool.weight", normal(0.02), decay|exact, 1, hidden)}
 }
@@ -32,7 +31,7 @@ func (h headCoreference) counts(batch Batch) []int {
 	return counts
 }
 
-func (h headCoreference) logits(s *torch.Scope, batch Batch, x *torch.Tensor) *torch.Tensor {
+func (h headCoreference) logits(p *pass, batch Batch, x *torch.Tensor) *torch.Tensor {
 	starts := Marked.starts(batch)
 	longest, count := 0, 0
 	for _, spans := range batch.Spans {
@@ -48,7 +47,7 @@ func (h headCoreference) logits(s *torch.Scope, batch Batch, x *torch.Tensor) *t
 		for j, at := range spans {
 			first, ok := slices.BinarySearch(batch.Marked[i], at.Start)
 			if !ok || first+at.End-at.Start > len(batch.Marked[i]) || at.End <= at.Start {
-				s.Fail(fmt.Errorf("model: span %v of row %d is not among its marked tokens", at, i))
+				p.Fail(fmt.Errorf("model: span %v of row %d is not among its marked tokens", at, i))
 				return nil
 			}
 			for k := range longest {
@@ -65,16 +64,16 @@ func (h headCoreference) logits(s *torch.Scope, batch Batch, x *torch.Tensor) *t
 			span++
 		}
 	}
-	x = s.To(x, torch.Float32)
+	x = p.To(x, torch.Float32)
 	d := x.Size(1)
-	index := torch.From(s, tokens, len(tokens))
-	scores := s.Reshape(s.Select(s.Linear(x, h.pool.leaf, nil), index), count, longest)
-	weights := s.Softmax(s.Add(scores, torch.From(s, mask, count, longest)))
-	states := s.Reshape(s.Select(x, index), count, longest, d)
-	pooled := s.Reshape(s.BatchMatmul(s.Reshape(weights, count, 1, longest), states), count, d) // [spans, D]
-	pairs := s.Cat(1, s.Select(pooled, torch.From(s, mentions, len(mentions))),
-		s.Select(pooled, torch.From(s, candidates, len(candidates)))) // [pairs, 2D]
-	return h.apply(s, pairs)
+	index := torch.From(p.Scope, tokens, len(tokens))
+	scores := p.Reshape(p.Select(p.Linear(x, h.pool.leaf, nil), index), count, longest)
+	weights := p.Softmax(p.Add(scores, torch.From(p.Scope, mask, count, longest)))
+	states := p.Reshape(p.Select(x, index), count, longest, d)
+	pooled := p.Reshape(p.BatchMatmul(p.Reshape(weights, count, 1, longest), states), count, d) // [spans, D]
+	pairs := p.Cat(1, p.Select(pooled, torch.From(p.Scope, mentions, len(mentions))),
+		p.Select(pooled, torch.From(p.Scope, candidates, len(candidates)))) // [pairs, 2D]
+	return h.apply(p, pairs)
 }
 
 func (headCoreference) loss(s *torch.Scope, _ Batch, logits *torch.Tensor, targets []float64) (*torch.Tensor, int) {

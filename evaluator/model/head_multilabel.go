@@ -1,14 +1,13 @@
 package model
 
 import (
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
 // headMultilabel decides about each label for itself: its loss is the binary cross-entropy of every one of them.
 type headMultilabel struct{ headFirst }
 
-func declareMultilabel(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareMultilabel(ps *parameters, form headForm, hidden, outputs int) head {
 	return headMultilabel{headFirst{declareOutput(ps, form, hidden, outputs)}}
 }
 

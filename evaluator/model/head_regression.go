@@ -1,14 +1,13 @@
 package model
 
 import (
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
 // headRegression has the squared error of the value as its loss.
 type headRegression struct{ headFirst }
 
-func declareRegression(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareRegression(ps *parameters, form headForm, hidden, outputs int) head {
 	return headRegression{headFirst{declareOutput(ps, form, hidden, outputs)}}
 }
 

@@ -1,21 +1,20 @@
 package model
 
 import (
-	"peftsearch/evaluator"
 	"peftsearch/evaluator/torch"
 )
 
 // headTokens decides for each marked token: the first of every word.
 type headTokens struct{ outputLayer }
 
-func declareTokens(ps *parameters, form evaluator.Head, hidden, outputs int) head {
+func declareTokens(ps *parameters, form headForm, hidden, outputs int) head {
 	return headTokens{declareOutput(ps, form, hidden, outputs)}
 }
 
 func (headTokens) rows() Rows { return Marked }
 
-func (h headTokens) logits(s *torch.Scope, _ Batch, x *torch.Tensor) *torch.Tensor {
-	return h.apply(s, x)
+func (h headTokens) logits(p *pass, _ Batch, x *torch.Tensor) *torch.Tensor {
+	return h.apply(p, x)
 }
 
 func (h headTokens) counts(batch Batch) []int {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"os"
@@ -9,8 +10,10 @@ import (
 	"testing"
 
 	"peftsearch/data"
+	"peftsearch/data/checkpoint"
 	"peftsearch/data/tokenizer"
 	"peftsearch/evaluator"
+	"peftsearch/evaluator/torch"
 	"peftsearch/peft"
 )
 
@@ -189,5 +192,67 @@ func TestHeadsRefuse(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 		s.Free()
+	}
+}
+
+// The places are those of the classes For… in transformers 4.57: a ClassificationHead drops before each of its layers, a
+// pooler is not dropped before, GPT2ForSequenceClassification drops nothing.
+func TestFullFineTuningHasItsDropoutInTheHead(t *testing.T) {
+	for _, c := range []struct {
+		modelType           string
+		kind                data.Kind
+		backbone, pooler    bool
+		dropDense, dropLast bool
+	}{
+		{checkpoint.BERT, data.KindClassification, true, true, false, true},
+		{checkpoint.BERT, data.KindTokenClassification, true, false, false, true},
+		{checkpoint.RoBERTa, data.KindRegression, true, true, true, true},
+		{checkpoint.RoBERTa, data.KindMultipleChoice, true, true, false, true},
+		{checkpoint.GPT2, data.KindClassification, true, false, true, false},
+		{checkpoint.BERT, data.KindClassification, false, false, false, false},
+	} {
+		m := &Model{network: network{config: checkpoint.Config{ModelType: c.modelType}}, spec: Spec{Task: c.kind,
+			Head: evaluator.HeadLinear, Training: evaluator.Training{Backbone: c.backbone, Pooler: c.pooler}}}
+		form := m.headForm()
+		if form.dropDense != c.dropDense || form.dropLast != c.dropLast || (form.Head == evaluator.HeadDense) != c.pooler {
+			t.Errorf("%+v: %+v", c, form)
+		}
+	}
+}
+
+func TestHeadDropsWhereItsFormSays(t *testing.T) {
+	s := torch.NewScope(torch.CPU)
+	defer s.Free()
+	const width = 64
+	identity, ones := make([]float32, width*width), make([]float32, width)
+	for i := range width {
+		identity[i*width+i], ones[i] = 1, 1
+	}
+	given := func(values []float32, shape ...int) *parameter {
+		return &parameter{leaf: torch.From(s, values, shape...)}
+	}
+	one := math.Tanh(1)
+	for _, c := range []struct {
+		form headForm
+		unit float64 // the logit is so many times the number of elements that are left; 0 where all are
+	}{
+		{headForm{}, 0},
+		{headForm{dropDense: true}, math.Tanh(2)},
+		{headForm{dropLast: true}, 2 * one},
+	} {
+		layer := outputLayer{form: c.form, outputs: 1, denseWeight: given(identity, width, width),
+			denseBias: given(make([]float32, width), width), weight: given(ones, 1, width), bias: given([]float32{0}, 1)}
+		p := &pass{Scope: s, dropout: newDropout(1, 0, 0.5)}
+		got := float64(s.Float32s(layer.apply(p, torch.From(s, ones, 1, width)))[0])
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		left := width
+		if c.unit > 0 {
+			left = int(math.Round(got / c.unit))
+		}
+		if want := float64(left) * cmp.Or(c.unit, one); math.Abs(got-want) > 1e-3 || c.unit > 0 && (left < 10 || left > 54) {
+			t.Errorf("%+v: %g of %d elements, want %g", c.form, got, left, want)
+		}
 	}
 }

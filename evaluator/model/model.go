@@ -57,10 +57,7 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 		return nil, err
 	}
 	var err error
-	if t.Pooler {
-		spec.Head = evaluator.HeadDense
-	}
-	if m.head, err = declareHead(&m.parameters, spec.Task, spec.Head, b.geometry.Hidden, spec.Outputs); err != nil {
+	if m.head, err = declareHead(&m.parameters, spec.Task, m.headForm(), b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
 	}
 	if t.Pooler {
@@ -89,10 +86,28 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	return m, nil
 }
 
-// beginWithPooler makes the first layer of a dense head begin as the checkpoint's pooler, if transformers' class for
-// the task has the pooler there and the checkpoint has one.
+// headForm is the head that the Spec asks for. Full fine-tuning has its dropout where transformers' classes have it.
+func (m *Model) headForm() headForm {
+	form := headForm{Head: m.spec.Head}
+	if m.spec.Training.Pooler {
+		form.Head = evaluator.HeadDense
+	}
+	if m.spec.Training.Backbone {
+		form.dropDense, form.dropLast = !m.hasPooler(), m.network.config.ModelType != checkpoint.GPT2
+	}
+	return form
+}
+
+// hasPooler reports whether the dense head's first layer is the backbone's pooler in transformers' class for the task,
+// if that has one: BERT's classes, and those for multiple choice.
+func (m *Model) hasPooler() bool {
+	return m.network.config.ModelType == checkpoint.BERT || m.spec.Task == data.KindMultipleChoice
+}
+
+// beginWithPooler makes the first layer of the head begin as the checkpoint's pooler, if it is one and the checkpoint
+// has it.
 func (m *Model) beginWithPooler() error {
-	if m.backbone.network.config.ModelType != checkpoint.BERT {
+	if !m.hasPooler() {
 		return nil
 	}
 	for _, p := range m.parameters.list {
@@ -232,13 +247,10 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass
 	} else if net.wide() {
 		x = p.take(x, m.rows())
 	}
-	if m.spec.Training.Pooler {
-		x = p.drop(x)
-	}
 	if s.Err() != nil {
 		return nil
 	}
-	return m.head.logits(s, batch, x)
+	return m.head.logits(p, batch, x)
 }
 
 // Gradient is the gradient of a loss with respect to everything that is trained, in the model's own
