@@ -127,7 +127,7 @@ func (r *runner) calibrate(ctx context.Context) error {
 	}
 	methods, share, err := r.plannedCalibration()
 	if err != nil {
-		r.emit(ctx, Event{Kind: EventUncalibrated, Err: err})
+		r.emit(ctx, Event{Kind: EventUncalibrated, Rate: config.AutoRate, Err: err})
 		return r.repeat(ctx, r.rated)
 	}
 	c := &calibrator{runner: r, methods: methods, share: share}

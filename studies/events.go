@@ -35,7 +35,7 @@ type Event struct {
 	Kind      EventKind
 	Trial     store.Trial        // of a trial
 	Job       *store.Job         // in place of a trial, a training beside the trials
-	Rate      config.Rate        // of calibrated
+	Rate      config.Rate        // of calibrated and uncalibrated
 	Progress  evaluator.Progress // of progress
 	Elsewhere int                // of waiting: how many trials other processes run
 	Err       error              // of delayed and uncalibrated

@@ -72,13 +72,7 @@ func (h *History) Sync(ctx context.Context) error {
 	for _, e := range changed {
 		h.count(e)
 	}
-	for _, j := range jobs {
-		if j.Number < int64(len(h.jobs)) {
-			h.jobs[j.Number] = j
-		} else {
-			h.jobs = append(h.jobs, j)
-		}
-	}
+	h.jobs = merged(h.jobs, jobs)
 	h.version = version
 	return nil
 }

@@ -12,6 +12,18 @@ import (
 // firstJob is the number that a worker knows job 0 by. No trial has it.
 const firstJob = 1 << 40
 
+// merged are jobs by number with those that have changed or are new.
+func merged(jobs, changed []store.Job) []store.Job {
+	for _, j := range changed {
+		if j.Number < int64(len(jobs)) {
+			jobs[j.Number] = j
+		} else {
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
 // waitingJob takes a job that waits. The error is store.ErrNothing if there is none.
 func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) {
 	err = r.repeat(ctx, func(ctx context.Context) error {

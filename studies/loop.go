@@ -197,16 +197,16 @@ func (r *runner) conclude(ctx context.Context, lease store.Lease, fenced bool, e
 	case errors.As(err, &failure):
 		crashed := failure.Kind == evaluator.FailureCrashed // which somebody may have done; other slips happen again
 		crashes := 1 + e.crashes()
-		e = e.failed(failure)
 		if crashed && crashes < maxCrashes {
+			e = e.failed(failure)
 			e.Kind = EventRetried
 			return r.store(ctx, e, func(ctx context.Context) error { return r.db.Release(ctx, lease, true) })
 		}
 		if crashed {
 			failure = &evaluator.Failure{Kind: failure.Kind,
 				Message: fmt.Sprintf("%s (attempt %d that ended with its worker)", failure.Message, crashes)}
-			e = e.failed(failure)
 		}
+		e = e.failed(failure)
 		e.Kind = EventFailed
 		return r.store(ctx, e, func(ctx context.Context) error { return r.db.Fail(ctx, lease, failure) })
 	case ctx.Err() != nil:

@@ -21,6 +21,7 @@ type Overview struct {
 	Confirmed Confirmations
 	Attempts  []store.Attempt // by number
 
+	jobs      []store.Job         // by number
 	resampled map[int64][]float64 // scores on resamples of the dev rows, of the first rowTrials trials
 }
 
@@ -47,16 +48,17 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 		}
 		next = Overview{Record: record, Trials: w.latest.Trials, Tally: w.latest.Tally, Front: w.latest.Front,
 			resampled: w.latest.resampled}
-		if file, err := StudyFile(record); err == nil {
-			jobs, err := at.Jobs(ctx, record, 0)
-			if err != nil {
-				return err
-			}
-			others, _ := beside(jobs)
-			next.Budget = max(0, file.Budget.Trials-others)
-		}
 		if version, err = next.read(ctx, at, w.version); err != nil {
 			return err
+		}
+		jobs, err := at.Jobs(ctx, record, w.version)
+		if err != nil {
+			return err
+		}
+		next.jobs = merged(slices.Clone(w.latest.jobs), jobs)
+		if file, err := StudyFile(record); err == nil {
+			others, _ := beside(next.jobs)
+			next.Budget = max(0, file.Budget.Trials-others)
 		}
 		if next.Attempts, err = at.Attempts(ctx, record); err != nil {
 			return err

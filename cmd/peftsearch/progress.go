@@ -223,7 +223,7 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventCalibrated:
 		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", e.Rate)
 	case studies.EventUncalibrated:
-		s.note(slog.LevelInfo, "learning rates are not calibrated: all are 1e-3", "reason", e.Err)
+		s.note(slog.LevelInfo, "learning rates are not calibrated", "all", e.Rate.Default(), "reason", e.Err)
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {
