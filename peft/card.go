@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -164,7 +165,7 @@ func (t Trained) frontMatter(format Format, card Card, name string) frontMatter 
 		result.Task.Type = cmp.Or(f.Pipeline, string(t.Info.Task.Kind))
 		result.Dataset.Name, result.Dataset.Type, result.Dataset.Split = t.dataName(), "custom", s.name
 		for _, metric := range slices.Sorted(maps.Keys(s.scores)) {
-			result.Metrics = append(result.Metrics, modelMetric{Type: metric, Value: round(s.scores[metric]),
+			result.Metrics = append(result.Metrics, modelMetric{Type: metric, Value: math.Round(1e4*s.scores[metric]) / 1e4,
 				Name: s.name + " " + metric})
 		}
 		if len(f.Index) == 0 {
@@ -173,12 +174,6 @@ func (t Trained) frontMatter(format Format, card Card, name string) frontMatter 
 		f.Index[0].Results = append(f.Index[0].Results, result)
 	}
 	return f
-}
-
-func round(score float64) float64 {
-	var rounded float64
-	fmt.Sscanf(fmt.Sprintf("%.4f", score), "%g", &rounded)
-	return rounded
 }
 
 // dataName is the study that the data was for.

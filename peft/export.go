@@ -114,9 +114,25 @@ var exporters = map[Format]struct {
 	FormatPlan:         {func(p Plan, _ Geometry) (Plan, []string) { return p, nil }, exportPlan, false},
 	FormatAdapters:     {adaptersPart, exportAdapters, false},
 	FormatPEFT:         {peftPart, exportPEFT, false},
-	FormatMerged:       {mergedPart, exportMerged, true},
-	FormatTransformers: {transformersPart, exportTransformers, true},
-	FormatONNX:         {onnxPart, exportONNX, true},
+	FormatMerged:       {mergedPart, withBackbone(Trained.merged), true},
+	FormatTransformers: {transformersPart, withBackbone(Trained.selfContained), true},
+	FormatONNX:         {onnxPart, withBackbone(Trained.onnx), true},
+}
+
+// withBackbone opens the backbone, which an export holds, for what fills in the export.
+func withBackbone(fill func(Trained, *checkpoint.Checkpoint, *export, Options) error) func(Trained, Options) (*export,
+	error) {
+	return func(t Trained, options Options) (*export, error) {
+		c, err := t.openBackbone()
+		if err != nil {
+			return nil, err
+		}
+		e := &export{source: c}
+		if err := fill(t, c, e, options); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return e, nil
+	}
 }
 
 // exportable checks what a format relies on.

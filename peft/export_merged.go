@@ -3,7 +3,6 @@ package peft
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -24,19 +23,7 @@ func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportMerged(t Trained, _ Options) (*export, error) {
-	c, err := t.openBackbone()
-	if err != nil {
-		return nil, err
-	}
-	e := &export{source: c}
-	if err := t.merged(c, e); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return e, nil
-}
-
-func (t Trained) merged(c *checkpoint.Checkpoint, e *export) error {
+func (t Trained) merged(c *checkpoint.Checkpoint, e *export, _ Options) error {
 	_, backbone, err := t.fold(c, merges)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 package peft
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -39,19 +39,8 @@ func onnxPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportONNX(t Trained, options Options) (*export, error) {
-	c, err := t.openBackbone()
-	if err != nil {
-		return nil, err
-	}
-	e := &export{source: c}
-	if err := t.onnx(c, e, options.IDs); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return e, nil
-}
-
-func (t Trained) onnx(c *checkpoint.Checkpoint, e *export, ids IDs) error {
+func (t Trained) onnx(c *checkpoint.Checkpoint, e *export, options Options) error {
+	ids := cmp.Or(options.IDs, IDs64)
 	rest, backbone, err := t.fold(c, merges)
 	if err != nil {
 		return err
@@ -72,16 +61,9 @@ func (t Trained) onnx(c *checkpoint.Checkpoint, e *export, ids IDs) error {
 	e.graphs = map[string]*onnx.Graph{
 		onnxFile: rest.encoderGraph(c.Config, backbone, kind, c.Config.Types > 1 && tok.Types() > 1)}
 	e.loading = t.onnxSnippet(ids)
-	e.notes = append(e.notes, "Inputs are [batch, length] of "+string(kindName(ids))+", both free; logits are float32. "+
+	e.notes = append(e.notes, "Inputs are [batch, length] of "+string(ids)+", both free; logits are float32. "+
 		"`examples/onnx` of peftsearch has programs in Go and for the browser.")
 	return t.addTokenizer(c, e)
-}
-
-func kindName(ids IDs) IDs {
-	if ids == "" {
-		return IDs64
-	}
-	return ids
 }
 
 // encoderGraph is the graph of an encoder with the head.
@@ -173,6 +155,6 @@ func (t Trained) onnxSnippet(ids IDs) string {
 		`session = onnxruntime.InferenceSession(directory + "/` + onnxFile + `")`}, inputs...)
 	return python(append(lines,
 		"taken = {i.name for i in session.get_inputs()}",
-		"inputs = {k: v.astype(numpy."+string(kindName(ids))+") for k, v in inputs.items() if k in taken}",
+		"inputs = {k: v.astype(numpy."+string(ids)+") for k, v in inputs.items() if k in taken}",
 		"logits = session.run(None, inputs)[0]")...)
 }

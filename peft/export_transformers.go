@@ -2,7 +2,6 @@ package peft
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -52,22 +51,10 @@ func transformersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
 	})
 }
 
-func exportTransformers(t Trained, options Options) (*export, error) {
-	c, err := t.openBackbone()
-	if err != nil {
-		return nil, err
-	}
-	e := &export{source: c}
-	if err := t.selfContained(c, e, options.Merge); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return e, nil
-}
-
 // selfContained fills in the directory.
-func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, merge bool) error {
+func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, options Options) error {
 	fold := func(m Module, l Layer) mergeable {
-		if _, ok := m.(stored); ok || merge {
+		if _, ok := m.(stored); ok || options.Merge {
 			return merges(m, l)
 		}
 		return nil
@@ -76,7 +63,7 @@ func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, merge bool) 
 	if err != nil {
 		return err
 	}
-	if !merge { // what is folded without being asked to has no tensors of its own there, but is trained
+	if !options.Merge { // what is folded without being asked to has no tensors of its own there, but is trained
 		rest.Plan = t.Plan
 	}
 	code, err := rest.modelingCode()

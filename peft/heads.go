@@ -126,11 +126,7 @@ func (i Info) refuse(format Format, f family) error {
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
 	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
-		format := FormatTransformers
-		if f.code == "" {
-			format = FormatPlan
-		}
-		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, format)
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, f.anyPlan())
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}
@@ -152,6 +148,14 @@ func HasPooler(g Geometry, kind data.Kind) bool {
 	}
 	layers := head.layers(f)
 	return layers.dense != "" && layers.between == tanh
+}
+
+// anyPlan is the format for other programs that holds any plan with any head, or this program's own.
+func (f family) anyPlan() Format {
+	if f.code == "" {
+		return FormatPlan
+	}
+	return FormatTransformers
 }
 
 // class is transformers' model of the family with a kind's head.

@@ -364,9 +364,6 @@ func (r LoRA) graph(l *layerGraph) {
 				return l.Node("Gemm", onnx.Attributes{"transB": 1}, x, l.weight(MethodLoRA, string(target)+name))
 			}
 			update := product(product(x, ".a"), ".b")
-			if !r.Gate {
-				return l.Add(y, l.Mul(update, l.Float(r.Alpha/float64(r.Rank))))
-			}
 			return l.Add(y, l.gated(update, l.gate(MethodLoRA, string(target)+".", x), out))
 		})
 	}
