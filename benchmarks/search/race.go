@@ -86,8 +86,9 @@ func raceOnce(name string, seed, trainings int, share float64) (r raced, err err
 		}
 		o := search.Observation{Number: number, Point: suggestion.Point, Params: e.space.Params(suggestion.Point),
 			State: search.Complete, Score: e.evaluate(suggestion.Point)}
-		if trials = append(trials, o); history.Set(o) != nil {
-			return r, history.Set(o)
+		trials = append(trials, o)
+		if err := history.Set(o); err != nil {
+			return r, err
 		}
 	}
 	p, err := search.NewPosterior(e.space, e.reference, trials)

@@ -159,8 +159,7 @@ func processorSeconds() (float64, error) {
 }
 
 // runCrowds plays what is missing in a file.
-func runCrowds(path string, problems, samplers []string, workers []int, like crowdRun, first,
-	seeds int) error {
+func runCrowds(path string, problems, samplers []string, workers []int, like crowdRun, first, seeds int) error {
 	key := func(r crowdRun) string {
 		return fmt.Sprint(r.Problem, "|", r.Sampler, "|", r.Workers, "|", r.Trials, "|", r.Ahead, "|",
 			cmp.Or(r.Seconds, trialSeconds), "|", r.Seed)
