@@ -227,7 +227,7 @@ func TestReportInABrowser(t *testing.T) {
 	b.is(`document.querySelector('#table .note').textContent !== '100 of 100'`)
 	wanted := 0
 	for _, trial := range study.Trials {
-		if trial.State == "complete" && trial.Result.Score > 0.7 && trial.Params < 500_000 {
+		if trial.State == "complete" && trial.Score > 0.7 && trial.Params < 500_000 {
 			wanted++
 		}
 	}
