@@ -100,9 +100,9 @@ func (c Confirmed) ends() (low, high float64) {
 	return c.Test.Interval[0], c.Test.Interval[1]
 }
 
-// reach is the extent of scores with room for the ends of intervals: half of the extent at each side at most, so that
-// an interval of two seeds, which may be of any length, does not press the scores together. What goes on beyond is
-// drawn without an end.
+// reach is the extent of scores with room for the ends of intervals: a quarter of the extent at each side at most, so
+// that an interval of two seeds, which may be of any length, does not press the scores together. What goes on beyond
+// is drawn without an end.
 func reach(scores []float64, confirmed []Confirmed) (low, high float64) {
 	low, high = slices.Min(scores), slices.Max(scores)
 	least, greatest := low, high
@@ -113,7 +113,7 @@ func reach(scores []float64, confirmed []Confirmed) (low, high float64) {
 	if low == high {
 		return least, greatest
 	}
-	room := (high - low) / 2
+	room := (high - low) / 4
 	return max(least, low-room), min(greatest, high+room)
 }
 

@@ -123,8 +123,8 @@ func TestEveryFigure(t *testing.T) {
 // An interval that two seeds leave open does not press the scores together.
 func TestAxesKeepToTheScores(t *testing.T) {
 	wide := Confirmed{Test: TestScores{Seeds: 2, Mean: 0.85, Interval: &[2]float64{0, 1}}}
-	if low, high := reach([]float64{0.8, 0.9}, []Confirmed{wide}); math.Abs(low-0.75) > 1e-12 ||
-		math.Abs(high-0.95) > 1e-12 {
+	if low, high := reach([]float64{0.8, 0.9}, []Confirmed{wide}); math.Abs(low-0.775) > 1e-12 ||
+		math.Abs(high-0.925) > 1e-12 {
 		t.Errorf("from %g to %g", low, high)
 	}
 	narrow := Confirmed{Test: TestScores{Seeds: 5, Mean: 0.85, Interval: &[2]float64{0.79, 0.92}}}
