@@ -242,7 +242,7 @@ func stopServer(ctx context.Context, dir string) error {
 	case err != nil:
 		return err
 	case s.Job != "":
-		// Without --batch the signal goes to PostgreSQL too, which is gone then before the last copy is made.
+		// Unlike a plain scancel, after which Slurm kills what is left, this gives the last copy the time that it takes.
 		if said, err := exec.CommandContext(ctx, "scancel", "--batch", "--signal=USR1", s.Job).CombinedOutput(); err != nil {
 			return environment("", fmt.Errorf("scancel --batch --signal=USR1 %s: %w: %s", s.Job, err, said))
 		}
