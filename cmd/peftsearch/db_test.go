@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -133,9 +134,10 @@ func TestAServerAsAJob(t *testing.T) {
 	dir, path := serverDir(t), writeFakeStudy(t, 30)
 	t.Setenv("FAKE_SECONDS", "0.3")
 	c := startCluster(t, 2)
-	start := func(disk string) {
+	start := func(disk string, options ...string) {
 		t.Helper()
-		c.command("peftsearch", "db", "start", dir, "--slurm", "--data", filepath.Join(dir, disk), "--", "--time=10:00")
+		c.command("peftsearch", append([]string{"db", "start", dir, "--slurm", "--data", filepath.Join(dir, disk), "--",
+			"--time=10:00"}, options...)...)
 	}
 	tally := func(db string) (tally store.Tally) {
 		if s, err := store.View(db); err == nil {
@@ -146,8 +148,22 @@ func TestAServerAsAJob(t *testing.T) {
 		}
 		return tally
 	}
+	start("first", "--begin=now+1hour")
+	says := func(words ...string) {
+		t.Helper()
+		said, err := exec.Command("peftsearch", words...).CombinedOutput()
+		if err == nil || !regexp.MustCompile(`job 1 is pending \(BeginTime\), expected to start at \d{4}-`).Match(said) {
+			t.Errorf("%v: %v: %s", words, err, said)
+		}
+	}
+	c.wait("job 1 waits", func() bool { return c.command("squeue", "--noheader", "--format=%r") == "BeginTime\n" })
+	says("db", "status", dir)
+	says("doctor", path, "--db", dir)
 	c.command("peftsearch", "submit", path, "--db", dir, "--workers", "2", "--time", "10:00", "--", "--cpus-per-task=1")
-	start("first")
+	c.wait("the study waits for the server", func() bool {
+		return c.command("squeue", "--noheader", "--jobs=2", "--format=%r") == "Dependency\n"
+	})
+	c.command("scontrol", "update", "jobid=1", "starttime=now")
 	c.wait("some trials are stored", func() bool { return tally(dir).Complete > 3 })
 	s, err := store.ReadServer(dir)
 	c.must(err)
@@ -203,6 +219,10 @@ func TestServersAsJobs(t *testing.T) {
 	c.wait("both serve", func() bool { return answer(first) && answer(second) })
 	if waiting := c.command("squeue", "--noheader", "--states=PENDING", "--format=%r"); waiting != "Dependency\n" {
 		t.Errorf("jobs wait for %q", waiting)
+	}
+	if status := c.command("peftsearch", "db", "status", first); !strings.Contains(status,
+		"next    job 3 is pending (Dependency)") {
+		t.Error(status)
 	}
 	c.command("peftsearch", "run", path, "--db", first)
 	front := func(db string) string { return c.command("peftsearch", "front", "small", "--json", "--db", db) }
