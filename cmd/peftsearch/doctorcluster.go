@@ -30,6 +30,11 @@ func checkServer(ctx context.Context, name string) check {
 		return c
 	case errors.As(err, &known):
 		c.err, c.try = err, known.Advice
+		if jobs, jobsErr := serverJobs(ctx, name); jobsErr != nil {
+			c.more = append(c.more, "Note: "+jobsErr.Error())
+		} else if len(jobs) > 0 {
+			c.err, c.try = fmt.Errorf("%w; %s", err, jobs[0]), waiting(name, jobs[0])
+		}
 		return c
 	case err != nil:
 		c.err = err
