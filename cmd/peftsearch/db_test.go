@@ -139,15 +139,7 @@ func TestAServerAsAJob(t *testing.T) {
 		c.command("peftsearch", append([]string{"db", "start", dir, "--slurm", "--data", filepath.Join(dir, disk), "--",
 			"--time=10:00"}, options...)...)
 	}
-	tally := func(db string) (tally store.Tally) {
-		if s, err := store.View(db); err == nil {
-			defer s.Close()
-			if record, err := s.Study(t.Context(), "small"); err == nil {
-				tally, _ = s.Tally(t.Context(), record)
-			}
-		}
-		return tally
-	}
+	tally := func(db string) store.Tally { return tallyOf(t, db, "small") }
 	start("first", "--begin=now+1hour")
 	says := func(words ...string) {
 		t.Helper()
