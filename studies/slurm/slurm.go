@@ -207,7 +207,9 @@ type Job struct {
 func (j Job) String() string {
 	text := fmt.Sprintf("job %s is %s", j.ID, strings.ToLower(j.State))
 	if j.Waits() {
-		text += fmt.Sprintf(" (%s)", j.Reason)
+		if j.Reason != "None" { // Slurm has not looked at it yet
+			text += fmt.Sprintf(" (%s)", j.Reason)
+		}
 		if j.Start != "" {
 			text += ", expected to start at " + j.Start
 		}
