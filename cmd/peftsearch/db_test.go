@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"peftsearch/studies/server"
 	"peftsearch/studies/store"
@@ -122,6 +124,35 @@ func TestAServerOfOnesOwn(t *testing.T) {
 	log, err := os.ReadFile(filepath.Join(dir, serverLog))
 	if err != nil || strings.Contains(string(log), s.Password) {
 		t.Errorf("%v: %s", err, log)
+	}
+}
+
+// A server whose PostgreSQL is killed leaves its last copy.
+func TestAServerThatIsKilled(t *testing.T) {
+	dir, path := serverDir(t), writeFakeStudy(t, 4)
+	outputOf(t, "peftsearch", "db", "start", dir)
+	outputOf(t, "peftsearch", "run", path, "--db", dir)
+	front := func(db string) string { return outputOf(t, "peftsearch", "front", "small", "--json", "--db", db) }
+	want := front(dir)
+	content, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(content), &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); exists(t, filepath.Join(dir, store.ServerFile)); {
+		if time.Now().After(deadline) {
+			t.Fatal("the server has not ended")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := front(filepath.Join(dir, server.DumpFile)); got != want {
+		t.Errorf("the copy has\n%s\nwant\n%s", got, want)
 	}
 }
 
