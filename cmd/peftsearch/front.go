@@ -71,7 +71,7 @@ stand beside these.`,
 					return err
 				}
 			}
-			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
+			printFront(cmd.OutOrStdout(), terminalWidth(os.Stdout), front.Metric, front.Front)
 			if !g.quiet {
 				printRecommendation(cmd.ErrOrStderr(), front)
 			}

@@ -48,7 +48,7 @@ one document (--json) on stdout.`,
 	set := cmd.Flags()
 	set.StringVar(&flags.out, "out", "", "write the page to this file")
 	set.StringVar(&flags.figures, "figures", "",
-		"write the fronts, their growth and the modules along them to this directory as SVG, PDF and PNG")
+		"write the figures of the page to this directory as SVG, PDF and PNG")
 	set.BoolVar(&flags.asCSV, "csv", false, "print the trials as CSV")
 	set.BoolVar(&flags.asJSON, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("csv", "json")

@@ -9,6 +9,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/store"
@@ -240,7 +241,7 @@ func (s screen) member(width, height int) []string {
 	if len(s.Confirmed) > 0 {
 		if c := s.Confirmed.Of(m.Candidate); c != nil {
 			test := []string{"on test " + score(c.Test.Mean)}
-			if low, high, ok := c.Test.Interval(); ok {
+			if low, high, ok := c.Test.Interval(metric.Name(s.Record.Metric)); ok {
 				test = append(test, fmt.Sprintf("[%.3f, %.3f]", low, high))
 			}
 			own = append(own, inTurn(width, test...)...)

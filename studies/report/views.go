@@ -220,7 +220,7 @@ func newConfirmed(o *studies.Overview) (all []Confirmed) {
 		numbers[t.Candidate.Key()] = t.Number
 	}
 	for _, c := range o.Confirmed {
-		confirmed := Confirmed{Plan: c.Candidate.Plan.String(), Params: c.Params, Test: newTestScores(c.Test)}
+		confirmed := Confirmed{Plan: c.Candidate.Plan.String(), Params: c.Params, Test: newTestScores(c.Test, o.Record)}
 		if c.Candidate.Training.Backbone {
 			confirmed.Plan = "full fine-tuning"
 		}

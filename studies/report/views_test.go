@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,63 @@ func overview(states ...store.State) *studies.Overview {
 	}
 	o.Front = studies.FrontOf(o.Trials, o.Record.Reference)
 	return o
+}
+
+// A study with something of everything has every figure of the page that needs no pointer.
+func TestEveryFigure(t *testing.T) {
+	o := overview(store.Complete, store.Complete, store.Complete, store.Failed, store.Complete)
+	for i := range o.Trials[:3] {
+		o.Trials[i].Curve = []store.CurvePoint{{Step: 1, Steps: 2, Score: 0.6}, {Step: 2, Steps: 2, Score: 0.7}}
+	}
+	for _, scores := range [][]float64{{0.71, 0.99}, {0.8}, {0.7, 0.72, 0.74}} { // the first has an interval of 0 to 1
+		c := &studies.Confirmation{Candidate: o.Trials[len(o.Confirmed)].Candidate, Params: 256, Test: studies.NewSample(scores)}
+		for _, score := range scores {
+			c.Trainings = append(c.Trainings,
+				store.Training{Result: evaluator.Result{Test: map[string]float64{"accuracy": score}}})
+		}
+		o.Confirmed = append(o.Confirmed, c)
+	}
+	effects := []studies.Effect{{Method: peft.MethodPrefix, Effect: search.Effect{Plans: 3, Mean: 0.1, SD: 0.02}},
+		{Layers: []int{1}, Effect: search.Effect{Plans: 3, Mean: -0.01, SD: 0.02}},
+		{Method: peft.MethodPrefix, Layers: []int{1}, Effect: search.Effect{Plans: 3, Mean: 0.1, SD: 0.02}}}
+	dir := t.TempDir()
+	v := NewViews([]*studies.Overview{o}, []Insight{{Effects: effects}}, time.Now())
+	if err := WriteFigures(dir, v); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"front", "hypervolume", "confirmed-odd", "curves-odd", "modules-odd", "effects-odd"} {
+		for _, format := range figureFormats {
+			if info, err := os.Stat(filepath.Join(dir, name+"."+format)); err != nil || info.Size() < 1000 {
+				t.Errorf("%s as %s: %v, %v", name, format, info, err)
+			}
+		}
+	}
+	for name, wants := range map[string][]string{"confirmed-odd": {"accuracy on test", "trial 0, 256"},
+		"curves-odd": {"accuracy on dev", "front"}, "modules-odd": {"L1 prefix"},
+		"effects-odd": {"what accuracy loses", "L1 prefix"}} {
+		svg, err := os.ReadFile(filepath.Join(dir, name+".svg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(svg), want) {
+				t.Errorf("%s does not say %q", name, want)
+			}
+		}
+	}
+}
+
+// An interval that two seeds leave open does not press the scores together.
+func TestAxesKeepToTheScores(t *testing.T) {
+	wide := Confirmed{Test: TestScores{Seeds: 2, Mean: 0.85, Interval: &[2]float64{0, 1}}}
+	if low, high := reach([]float64{0.8, 0.9}, []Confirmed{wide}); math.Abs(low-0.75) > 1e-12 ||
+		math.Abs(high-0.95) > 1e-12 {
+		t.Errorf("from %g to %g", low, high)
+	}
+	narrow := Confirmed{Test: TestScores{Seeds: 5, Mean: 0.85, Interval: &[2]float64{0.79, 0.92}}}
+	if low, high := reach([]float64{0.8, 0.9}, []Confirmed{narrow}); low != 0.79 || high != 0.92 {
+		t.Errorf("from %g to %g", low, high)
+	}
 }
 
 // Studies of different metrics are not drawn on one axis.
