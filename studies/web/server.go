@@ -37,8 +37,9 @@ type Server struct {
 type watched struct {
 	watcher *studies.Watcher
 	report.Seen
-	insightOf int  // trials with an outcome that the insight is of
-	computing bool // an insight
+	told      *studies.Overview // whose changed trials pages know
+	insightOf int               // trials with an outcome that the insight is of
+	computing bool              // an insight
 }
 
 // message is what a page is told, in the form of server-sent events.
@@ -162,8 +163,8 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	})
 }
 
-// views is what pages are told of some studies: of all trials, or of those that have just changed. The caller holds
-// the lock.
+// views is what pages are told of some studies: of all trials, or of those that they do not know as they are. The caller
+// holds the lock.
 func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	var overviews []*studies.Overview
 	for _, w := range s.watched {
@@ -175,9 +176,12 @@ func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 		if !which(w.Overview) {
 			continue
 		}
-		numbers := append([]int64{}, w.Changed...)
-		if whole {
+		numbers := []int64{}
+		switch {
+		case whole:
 			numbers = nil
+		case w.told != w.Overview:
+			numbers, w.told = append(numbers, w.Changed...), w.Overview
 		}
 		v.Studies = append(v.Studies, report.NewView(w.Seen, numbers))
 	}
