@@ -132,7 +132,7 @@ def trained_cases(models):
         return [{method: settings}] * 2
 
     def regression(name, plan, formats, at_input=None, model=bert):
-        return name, model, "regression", "linear", plan, formats, at_input or {}
+        return f"bert {name}", model, "regression", "linear", plan, formats, at_input or {}
 
     libraries = "adapters", "peft", "merged"
     changed = "peft", "merged"
@@ -209,8 +209,7 @@ COLUMNS = {"regression": {"text": "sentence1", "text_pair": "sentence2", "label"
            "token_classification": {"text": "words", "label": "tags"},
            "multiple_choice": {"text": "sentence1", "choices": ["choices"], "label": "right"},
            "coreference": {"text": "sentence1", "spans": ["m", "a", "b"], "offsets": ["m_at", "a_at", "b_at"], "labels": ["is_a", "is_b"]}}
-LABELS = {"classification": ["low", "middle", "high"], "multilabel": ["alike", "long", "number"],
-          "token_classification": ["O", "B-capital", "B-vowel"]}
+LABELS = {"classification": ["low", "middle", "high"], "multilabel": ["alike", "long", "doing"]}
 PIPELINES = {"regression": "text-classification", "classification": "text-classification", "multilabel": "text-classification",
              "token_classification": "token-classification"}
 
@@ -229,7 +228,7 @@ def task_rows(split, most, deviation=None):
         rows.append({
             "sentence1": text, "sentence2": pair["sentence2"], "score": score,
             "class": LABELS["classification"][min(2, int(score / 1.7))],
-            "labels": [label for label, yes in zip(LABELS["multilabel"], (score > 3, len(text) > 40, any(c.isdigit() for c in text))) if yes],
+            "labels": [label for label, yes in zip(LABELS["multilabel"], (score > 3, len(text) > 35, "ing" in text)) if yes],
             "words": words, "tags": ["B-capital" if w[0].isupper() else "B-vowel" if w[0] in "aeiou" else "O" for w in words],
             "choices": [pair["sentence2"], pairs[n + 1]["sentence2"]][::1 if n % 2 else -1], "right": 0 if n % 2 else 1,
             "is_a": int(len(words[0]) > 2), "is_b": int(len(words[2]) > 4),
@@ -282,21 +281,21 @@ def answer(names, kind, row):
     return (logits if at is None else logits[at]).reshape(-1)
 
 
-def task_loss(kind, logits, rows):
+def task_loss(kind, labels, logits, rows):
     """The mean loss over the rows' decisions, of what answer or predict says of each."""
     if kind == "regression":
         return F.mse_loss(torch.cat(logits), torch.tensor([r["score"] for r in rows]))
     if kind == "multilabel":
-        targets = [[float(label in r["labels"]) for label in LABELS[kind]] for r in rows]
+        targets = [[float(label in r["labels"]) for label in labels] for r in rows]
         return F.binary_cross_entropy_with_logits(torch.stack(logits), torch.tensor(targets))
     if kind == "multiple_choice":
         return F.cross_entropy(torch.stack(logits), torch.tensor([r["right"] for r in rows]))
     if kind == "classification":
-        return F.cross_entropy(torch.stack(logits), torch.tensor([LABELS[kind].index(r["class"]) for r in rows]))
+        return F.cross_entropy(torch.stack(logits), torch.tensor([labels.index(r["class"]) for r in rows]))
     if kind == "coreference":
         return F.cross_entropy(torch.cat(logits).view(-1, 2), torch.tensor([[r["is_a"], r["is_b"]] for r in rows]).view(-1))
-    tags = [LABELS[kind].index(tag) for r, numbers in zip(rows, logits) for tag in r["tags"][:len(numbers) // 3]]
-    return F.cross_entropy(torch.cat(logits).view(-1, 3), torch.tensor(tags))
+    tags = [labels.index(tag) for r, numbers in zip(rows, logits) for tag in r["tags"][:len(numbers) // len(labels)]]
+    return F.cross_entropy(torch.cat(logits).view(-1, len(labels)), torch.tensor(tags))
 
 
 @torch.no_grad()
@@ -306,7 +305,8 @@ def compare_rows(names, directory, kind, rows, wanted):
     worst = max(relative(answer(names, kind, row), torch.tensor(want)).max().item() for row, want in zip(rows, wanted))
     own = "session" in names or hasattr(names["model"], "freeze_backbone")
     if own and kind in ("regression", "classification", "multilabel"):
-        for side in ("right", "left") if "decoder" in (directory / "config.json").read_text() else ("right",):
+        decoder = json.loads((directory / "config.json").read_text())["model_type"] in ("gpt2", "peftsearch-decoder")
+        for side in ("right", "left") if decoder else ("right",):
             names["tokenizer"].padding_side = side
             some = rows[:16]
             batch = names["tokenizer"]([r["sentence1"] for r in some], [r["sentence2"] for r in some], truncation=True, max_length=LONGEST,
@@ -315,17 +315,17 @@ def compare_rows(names, directory, kind, rows, wanted):
     return worst
 
 
-def moved(names, kind, rows, rate=None):
+def moved(names, kind, labels, rows, rate=None):
     """The loss before and after a step by the README's code for training on."""
     if rate:
         for group in names["optimizer"].param_groups:
             group["lr"] *= rate
-    loss = task_loss(kind, [answer(names, kind, row) for row in rows], rows)
+    loss = task_loss(kind, labels, [answer(names, kind, row) for row in rows], rows)
     names["optimizer"].zero_grad()
     loss.backward()
     names["optimizer"].step()
     with torch.no_grad():
-        return loss.item(), task_loss(kind, [answer(names, kind, row) for row in rows], rows).item()
+        return loss.item(), task_loss(kind, labels, [answer(names, kind, row) for row in rows], rows).item()
 
 
 def train_on(directory, names):
@@ -386,7 +386,8 @@ def check_trained(place, cases, words):
         peftsearch("train", "--from", trained, "--config", write_study(place, model, kind, head, True), "--out", stepped, "-q")
         predictions = predict(trained, "rows.jsonl")
         wanted, known = [p["logits"] for p in predictions], {model.name: str(model)}
-        before, after = (task_loss(kind, [torch.tensor(p["logits"]) for p in said], step_rows).item()
+        labels = json.loads((trained / "task.json").read_text()).get("labels")
+        before, after = (task_loss(kind, labels, [torch.tensor(p["logits"]) for p in said], step_rows).item()
                          for said in (predictions[:STEP_ROWS], predict(stepped, "step.jsonl")))
         row, notes = f"{name:60}", []
         for to in FORMATS:
@@ -420,10 +421,10 @@ def check_trained(place, cases, words):
                 peftsearch("export", trained, "--to", "transformers", "--merge", "--out", code)
                 ours = load(pathlib.Path(code), known)
                 ours["optimizer"] = torch.optim.AdamW(ours["model"].parameters(), lr=names["rate"], weight_decay=names["decay"])
-                (start, want), (_, got) = (moved(n, kind, step_rows, 0.02) for n in (ours, names))
+                (start, want), (_, got) = (moved(n, kind, labels, step_rows, 0.02) for n in (ours, names))
             else:
-                (start, want), (_, got) = (before, after), moved(names, kind, step_rows)
-            far = abs(got - want) / max(abs(want - start), 1e-9)
+                (start, want), (_, got) = (before, after), moved(names, kind, labels, step_rows)
+            far = abs(got - want) / abs(want - start) if abs(want - start) > 1e-4 else float("inf")  # it has to move
             moves[to] = max(moves.get(to, 0), far)
             notes.append(f"step {far:.1e}")
             failures += far > STEP
