@@ -126,13 +126,16 @@ func sentence(message string, attributes []any) string {
 		case "trial", "plan", "seed", string(store.JobCalibration), string(store.JobReplicate):
 			subject += name + " " + value + " "
 		case "reason", "rates":
-			why = ": " + value
+			why += "; " + value
 		default:
 			details += ", " + name + " " + value
 		}
 	}
 	if details != "" {
 		details = " (" + strings.TrimPrefix(details, ", ") + ")"
+	}
+	if why != "" {
+		why = ": " + strings.TrimPrefix(why, "; ")
 	}
 	return subject + message + details + why
 }
@@ -261,8 +264,8 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventCalibrated:
 		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", loggedRate(e.Rate))
 	case studies.EventUncalibrated:
-		s.note(slog.LevelInfo, "learning rates are not calibrated", "rates", loggedRate(e.Rate), "reason",
-			e.Err.Error())
+		s.note(slog.LevelInfo, "learning rates are not calibrated", "reason", e.Err.Error(), "rates",
+			loggedRate(e.Rate))
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {

@@ -38,6 +38,8 @@ func TestNotes(t *testing.T) {
 			"plan mam seed 40 finished (test 0.5000, done 1, of 3)"},
 		{"learning rates are calibrated", []any{"rates", loggedRate(found.Rate)},
 			"learning rates are calibrated: lora 0.002, serial 0.0005, others 0.001"},
+		{"learning rates are not calibrated", []any{"reason", "too few", "rates", loggedRate(config.AutoRate)},
+			"learning rates are not calibrated: too few; 0.001 for all"},
 	} {
 		if got := sentence(c.message, c.attributes); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
