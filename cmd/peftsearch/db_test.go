@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"peftsearch/studies/server"
 	"peftsearch/studies/store"
@@ -125,6 +127,35 @@ func TestAServerOfOnesOwn(t *testing.T) {
 	}
 }
 
+// A server whose PostgreSQL is killed leaves its last copy.
+func TestAServerThatIsKilled(t *testing.T) {
+	dir, path := serverDir(t), writeFakeStudy(t, 4)
+	outputOf(t, "peftsearch", "db", "start", dir)
+	outputOf(t, "peftsearch", "run", path, "--db", dir)
+	front := func(db string) string { return outputOf(t, "peftsearch", "front", "small", "--json", "--db", db) }
+	want := front(dir)
+	content, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(content), &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); exists(t, filepath.Join(dir, store.ServerFile)); {
+		if time.Now().After(deadline) {
+			t.Fatal("the server has not ended")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := front(filepath.Join(dir, server.DumpFile)); got != want {
+		t.Errorf("the copy has\n%s\nwant\n%s", got, want)
+	}
+}
+
 // As a job the server comes and goes as Slurm wills, and a search waits for it. Slurm ends all processes of a job at
 // once, PostgreSQL's too; the next server has what the copy has.
 func TestAServerAsAJob(t *testing.T) {
@@ -139,15 +170,7 @@ func TestAServerAsAJob(t *testing.T) {
 		c.command("peftsearch", append([]string{"db", "start", dir, "--slurm", "--data", filepath.Join(dir, disk), "--",
 			"--time=10:00"}, options...)...)
 	}
-	tally := func(db string) (tally store.Tally) {
-		if s, err := store.View(db); err == nil {
-			defer s.Close()
-			if record, err := s.Study(t.Context(), "small"); err == nil {
-				tally, _ = s.Tally(t.Context(), record)
-			}
-		}
-		return tally
-	}
+	tally := func(db string) store.Tally { return tallyOf(t, db, "small") }
 	start("first", "--begin=now+1hour")
 	says := func(words ...string) {
 		t.Helper()

@@ -145,7 +145,8 @@ func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string, err e
 			return job.ID, nil
 		}
 	}
-	fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(away.Error()), duration(jobPatience))
+	fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(away.Error()),
+		duration(jobPatience))
 	return "", nil
 }
 

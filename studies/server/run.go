@@ -43,7 +43,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	for {
 		select {
 		case <-s.ended:
-			return errors.Join(errors.New("the PostgreSQL server ended by itself: its log says why"), s.end(o))
+			err := s.end(o)
+			if ctx.Err() == nil { // nor has what ended it asked for this in the meantime
+				err = errors.Join(errors.New("the PostgreSQL server ended by itself: its log says why"), err)
+			}
+			return err
 		case <-ctx.Done():
 			return s.end(o)
 		case <-time.After(dumpEvery):

@@ -195,10 +195,10 @@ func run(ctx context.Context, name string, args ...string) (output string, err e
 	return string(said), nil
 }
 
-// Job is a job that waits, starts, runs or ends.
+// Job is a job that waits or runs.
 type Job struct {
 	ID     string
-	State  string // such as PENDING, CONFIGURING, RUNNING or COMPLETING
+	State  string // PENDING, CONFIGURING or RUNNING
 	Reason string // for which it waits, such as Resources or Dependency
 	Start  string // when it started, or is expected to by the local clock of the cluster; "" if Slurm does not know
 }
@@ -207,7 +207,9 @@ type Job struct {
 func (j Job) String() string {
 	text := fmt.Sprintf("job %s is %s", j.ID, strings.ToLower(j.State))
 	if j.Waits() {
-		text += fmt.Sprintf(" (%s)", j.Reason)
+		if j.Reason != "None" { // Slurm has not looked at it yet
+			text += fmt.Sprintf(" (%s)", j.Reason)
+		}
 		if j.Start != "" {
 			text += ", expected to start at " + j.Start
 		}
@@ -218,10 +220,10 @@ func (j Job) String() string {
 // Waits reports whether the job has not begun.
 func (j Job) Waits() bool { return j.State == "PENDING" }
 
-// Jobs lists the caller's jobs of a name that have not ended, the oldest first.
+// Jobs lists the caller's jobs of a name that wait or run, the oldest first.
 func Jobs(ctx context.Context, name string) ([]Job, error) {
 	output, err := run(ctx, "squeue", "--noheader", "--sort=i", "--user="+strconv.Itoa(os.Getuid()),
-		"--format=%i|%T|%r|%S|%j")
+		"--states=PENDING,CONFIGURING,RUNNING", "--format=%i|%T|%r|%S|%j")
 	if err != nil {
 		return nil, err
 	}

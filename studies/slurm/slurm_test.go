@@ -56,10 +56,12 @@ func TestJobsOfAName(t *testing.T) {
 	const listed = "12|RUNNING|None|2026-11-28T01:02:03|peftsearch-db /home/ada/a|b\n" +
 		"13_[1-4]|PENDING|Priority|N/A|peftsearch-mrpc\n" +
 		"14|PENDING|Dependency|N/A|peftsearch-db /home/ada/a|b\n" +
+		"16|PENDING|None|N/A|peftsearch-x\n" +
 		"15|PENDING|Resources|2026-11-29T01:02:03|peftsearch-db /home/ada/a\n"
 	for name, want := range map[string]string{
 		"peftsearch-db /home/ada/a|b": "[job 12 is running job 14 is pending (Dependency)]",
 		"peftsearch-db /home/ada/a":   "[job 15 is pending (Resources), expected to start at 2026-11-29T01:02:03]",
+		"peftsearch-x":                "[job 16 is pending]",
 		"peftsearch-db /home/ada":     "[]",
 	} {
 		if got := fmt.Sprint(jobsOf(listed, name)); got != want {
