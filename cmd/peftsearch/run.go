@@ -292,7 +292,7 @@ func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.
 		if log != nil {
 			log.note(slog.LevelWarn, warning)
 		} else {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", warning)
+			fmt.Fprintln(cmd.ErrOrStderr(), wrapped("Warning: "+warning))
 		}
 	}
 	return nil
