@@ -95,7 +95,7 @@ func showStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.
 		field(w, "trials", "%s before these; --all lists them too", thousands(first))
 	}
 	for ok := true; ok; ok = first < total {
-		trials, err := at.Range(ctx, record, first, first+latestTrials)
+		trials, err := at.Range(ctx, record, first, first+latestTrials, false)
 		if err != nil {
 			return err
 		}

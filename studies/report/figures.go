@@ -1,13 +1,14 @@
 package report
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"image/color"
 	"os"
 	"path/filepath"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -100,6 +101,23 @@ func figuresBy(v Views, name string, by func(View) string) map[string]Views {
 	return named
 }
 
+// newPlot is an empty figure. Its font is as wide as Arial and Helvetica, of which every system has one.
+func newPlot() *plot.Plot {
+	p := plot.New()
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
+	p.Legend.Padding = vg.Millimeter
+	return p
+}
+
+// svgFont is what an SVG calls that font, svgFonts those that do as well.
+const (
+	svgFont  = "font-family:Liberation Sans;"
+	svgFonts = "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
+)
+
 // save writes a figure of 16 cm width, with a margin for what labels and points have beyond the axes.
 func save(p *plot.Plot, dir, name string, height vg.Length) error {
 	const margin = vg.Millimeter
@@ -112,13 +130,16 @@ func save(p *plot.Plot, dir, name string, height vg.Length) error {
 		paper.SetColor(color.White)
 		paper.Fill(paper.Rectangle.Path())
 		p.Draw(draw.Crop(paper, margin, -margin, margin, -margin))
-		file, err := os.Create(filepath.Join(dir, name+"."+format))
-		if err != nil {
-			return err
+		var content bytes.Buffer
+		if _, err := canvas.WriteTo(&content); err != nil {
+			return fmt.Errorf("drawing the figure %s as %s: %w", name, format, err)
 		}
-		_, err = canvas.WriteTo(file)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return fmt.Errorf("writing the figure %s: %w", name, err)
+		out := content.Bytes()
+		if format == "svg" {
+			out = bytes.ReplaceAll(out, []byte(svgFont), []byte(svgFonts))
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+"."+format), out, 0o644); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -56,7 +56,7 @@ func modulesFigure(s View) (*plot.Plot, vg.Length, error) {
 			grid.cells, names = append(grid.cells, row), append(names, fmt.Sprintf("%s %s", placeName(layer), method))
 		}
 	}
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text = "parameters of each plan of the front"
 	if len(grid.cells) == 0 { // a front of the head alone
 		return p, listHeight + rowHeight, nil
@@ -125,7 +125,7 @@ func effectsFigure(s View) (*plot.Plot, vg.Length, error) {
 	slices.SortStableFunc(single, func(a, b Effect) int { return cmp.Compare(surest(b), surest(a)) })
 	rows = append(rows, single[:min(len(single), drawnEffects)]...)
 
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text = fmt.Sprintf("what %s loses on average without them (± 2 sd)", s.Metric)
 	zero, err := plotter.NewLine(plotter.XYs{{X: 0, Y: -0.5}, {X: 0, Y: float64(len(rows)) - 0.5}})
 	if err != nil {

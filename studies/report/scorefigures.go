@@ -23,9 +23,10 @@ func (s View) at(number int64) plotter.XY {
 }
 
 func frontFigure(v Views) (*plot.Plot, error) {
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text = "trainable parameters, without the head"
-	zero := 0.0 // where plans without parameters are drawn, 0 if there is none
+	p.Legend.Top, p.Legend.Left = true, true // where small plans would be best
+	zero := 0.0                              // where plans without parameters are drawn, 0 if there is none
 	p.X.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
 		ticks := logTicks(low, high)
 		if zero > 0 {
@@ -100,9 +101,9 @@ func (c Confirmed) ends() (low, high float64) {
 	return c.Test.Interval[0], c.Test.Interval[1]
 }
 
-// reach is the extent of scores with room for the ends of intervals: half of the extent at each side at most, so that
-// an interval of two seeds, which may be of any length, does not press the scores together. What goes on beyond is
-// drawn without an end.
+// reach is the extent of scores with room for the ends of intervals: a quarter of the extent at each side at most, so
+// that an interval of two seeds, which may be of any length, does not press the scores together. What goes on beyond
+// is drawn without an end.
 func reach(scores []float64, confirmed []Confirmed) (low, high float64) {
 	low, high = slices.Min(scores), slices.Max(scores)
 	least, greatest := low, high
@@ -113,7 +114,7 @@ func reach(scores []float64, confirmed []Confirmed) (low, high float64) {
 	if low == high {
 		return least, greatest
 	}
-	room := (high - low) / 2
+	room := (high - low) / 4
 	return max(least, low-room), min(greatest, high+room)
 }
 
@@ -159,7 +160,7 @@ func confirmedFigure(s View) (*plot.Plot, vg.Length, error) {
 	if n == 0 {
 		return nil, 0, nil
 	}
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text = s.Metric + " on test: each seed, their mean and its 95 % interval"
 	var means intervals
 	var seeds plotter.XYs
@@ -239,8 +240,9 @@ func brief(v float64) string {
 }
 
 func growthFigure(v Views) (*plot.Plot, error) {
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text, p.Y.Label.Text = "trials with an outcome", "hypervolume"
+	p.Legend.Left, p.Legend.XOffs = true, 9*vg.Centimeter // below the curves
 	for k, s := range v.Studies {
 		growth := s.Growth
 		if v.Scale != nil {
@@ -284,8 +286,9 @@ func curvesFigure(s View) (*plot.Plot, vg.Length, error) {
 	if len(others)+len(front) == 0 {
 		return nil, 0, nil
 	}
-	p := plot.New()
+	p := newPlot()
 	p.X.Label.Text, p.Y.Label.Text = "share of the budget of a trial", s.Metric+" on dev"
+	p.Legend.Top, p.Legend.Left = true, true // above where curves begin
 	for _, group := range []struct {
 		name   string
 		trials []int64

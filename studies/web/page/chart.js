@@ -42,13 +42,13 @@ function extent(values) {
   return low > high ? [0, 1] : [low, high]
 }
 
-// reach is the extent of scores with room for the ends of intervals: half of the extent at each side at most, so that
-// an interval of two seeds, which may be of any length, does not press the scores together.
+// reach is the extent of scores with room for the ends of intervals: a quarter of the extent at each side at most, so
+// that an interval of two seeds, which may be of any length, does not press the scores together.
 function reach(scores, ends) {
   const [low, high] = extent(scores),
     [least, greatest] = extent([...scores, ...ends])
   if (low === high) return [least, greatest]
-  const room = (high - low) / 2
+  const room = (high - low) / 4
   return [Math.max(least, low - room), Math.min(greatest, high + room)]
 }
 

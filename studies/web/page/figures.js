@@ -170,10 +170,12 @@ function drawGrowth(studies, growths, by, width) {
   }
 }
 
+const drawnCurves = 100 // beside those of the front
+
 function drawCurves(s, state, width) {
   const box = frame(width, 320),
     t = s.trials
-  const latest = s.numbers(i => t.curve[i].length > 0 && state.shown(i)).slice(-100)
+  const latest = s.numbers(i => t.curve[i].length > 0 && state.shown(i)).slice(-drawnCurves)
   const drawn = [...new Set([...latest, ...s.front.filter(i => t.curve[i].length > 0 && state.shown(i))])]
   const values = drawn.flatMap(i => t.curve[i].filter((_, k) => k % 2))
   const [low, high] = extent(values)
