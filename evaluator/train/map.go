@@ -2,6 +2,7 @@ package train
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"peftsearch/evaluator"
@@ -25,11 +26,12 @@ func (s *Session) runMap(job evaluator.MapJob, control Control) (evaluator.MapRe
 	training.Methods.AdapterDrop = 0 // plans of other sizes leave layers bare
 	r, err := s.newRun(evaluator.Job{Trial: job.Trial, Seed: job.Seed, Budget: job.Budget,
 		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.ready.Geometry.Layers)},
-			Training: training}}, control, job.Plans...)
+			Training: training}}, control, slices.Concat(job.Plans, job.Score)...)
 	if err != nil {
 		return evaluator.MapResult{}, err
 	}
 	defer r.model.Close()
+	r.plans = job.Plans
 	tell := &teller{tell: func(d evaluator.Doing) { control.Report(evaluator.Progress{Doing: d}) }}
 	tell.begin("training weights that plans share", r.steps)
 	for r.Step < r.steps {
@@ -59,10 +61,10 @@ func (s *Session) runMap(job evaluator.MapJob, control Control) (evaluator.MapRe
 
 // stepModel is what the next step trains: the model or, of a map, the part of it that is a random plan's.
 func (r *run) stepModel(s *torch.Scope) (*model.Model, error) {
-	if r.shared == nil {
+	if r.plans == nil {
 		return r.model, nil
 	}
-	return r.model.Slice(s, r.shared[newRand(r.job.Seed, "plans of a map", r.Step).IntN(len(r.shared))])
+	return r.model.Slice(s, r.plans[newRand(r.job.Seed, "plans of a map", r.Step).IntN(len(r.plans))])
 }
 
 // estimate is what a plan scores with the shared weights.

@@ -40,7 +40,7 @@ type run struct {
 	job     evaluator.Job
 	control Control
 	model   *model.Model
-	shared  []peft.Plan // of a map: those that the steps train; nil of other jobs
+	plans   []peft.Plan // of a map: those that the steps train; nil of other jobs
 	rows    *split      // the training rows of the budget
 	steps   int         // of the whole budget
 	rungs   []int       // steps after which the dev split is scored, ascending
@@ -90,7 +90,7 @@ func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, 
 	return r.finish(stopped)
 }
 
-// newRun makes a run before its first step, of a map if plans share its weights; its model must be closed.
+// newRun makes a run before its first step; plans may share its weights. Its model must be closed.
 func (s *Session) newRun(job evaluator.Job, control Control, shared ...peft.Plan) (*run, error) {
 	if s.dataset == nil {
 		return nil, errors.New("this session has no task to train on")
@@ -98,7 +98,7 @@ func (s *Session) newRun(job evaluator.Job, control Control, shared ...peft.Plan
 	if err := checkJob(job); err != nil {
 		return nil, err
 	}
-	r := &run{Session: s, job: job, shared: shared, control: control, started: time.Now()}
+	r := &run{Session: s, job: job, control: control, started: time.Now()}
 	var err error
 	for _, plan := range append(slices.Clip(shared), job.Candidate.Plan) {
 		if err := s.checkPrompt(plan); err != nil {

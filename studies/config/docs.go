@@ -102,7 +102,8 @@ var docs = map[string]string{
 		"front at its own size",
 	"search.seed": "everything random follows from it; the same seed gives the same search with one worker",
 	"search.warm_start": "auto: gp learns from the other studies of the database, and from maps, that have the " +
-		"same model and training; or none",
+		"same model and training; shared: where there are none, a network with the weights of all plans is " +
+		"trained first and scores plans; or none",
 	"search.replicates": "share of the budget, at its end, that trains plans which could be the best again with " +
 		"other seeds, at most three times each; their scores are means then; 0 trains each plan once",
 	"search.initial": "trials of the cost-stratified start; 0 chooses by the size of the space",

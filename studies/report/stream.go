@@ -9,7 +9,6 @@ import (
 	"iter"
 
 	"peftsearch/data/quote"
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
@@ -44,15 +43,11 @@ func trialsOf(ctx context.Context, at *store.Store, record *store.Record) iter.S
 
 // WriteStudy prints a study with all of its fronts and trials, some in memory at a time. at is a snapshot.
 func WriteStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.Record) error {
-	front, err := studies.ReadFront(ctx, at, record)
+	document, err := ReadStudy(ctx, at, record)
 	if err != nil {
 		return err
 	}
-	calibration, err := studies.Calibration(ctx, at, record)
-	if err != nil {
-		return err
-	}
-	head, err := json.MarshalIndent(NewStudy(record, front, calibration), "", "  ")
+	head, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding JSON: %w", err)
 	}

@@ -43,7 +43,7 @@ type Job struct {
 }
 
 // JobSeed is the seed of the training of a trial's candidate that follows so many others, below 2^53. −1 for the
-// trial stands for calibrations, which all have the same.
+// trial stands for what is of none: training 0 for calibrations, which all have the same, and 1 for the map.
 func JobSeed(study uint64, trial, training int64) uint64 {
 	hash := fnv.New64a()
 	hash.Write([]byte("job"))
