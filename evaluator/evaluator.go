@@ -322,7 +322,7 @@ type MapJob struct {
 	Plans []peft.Plan `json:"plans"`
 	// Score are scored with the weights, without any training of their own, on at most Rows of the dev rows.
 	Score []peft.Plan `json:"score"`
-	Rows  int         `json:"rows"`
+	Rows  int         `json:"dev_rows"`
 }
 
 // MapResult is the outcome of a MapJob.

@@ -194,6 +194,7 @@ func beside(jobs []store.Job) (all, ended int) {
 	for _, j := range jobs {
 		finished := j.State.Finished()
 		switch {
+		case j.Kind == store.JobMap && j.State == store.Failed: // at once, where the worker makes none
 		case j.Kind != store.JobReplicate:
 			if shares += j.Share; finished {
 				done += j.Share
