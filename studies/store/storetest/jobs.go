@@ -90,14 +90,14 @@ func maps(t *testing.T, open func() *store.Store) {
 	s, me := open(), store.ThisProcess()
 	r := study(t, s)
 	job := store.Job{Kind: store.JobMap, Trial: -1, Candidate: Proposal(2).Candidate, Seed: 5, Share: 7.25}
-	job, lease := addJob(t, s, r, job, me)
-	must(t, s.Release(ctx, lease, true))
-	is(t, s.FinishMap(ctx, r, lease, job, &store.WarmStart{}), store.ErrFenced)
+	job, first := addJob(t, s, r, job, me)
+	must(t, s.Release(ctx, first, true))
+	job, lease, err := s.PopJob(ctx, r, me)
+	must(t, err)
+	is(t, s.FinishMap(ctx, r, first, job, &store.WarmStart{}), store.ErrFenced)
 	if stored, err := s.Study(ctx, r.Name); err != nil || cmp.Diff(r.WarmStart, stored.WarmStart) != "" {
 		t.Errorf("who does not hold it changed it: %+v, %v", stored.WarmStart, err)
 	}
-	job, lease, err := s.PopJob(ctx, r, me)
-	must(t, err)
 	job.Result = evaluator.Result{Steps: 30, WallS: 2}
 	want := &store.WarmStart{Trials: []store.WarmTrial{{Point: space.Point{1, 2}, Params: 3, Score: 0.75}}}
 	must(t, s.FinishMap(ctx, r, lease, job, want))
