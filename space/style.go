@@ -8,7 +8,14 @@ import (
 )
 
 // A style is what modules of one size may differ in: whether those of a method have gates, and what function and scale
-// bottlenecks have. It is the same in all layers.
+// bottlenecks have. It is the same in all layers; gates of each layer's own choice are levels of the sizes.
+
+// module is what a level stands for at a point.
+func (s *Space) module(p Point, m sized) peft.Module {
+	style := s.style(p, m.method)
+	style.Gate = style.Gate || m.gate
+	return m.method.Sized(m.size, style)
+}
 
 // style is what a point's modules of a method have.
 func (s *Space) style(p Point, m peft.Method) peft.Style {
@@ -55,10 +62,10 @@ func (s *Space) findStyle(p Point, plan peft.Plan) {
 		return
 	}
 	makes := func(m peft.Method) bool {
-		style := s.style(p, m)
 		same := func(l peft.Layer) bool {
 			module := l.Module(m)
-			return module == nil || peft.Equal(module, m.Sized(module.Size(), style))
+			return module == nil || peft.Equal(module, s.module(p, sized{m, module.Size(), false})) ||
+				s.config.gatesItself(m) && peft.Equal(module, s.module(p, sized{m, module.Size(), true}))
 		}
 		return same(plan.Input) && !slices.ContainsFunc(plan.Layers, func(l peft.Layer) bool { return !same(l) })
 	}
@@ -141,9 +148,8 @@ func (s *Space) newVariants() []variant {
 			if d.role != roleSize {
 				continue
 			}
-			style := s.style(p, d.method)
-			for _, size := range d.sizes {
-				params[i] = append(params[i], s.paramsOf(d, size, style))
+			for _, module := range d.modules {
+				params[i] = append(params[i], s.paramsOf(p, d, module))
 			}
 		}
 		variants[n] = variant{levels, params}
@@ -151,12 +157,12 @@ func (s *Space) newVariants() []variant {
 	return variants
 }
 
-// paramsOf counts a size's modules: with bits, in one layer.
-func (s *Space) paramsOf(d Dimension, size int, style peft.Style) int64 {
-	if size == 0 {
+// paramsOf counts the modules that a level stands for at a point: with bits, in one layer.
+func (s *Space) paramsOf(p Point, d Dimension, module sized) int64 {
+	if module.size == 0 {
 		return 0
 	}
-	count := peft.CountOf(d.method.Sized(size, style), s.geometry).Total()
+	count := peft.CountOf(s.module(p, module), s.geometry).Total()
 	if d.layers == nil || s.config.Preset == PresetAutoPEFT {
 		return count
 	}

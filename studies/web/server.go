@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -34,10 +35,9 @@ type Server struct {
 
 // watched is a study that is shown.
 type watched struct {
-	watcher   *studies.Watcher
-	overview  *studies.Overview
-	insight   report.Insight
-	insightOf int  // trials with an outcome that it is of
+	watcher *studies.Watcher
+	report.Seen
+	insightOf int  // trials with an outcome that the insight is of
 	computing bool // an insight
 }
 
@@ -79,9 +79,9 @@ func (s *Server) look(ctx context.Context, computing *sync.WaitGroup) {
 	for i := 0; err == nil && i < len(records); i++ {
 		w := s.find(records[i])
 		var o *studies.Overview
-		if o, err = w.watcher.Look(ctx); err == nil && o != w.overview {
+		if o, err = w.watcher.Look(ctx); err == nil && o != w.Overview {
 			s.mu.Lock()
-			w.overview = o
+			w.Overview = o
 			s.mu.Unlock()
 			fresh = append(fresh, o)
 		}
@@ -126,11 +126,16 @@ func (s *Server) find(r *store.Record) *watched {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.watched {
-		if w.overview.Record.Name == r.Name {
+		if w.Record.Name == r.Name {
 			return w
 		}
 	}
-	w := &watched{watcher: studies.Watch(s.db, r), overview: &studies.Overview{Record: r}}
+	w := &watched{Seen: report.Seen{Overview: &studies.Overview{Record: r}, Columns: report.NewColumns(r)}}
+	w.watcher = studies.Watch(s.db, r, func(t store.Trial) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		w.Put(t)
+	})
 	s.watched = append(s.watched, w)
 	return w
 }
@@ -140,7 +145,7 @@ func (s *Server) find(r *store.Record) *watched {
 func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := w.overview
+	o := w.Overview
 	ended := o.Tally.Finished()
 	few := ended*10 < w.insightOf*11 && o.Tally.Running > 0
 	if w.computing || few || ended == w.insightOf {
@@ -152,8 +157,8 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		w.computing, w.insightOf = false, ended
-		w.insight = insight
-		s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.overview }, false)))
+		w.Insight = insight
+		s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.Overview }, false)))
 	})
 }
 
@@ -162,23 +167,19 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	var overviews []*studies.Overview
 	for _, w := range s.watched {
-		overviews = append(overviews, w.overview)
+		overviews = append(overviews, w.Overview)
 	}
-	v := report.Views{
-		SchemaVersion: report.SchemaVersion,
-		Made:          time.Now().UTC(),
-		Studies:       []report.View{},
-		Scale:         report.NewScale(overviews),
-	}
+	v := report.NewViews(nil, time.Now())
+	v.Scale = report.NewScale(overviews)
 	for _, w := range s.watched {
-		if !which(w.overview) {
+		if !which(w.Overview) {
 			continue
 		}
-		numbers := append([]int64{}, w.overview.Changed...)
+		numbers := append([]int64{}, w.Changed...)
 		if whole {
 			numbers = nil
 		}
-		v.Studies = append(v.Studies, report.NewView(w.overview, w.insight, numbers))
+		v.Studies = append(v.Studies, report.NewView(w.Seen, numbers))
 	}
 	return v
 }
@@ -242,7 +243,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		style, script, policy := parts()
 		header.Set("Content-Type", "text/html; charset=utf-8")
 		header.Set("Content-Security-Policy", policy+"; connect-src 'self'; frame-ancestors 'none'")
-		write(w, style, script, "", "") // a page that was closed needs no answer
+		write(w, style, script, "", func(io.Writer) error { return nil }) // a page that was closed needs no answer
 	case r.URL.Path == "/events" && r.Method == http.MethodGet:
 		header.Set("Content-Type", "text/event-stream")
 		s.follow(w, r)
