@@ -82,8 +82,8 @@ var docs = map[string]string{
 	"training.dropout": "dropout inside the frozen backbone; 0 is faster",
 
 	"budget": "how much is trained",
-	"budget.trials": "trainings of the study: trials, baselines included, those that calibrate rates, and " +
-		"further ones of the same plans; raise it to continue a finished study",
+	"budget.trials": "trainings of the study: trials, baselines included, those that calibrate rates or " +
+		"make a map, and further ones of the same plans; raise it to continue a finished study",
 	"budget.hours": "hours that each worker trains; the search ends when these or budget.trials are used, and " +
 		"prefers plans that promise more a second; 0 is no limit",
 	"budget.epochs": "passes over the training rows in a trial; 0.5 is half of one; auto is 3, or as many more " +
