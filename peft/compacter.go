@@ -124,7 +124,9 @@ func (c Compacter) graph(l *layerGraph) {
 		return
 	}
 	hook := func(part string) sumHook {
-		return func(total, f, _ onnx.Value, _ func(onnx.Value) onnx.Value) onnx.Value { return l.Add(total, b(part, f)) }
+		return func(total, f, _ onnx.Value, _ func(onnx.Value) onnx.Value) onnx.Value {
+			return l.Add(total, b(part, f))
+		}
 	}
 	l.attended, l.fed = append(l.attended, hook("attention.")), append(l.fed, hook("ffn."))
 }

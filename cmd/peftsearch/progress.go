@@ -266,6 +266,11 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventUncalibrated:
 		s.note(slog.LevelInfo, "learning rates are not calibrated", "reason", e.Err.Error(), "rates",
 			loggedRate(e.Rate))
+	case studies.EventMapped:
+		s.note(slog.LevelInfo, "it starts with what weights that all plans share tell", "trainings",
+			fmt.Sprintf("%.1f", e.Job.Share), "took", loggedTime(e.Job.Result.WallS*float64(time.Second)))
+	case studies.EventUnmapped:
+		s.note(slog.LevelInfo, "plans are tried without a map of shared weights", "reason", e.Err.Error())
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {
@@ -294,7 +299,10 @@ func (s *searchProgress) event(e studies.Event) {
 // jobWords are what the log says of a training beside the trials that has ended.
 func jobWords(j store.Job) []any {
 	words := []any{"score", loggedScore(j.Result.Score)}
-	if j.Kind == store.JobReplicate {
+	switch j.Kind {
+	case store.JobMap:
+		return []any{"steps", j.Result.Steps}
+	case store.JobReplicate:
 		return append(words, "of_trial", j.Trial)
 	}
 	return append(words, "method", j.Method, "rate", j.Candidate.Training.LearningRate)
