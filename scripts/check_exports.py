@@ -2,15 +2,16 @@
 """Load exports in the libraries that they are made for, and compare logits with the formula.
 
 `make check-exports` runs it in the repository root with torch 2.15.0, transformers 4.57.6, adapters 1.3.0, peft 0.21.2,
-onnxruntime 1.32.0 and safetensors 0.8.0. Words on the command line select the cases with
-all of them in their names. --also "NAME=PYTHON" (several times) loads the exports in another environment too: that of
-transformers 5, and those of older versions of peft.
+onnxruntime 1.32.0 and safetensors 0.8.0. Words on the command line select the cases with all of them in their names.
+--also "NAME=PYTHON" (several times) loads the exports in another environment too: that of transformers 5, and those of
+older versions of peft.
 
 It first writes trained directories with random tensors, exports each in every format, runs the code of the export's
 README.md, and compares the loaded model on real sentence pairs with a plain PyTorch forward pass of the formula in
-peft/doc.go, which uses none of the libraries. Then it trains plans of every method, family and kind of task briefly, and
-compares logits, the labels of pipelines and one step of training with the program's own. It prints a table and ends with 1 if logits differ by more than 2e-5 of
-their size (2e-3 where a linear head becomes two layers), or if something is refused, or not refused, against what
+peft/doc.go, which uses none of the libraries. Then it trains plans of every method, family and kind of task briefly,
+and compares logits, the labels of pipelines and one step of training with the program's own. It prints a table and ends
+with 1 if logits differ by more than 2e-5 of their size (2e-3 where a linear head becomes two layers), a step by more
+than 1e-3 of how far it moves the loss, or if something is refused, or not refused, against what
 docs/reference/exports.md says.
 """
 import argparse
@@ -141,6 +142,12 @@ def trained_cases(models):
     yield regression("serial, learned scale", both("serial", width=5, learned_scale=True), ["adapters"])
     yield regression("parallel tanh, learned scale", both("parallel", width=5, learned_scale=True, non_linearity="tanh"), ["adapters"])
     yield regression("houlsby", [{"houlsby": {"width": 5}}, {"houlsby": {"width": 7}}], ["adapters"])
+    yield regression("compacter", [{"compacter": {"width": 4}}, {"compacter": {"width": 8, "non_linearity": "tanh", "scale": 2}}],
+                     ["adapters"])
+    yield regression("compacter++", [{"compacter": {"width": 4, "ffn_only": True}},
+                                     {"compacter": {"width": 12, "ffn_only": True, "learned_scale": True}}], ["adapters"])
+    yield regression("compacter beside others", [{"compacter": {"width": 4}, "prefix": {"length": 2}},
+                                                 {"compacter": {"width": 8}} | lora(2, 4, *one)], ["adapters"])
     yield regression("serial, gated", both("serial", width=5, gate=True), ["adapters"])
     yield regression("parallel, gated", both("parallel", width=5, gate=True), ["adapters"])
     yield regression("lora, gated", both("lora", rank=3, alpha=3, gate=True, targets=one), ["adapters"])
@@ -181,6 +188,8 @@ def trained_cases(models):
             ("gpt2 parallel, prefix", gpt2, "regression", "linear", [parallel(5) | prefix(3), prefix(3)], ["adapters"]),
             ("gpt2 prefixes of two lengths", gpt2, "classification", "dense", [prefix(3), prefix(5)], ["adapters"]),
             ("gpt2 houlsby", gpt2, "multilabel", "linear", [{"houlsby": {"width": 5}}, {"houlsby": {"width": 7}}], ["adapters"]),
+            ("gpt2 compacter", gpt2, "regression", "linear", [{"compacter": {"width": 4}}, {"compacter": {"width": 8, "ffn_only": True}}],
+             ["adapters"]),
             ("gpt2 everything", gpt2, "token_classification", "linear", [serial(3) | prefix(2) | lora(2, 4, *one, "ffn_in")] * 2,
              ["adapters"]),
             ("gpt2 lora", gpt2, "classification", "linear", [lora(3, 6, *one)] * 2, libraries),
