@@ -342,7 +342,8 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 	}
 	for i, layer := range layers {
 		for _, module := range layer {
-			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, s.style(p, module.method)))
+			style := s.at(i, s.style(p, module.method))
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, style))
 		}
 	}
 	for i, d := range s.dimensions {

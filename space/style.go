@@ -29,6 +29,12 @@ func (s *Space) style(p Point, m peft.Method) peft.Style {
 	return style
 }
 
+// at is a style in a layer.
+func (s *Space) at(layer int, style peft.Style) peft.Style {
+	style.Cross = s.geometry.Stack(layer).Cross
+	return style
+}
+
 // styleKey tells styles of the methods that a plan has apart: two have one key exactly if the modules are the same.
 func (s *Space) styleKey(p Point, has map[peft.Method]bool) string {
 	if len(s.variants) == 1 && len(s.config.NonLinearity) == 0 {
@@ -56,11 +62,16 @@ func (s *Space) findStyle(p Point, plan peft.Plan) {
 	}
 	makes := func(m peft.Method) bool {
 		style := s.style(p, m)
-		same := func(l peft.Layer) bool {
+		same := func(l peft.Layer, style peft.Style) bool {
 			module := l.Module(m)
 			return module == nil || peft.Equal(module, m.Sized(module.Size(), style))
 		}
-		return same(plan.Input) && !slices.ContainsFunc(plan.Layers, func(l peft.Layer) bool { return !same(l) })
+		for i, layer := range plan.Layers {
+			if !same(layer, s.at(i, style)) {
+				return false
+			}
+		}
+		return same(plan.Input, style)
 	}
 	// Gates are found one by one, under each of the few functions and scales.
 	var search func(places []int) bool
@@ -156,9 +167,12 @@ func (s *Space) paramsOf(d Dimension, size int, style peft.Style) int64 {
 	if size == 0 {
 		return 0
 	}
-	count := peft.CountOf(d.method.Sized(size, style), s.geometry).Total()
 	if d.layers == nil || s.config.Preset == PresetAutoPEFT {
-		return count
+		return peft.CountOf(d.method.Sized(size, style), s.geometry).Total()
 	}
-	return count * int64(len(d.layers))
+	var count int64
+	for _, layer := range d.layers {
+		count += peft.CountOf(d.method.Sized(size, s.at(layer, style)), s.geometry).Total()
+	}
+	return count
 }
