@@ -28,7 +28,7 @@ type family struct {
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
-	code          string   // of modeling, without .py; "" where there is none
+	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -54,11 +54,11 @@ var families = map[string]family{
 		saved: []string{"classifier"}}),
 	checkpoint.DistilBERT: {name: "DistilBERT", backbone: "distilbert", adapterModel: "DistilBertAdapterModel",
 		classes: "DistilBert", dense: "pre_classifier", logits: "classifier", between: relu,
-		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters", attention: "attention_adapters", prefix: "self", eagerPrefix: true,
-		code: "encoder"},
+		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters",
+		attention: "attention_adapters", prefix: "self", eagerPrefix: true, code: "encoder"},
 	checkpoint.GPT2: {name: "GPT-2", backbone: "transformer", adapterModel: "GPT2AdapterModel", classes: "GPT2",
-		logits: "score", saved: []string{"score"}, output: "output_adapters", attention: "attention_adapters", prefix: "self_prefix", eagerPrefix: true,
-		finalNorm: "ln_f", turned: true},
+		logits: "score", saved: []string{"score"}, output: "output_adapters", attention: "attention_adapters",
+		prefix: "self_prefix", eagerPrefix: true, finalNorm: "ln_f", turned: true, code: "decoder"},
 	checkpoint.T5:  t5Like(family{name: "T5", adapterModel: "T5AdapterModel", classes: "T5"}),
 	checkpoint.MT5: t5Like(family{name: "mT5", adapterModel: "MT5AdapterModel", classes: "MT5"}),
 }

@@ -28,7 +28,7 @@ type headKind struct {
 	taskType string   // PEFT's, "" for none
 	coded    codedHead
 	// graph is the whole graph of a model with such a head, of a mask and token types ("" for none).
-	graph func(g *encoderGraph, mask, types onnx.Value, ids onnx.Type)
+	graph func(g *modelGraph, mask, types onnx.Value, ids onnx.Type)
 	// layers are those of the class's head.
 	layers func(f family) headLayers
 	// example is Python that makes inputs of a row.
@@ -104,7 +104,8 @@ func choiceExample(data.Task) string {
 
 // lastTokenNotes say how the libraries find the token that a decoder's head reads.
 func (t Trained) lastTokenNotes(format Format) []string {
-	if format == FormatPlan || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
+	libraries := []Format{FormatAdapters, FormatPEFT, FormatMerged}
+	if !slices.Contains(libraries, format) || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
 		return nil
 	}
 	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +

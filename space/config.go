@@ -31,12 +31,22 @@ type Config struct {
 	Sizes        Sizes                `yaml:",inline"`
 	LoRA         LoRAConfig           `yaml:"lora"`
 	Gates        []peft.Method        `yaml:"gates" default:"[]"`
+	GatesPer     GatesPer             `yaml:"gates_per" default:"method"`
 	NonLinearity []peft.NonLinearity  `yaml:"non_linearity" default:"[]"`
 	Scale        []Scale              `yaml:"scale" default:"[]"`
 	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate"`
 	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule"`
 	MaxParams    int64                `yaml:"max_params" default:"0"`
 }
+
+// GatesPer says how many choices of gates there are.
+type GatesPer string
+
+// The choices.
+const (
+	GatesPerMethod GatesPer = "method" // one for all modules of a method
+	GatesPerLayer  GatesPer = "layer"  // one for each module, in the layers that share its size
+)
 
 // LoRAConfig is the section `space.lora`.
 type LoRAConfig struct {
@@ -74,6 +84,30 @@ func (c Config) sizes(m peft.Method) []int {
 	return c.Sizes[m]
 }
 
+// sharedGates are the methods whose modules have gates or not all together.
+func (c Config) sharedGates() []peft.Method {
+	if c.GatesPer == GatesPerLayer {
+		return nil
+	}
+	return c.Gates
+}
+
+// gatesItself reports whether each size of a method is there with a gate and without.
+func (c Config) gatesItself(m peft.Method) bool {
+	return c.GatesPer == GatesPerLayer && slices.Contains(c.Gates, m)
+}
+
+// modules are the levels of a method's sizes, by ascending parameters: a gate has fewer than the next size.
+func (c Config) modules(m peft.Method) (list []sized) {
+	for _, size := range c.sizes(m) {
+		list = append(list, sized{m, size, false})
+		if size > 0 && c.gatesItself(m) {
+			list = append(list, sized{m, size, true})
+		}
+	}
+	return list
+}
+
 // style is what all modules have in common.
 func (c Config) style() peft.Style { return peft.Style{Scale: c.LoRA.Scale, Targets: c.LoRA.Targets} }
 
@@ -106,6 +140,9 @@ func (c Config) withDefaults(g peft.Geometry) Config {
 	}
 	if c.Groups == 0 {
 		c.Groups = min(3, g.Layers)
+	}
+	if c.GatesPer == "" {
+		c.GatesPer = GatesPerMethod
 	}
 	if c.LoRA.Scale == 0 {
 		c.LoRA.Scale = 1
@@ -293,6 +330,16 @@ func (c Config) validateStyle(g peft.Geometry) (errs []error) {
 				}
 			}
 		}
+	}
+	switch c.GatesPer {
+	case GatesPerMethod:
+	case GatesPerLayer:
+		if c.Preset == PresetAutoPEFT {
+			fail("gates_per", "preset %s has one size per method for all layers: take another preset, or %s", c.Preset,
+				GatesPerMethod)
+		}
+	default:
+		fail("gates_per", "%q: must be %s or %s", c.GatesPer, GatesPerMethod, GatesPerLayer)
 	}
 	for i, f := range c.NonLinearity {
 		if f != own && !slices.Contains(peft.NonLinearities, f) {

@@ -25,14 +25,28 @@ type Dimension struct {
 	Levels  []string // what each level means, e.g. "24"
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
-	role   role
-	method peft.Method // of a size or a gate
-	layers []int       // of a size or a bit: the layers it decides about; nil of one at the input
-	sizes  []int       // of a size: the value of each level
+	role    role
+	method  peft.Method // of a size or a gate
+	layers  []int       // of a size or a bit: the layers it decides about; nil of one at the input
+	modules []sized     // of a size: the module of each level
+}
+
+// sized is a method with the size of its module, 0 for none.
+type sized struct {
+	method peft.Method
+	size   int
+	gate   bool // has one of its own choice; gates that all modules of a method share are part of the style
+}
+
+func (m sized) String() string {
+	if m.gate {
+		return fmt.Sprintf("%d gated", m.size)
+	}
+	return strconv.Itoa(m.size)
 }
 
 // Optional reports whether level 0 means that there is no module.
-func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
+func (d Dimension) Optional() bool { return d.role == roleSize && d.modules[0].size == 0 }
 
 // Method is that of a size or a gate, "" of other dimensions.
 func (d Dimension) Method() peft.Method { return d.method }
@@ -75,9 +89,9 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 	}
 	s := &Space{geometry: g, config: config, training: training}
 	add := func(name string, m peft.Method, layers []int) {
-		if sizes := config.sizes(m); len(sizes) > 0 {
-			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize,
-				method: m, layers: layers, sizes: sizes})
+		if modules := config.modules(m); len(modules) > 0 {
+			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(modules), Ordinal: true, role: roleSize,
+				method: m, layers: layers, modules: modules})
 		}
 	}
 	for _, m := range peft.Methods {
@@ -105,7 +119,7 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 				Levels: []string{"out", "kept"}, Ordinal: true, role: roleBit, layers: []int{layer}})
 		}
 	}
-	for _, m := range config.Gates {
+	for _, m := range config.sharedGates() {
 		s.dimensions = append(s.dimensions, Dimension{Name: "gate." + string(m), Levels: []string{"without", "with"},
 			Ordinal: true, role: roleGate, method: m})
 	}
@@ -201,6 +215,9 @@ func (s *Space) Config() Config {
 	if len(c.LoRA.Ranks) == 0 {
 		c.LoRA = LoRAConfig{Ranks: []int{}}
 	}
+	if len(c.Gates) == 0 {
+		c.GatesPer = GatesPerMethod
+	}
 	return c
 }
 
@@ -217,12 +234,6 @@ func (s *Space) Check(p Point) error {
 	return nil
 }
 
-// sized is a method with the size of its module.
-type sized struct {
-	method peft.Method
-	size   int // above 0
-}
-
 // sizes decodes a valid point to the modules of the input and of every layer.
 func (s *Space) sizes(p Point) (input []sized, layers [][]sized) {
 	layers = make([][]sized, s.geometry.Layers)
@@ -230,15 +241,15 @@ func (s *Space) sizes(p Point) (input []sized, layers [][]sized) {
 		d := &s.dimensions[i]
 		switch d.role {
 		case roleSize:
-			size := d.sizes[p[i]]
+			module := d.modules[p[i]]
 			switch {
-			case size == 0:
+			case module.size == 0:
 			case d.layers == nil:
-				input = append(input, sized{d.method, size})
+				input = append(input, module)
 			}
 			for _, layer := range d.layers {
-				if size > 0 {
-					layers[layer] = append(layers[layer], sized{d.method, size})
+				if module.size > 0 {
+					layers[layer] = append(layers[layer], module)
 				}
 			}
 		case roleBit: // bits follow the sizes
@@ -310,7 +321,7 @@ func (s *Space) Key(p Point) string {
 		for _, module := range modules {
 			has[module.method] = true
 			key = append(key, module.method...)
-			key = strconv.AppendInt(key, int64(module.size), 10)
+			key = append(key, module.String()...)
 		}
 		key = append(key, ',')
 	}
@@ -338,12 +349,11 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
 	input, layers := s.sizes(p)
 	for _, module := range input {
-		c.Plan.Input = append(c.Plan.Input, module.method.Sized(module.size, s.style(p, module.method)))
+		c.Plan.Input = append(c.Plan.Input, s.module(p, module, peft.Stack{}))
 	}
 	for i, layer := range layers {
 		for _, module := range layer {
-			style := s.at(i, s.style(p, module.method))
-			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, style))
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], s.module(p, module, s.geometry.Stack(i)))
 		}
 	}
 	for i, d := range s.dimensions {
@@ -373,16 +383,18 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		case roleGate, roleNonLinearity, roleScale:
 			continue
 		case roleSize:
-			size := 0
-			if module := c.Plan.Input.Module(d.method); module != nil {
-				size = module.Size()
-			}
+			found, stack := c.Plan.Input.Module(d.method), peft.Stack{}
 			for _, layer := range d.layers { // with bits, layers that are left out say nothing
 				if module := c.Plan.Layers[layer].Module(d.method); module != nil {
-					size = max(size, module.Size())
+					found, stack = module, s.geometry.Stack(layer)
 				}
 			}
-			level = slices.Index(d.sizes, size)
+			level = slices.IndexFunc(d.modules, func(m sized) bool {
+				if m.size == 0 || found == nil {
+					return m.size == 0 && found == nil
+				}
+				return peft.Equal(found, s.module(p, m, stack))
+			})
 		case roleBit:
 			if len(c.Plan.Layers[d.layers[0]]) > 0 {
 				level = 1

@@ -34,6 +34,9 @@ func configs() map[string]space.Config {
 		"styles": {Preset: space.PresetGroups, Groups: 2, Sizes: space.Sizes{"prompt": []int{0, 3}, "houlsby": []int{0, 2}},
 			Gates: []peft.Method{"serial", "lora"}, NonLinearity: []peft.NonLinearity{"own", "gelu", "relu"},
 			Scale: []space.Scale{"own", "learned", "2"}, Schedule: evaluator.Schedules},
+		"gates of each layer": {Sizes: space.Sizes{"prompt": []int{0, 3}, "houlsby": []int{0, 2, 3}},
+			Gates: []peft.Method{"serial", "prefix", "lora", "houlsby"}, GatesPer: space.GatesPerLayer,
+			Scale: []space.Scale{"own", "learned"}},
 		"autopeft with gates": {Preset: space.PresetAutoPEFT, Gates: []peft.Method{"prefix"}},
 		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}},
 			LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
@@ -93,6 +96,9 @@ func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
 			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 2}, "prompt": []int{0, 1}},
 			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "relu"},
 			Scale: []space.Scale{"own", "learned", "1"}},
+		{Preset: space.PresetGroups, Groups: 1, LoRA: space.LoRAConfig{Ranks: none},
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{2}},
+			Gates: []peft.Method{"serial", "prefix"}, GatesPer: space.GatesPerLayer},
 	} {
 		s, err := space.New(config, training, miniLM)
 		if err != nil {
@@ -123,6 +129,9 @@ func small() map[string]space.Config {
 			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 4}, "prompt": []int{0, 2}},
 			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "gelu"},
 			Scale: []space.Scale{"own", "learned"}},
+		"gates of each layer": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 3, 4}, "parallel": none, "prefix": []int{0, 1, 2}},
+			Gates: []peft.Method{"serial", "prefix"}, GatesPer: space.GatesPerLayer},
 		"without 0": {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}},
 			LoRA: space.LoRAConfig{Ranks: []int{2}}},
 		"rates, schedules": {Preset: space.PresetGroups, Groups: 2,
@@ -455,9 +464,12 @@ func TestStylesThatCannotBe(t *testing.T) {
 	}{
 		"space.gates: layer 0: serial has a gate in a decoder: a gate is a mean over all tokens, the later ones included": {
 			space.Config{Gates: []peft.Method{"serial"}}, gpt2},
-		`space.gates: "vera"`:                             {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
-		`space.gates: "houlsby" is not among the methods`: {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
-		`space.gates: "lora" stands twice`:                {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
+		`space.gates: "vera"`:                              {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
+		`space.gates: "houlsby" is not among the methods`:  {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
+		`space.gates_per: "each": must be method or layer`: {space.Config{GatesPer: "each"}, miniLM},
+		"space.gates_per: preset autopeft has one size per method": {space.Config{Preset: space.PresetAutoPEFT,
+			GatesPer: space.GatesPerLayer}, miniLM},
+		`space.gates: "lora" stands twice`: {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
 		`space.non_linearity: "mish"`: {space.Config{NonLinearity: []peft.NonLinearity{"mish"}},
 			miniLM},
 		`space.scale: "0": must be own, learned or a number`: {space.Config{Scale: []space.Scale{"0"}}, miniLM},

@@ -8,7 +8,14 @@ import (
 )
 
 // A style is what modules of one size may differ in: whether those of a method have gates, and what function and scale
-// bottlenecks have. It is the same in all layers.
+// bottlenecks have. It is the same in all layers; gates of each layer's own choice are levels of the sizes.
+
+// module is what a level stands for at a point, in a layer of a stack.
+func (s *Space) module(p Point, m sized, stack peft.Stack) peft.Module {
+	style := s.style(p, m.method)
+	style.Gate, style.Cross = style.Gate || m.gate, stack.Cross
+	return m.method.Sized(m.size, style)
+}
 
 // style is what a point's modules of a method have.
 func (s *Space) style(p Point, m peft.Method) peft.Style {
@@ -26,12 +33,6 @@ func (s *Space) style(p Point, m peft.Method) peft.Style {
 			style.LearnedScale, style.Factor = scale == learned, scale.factor()
 		}
 	}
-	return style
-}
-
-// at is a style in a layer.
-func (s *Space) at(layer int, style peft.Style) peft.Style {
-	style.Cross = s.geometry.Stack(layer).Cross
 	return style
 }
 
@@ -61,17 +62,17 @@ func (s *Space) findStyle(p Point, plan peft.Plan) {
 		return
 	}
 	makes := func(m peft.Method) bool {
-		style := s.style(p, m)
-		same := func(l peft.Layer, style peft.Style) bool {
+		same := func(l peft.Layer, stack peft.Stack) bool {
 			module := l.Module(m)
-			return module == nil || peft.Equal(module, m.Sized(module.Size(), style))
+			return module == nil || peft.Equal(module, s.module(p, sized{m, module.Size(), false}, stack)) ||
+				s.config.gatesItself(m) && peft.Equal(module, s.module(p, sized{m, module.Size(), true}, stack))
 		}
 		for i, layer := range plan.Layers {
-			if !same(layer, s.at(i, style)) {
+			if !same(layer, s.geometry.Stack(i)) {
 				return false
 			}
 		}
-		return same(plan.Input, style)
+		return same(plan.Input, peft.Stack{})
 	}
 	// Gates are found one by one, under each of the few functions and scales.
 	var search func(places []int) bool
@@ -152,9 +153,8 @@ func (s *Space) newVariants() []variant {
 			if d.role != roleSize {
 				continue
 			}
-			style := s.style(p, d.method)
-			for _, size := range d.sizes {
-				params[i] = append(params[i], s.paramsOf(d, size, style))
+			for _, module := range d.modules {
+				params[i] = append(params[i], s.paramsOf(p, d, module))
 			}
 		}
 		variants[n] = variant{levels, params}
@@ -162,17 +162,17 @@ func (s *Space) newVariants() []variant {
 	return variants
 }
 
-// paramsOf counts a size's modules: with bits, in one layer.
-func (s *Space) paramsOf(d Dimension, size int, style peft.Style) int64 {
-	if size == 0 {
+// paramsOf counts the modules that a level stands for at a point: with bits, in one layer.
+func (s *Space) paramsOf(p Point, d Dimension, module sized) int64 {
+	if module.size == 0 {
 		return 0
 	}
 	if d.layers == nil || s.config.Preset == PresetAutoPEFT {
-		return peft.CountOf(d.method.Sized(size, style), s.geometry).Total()
+		return peft.CountOf(s.module(p, module, peft.Stack{}), s.geometry).Total()
 	}
 	var count int64
 	for _, layer := range d.layers {
-		count += peft.CountOf(d.method.Sized(size, s.at(layer, style)), s.geometry).Total()
+		count += peft.CountOf(s.module(p, module, s.geometry.Stack(layer)), s.geometry).Total()
 	}
 	return count
 }

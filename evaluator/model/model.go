@@ -78,7 +78,11 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if t.Backbone || slices.ContainsFunc(m.network.modules, func(m modules) bool { return m.weights != nil }) {
 		m.network.family = m.network.bound()
 	}
-	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
+	var bare func(step int) int
+	if m.MostBare() > 0 {
+		bare = m.Bare
+	}
+	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.groups(bare), t.WeightDecay, t.MaxGradNorm)
 	if factors := m.parameters.factors(t); factors != nil {
 		m.factors = torch.From(m.scope, factors, len(factors))
 	}
@@ -275,7 +279,8 @@ func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
 func (m *Model) NewGradient() *torch.Tensor { return m.scope.Zeros(torch.Float32, m.parameters.size) }
 
 // Update makes one step of AdamW against a gradient, which it overwrites, at a learning rate, and returns
-// the norm of the gradient before it was clipped.
+// the norm of the gradient before it was clipped. As in PyTorch, what is in layers that are bare in the step stays as it
+// is, with its moments.
 func (m *Model) Update(s *torch.Scope, gradient *torch.Tensor, rate float64) (norm float64) {
 	if m.factors == nil {
 		norm = m.optimizer.Step(s, gradient, rate)

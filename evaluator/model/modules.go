@@ -31,13 +31,15 @@ type declaration struct {
 	checkpoint *checkpoint.Checkpoint
 	training   evaluator.Training
 	text       []int32 // that a prompt begins as
-	layer      int
-	name       string // of the module's tensors, without the dot at their end
+	layer      int     // or everywhere, at the input
+	name       string  // of the module's tensors, without the dot at their end
 }
 
 // add declares a tensor of the module.
 func (d *declaration) add(tensor string, init initializer, traits trait, shape ...int) *parameter {
-	return d.declare(d.name+"."+tensor, init, traits, shape...)
+	p := d.declare(d.name+"."+tensor, init, traits, shape...)
+	p.layer = d.layer
+	return p
 }
 
 // weight reads a tensor of the backbone.
@@ -54,7 +56,7 @@ var methods = map[peft.Method]func(d *declaration, m peft.Module) error{}
 func (net *network) declare(ps *parameters, b *Backbone, spec Spec) error {
 	net.modules = make([]modules, len(spec.Plan.Layers))
 	d := declaration{parameters: ps, network: net, geometry: b.geometry, checkpoint: b.checkpoint, training: spec.Training,
-		text: spec.PromptText}
+		text: spec.PromptText, layer: everywhere}
 	add := func(at peft.Layer, name string) error {
 		for _, m := range peft.Methods {
 			if module := at.Module(m); module != nil {

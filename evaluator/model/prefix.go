@@ -94,10 +94,10 @@ type prefixMLP struct {
 
 // declarePrefixMLP initialises E with N(0, 1) and the rest as torch.nn.Linear: U(±1/√in).
 func declarePrefixMLP(ps *parameters, list []modules, width, hidden, attention int) *prefixMLP {
-	columns, longest := 0, 0
-	for _, m := range list {
+	columns, longest, last := 0, 0, 0
+	for i, m := range list {
 		if m.prefix != nil {
-			m.prefix.column = columns
+			m.prefix.column, last = columns, i
 			columns += 2 * len(m.prefix.pairs) * attention
 			longest = max(longest, m.prefix.length)
 		}
@@ -105,12 +105,17 @@ func declarePrefixMLP(ps *parameters, list []modules, width, hidden, attention i
 	if columns == 0 {
 		return nil
 	}
+	declare := func(name string, init initializer, traits trait, shape ...int) *parameter {
+		p := ps.declare("prefix_mlp."+name, init, traits|unstored, shape...)
+		p.layer = last
+		return p
+	}
 	return &prefixMLP{
-		embedding: ps.declare("prefix_mlp.embedding", normal(1), decay|unstored, longest, hidden),
-		inWeight:  ps.declare("prefix_mlp.in.weight", uniformFanIn, decay|unstored, width, hidden),
-		inBias:    ps.declare("prefix_mlp.in.bias", uniform(hidden), unstored, width),
-		outWeight: ps.declare("prefix_mlp.out.weight", uniformFanIn, decay|unstored, columns, width),
-		outBias:   ps.declare("prefix_mlp.out.bias", uniform(width), unstored, columns),
+		embedding: declare("embedding", normal(1), decay, longest, hidden),
+		inWeight:  declare("in.weight", uniformFanIn, decay, width, hidden),
+		inBias:    declare("in.bias", uniform(hidden), 0, width),
+		outWeight: declare("out.weight", uniformFanIn, decay, columns, width),
+		outBias:   declare("out.bias", uniform(width), 0, columns),
 	}
 }
 

@@ -49,6 +49,8 @@ var docs = map[string]string{
 	"space.lora.targets": "matrices to adapt: query, key, value, attention_output, ffn_in, ffn_out",
 	"space.gates": "methods whose modules may have gates (UniPELT): for each of them the search chooses whether " +
 		"they do",
+	"space.gates_per": "method: one choice of a gate for all modules of a method; layer: one in each set of layers " +
+		"that shares a size",
 	"space.non_linearity": "functions of the bottleneck adapters to choose from, one for all: own (the " +
 		"method's), relu, gelu, gelu_new, swish, tanh",
 	"space.scale": "scales of the bottleneck adapters to choose from, one for all: own (the method's), learned, " +
