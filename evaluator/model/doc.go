@@ -39,6 +39,7 @@
 //	layers.{i}.parallel.…                  likewise
 //	layers.{i}.prefix.keys [p, D]          .prefix.values [p, D]   head-major in D, however it was trained
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
+//	shared.{method}.{tensor}                 one for all layers
 //	head.weight [outputs, D]               head.bias [outputs]
 //	head.dense.weight [D, D]               head.dense.bias [D]     of the dense form
 //	head.pool.weight [1, D]                                        of coreference, for which D is 2·D in the other two
