@@ -176,9 +176,7 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 	}
 	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{},
 		tensors: map[string]map[string]checkpoint.Tensor{}}}
-	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
-		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
-	})
+	fused := needsFusion(t.Plan)
 	if err := conflict(t.Plan, fused); err != nil {
 		return nil, err
 	}
@@ -252,6 +250,13 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 		}
 	}
 	return parts
+}
+
+// needsFusion reports whether a layer has two bottlenecks, of which an adapter holds one.
+func needsFusion(p Plan) bool {
+	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
+	})
 }
 
 // isFused reports whether a fusion has the method's modules.
@@ -500,7 +505,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	lines := []string{
 		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
 		`directory = "."  # this directory`,
-		"tokenizer = AutoTokenizer.from_pretrained(" + model + ")",
+		a.tokenizerFrom(model),
 		a.opening(model),
 	}
 	switch {
@@ -515,6 +520,9 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 				"Layers with a serial and a parallel adapter use a fusion whose queries are zero, so that both "+
 					"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
 		}
+	}
+	if problem := a.head().problem; problem != "" { // the library leaves it to be guessed by pipelines
+		lines = append(lines, fmt.Sprintf("model.config.problem_type = %q", problem))
 	}
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
 }
@@ -566,14 +574,19 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		"model.set_active_adapters(setup)",
 		`model.active_head = "`+a.adapterName()+`"`)
 	if fused {
-		lines = append(lines,
-			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
-			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
-		for _, s := range a.standIns() {
-			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
-				s.adapter, s.layer))
-		}
-		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
+		lines = append(append(lines, a.constants()...), "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}
 	return python(lines...)
+}
+
+// constants lists what a fusion needs to stay zero.
+func (a *adaptersExport) constants() []string {
+	lines := []string{
+		"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+		`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`}
+	for _, s := range a.standIns() {
+		lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
+			s.adapter, s.layer))
+	}
+	return lines
 }

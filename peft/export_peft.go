@@ -158,7 +158,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
-		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
+		`directory = "."  # this directory`, t.tokenizerFrom(model), base,
 		"model = PeftModel.from_pretrained(model, directory).eval()"}
 	return python(append(lines, t.example()...)...)
 }

@@ -240,5 +240,5 @@ func (t Trained) linearHead() bool {
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or "+
 	"GELU before the classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, "+
 	"where they are linear, and the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights "+
-	"are large. To train on with PEFT at its usual rates, start from the export for adapters or train with head: dense.",
+	"are large. In training on, its weights need other rates than the modules'.",
 	math.Log2(linearScale), linearShift)
