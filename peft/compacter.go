@@ -118,13 +118,15 @@ func (c Compacter) graph(l *layerGraph) {
 		})
 	}
 	if c.FFNOnly {
-		l.fed = append(l.fed, func(total, f, input onnx.Value, norm string) onnx.Value {
-			return l.Add(total, b("ffn.", l.norm(l.Add(f, input), norm)))
+		l.fed = append(l.fed, func(total, f, input onnx.Value, norm func(onnx.Value) onnx.Value) onnx.Value {
+			return l.Add(total, b("ffn.", norm(l.Add(f, input))))
 		})
 		return
 	}
-	hook := func(part string) func(total, f, input onnx.Value, norm string) onnx.Value {
-		return func(total, f, _ onnx.Value, _ string) onnx.Value { return l.Add(total, b(part, f)) }
+	hook := func(part string) sumHook {
+		return func(total, f, _ onnx.Value, _ func(onnx.Value) onnx.Value) onnx.Value {
+			return l.Add(total, b(part, f))
+		}
 	}
 	l.attended, l.fed = append(l.attended, hook("attention.")), append(l.fed, hook("ffn."))
 }

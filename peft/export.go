@@ -384,7 +384,7 @@ func (l *losses) add(what string, layer int) {
 func (l *losses) list() []string {
 	list := l.input
 	for _, what := range l.order {
-		list = append(list, fmt.Sprintf("%s (layers %s)", what, ranges(l.where[what])))
+		list = append(list, fmt.Sprintf("%s (layers %s)", what, LayerRanges(l.where[what])))
 	}
 	return list
 }

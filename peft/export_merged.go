@@ -81,9 +81,10 @@ var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", check
 	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer",
 	checkpoint.GPT2: "GPT2Tokenizer"}
 
+const settingsFile = "tokenizer_config.json"
+
 // addTokenizer adds the files of the tokenizer, with the longest input that was trained with.
 func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
-	const settingsFile = "tokenizer_config.json"
 	e.copies = map[string]string{}
 	for _, name := range tokenizer.FileNames {
 		if path := filepath.Join(c.Dir, name); name != settingsFile && files.Exists(path) {

@@ -27,7 +27,7 @@ type family struct {
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
-	code          string   // of modeling, without .py; "" where there is none
+	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -57,7 +57,7 @@ var families = map[string]family{
 		code: "encoder"},
 	checkpoint.GPT2: {name: "GPT-2", backbone: "transformer", adapterModel: "GPT2AdapterModel", classes: "GPT2",
 		logits: "score", saved: []string{"score"}, output: "output_adapters", prefix: "self_prefix", eagerPrefix: true,
-		finalNorm: "ln_f", turned: true},
+		finalNorm: "ln_f", turned: true, code: "decoder"},
 }
 
 func bertLike(f family) family {

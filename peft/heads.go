@@ -27,7 +27,7 @@ type headKind struct {
 	taskType string   // PEFT's, "" for none
 	coded    codedHead
 	// graph is the whole graph of a model with such a head, of a mask and token types ("" for none).
-	graph func(g *encoderGraph, mask, types onnx.Value, ids onnx.Type)
+	graph func(g *modelGraph, mask, types onnx.Value, ids onnx.Type)
 	// layers are those of the class's head.
 	layers func(f family) headLayers
 	// example is Python that makes inputs of a row.
@@ -103,7 +103,8 @@ func choiceExample(data.Task) string {
 
 // lastTokenNotes say how the libraries find the token that a decoder's head reads.
 func (t Trained) lastTokenNotes(format Format) []string {
-	if format == FormatPlan || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
+	libraries := []Format{FormatAdapters, FormatPEFT, FormatMerged}
+	if !slices.Contains(libraries, format) || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
 		return nil
 	}
 	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
@@ -118,15 +119,12 @@ func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she ca
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
 	switch {
-	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
-		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
-			FormatMerged)
 	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
 	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
-		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, f.anyPlan())
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, FormatTransformers)
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}
@@ -148,14 +146,6 @@ func HasPooler(g Geometry, kind data.Kind) bool {
 	}
 	layers := head.layers(f)
 	return layers.dense != "" && layers.between == tanh
-}
-
-// anyPlan is the format for other programs that holds any plan with any head, or this program's own.
-func (f family) anyPlan() Format {
-	if f.code == "" {
-		return FormatPlan
-	}
-	return FormatTransformers
 }
 
 // class is transformers' model of the family with a kind's head.

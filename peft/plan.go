@@ -209,8 +209,8 @@ func (p Plan) Key() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// ranges writes ascending integers briefly: 0,1,2,5 is "0-2,5".
-func ranges(values []int) string {
+// LayerRanges writes ascending integers briefly: 0,1,2,5 is "0-2,5".
+func LayerRanges(values []int) string {
 	var parts []string
 	for i := 0; i < len(values); {
 		j := i

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
@@ -40,15 +43,35 @@ const (
 )
 
 // loggedScore and loggedTime are attributes that people read rounded and machines as a number: of seconds for a time.
+// loggedRate is words for people, and an object with the rate of each method and of the others for machines.
 type (
 	loggedScore float64
 	loggedTime  time.Duration
+	loggedRate  config.Rate
 )
 
 func (s loggedScore) String() string { return score(float64(s)) }
 func (t loggedTime) String() string  { return duration(time.Duration(t)) }
 
 func (t loggedTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(t).Seconds()) }
+
+func (r loggedRate) String() string {
+	of, others := config.Rate(r).Methods().Map(), config.Rate(r).Default()
+	if len(of) == 0 {
+		return fmt.Sprintf("%g for all", others)
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		words = append(words, fmt.Sprintf("%s %g", name, of[name]))
+	}
+	return strings.Join(append(words, fmt.Sprintf("others %g", others)), ", ")
+}
+
+func (r loggedRate) MarshalJSON() ([]byte, error) {
+	of := config.Rate(r).Methods().Map()
+	of["others"] = config.Rate(r).Default()
+	return json.Marshal(of)
+}
 
 // newDisplay starts a display on stderr, which is silent if quiet.
 func (g *globals) newDisplay(stderr io.Writer, format logFormat) *display {
@@ -221,9 +244,10 @@ func (s *searchProgress) event(e studies.Event) {
 			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", plan.String(), "params", params, "from", origin)...)
 		}
 	case studies.EventCalibrated:
-		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", e.Rate)
+		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", loggedRate(e.Rate))
 	case studies.EventUncalibrated:
-		s.note(slog.LevelInfo, "learning rates are not calibrated", "all", e.Rate.Default(), "reason", e.Err)
+		s.note(slog.LevelInfo, "learning rates are not calibrated", "rates", loggedRate(e.Rate), "reason",
+			e.Err.Error())
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {

@@ -154,7 +154,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	}
 	if other := study.CalibratedBy(); other != "" {
 		progress.note(slog.LevelInfo, "its learning rates are those that another study found", "study", other, "rates",
-			file.Training.LearningRate)
+			loggedRate(file.Training.LearningRate))
 	}
 	if inputs.AutoEpochs != "" && !status.Over() {
 		progress.note(slog.LevelInfo, inputs.AutoEpochs)
@@ -261,7 +261,7 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 		return err
 	}
 	document := report.NewFront(record, front, confirmed)
-	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
+	printFront(cmd.OutOrStdout(), terminalWidth(os.Stdout), document.Metric, document.Front)
 	switch r := document.Recommendation; {
 	case r == nil || g.quiet:
 	case log != nil:

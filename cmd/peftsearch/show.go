@@ -95,7 +95,7 @@ func showStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.
 		field(w, "trials", "%s before these; --all lists them too", thousands(first))
 	}
 	for ok := true; ok; ok = first < total {
-		trials, err := at.Range(ctx, record, first, first+latestTrials)
+		trials, err := at.Range(ctx, record, first, first+latestTrials, false)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func calibrationLines(s report.Study) (lines []string) {
 	if len(s.Calibration) == 0 {
 		return nil
 	}
-	lines = append(lines, s.Identity["training.learning_rate"])
+	lines = append(lines, loggedRate(s.Identity["training.learning_rate"]).String())
 	for i := 0; i < len(s.Calibration); {
 		method, line := s.Calibration[i].Method, ""
 		for ; i < len(s.Calibration) && s.Calibration[i].Method == method; i++ {

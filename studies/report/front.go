@@ -3,6 +3,7 @@ package report
 import (
 	"math"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
@@ -64,12 +65,12 @@ type TestScores struct {
 	Seeds    int         `json:"seeds"`
 	Mean     float64     `json:"mean"`
 	SD       *float64    `json:"sd"`       // null for one seed, like interval
-	Interval *[2]float64 `json:"interval"` // 95 %, of the mean
+	Interval *[2]float64 `json:"interval"` // 95 %, of the mean; within the metric's range
 }
 
-func newTestScores(s studies.Sample) TestScores {
+func newTestScores(s studies.Sample, record *store.Record) TestScores {
 	scores := TestScores{Seeds: s.N, Mean: s.Mean}
-	if low, high, ok := s.Interval(); ok {
+	if low, high, ok := s.Interval(metric.Name(record.Metric)); ok {
 		scores.SD, scores.Interval = &s.SD, &[2]float64{low, high}
 	}
 	return scores
@@ -119,7 +120,7 @@ func newFrontMembers(record *store.Record, front studies.Front, confirmed studie
 			member.Trainings = m.Trainings
 		}
 		if c := confirmed.Of(m.Candidate); c != nil {
-			scores := newTestScores(c.Test)
+			scores := newTestScores(c.Test, record)
 			member.Confirmed = &scores
 		}
 		members = append(members, member)

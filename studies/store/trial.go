@@ -54,7 +54,7 @@ type Trial struct {
 	Spread    float64            // of their scores: the sum of the squared deviations from the mean
 	First     float64            // score of the first training, to which the curve belongs
 	Failure   *evaluator.Failure // of failed trials
-	Curve     []CurvePoint       // filled by Store.Trial only
+	Curve     []CurvePoint       // where it was asked for
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
 	Forecast search.Forecast
 }
