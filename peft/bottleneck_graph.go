@@ -4,7 +4,8 @@ import "peftsearch/data/onnx"
 
 func (a Serial) graph(l *layerGraph) {
 	l.fed = append(l.fed, func(total, f, input onnx.Value, norm func(onnx.Value) onnx.Value) onnx.Value {
-		return l.Add(total, l.bottleneck(a.Method(), "", a.Full(), norm(l.Add(f, input)), l.matrices(a.Method(), "")))
+		return l.Add(total, l.bottleneck(a.Method(), "", a.Full(), norm(l.Add(f, input)),
+			l.matrices(a.Method(), "")))
 	})
 }
 

@@ -197,14 +197,20 @@ func printRecommendation(w io.Writer, front report.Front) {
 			"trial %d: "+
 			"as good with a probability of %.2f", r.Trial, r.Best, r.AsGood)
 		if b := r.Behind; b != nil && b.SD != nil {
-			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD,
+			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)",
+				0-b.Mean, *b.SD, // which is never −0
 				*b.PValue)
 		}
 	}
+	fmt.Fprintf(w, "\n%s\n", wrapped(lines))
+}
+
+// wrapped is text in lines that fit the terminal that stderr is.
+func wrapped(lines string) string {
 	if width := terminalWidth(os.Stderr); width > 0 {
-		lines = lipgloss.Wrap(lines, width, "")
+		return lipgloss.Wrap(lines, width, "")
 	}
-	fmt.Fprintf(w, "\n%s\n", lines)
+	return lines
 }
 
 // plusMinus writes a value with its standard deviation, if that is known.
