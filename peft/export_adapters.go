@@ -58,6 +58,8 @@ type bottleneckConfig struct {
 	Scaling          any                `json:"scaling"` // a pythonFloat or "learned"
 	InitWeights      string             `json:"init_weights"`
 	UseGating        bool               `json:"use_gating,omitempty"`
+	PHMLayer         bool               `json:"phm_layer,omitempty"` // its matrices are Compacter's
+	PHMDim           int                `json:"phm_dim,omitempty"`
 	ReductionFactor  map[string]float64 `json:"reduction_factor"` // by layer
 	LeaveOut         []int              `json:"leave_out"`
 }
@@ -195,6 +197,13 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 		a.addSetup(parts, fused)
 	}
 	a.loading = a.snippet(len(parts), fused)
+	for _, m := range Methods {
+		of := slices.DeleteFunc(slices.Clone(parts), func(p Plan) bool { return p.any(m) == nil })
+		if m.Shared() != nil && len(of) > 1 {
+			a.notes = append(a.notes, fmt.Sprintf("Each of the adapters has a copy of what all layers share in %s: training the "+
+				"adapters on would move them apart.", m))
+		}
+	}
 	if len(t.Plan.Gates(t.Info.Geometry)) > 0 {
 		a.notes = append(a.notes, "The library's gates average over padding too: without padding, as for rows of one "+
 			"length, outputs are those that the plan was trained with.")
@@ -330,8 +339,17 @@ func (a *adaptersExport) standIn(m Method) Module {
 // conflict says why one setup cannot hold the plan's bottlenecks.
 func conflict(p Plan, fused bool) error {
 	for i, layer := range p.Layers {
-		if layer.Module(MethodHoulsby) != nil && (layer.Module(MethodSerial) != nil || layer.Module(MethodParallel) != nil) {
-			return fmt.Errorf("layer %d has a houlsby adapter beside another one, and the format holds one in a layer", i)
+		var others []string // than those of a fusion
+		count := 0
+		for _, module := range layer.sorted() {
+			if _, ok := module.(bottleneck); ok {
+				if count++; !isFused(module.Method()) {
+					others = append(others, string(module.Method()))
+				}
+			}
+		}
+		if len(others) > 0 && count > 1 {
+			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i, others[0])
 		}
 	}
 	if !fused {
@@ -406,7 +424,7 @@ func (a *adaptersExport) addFusion() {
 	}
 	for _, f := range fused {
 		tensors := map[string]checkpoint.Tensor{}
-		addBottlenecks(with, f.name, both, f.bottleneck, tensors)
+		addBottlenecks(with, f.name, both, f.bottleneck, bottleneckNames, tensors)
 		a.tensors[path.Join(f.name, "adapter.safetensors")] = tensors
 	}
 	fusion, d := map[string]checkpoint.Tensor{}, a.Info.Geometry.Hidden

@@ -57,11 +57,16 @@ func (l *layerGraph) gated(y, gate onnx.Value, width int) onnx.Value {
 	return l.Reshape(l.Mul(l.apart(y, width), l.Node("Unsqueeze", nil, gate, l.Ints(-1))), -1, int64(width))
 }
 
-// bottleneck is b of h [n·s, D]; prefix begins the names of its tensors.
-func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Value) onnx.Value {
-	inner := l.Linear(h, l.weight(m, prefix+"down.weight"), l.weight(m, prefix+"down.bias"))
-	y := l.Linear(l.apply(functions[b.NonLinearity], inner), l.weight(m, prefix+"up.weight"),
-		l.weight(m, prefix+"up.bias"))
+// matrices are those of a bottleneck that trains them as they are; prefix begins the names of its tensors.
+func (l *layerGraph) matrices(m Method, prefix string) func(name string) onnx.Value {
+	return func(name string) onnx.Value { return l.weight(m, prefix+name+".weight") }
+}
+
+// bottleneck is b of h [n·s, D] with the matrices down and up; prefix begins the names of its tensors.
+func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Value,
+	matrix func(name string) onnx.Value) onnx.Value {
+	inner := l.Linear(h, matrix("down"), l.weight(m, prefix+"down.bias"))
+	y := l.Linear(l.apply(functions[b.NonLinearity], inner), matrix("up"), l.weight(m, prefix+"up.bias"))
 	switch {
 	case b.LearnedScale:
 		y = l.Mul(y, l.weight(m, prefix+"scale"))

@@ -309,6 +309,9 @@ func (t Trained) readBackwards(format Format,
 			if at < 0 || at >= total || float32(int(digits[i])) != digits[i] {
 				return nil, fmt.Errorf("its tensor %s is a plan's in another scale: that cannot be read backwards", name)
 			}
+			if seen[at] && values[at] != v {
+				return nil, fmt.Errorf("its tensor %s differs from another one, and a plan has one for both", name)
+			}
 			values[at], seen[at] = v, true
 		}
 	}

@@ -28,6 +28,10 @@ func TestWeightsComeBack(t *testing.T) {
 		"dora": {peft.Layer{peft.DoRA{Rank: 2, Alpha: 2, Targets: []peft.Target{peft.TargetKey}}}, "linear",
 			[]peft.Format{peft.FormatPEFT}},
 		"ia3": {peft.Layer{peft.IA3{Targets: peft.IA3Targets}}, "linear", []peft.Format{peft.FormatPEFT}},
+		"compacter": {peft.Layer{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4, LearnedScale: true, Gate: true}},
+			peft.Prefix{Length: 2}}, "linear", []peft.Format{peft.FormatAdapters, peft.FormatTransformers}},
+		"compacter++": {peft.Layer{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 8}, FFNOnly: true}}, "dense",
+			[]peft.Format{peft.FormatAdapters, peft.FormatTransformers}},
 		"bitfit": {peft.Layer{peft.BitFit{Norms: true}, peft.Houlsby{Width: 3, NonLinearity: peft.GELU}}, "dense",
 			[]peft.Format{peft.FormatTransformers}},
 	} {
@@ -129,7 +133,7 @@ func TestPromptsComeBack(t *testing.T) {
 func TestEveryMethodIsInEveryModelOfItsOwn(t *testing.T) {
 	c := openModel(t, "bert-tiny")
 	for _, m := range peft.Methods {
-		module := m.Sized(1, peft.Style{Scale: 1, Targets: []peft.Target{peft.TargetKey}})
+		module := m.Sized(4, peft.Style{Scale: 1, Targets: []peft.Target{peft.TargetKey}})
 		source := trainedFor(t, c, peft.Layer{module})
 		if m.Input() {
 			source = trainedFor(t, c, nil)

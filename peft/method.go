@@ -36,6 +36,9 @@ type Tensor struct {
 	Bias  bool // has no weight decay, and is left out where weights alone are counted
 }
 
+// sharer is a module with tensors that are one for all of its method in a plan, beside its own.
+type sharer interface{ sharedTensors() []Tensor }
+
 // Part is a part of a layer, in the order of the computation.
 type Part int
 
@@ -87,6 +90,9 @@ var table = []row{
 		standard: true, worth: worth{2, 0.8}},
 	{zero: Houlsby{}, sizes: "widths of the two Houlsby adapters", levels: widths, levelsText: widthsText, most: widest,
 		sized: func(size int, s Style) Module { return Houlsby(s.bottleneck(size)) }, worth: worth{6, 1}},
+	{zero: Compacter{}, sizes: "widths of the two Compacter adapters, multiples of 4", levels: compactWidths,
+		levelsText: widthsText, most: widest,
+		sized: func(size int, s Style) Module { return Compacter{Bottleneck: s.bottleneck(size)} }, worth: worth{16, 0.7}},
 	{zero: DoRA{}, sizes: "ranks of DoRA", levels: ranks, levelsText: ranksText, most: hidden,
 		sized: func(size int, s Style) Module {
 			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: s.withCross(s.Targets)}
@@ -160,6 +166,17 @@ func (m Method) known() row {
 // Input reports whether the method's modules are at the input, and not in layers.
 func (m Method) Input() bool { return m.known().input }
 
+// Shared lists what the method's modules in a plan have in common beside their own tensors: nothing, of most methods.
+func (m Method) Shared() []Tensor {
+	if module, ok := m.known().zero.(sharer); ok {
+		return module.sharedTensors()
+	}
+	return nil
+}
+
+// SharedName is the name of such a tensor among those of a plan.
+func (m Method) SharedName(tensor string) string { return "shared." + string(m) + "." + tensor }
+
 // Sized is the method's module of a size of at least 1.
 func (m Method) Sized(size int, s Style) Module { return m.known().sized(size, s) }
 
@@ -209,6 +226,11 @@ func widths(g Geometry) []int {
 		}
 	}
 	return list
+}
+
+// compactWidths are those that Compacter can divide.
+func compactWidths(g Geometry) []int {
+	return slices.DeleteFunc(widths(g), func(width int) bool { return width%kronecker != 0 })
 }
 
 func widest(g Geometry) int { return min(4*g.Hidden, MaxSize) }

@@ -35,6 +35,9 @@ var presets = map[string]preset{
 	"parallel-16": {layer: func(g Geometry, _ Style) Layer { return Layer{Parallel{Width: max(1, g.Hidden/16)}} }},
 	// Adapters after attention and feed-forward part, width D/16 (Houlsby et al. 2019).
 	"houlsby-16": {layer: func(g Geometry, _ Style) Layer { return Layer{Houlsby{Width: max(1, g.Hidden/16)}} }},
+	// Compacter and Compacter++, width D/32 (Mahabadi et al. 2021).
+	"compacter":   {layer: func(g Geometry, _ Style) Layer { return Layer{compacter(g, false)} }},
+	"compacter++": {layer: func(g Geometry, _ Style) Layer { return Layer{compacter(g, true)} }},
 	// Prefix tuning with 30 tokens (Li & Liang 2021).
 	"prefix-30": {layer: func(_ Geometry, s Style) Layer { return Layer{Prefix{Length: 30, Cross: s.Cross}} },
 		prefixMLP: 512},
@@ -47,6 +50,11 @@ var presets = map[string]preset{
 		return Layer{Serial{Width: max(1, g.Hidden/16), Gate: true}, Prefix{Length: 10, Gate: true},
 			LoRA{Rank: 8, Alpha: 2, Targets: []Target{TargetQuery, TargetValue}, Gate: true}}
 	}, prefixMLP: 512},
+}
+
+func compacter(g Geometry, ffnOnly bool) Compacter {
+	width := max(1, g.Hidden/32/kronecker) * kronecker
+	return Compacter{Bottleneck: Bottleneck{Width: width}, FFNOnly: ffnOnly}
 }
 
 // Presets lists the names that NewPreset knows.

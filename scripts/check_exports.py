@@ -137,6 +137,10 @@ def trained_cases():
     yield "serial, learned scale", bottleneck("serial", learned_scale=True), {"adapters"}
     yield "parallel tanh, learned scale", bottleneck("parallel", learned_scale=True, non_linearity="tanh"), {"adapters"}
     yield "houlsby", [{"houlsby": {"width": 5}}, {"houlsby": {"width": 7}}], {"adapters"}
+    yield "compacter", [{"compacter": {"width": 4}}, {"compacter": {"width": 8, "non_linearity": "tanh", "scale": 2}}], {"adapters"}
+    yield "compacter++", [{"compacter": {"width": 4, "ffn_only": True}}, {"compacter": {"width": 12, "ffn_only": True, "learned_scale": True}}], {"adapters"}
+    yield ("compacter beside others", [{"compacter": {"width": 4}, "prefix": {"length": 2}},
+                                       {"compacter": {"width": 8}} | lora(2, 4, *one)], {"adapters"})
     yield "serial, gated", bottleneck("serial", gate=True), {"adapters"}
     yield "parallel, gated", bottleneck("parallel", gate=True), {"adapters"}
     yield "lora, gated", low_rank("lora", rank=3, alpha=3, gate=True), {"adapters"}
@@ -162,6 +166,7 @@ def gpt2_cases():
     yield "gpt2 parallel, prefix", [parallel(5) | prefix(3), prefix(3)], {"adapters"}
     yield "gpt2 prefixes of two lengths", [prefix(3), prefix(5)], {"adapters"}
     yield "gpt2 houlsby", [{"houlsby": {"width": 5}}, {"houlsby": {"width": 7}}], {"adapters"}
+    yield "gpt2 compacter", [{"compacter": {"width": 4}}, {"compacter": {"width": 8, "ffn_only": True}}], {"adapters"}
     yield "gpt2 everything", [serial(3) | prefix(2) | lora(2, 4, *one, "ffn_in")] * 2, {"adapters"}
     yield "gpt2 lora", [lora(3, 6, *one), lora(3, 6, *one)], {"adapters", "peft", "merged"}
     yield "gpt2 loras of two ranks", [lora(3, 6, *one), lora(2, 6, "key")], {"peft", "merged"}

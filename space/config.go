@@ -290,17 +290,19 @@ func (c Config) validate(g peft.Geometry) []error {
 		return errs
 	}
 	for _, m := range peft.Methods { // what no layer of the backbone can have
-		sizes := c.sizes(m)
-		if len(sizes) == 0 || slices.Max(sizes) == 0 {
-			continue
-		}
-		plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-		module := peft.Layer{m.Sized(slices.Max(sizes), c.style())}
-		if plan.Layers[0] = module; m.Input() {
-			plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
-		}
-		if err := plan.Validate(g); err != nil {
-			fail(sizesKey(m), "%v", err)
+		for _, size := range c.sizes(m) {
+			if size == 0 {
+				continue
+			}
+			plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+			module := peft.Layer{m.Sized(size, c.style())}
+			if plan.Layers[0] = module; m.Input() {
+				plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
+			}
+			if err := plan.Validate(g); err != nil {
+				fail(sizesKey(m), "%v", err)
+				break
+			}
 		}
 	}
 	return errs
@@ -324,7 +326,7 @@ func (c Config) validateStyle(g peft.Geometry) (errs []error) {
 			style.Gate = true
 			for _, stack := range g.Stacks() {
 				plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-				plan.Layers[stack.First] = peft.Layer{m.Sized(1, style)}
+				plan.Layers[stack.First] = peft.Layer{m.Sized(max(1, slices.Max(c.sizes(m))), style)}
 				if err := plan.Validate(g); err != nil && stack.Causal {
 					fail("gates", "%v", err)
 				}

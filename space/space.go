@@ -73,8 +73,10 @@ type Space struct {
 	training   evaluator.Training
 	dimensions []Dimension
 	variants   []variant
-	smallest   int64
-	largest    int64
+	// sharingSizes are the sizes of each method whose modules share tensors and which a plan may be without.
+	sharingSizes [][]int
+	smallest     int64
+	largest      int64
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
@@ -272,26 +274,39 @@ func (s *Space) Params(p Point) int64 {
 			sum += v.cost(i, p[i])
 		}
 	}
-	if s.config.Preset != PresetAutoPEFT {
-		return sum
+	switch {
+	case s.config.Preset != PresetAutoPEFT:
+		return sum + v.shared
+	case kept == 0:
+		return 0
 	}
-	return kept * sum
+	return kept*sum + v.shared
 }
 
 // extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
 // plan can do without; if that is nothing, it is the cheapest single module. With bits it is in one layer.
 func (s *Space) extremes() (smallest, largest int64) {
-	for n, v := range s.variants {
+	for _, v := range s.variants {
 		var most, least, single int64
 		for i := range s.dimensions {
 			d := &s.dimensions[i]
-			most += v.cost(i, len(d.Levels)-1)
 			least += v.cost(i, 0)
+			if _, fixed := v.levels[i]; fixed {
+				continue
+			}
+			most += v.cost(i, len(d.Levels)-1)
 			for level := range d.Levels {
 				if cost := v.cost(i, level); cost > 0 && (single == 0 || cost < single) {
 					single = cost
 				}
 			}
+		}
+		for _, sizes := range v.needs {
+			cheapest := v.cost(sizes[0], 1)
+			for _, i := range sizes {
+				cheapest = min(cheapest, v.cost(i, 1))
+			}
+			least += cheapest
 		}
 		if s.config.Preset == PresetAutoPEFT {
 			most *= int64(s.geometry.Layers)
@@ -299,7 +314,11 @@ func (s *Space) extremes() (smallest, largest int64) {
 		if least == 0 {
 			least = single
 		}
-		if largest = max(largest, most); n == 0 || least < smallest {
+		if most == 0 { // without modules
+			continue
+		}
+		least, most = least+v.shared, most+v.shared
+		if largest = max(largest, most); smallest == 0 || least < smallest {
 			smallest = least
 		}
 	}

@@ -38,6 +38,10 @@ func configs() map[string]space.Config {
 			Gates: []peft.Method{"serial", "prefix", "lora", "houlsby"}, GatesPer: space.GatesPerLayer,
 			Scale: []space.Scale{"own", "learned"}},
 		"autopeft with gates": {Preset: space.PresetAutoPEFT, Gates: []peft.Method{"prefix"}},
+		"compacter": {Methods: []peft.Method{"compacter", "serial"}, Gates: []peft.Method{"compacter"},
+			GatesPer: space.GatesPerLayer, Scale: []space.Scale{"own", "learned"}},
+		"compacter, autopeft":      {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"compacter": []int{0, 8, 24}}},
+		"compacter in every layer": {Methods: []peft.Method{"lora"}, Sizes: space.Sizes{"compacter": []int{8, 24}}},
 		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}},
 			LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
 	}
@@ -132,6 +136,14 @@ func small() map[string]space.Config {
 		"gates of each layer": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
 			Sizes: space.Sizes{"serial": []int{0, 3, 4}, "parallel": none, "prefix": []int{0, 1, 2}},
 			Gates: []peft.Method{"serial", "prefix"}, GatesPer: space.GatesPerLayer},
+		"compacter": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": []int{0, 1}, "compacter": []int{0, 4, 8}}},
+		"compacter alone": {Preset: space.PresetGroups, Groups: 3, LoRA: noLoRA, Scale: []space.Scale{"own", "learned"},
+			Sizes: space.Sizes{"serial": none, "parallel": none, "prefix": none, "compacter": []int{0, 4, 8}}},
+		"compacter, no 0": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": none, "compacter": []int{4, 8}}},
+		"compacter, bits": {Preset: space.PresetAutoPEFT,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": none, "compacter": []int{0, 4}}},
 		"without 0": {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}},
 			LoRA: space.LoRAConfig{Ranks: []int{2}}},
 		"rates, schedules": {Preset: space.PresetGroups, Groups: 2,
@@ -464,8 +476,10 @@ func TestStylesThatCannotBe(t *testing.T) {
 	}{
 		"space.gates: layer 0: serial has a gate in a decoder: a gate is a mean over all tokens, the later ones included": {
 			space.Config{Gates: []peft.Method{"serial"}}, gpt2},
-		`space.gates: "vera"`:                              {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
-		`space.gates: "houlsby" is not among the methods`:  {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
+		`space.gates: "vera"`:                             {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
+		`space.gates: "houlsby" is not among the methods`: {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
+		"space.compacter: layer 0: compacter width 6: must be a multiple of 4": {space.Config{
+			Sizes: space.Sizes{"compacter": []int{0, 6, 8}}}, miniLM},
 		`space.gates_per: "each": must be method or layer`: {space.Config{GatesPer: "each"}, miniLM},
 		"space.gates_per: preset autopeft has one size per method": {space.Config{Preset: space.PresetAutoPEFT,
 			GatesPer: space.GatesPerLayer}, miniLM},

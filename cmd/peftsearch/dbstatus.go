@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,17 +29,11 @@ servers that are queued as Slurm jobs it says why they wait, and when Slurm expe
 }
 
 func showServer(cmd *cobra.Command, dir string) error {
-	jobs, err := serverJobs(cmd.Context(), dir)
-	if err != nil {
-		return environment("", err)
-	}
 	s, err := store.ReadServer(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("no server runs for %s", dir)
-		if len(jobs) > 0 {
-			return environment(waiting(dir, jobs[0]), fmt.Errorf("%w: %s", err, jobs[0]))
-		}
-		return environment("peftsearch db start "+commandLine(dir), err)
+		says, try := queued(cmd.Context(), dir)
+		return environment(cmp.Or(try, "peftsearch db start "+commandLine(dir)),
+			fmt.Errorf("no server runs for %s%s", dir, says))
 	}
 	if err != nil {
 		return err
@@ -54,9 +49,10 @@ func showServer(cmd *cobra.Command, dir string) error {
 		studies, err = len(records), errors.Join(listErr, db.Close())
 	}
 	if err != nil && !errors.Is(err, store.ErrEmpty) {
-		err = fmt.Errorf("the server was at %s: %w", place, err)
-		if len(jobs) > 0 {
-			return environment(waiting(dir, jobs[0]), fmt.Errorf("%w; %s", err, jobs[0]))
+		says, try := queued(cmd.Context(), dir)
+		err = fmt.Errorf("the server was at %s: %w%s", place, err, says)
+		if try != "" {
+			return environment(try, err)
 		}
 		return err
 	}
@@ -66,12 +62,16 @@ func showServer(cmd *cobra.Command, dir string) error {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies,
 		copied, commandLine(dir))
+	if s.Job == "" {
+		return nil
+	}
+	jobs, err := serverJobs(cmd.Context(), dir)
 	for _, job := range jobs {
 		if job.ID != s.Job {
 			fmt.Fprintf(cmd.OutOrStdout(), "next    %s\n", job)
 		}
 	}
-	return nil
+	return err
 }
 
 // serverJob is the name of the jobs that serve a directory, whatever name it is given.
@@ -99,10 +99,19 @@ func serverJobs(ctx context.Context, dir string) ([]slurm.Job, error) {
 	return jobs, err
 }
 
-// waiting is what to do until a directory's server answers whose job is there.
-func waiting(dir string, job slurm.Job) string {
-	if job.Waits() {
-		return "wait: searches and jobs do so, too. squeue --start --jobs=" + job.ID + " says more"
+// queued says of a directory whose server does not answer whether a job is to serve it, to be added to an error, and
+// what to do then; both are "" if there is none.
+func queued(ctx context.Context, dir string) (says, try string) {
+	jobs, err := serverJobs(ctx, dir)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("; whether one is queued is unknown: %v", err), ""
+	case len(jobs) == 0:
+		return "", ""
+	case jobs[0].Waits():
+		try = "wait: searches and jobs do so, too. squeue --start --jobs=" + jobs[0].ID + " says more"
+	default:
+		try = "wait some seconds, then see " + filepath.Join(dir, serverLog)
 	}
-	return "wait some seconds, then see " + filepath.Join(dir, serverLog)
+	return "; " + jobs[0].String(), try
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,12 +30,8 @@ func checkServer(ctx context.Context, name string) check {
 		c.detail = name + ", new"
 		return c
 	case errors.As(err, &known):
-		c.err, c.try = err, known.Advice
-		if jobs, jobsErr := serverJobs(ctx, name); jobsErr != nil {
-			c.more = append(c.more, "Note: "+jobsErr.Error())
-		} else if len(jobs) > 0 {
-			c.err, c.try = fmt.Errorf("%w; %s", err, jobs[0]), waiting(name, jobs[0])
-		}
+		says, try := queued(ctx, name)
+		c.err, c.try = fmt.Errorf("%w%s", err, says), cmp.Or(try, known.Advice)
 		return c
 	case err != nil:
 		c.err = err

@@ -114,12 +114,30 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 		d.log.Log(context.Background(), level, message, attributes...)
 		return
 	}
-	var b strings.Builder
-	b.WriteString(message)
+	fmt.Fprintln(d.writer(nil), quote.Line(sentence(message, attributes)))
+}
+
+// sentence is a message with its attributes for people: what it is of, the message, and what there is to say about it.
+func sentence(message string, attributes []any) string {
+	subject, details, why := "", "", ""
 	for i := 0; i+1 < len(attributes); i += 2 {
-		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
+		name, value := fmt.Sprint(attributes[i]), fmt.Sprint(attributes[i+1])
+		switch name {
+		case "trial", "plan", "seed", string(store.JobCalibration), string(store.JobReplicate):
+			subject += name + " " + value + " "
+		case "reason", "rates":
+			why += "; " + value
+		default:
+			details += ", " + name + " " + value
+		}
 	}
-	fmt.Fprintln(d.writer(nil), quote.Line(b.String()))
+	if details != "" {
+		details = " (" + strings.TrimPrefix(details, ", ") + ")"
+	}
+	if why != "" {
+		why = ": " + strings.TrimPrefix(why, "; ")
+	}
+	return subject + message + details + why
 }
 
 // writer is where other programs' logs go while the display is on.
@@ -234,7 +252,7 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventFailed, studies.EventRetried:
 		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(failure.Error()))...)
 	case studies.EventTaken:
-		s.note(slog.LevelWarn, "another process has taken the trial over", trial...)
+		s.note(slog.LevelWarn, "was taken over by another process", trial...)
 	case studies.EventWaiting:
 		s.note(slog.LevelInfo, "waiting for trials that other processes run", "trials", e.Elsewhere)
 	case studies.EventDelayed:
@@ -246,8 +264,13 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventCalibrated:
 		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", loggedRate(e.Rate))
 	case studies.EventUncalibrated:
-		s.note(slog.LevelInfo, "learning rates are not calibrated", "rates", loggedRate(e.Rate), "reason",
-			e.Err.Error())
+		s.note(slog.LevelInfo, "learning rates are not calibrated", "reason", e.Err.Error(), "rates",
+			loggedRate(e.Rate))
+	case studies.EventMapped:
+		s.note(slog.LevelInfo, "it starts with what weights that all plans share tell", "trainings",
+			fmt.Sprintf("%.1f", e.Job.Share), "took", loggedTime(e.Job.Result.WallS*float64(time.Second)))
+	case studies.EventUnmapped:
+		s.note(slog.LevelInfo, "plans are tried without a map of shared weights", "reason", e.Err.Error())
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {
@@ -276,7 +299,10 @@ func (s *searchProgress) event(e studies.Event) {
 // jobWords are what the log says of a training beside the trials that has ended.
 func jobWords(j store.Job) []any {
 	words := []any{"score", loggedScore(j.Result.Score)}
-	if j.Kind == store.JobReplicate {
+	switch j.Kind {
+	case store.JobMap:
+		return []any{"steps", j.Result.Steps}
+	case store.JobReplicate:
 		return append(words, "of_trial", j.Trial)
 	}
 	return append(words, "method", j.Method, "rate", j.Candidate.Training.LearningRate)

@@ -96,9 +96,7 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 		return err
 	}
 	if away != nil {
-		if array.After, err = g.serverAhead(cmd, away); err != nil {
-			return err
-		}
+		array.After = g.serverAhead(cmd, away)
 	}
 	if array.Lives > slurm.MaxArray {
 		fmt.Fprintf(g.notes(cmd), "Warning: an array of %d jobs, one for each of --workers, is more than a cluster takes "+
@@ -134,20 +132,17 @@ stop    scancel %[10]s   (running trials are returned)
 
 // serverAhead is the job that is queued to serve a database that is away, "" if there is none: then each of the
 // study's jobs waits when it starts.
-func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string, err error) {
-	jobs, err := serverJobs(cmd.Context(), g.db)
-	if err != nil {
-		return "", err
-	}
+func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string) {
+	jobs, _ := serverJobs(cmd.Context(), g.db) // sbatch says what is wrong with Slurm
 	for _, job := range jobs {
 		if job.Waits() {
 			fmt.Fprintf(g.notes(cmd), "Note: %s, to serve %s; the study's jobs start after it\n", job, g.db)
-			return job.ID, nil
+			return job.ID
 		}
 	}
 	fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(away.Error()),
 		duration(jobPatience))
-	return "", nil
+	return ""
 }
 
 // trialsLeft is what is to be done of a study, which the database may not have yet. A database that is away may be

@@ -201,10 +201,15 @@ func printRecommendation(w io.Writer, front report.Front) {
 				*b.PValue)
 		}
 	}
+	fmt.Fprintf(w, "\n%s\n", wrapped(lines))
+}
+
+// wrapped is text in lines that fit the terminal that stderr is.
+func wrapped(lines string) string {
 	if width := terminalWidth(os.Stderr); width > 0 {
-		lines = lipgloss.Wrap(lines, width, "")
+		return lipgloss.Wrap(lines, width, "")
 	}
-	fmt.Fprintf(w, "\n%s\n", lines)
+	return lines
 }
 
 // plusMinus writes a value with its standard deviation, if that is known.

@@ -42,6 +42,7 @@
 //	layers.{i}.prefix.keys [p, A]          .prefix.values [p, A]   head-major, however it was trained
 //	layers.{i}.prefix.cross_keys [p, A]    .prefix.cross_values [p, A]
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
+//	shared.{method}.{tensor}                 one for all layers
 //	head.weight [outputs, D]               head.bias [outputs]
 //	head.dense.weight [D, D]               head.dense.bias [D]     of the dense form
 //	head.pool.weight [1, D]                                        of coreference, for which D is 2·D in the other two

@@ -24,6 +24,8 @@ type Spec struct {
 	Seed     uint64             // fixes the initialisation, the dropout and which layers are bare
 	// PromptText is the tokens that a prompt begins as, for Training.Methods.Prompt.
 	PromptText []int32
+	// Shared are plans whose modules the model has beside those of Plan, of each as much as the largest needs, for Slice.
+	Shared []peft.Plan
 }
 
 // Model is a backbone with a plan's modules and a head, and the optimiser that trains them.
@@ -59,6 +61,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if err := m.network.declare(&m.parameters, b, spec); err != nil {
 		return nil, err
 	}
+	if err := m.declareShared(spec.Shared); err != nil {
+		return nil, err
+	}
 	var err error
 	if m.head, err = declareHead(&m.parameters, spec.Task, m.headForm(), b.geometry.Hidden, spec.Outputs); err != nil {
 		return nil, err
@@ -75,9 +80,7 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
-	if t.Backbone || slices.ContainsFunc(m.network.modules, func(m modules) bool { return m.weights != nil }) {
-		m.network.family = m.network.bound()
-	}
+	m.network.bind()
 	var bare func(step int) int
 	if m.MostBare() > 0 {
 		bare = m.Bare
@@ -269,7 +272,7 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass
 // time, each with a scope of its own goroutine.
 func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
 	grad := s.Grad
-	if m.spec.Training.Methods.AdapterDrop > 0 {
+	if m.spec.Training.Methods.AdapterDrop > 0 || m.spec.Shared != nil {
 		grad = s.GradWhereUsed
 	}
 	return m.parameters.gradient(grad, s, loss)

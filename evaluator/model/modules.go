@@ -30,6 +30,7 @@ type declaration struct {
 	geometry   peft.Geometry
 	checkpoint *checkpoint.Checkpoint
 	training   evaluator.Training
+	shared     map[string]*parameter
 	text       []int32 // that a prompt begins as
 	layer      int     // or everywhere, at the input
 	name       string  // of the module's tensors, without the dot at their end
@@ -39,6 +40,18 @@ type declaration struct {
 func (d *declaration) add(tensor string, init initializer, traits trait, shape ...int) *parameter {
 	p := d.declare(d.name+"."+tensor, init, traits, shape...)
 	p.layer = d.layer
+	return p
+}
+
+// addShared declares a tensor that all layers with the method share, once.
+func (d *declaration) addShared(m peft.Method, tensor peft.Tensor, init initializer) *parameter {
+	name := m.SharedName(tensor.Name)
+	p, ok := d.shared[name]
+	if !ok {
+		p = d.declare(name, init, decay, tensor.Shape...)
+		set(&d.shared, name, p)
+	}
+	p.layer = d.layer // layers come in ascending order
 	return p
 }
 

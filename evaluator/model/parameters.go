@@ -136,7 +136,7 @@ func (p *parameter) group() string {
 	switch parts[0] {
 	case "layers":
 		return parts[2]
-	case "input":
+	case "input", "shared":
 		return parts[1]
 	}
 	group, _, _ := strings.Cut(parts[0], "_") // of prefix_mlp and prompt_encoder

@@ -38,6 +38,13 @@ func (net *network) bound() family {
 	})
 }
 
+// bind makes the family use the weights that are trained, if any are.
+func (net *network) bind() {
+	if net.trained != nil || slices.ContainsFunc(net.modules, func(m modules) bool { return m.weights != nil }) {
+		net.family = net.bound()
+	}
+}
+
 // pass is one batch on its way through a network. Hidden states are flat: the tokens of all rows one after
 // another, then fill.
 type pass struct {

@@ -114,6 +114,7 @@ func (s *Session) load(t *teller) (err error) {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
 	}
 	low, high := s.hello.Task.Metric.Range()
+	s.ready.Maps = true
 	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
 	s.standardise(s.train)
 	return nil
@@ -190,15 +191,21 @@ func (s *Session) subset(n int) *split {
 	if sp := s.subsets[n]; sp != nil {
 		return sp
 	}
-	sp := &split{scale: 1}
-	for _, i := range newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n] {
-		sp.inputs = append(sp.inputs, s.train.inputs[i])
-		sp.lengths = append(sp.lengths, s.train.lengths[i])
-		sp.examples = append(sp.examples, s.train.examples[i])
-	}
+	sp := s.train.some(newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n])
 	s.standardise(sp)
 	s.subsets[n] = sp
 	return sp
+}
+
+// some is the split of those rows.
+func (sp *split) some(rows []int) *split {
+	out := &split{scale: 1}
+	for _, i := range rows {
+		out.inputs = append(out.inputs, sp.inputs[i])
+		out.lengths = append(out.lengths, sp.lengths[i])
+		out.examples = append(out.examples, sp.examples[i])
+	}
+	return out
 }
 
 // standardise finds mean and standard deviation of targets that are values.

@@ -142,6 +142,7 @@ class Hybrid(Backbone):
         self.requires_grad_(False)
         self.head.requires_grad_(True)
         self.input.requires_grad_(True)
+        self.shared.requires_grad_(True)
         for layer in self.layers:
             for module in layer.added():
                 module.requires_grad_(True)

@@ -51,7 +51,7 @@ type FrontMember struct {
 	Trainings     int         `json:"trainings,omitempty"` // above 1, that the score is the mean of
 	Confirmed     *TestScores `json:"confirmed"`           // null unless it was confirmed
 	RowSD         *float64    `json:"row_sd"`              // of the score by the choice of dev rows; null where unknown
-	Expected      *float64    `json:"expected"`            // score of another training, by all of the study
+	Expected      *float64    `json:"expected"`            // score of another training, by all of the study; in range
 	ExpectedSD    *float64    `json:"expected_sd"`         // with which that is known
 	OnFront       bool        `json:"on_front"`            // false: a smaller plan has as high a score, which may be luck
 	WithinNoise   bool        `json:"within_noise"`        // the member before is not distinguishably worse
@@ -90,8 +90,9 @@ func NewFront(record *store.Record, front studies.Assessed, confirmed studies.Co
 	}
 	for _, m := range newFrontMembers(record, front.Front, confirmed) {
 		m.RowSD, m.OnFront, m.WithinNoise = estimate(front.RowSD(m.Trial)), front.OnFront(m.Trial), front.WithinNoise(m.Trial)
-		if mean, sd, ok := front.Expected(m.Trial); ok {
-			m.Expected, m.ExpectedSD = estimate(mean), estimate(sd)
+		if mean, sd, ok := front.Expected(m.Trial); ok { // by a process that knows no bounds
+			low, high := metric.Name(record.Metric).Range()
+			m.Expected, m.ExpectedSD = estimate(min(max(mean, low), high)), estimate(sd)
 		}
 		if r := front.Recommended; r != nil {
 			m.Recommended, m.Best = m.Trial == r.Trial, m.Trial == r.Best

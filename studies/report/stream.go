@@ -11,21 +11,16 @@ import (
 	"reflect"
 
 	"peftsearch/data/quote"
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
 // WriteStudy prints a study with all of its fronts and trials, some in memory at a time. at is a snapshot.
 func WriteStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.Record) error {
-	front, err := studies.ReadFront(ctx, at, record)
+	document, err := ReadStudy(ctx, at, record)
 	if err != nil {
 		return err
 	}
-	calibration, err := studies.Calibration(ctx, at, record)
-	if err != nil {
-		return err
-	}
-	if err := writeOpen(w, NewStudy(record, front, calibration), ""); err != nil {
+	if err := writeOpen(w, document, ""); err != nil {
 		return err
 	}
 	if err := writeList(w, "fronts", store.Pages(1, func(first, last int64) ([]store.FrontPoint, error) {

@@ -146,14 +146,17 @@ type Attempt struct {
 // Identity is what a study's scores depend on, by the key of the study file that decides it.
 type Identity map[string]string
 
-// WarmStart is what a study knew of others when it started. It is kept as it was, so that the study
-// continues in the same way whatever becomes of the others.
+// WarmStart is what a study knew before its first trial: of others when it started, or what a map of its own estimates.
+// It is kept as it was, so that the study continues in the same way whatever becomes of the others.
 type WarmStart struct {
-	Study  string      `json:"study"` // its name; of several those of all
+	Study  string      `json:"study"` // its name; of several those of all; "" of estimates
 	Trials []WarmTrial `json:"trials"`
 }
 
-// WarmTrial is a finished trial of another study, at a point of this one's space.
+// Estimates reports whether the scores are no trainings' but what a map of the study's own estimates.
+func (w *WarmStart) Estimates() bool { return w != nil && w.Study == "" }
+
+// WarmTrial is a finished trial of another study, or a plan with its estimated score, at a point of this one's space.
 type WarmTrial struct {
 	Source int         `json:"source,omitempty"` // which of the others; scores are compared within one only
 	Point  space.Point `json:"point"`
