@@ -535,6 +535,9 @@ func (a *adaptersExport) opening(model string) string {
 		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
 	}
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
+	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
 }
 
