@@ -69,6 +69,7 @@ type prefixConfig struct {
 	Flat         bool   `json:"flat"`
 	PrefixLength int    `json:"prefix_length"`
 	UseGating    bool   `json:"use_gating,omitempty"`
+	CrossPrefix  *bool  `json:"cross_prefix,omitempty"` // of an encoder-decoder
 	LeaveOut     []int  `json:"leave_out"`
 }
 
@@ -157,7 +158,10 @@ type adaptersModule interface {
 }
 
 func adaptersPart(p Plan, g Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, layer int) (Module, string) {
+		if _, ok := m.(Prefix); ok && !adaptersHoldsPrefix(p, g, layer) {
+			return nil, m.String()
+		}
 		// The library has no prompts for decoders.
 		if module, ok := m.(adaptersModule); ok && !(m.Method().Input() && g.causal()) {
 			return module.adaptersPart()
@@ -530,6 +534,9 @@ func (a *adaptersExport) opening(model string) string {
 	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers,
 		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
+	}
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
 }

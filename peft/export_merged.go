@@ -18,7 +18,7 @@ import (
 // The export as a plain Hugging Face model with a head.
 
 func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if merges(m, Layer{m}) == nil {
 			return nil, m.String()
 		}
@@ -82,7 +82,7 @@ var placeKeys = []string{"_name_or_path", "name_or_path", "special_tokens_map_fi
 var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", checkpoint.ELECTRA: "ElectraTokenizer",
 	checkpoint.RoBERTa: "RobertaTokenizer", checkpoint.XLMRoBERTa: "XLMRobertaTokenizer",
 	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer",
-	checkpoint.GPT2: "GPT2Tokenizer"}
+	checkpoint.GPT2: "GPT2Tokenizer", checkpoint.T5: "T5Tokenizer", checkpoint.MT5: "MT5Tokenizer"}
 
 const settingsFile = "tokenizer_config.json"
 

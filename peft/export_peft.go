@@ -60,7 +60,7 @@ func peftMethod(p Plan, g Geometry) (chosen peftModule) {
 
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	chosen := peftMethod(p, g)
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if chosen == nil || m.Method() != chosen.Method() {
 			return nil, m.String()
 		}

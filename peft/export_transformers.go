@@ -44,7 +44,7 @@ func withGate(gate bool, parts ...string) []string {
 }
 
 func transformersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if _, ok := m.(coded); !ok {
 			return nil, m.String()
 		}

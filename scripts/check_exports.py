@@ -209,6 +209,38 @@ def trained_cases(models):
         yield name, model, kind, head, plan, formats, (at_input or [{}])[0]
 
 
+def t5_cases(model):
+    """The same for a T5 with gates and attention that is narrower than its layers: two layers of an encoder, two of a
+    decoder. Only the libraries have code for it."""
+    own, both = ("query", "value"), ("query", "value", "cross_query", "cross_value")
+    shifted, crossed = ({"prefix": {"length": 3, "shifted": True, "cross": cross}} for cross in (False, True))
+    libraries, changed = ["adapters", "peft", "merged"], ["peft", "merged"]
+    for name, plan, formats in (
+            ("serial", [serial(5), {}, serial(2), serial(3)], ["adapters"]),
+            ("parallel", [{}, parallel(5), parallel(5), {}], ["adapters"]),
+            ("serial and parallel", [serial(5) | parallel(4), {}, parallel(5), serial(3)], ["adapters"]),
+            ("houlsby", [{"houlsby": {"width": 5}}, {}, {}, {"houlsby": {"width": 7}}], ["adapters"]),
+            ("prefix", [prefix(3)] * 4, []),
+            ("prefix, shifted", [shifted] * 2 + [crossed] * 2, ["adapters"]),
+            ("prefix, shifted, decoder", [{}] * 2 + [shifted] * 2, ["adapters"]),
+            ("prefix, shifted, some layers", [{}, shifted, {}, {}], []),
+            ("lora", [lora(3, 6, *own)] * 2 + [lora(3, 6, *both)] * 2, libraries),
+            ("lora, one attention",
+             [lora(3, 6, *own), {}, lora(3, 6, *own, "ffn_in"), lora(2, 6, "cross_key")], libraries),
+            ("lora, every target",
+             [lora(3, 6, *TARGETS)] * 2 + [lora(3, 6, *TARGETS, *(f"cross_{t}" for t in ("query", "key", "value", "output")))] * 2, changed),
+            ("everything",
+             [serial(3) | shifted | lora(2, 4, *own, "ffn_in")] * 2 + [parallel(3) | crossed | lora(2, 4, *both, "ffn_out")] * 2, ["adapters"]),
+            ("dora",
+             [{"dora": {"rank": 2, "alpha": 4, "targets": ["query", "ffn_in"]}}, {}, {"dora": {"rank": 2, "alpha": 4, "targets": ["cross_value"]}}, {}], changed),
+            ("vera",
+             [{"vera": {"rank": 8, "targets": ["attention_output", "ffn_out"]}}] * 2 + [{"vera": {"rank": 8, "targets": ["cross_key"]}}] * 2, changed),
+            ("ia3",
+             [{"ia3": {"targets": ["key", "value", "ffn_out"]}}] * 2 + [{"ia3": {"targets": ["cross_key", "cross_value", "ffn_out"]}}] * 2, changed),
+            ("head only", [{}] * 4, ["adapters", "merged"])):
+        yield f"{model.name} {name}", model, "regression", "dense", plan, formats, {}
+
+
 LONGEST = 96  # tokens of an input
 STEP_ROWS = 24  # of one step of training
 PIPED = 10  # rows that pipelines are given
@@ -400,7 +432,7 @@ def check_trained(place, cases, words):
                          for said in (predictions[:STEP_ROWS], predict(stepped, "step.jsonl")))
         row, notes = f"{name:60}", []
         for to in FORMATS:
-            out, holds = place / f"{trained}-{to}", to in libraries or to in ("transformers", "onnx")
+            out, holds = place / f"{trained}-{to}", to in libraries or to in ("transformers", "onnx") and model.name not in ("t5", "mt5")
             done = peftsearch("export", trained, "--to", to, "--out", out, check=False)
             if done.returncode:
                 row += f"{'wrong' if holds else 'refused':>13}"
@@ -468,6 +500,22 @@ def write_gpt2(place):
     config = transformers.GPT2Config(vocab_size=tokens.get_vocab_size(), n_embd=64, n_layer=2, n_head=2, n_positions=128,
                                      initializer_range=0.2, bos_token_id=0, eos_token_id=0)
     transformers.GPT2Model(config).save_pretrained(place)
+    return place
+
+
+def write_t5(place, kind):
+    """A small random T5 or mT5 with a tokenizer of its own."""
+    sentences = (pathlib.Path("examples/data/stsb") / "train.tsv").read_text(encoding="utf-8").splitlines()[:2000]
+    tokens = tokenizers.SentencePieceUnigramTokenizer()
+    tokens.normalizer = tokenizers.normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
+    tokens.train_from_iterator(sentences, vocab_size=600, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False)
+    tokens.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    transformers.T5TokenizerFast(tokenizer_object=tokens._tokenizer, extra_ids=0).save_pretrained(place)
+    torch.manual_seed(5)
+    config = kind.config_class(vocab_size=tokens.get_vocab_size(), d_model=64, d_kv=24, d_ff=96, num_layers=2, num_heads=2,
+                               feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0)
+    kind(config).save_pretrained(place)
     return place
 
 
@@ -864,7 +912,11 @@ def main():
         for reason, names in refusals.items():
             print(f"{len(names):3} refused: {reason}")
         gpt2 = write_gpt2(place / "gpt2")
-        more, failed = check_trained(place, trained_cases([models[0], *others, gpt2, models[1]]), arguments.words)
+        t5 = write_t5(place / "t5", transformers.T5ForConditionalGeneration)
+        mt5 = write_t5(place / "mt5", transformers.MT5ForConditionalGeneration)
+        few = [case for case in t5_cases(mt5) if case[0] in ("mt5 everything", "mt5 lora")]
+        cases = [*trained_cases([models[0], *others, gpt2, models[1]]), *t5_cases(t5), *few]
+        more, failed = check_trained(place, cases, arguments.words)
         failures += failed
         for environment in arguments.also:
             failures += elsewhere(*environment.split("=", 1), exported + more, place)
