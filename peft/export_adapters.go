@@ -356,6 +356,10 @@ func conflict(p Plan, fused bool) error {
 		if len(others) > 0 && count > 1 {
 			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i, others[0])
 		}
+		if len(others) > 0 && fused {
+			return fmt.Errorf("layer %d has a %s adapter in a plan with a serial and a parallel one in another layer, and the "+
+				"library finds no adapters of their fusion there", i, others[0])
+		}
 	}
 	if !fused {
 		return nil
