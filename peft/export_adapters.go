@@ -69,6 +69,7 @@ type prefixConfig struct {
 	Flat         bool   `json:"flat"`
 	PrefixLength int    `json:"prefix_length"`
 	UseGating    bool   `json:"use_gating,omitempty"`
+	CrossPrefix  *bool  `json:"cross_prefix,omitempty"` // of an encoder-decoder
 	LeaveOut     []int  `json:"leave_out"`
 }
 
@@ -157,7 +158,10 @@ type adaptersModule interface {
 }
 
 func adaptersPart(p Plan, g Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, layer int) (Module, string) {
+		if _, ok := m.(Prefix); ok && !adaptersHoldsPrefix(p, g, layer) {
+			return nil, m.String()
+		}
 		// The library has no prompts for decoders.
 		if module, ok := m.(adaptersModule); ok && !(m.Method().Input() && g.causal()) {
 			return module.adaptersPart()
@@ -172,9 +176,7 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 	}
 	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{},
 		tensors: map[string]map[string]checkpoint.Tensor{}}}
-	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
-		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
-	})
+	fused := needsFusion(t.Plan)
 	if err := conflict(t.Plan, fused); err != nil {
 		return nil, err
 	}
@@ -248,6 +250,13 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 		}
 	}
 	return parts
+}
+
+// needsFusion reports whether a layer has two bottlenecks, of which an adapter holds one.
+func needsFusion(p Plan) bool {
+	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
+	})
 }
 
 // isFused reports whether a fusion has the method's modules.
@@ -496,7 +505,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	lines := []string{
 		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
 		`directory = "."  # this directory`,
-		"tokenizer = AutoTokenizer.from_pretrained(" + model + ")",
+		a.tokenizerFrom(model),
 		a.opening(model),
 	}
 	switch {
@@ -512,6 +521,9 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 					"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
 		}
 	}
+	if problem := a.head().problem; problem != "" { // the library leaves it to be guessed by pipelines
+		lines = append(lines, fmt.Sprintf("model.config.problem_type = %q", problem))
+	}
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
 }
 
@@ -522,6 +534,9 @@ func (a *adaptersExport) opening(model string) string {
 	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers,
 		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
+	}
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
 }
@@ -562,14 +577,19 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		"model.set_active_adapters(setup)",
 		`model.active_head = "`+a.adapterName()+`"`)
 	if fused {
-		lines = append(lines,
-			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
-			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
-		for _, s := range a.standIns() {
-			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
-				s.adapter, s.layer))
-		}
-		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
+		lines = append(append(lines, a.constants()...), "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}
 	return python(lines...)
+}
+
+// constants lists what a fusion needs to stay zero.
+func (a *adaptersExport) constants() []string {
+	lines := []string{
+		"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+		`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`}
+	for _, s := range a.standIns() {
+		lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
+			s.adapter, s.layer))
+	}
+	return lines
 }

@@ -29,7 +29,7 @@ const (
 )
 
 func onnxPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		_, inLayer := m.(graphed)
 		_, atInput := m.(graphedInput)
 		if !inLayer && !atInput && merges(m, Layer{m}) == nil {

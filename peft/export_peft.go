@@ -60,7 +60,7 @@ func peftMethod(p Plan, g Geometry) (chosen peftModule) {
 
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	chosen := peftMethod(p, g)
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if chosen == nil || m.Method() != chosen.Method() {
 			return nil, m.String()
 		}
@@ -158,7 +158,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
-		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
+		`directory = "."  # this directory`, t.tokenizerFrom(model), base,
 		"model = PeftModel.from_pretrained(model, directory).eval()"}
 	return python(append(lines, t.example()...)...)
 }

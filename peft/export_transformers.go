@@ -44,7 +44,7 @@ func withGate(gate bool, parts ...string) []string {
 }
 
 func transformersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if _, ok := m.(coded); !ok {
 			return nil, m.String()
 		}
@@ -84,8 +84,7 @@ func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, options Opti
 	e.loading = python(append(append(imports,
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 		"model = "+class.auto+".from_pretrained(directory, trust_remote_code=True).eval()"), t.example()...)...)
-	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first. "+
-		"`model.freeze_backbone()` leaves to be trained what was trained here: the modules and the head.")
+	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first.")
 	return t.addPaddingTokenizer(c, e)
 }
 

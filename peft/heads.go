@@ -20,6 +20,7 @@ type headKind struct {
 	states int  // hidden states that it reads together
 	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
+	tokens bool // it reads single tokens, not a whole text
 
 	adapters headType // what adapters has; "" for nothing
 	class    string   // transformers' models with such a head, "" for none: BertFor…, AutoModelFor…
@@ -60,12 +61,12 @@ var headKinds = map[data.Kind]headKind{
 	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification",
 		problem:  "multi_label_classification",
 		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
-	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
-		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
+	data.KindTokenClassification: {states: 1, tokens: true, adapters: headTagging, class: "TokenClassification",
+		taskType: "TOKEN_CLS", coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
 	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice",
 		coded: codedChoice, graph: graphChoice, layers: choiceLayers,
 		example: choiceExample},
-	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference,
+	data.KindCoreference: {states: 2, pools: true, tokens: true, coded: codedCoreference, graph: graphCoreference,
 		example: spansExample},
 }
 
@@ -119,12 +120,15 @@ func spansExample(data.Task) string { return `tokenizer("Ann saw Eve when she ca
 func (i Info) refuse(format Format, f family) error {
 	kind := headKinds[i.Task.Kind]
 	switch {
+	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
+		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
+			FormatMerged)
 	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
-		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, FormatTransformers)
+	case kind.adapters == "" || kind.class == "" || kind.bert && !i.Geometry.encoder():
+		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, f.anyPlan())
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
 	}
@@ -141,11 +145,28 @@ func (i Info) refuse(format Format, f family) error {
 // HasPooler reports whether transformers' class for a task has the dense head with a tanh.
 func HasPooler(g Geometry, kind data.Kind) bool {
 	head, f := headKinds[kind], families[g.Architecture]
-	if head.class == "" || f.classes == "" || head.bert && g.causal() {
+	if head.class == "" || f.classes == "" || head.bert && !g.encoder() {
 		return false
 	}
 	layers := head.layers(f)
 	return layers.dense != "" && layers.between == tanh
+}
+
+// anyPlan is the format for other programs that holds any plan with any head, or this program's own.
+func (f family) anyPlan() Format {
+	if f.code == "" {
+		return FormatPlan
+	}
+	return FormatTransformers
+}
+
+// Reads says why a backbone cannot have the head of a kind of task.
+func (g Geometry) Reads(kind data.Kind) error {
+	if head := headKinds[kind]; head.tokens && len(g.Stacks()) > 1 {
+		return fmt.Errorf("task %s reads single tokens, of which the decoder of a %s sees those before them alone: take an "+
+			"encoder such as BERT", kind, g.Architecture)
+	}
+	return nil
 }
 
 // class is transformers' model of the family with a kind's head.

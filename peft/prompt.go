@@ -42,7 +42,12 @@ func (p Prompt) String() string {
 	return text
 }
 
-func (p Prompt) validate(Geometry, Stack) error { return validateSize("prompt length", p.Length) }
+func (p Prompt) validate(g Geometry, _ Stack) error {
+	if len(g.Stacks()) > 1 {
+		return fmt.Errorf("a prompt is not supported for an encoder-decoder such as %s", g.Architecture)
+	}
+	return validateSize("prompt length", p.Length)
+}
 
 // Tensors are the tokens [p, D].
 func (p Prompt) Tensors(g Geometry) []Tensor {

@@ -368,11 +368,11 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
 	input, layers := s.sizes(p)
 	for _, module := range input {
-		c.Plan.Input = append(c.Plan.Input, s.module(p, module))
+		c.Plan.Input = append(c.Plan.Input, s.module(p, module, peft.Stack{}))
 	}
 	for i, layer := range layers {
 		for _, module := range layer {
-			c.Plan.Layers[i] = append(c.Plan.Layers[i], s.module(p, module))
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], s.module(p, module, s.geometry.Stack(i)))
 		}
 	}
 	for i, d := range s.dimensions {
@@ -402,17 +402,17 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		case roleGate, roleNonLinearity, roleScale:
 			continue
 		case roleSize:
-			found := c.Plan.Input.Module(d.method)
+			found, stack := c.Plan.Input.Module(d.method), peft.Stack{}
 			for _, layer := range d.layers { // with bits, layers that are left out say nothing
 				if module := c.Plan.Layers[layer].Module(d.method); module != nil {
-					found = module
+					found, stack = module, s.geometry.Stack(layer)
 				}
 			}
 			level = slices.IndexFunc(d.modules, func(m sized) bool {
 				if m.size == 0 || found == nil {
 					return m.size == 0 && found == nil
 				}
-				return peft.Equal(found, s.module(p, m))
+				return peft.Equal(found, s.module(p, m, stack))
 			})
 		case roleBit:
 			if len(c.Plan.Layers[d.layers[0]]) > 0 {

@@ -498,3 +498,52 @@ func TestStylesThatCannotBe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The layers of a decoder that reads an encoder have modules at that attention too, and count them.
+func TestSpaceOfAnEncoderAndADecoder(t *testing.T) {
+	g := peft.Geometry{Architecture: "t5", Layers: 4, Hidden: 32, FFN: 48, Heads: 4, DecoderLayers: 2, BackboneParams: 1e6}
+	for name, config := range map[string]space.Config{
+		"each layer": {Sizes: space.Sizes{"ia3": {0, 1}}},
+		"bands":      {Preset: space.PresetGroups, Groups: 1, Scale: []space.Scale{"own", "0.5"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := space.New(config, evaluator.Training{LearningRate: 1e-3}, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rapid.Check(t, func(rt *rapid.T) {
+				p := make(space.Point, len(s.Dimensions()))
+				for i, d := range s.Dimensions() {
+					p[i] = rapid.IntRange(0, len(d.Levels)-1).Draw(rt, d.Name)
+				}
+				c, err := s.Candidate(p)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if err := c.Plan.Validate(g); err != nil {
+					rt.Fatal(err)
+				}
+				for i, layer := range c.Plan.Layers {
+					if lora, ok := peft.Find[peft.LoRA](layer); ok && (len(lora.Targets) == 4) != g.Stack(i).Cross {
+						rt.Errorf("layer %d has LoRA on %v", i, lora.Targets)
+					}
+				}
+				if got, want := s.Params(p), c.Plan.Params(g).Total(); got != want {
+					rt.Errorf("%v has %d parameters, the space says %d", c.Plan, want, got)
+				}
+				back, err := s.Point(c)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				again, err := s.Candidate(back)
+				if err != nil || again.Plan.Key() != c.Plan.Key() {
+					rt.Errorf("%v became %v, error %v", c.Plan, again.Plan, err)
+				}
+			})
+		})
+	}
+	_, err := space.New(space.Config{Preset: space.PresetAutoPEFT}, evaluator.Training{LearningRate: 1e-3}, g)
+	if err == nil || !strings.Contains(err.Error(), "of an encoder and of a decoder have other sites") {
+		t.Errorf("autopeft: error %v", err)
+	}
+}

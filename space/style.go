@@ -11,10 +11,10 @@ import (
 // A style is what modules of one size may differ in: whether those of a method have gates, and what function and scale
 // bottlenecks have. It is the same in all layers; gates of each layer's own choice are levels of the sizes.
 
-// module is what a level stands for at a point.
-func (s *Space) module(p Point, m sized) peft.Module {
+// module is what a level stands for at a point, in a layer of a stack.
+func (s *Space) module(p Point, m sized, stack peft.Stack) peft.Module {
 	style := s.style(p, m.method)
-	style.Gate = style.Gate || m.gate
+	style.Gate, style.Cross = style.Gate || m.gate, stack.Cross
 	return m.method.Sized(m.size, style)
 }
 
@@ -63,12 +63,17 @@ func (s *Space) findStyle(p Point, plan peft.Plan) {
 		return
 	}
 	makes := func(m peft.Method) bool {
-		same := func(l peft.Layer) bool {
+		same := func(l peft.Layer, stack peft.Stack) bool {
 			module := l.Module(m)
-			return module == nil || peft.Equal(module, s.module(p, sized{m, module.Size(), false})) ||
-				s.config.gatesItself(m) && peft.Equal(module, s.module(p, sized{m, module.Size(), true}))
+			return module == nil || peft.Equal(module, s.module(p, sized{m, module.Size(), false}, stack)) ||
+				s.config.gatesItself(m) && peft.Equal(module, s.module(p, sized{m, module.Size(), true}, stack))
 		}
-		return same(plan.Input) && !slices.ContainsFunc(plan.Layers, func(l peft.Layer) bool { return !same(l) })
+		for i, layer := range plan.Layers {
+			if !same(layer, s.geometry.Stack(i)) {
+				return false
+			}
+		}
+		return same(plan.Input, peft.Stack{})
 	}
 	// Gates are found one by one, under each of the few functions and scales.
 	var search func(places []int) bool
@@ -220,9 +225,12 @@ func (s *Space) paramsOf(p Point, d Dimension, module sized) int64 {
 	if module.size == 0 {
 		return 0
 	}
-	count := peft.CountOf(s.module(p, module), s.geometry).Total()
 	if d.layers == nil || s.config.Preset == PresetAutoPEFT {
-		return count
+		return peft.CountOf(s.module(p, module, peft.Stack{}), s.geometry).Total()
 	}
-	return count * int64(len(d.layers))
+	var count int64
+	for _, layer := range d.layers {
+		count += peft.CountOf(s.module(p, module, s.geometry.Stack(layer)), s.geometry).Total()
+	}
+	return count
 }

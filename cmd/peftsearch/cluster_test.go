@@ -146,6 +146,9 @@ func (c *cluster) killSteps(node string) {
 		}
 		var pid, parent int
 		fmt.Sscan(filepath.Base(filepath.Dir(path)), &pid)
+		if node == "" && bytes.Contains(stat, []byte("(slurmstepd)")) { // it may hold nothing, and report for ever
+			holders = append(holders, pid)
+		}
 		fmt.Sscan(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1], &parent)
 		if bytes.Contains(environ, []byte("SLURMD_NODENAME="+node)) {
 			held = append(held, pid)

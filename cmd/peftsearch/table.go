@@ -197,7 +197,8 @@ func printRecommendation(w io.Writer, front report.Front) {
 			"trial %d: "+
 			"as good with a probability of %.2f", r.Trial, r.Best, r.AsGood)
 		if b := r.Behind; b != nil && b.SD != nil {
-			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD,
+			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)",
+				0-b.Mean, *b.SD, // which is never −0
 				*b.PValue)
 		}
 	}

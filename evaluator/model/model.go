@@ -46,6 +46,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if err := spec.Plan.Validate(b.geometry); err != nil {
 		return nil, &evaluator.Failure{Kind: evaluator.FailureInvalidPlan, Message: err.Error()}
 	}
+	if err := b.geometry.Reads(spec.Task); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
 	if spec.Outputs < 1 {
 		return nil, fmt.Errorf("model: %d outputs: at least 1", spec.Outputs)
 	}
@@ -100,7 +103,11 @@ func (m *Model) headForm() headForm {
 		form.Head = evaluator.HeadDense
 	}
 	if m.spec.Training.Backbone {
-		form.dropDense, form.dropLast = !m.hasPooler(), m.network.config.ModelType != checkpoint.GPT2
+		switch m.network.config.ModelType {
+		case checkpoint.T5, checkpoint.MT5: // with a probability of its own there, which is 0
+		default:
+			form.dropDense, form.dropLast = !m.hasPooler(), m.network.config.ModelType != checkpoint.GPT2
+		}
 	}
 	return form
 }
@@ -143,7 +150,7 @@ func declareBackbone(ps *parameters, checkpoint *checkpoint.Checkpoint) (map[str
 			return nil, err
 		}
 		traits := decay
-		if strings.HasSuffix(name, ".bias") || strings.Contains(name, "LayerNorm") {
+		if strings.Contains(name, "bias") || strings.Contains(name, "LayerNorm") { // as transformers' Trainer has it
 			traits = 0
 		}
 		trained[name] = ps.declare("backbone."+name, given(t.Float32()), traits, t.Shape...)
@@ -373,12 +380,8 @@ func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 			tokens := prompt.values(s, torch.Float32)
 			tensors[prompt.name] = checkpoint.NewTensor(s.Float32s(tokens), tokens.Shape()...)
 		}
-		for i, pair := range m.network.prefixes(s) {
-			if pair.keys != nil {
-				keys, values := prefixNames(i)
-				tensors[keys] = checkpoint.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
-				tensors[values] = checkpoint.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
-			}
+		for name, t := range m.network.prefixTensors(s) {
+			tensors[name] = checkpoint.NewTensor(s.Float32s(t), t.Shape()...)
 		}
 	})
 	return tensors, s.Err()

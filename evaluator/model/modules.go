@@ -91,7 +91,8 @@ func (net *network) declare(ps *parameters, b *Backbone, spec Spec) error {
 		}
 	}
 	if width := spec.Training.PrefixMLP; width > 0 {
-		net.prefixMLP = declarePrefixMLP(ps, net.modules, width, b.geometry.Hidden)
+		net.prefixMLP = declarePrefixMLP(ps, net.modules, width, b.geometry.Hidden,
+			b.geometry.AttentionWidth())
 	}
 	return nil
 }

@@ -246,11 +246,11 @@ func (s *Session) Close() {
 	}
 }
 
-// batch gathers examples of a split; hidden states, if there are any, replace their tokens.
+// batch gathers examples of a split, and hidden states if there are any. A decoder reads tokens beside an encoder's.
 func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
 	var b model.Batch
 	for _, example := range examples {
-		b = gather(b, sp.inputs[example], hidden == nil)
+		b = gather(b, sp.inputs[example])
 	}
 	if hidden != nil {
 		b.Hidden = hidden.gather(scope, examples)
@@ -259,14 +259,12 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 }
 
 // gather adds an input to a batch.
-func gather(b model.Batch, in data.Input, ids bool) model.Batch {
+func gather(b model.Batch, in data.Input) model.Batch {
 	b.Sequences = append(b.Sequences, len(in.Sequences))
 	for _, sequence := range in.Sequences {
 		b.Lengths = append(b.Lengths, len(sequence.IDs))
-		if ids {
-			b.IDs = append(b.IDs, sequence.IDs...)
-			b.TypeIDs = append(b.TypeIDs, sequence.TypeIDs...)
-		}
+		b.IDs = append(b.IDs, sequence.IDs...)
+		b.TypeIDs = append(b.TypeIDs, sequence.TypeIDs...)
 	}
 	if in.Marked != nil {
 		b.Marked = append(b.Marked, in.Marked)

@@ -191,6 +191,9 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)
+	if err := in.Geometry.Reads(c.Task.Kind); err != nil {
+		return err
+	}
 	if in.Fingerprint.Model = ready.Fingerprint.Model; in.Fingerprint.Model == "" {
 		in.Fingerprint.Model, err = checkpoint.Fingerprint()
 	}
