@@ -86,7 +86,7 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 		return nil, fmt.Errorf("PEFT has no prefixes and prompts for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
 	}
 	if module.Method().Input() && t.Info.Task.Kind == data.KindTokenClassification {
-		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", FormatTransformers)
+		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", t.family().anyPlan())
 	}
 	if t.configOnly() && t.linearHead() {
 		e.notes = append(e.notes, "The head is linear. The library's class has a dense layer before the classifier, and "+

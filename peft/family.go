@@ -28,7 +28,7 @@ type family struct {
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
-	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms
+	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms; "" for none
 }
 
 // between is the function between the two layers of a head for sequence classification.

@@ -44,7 +44,12 @@ func (t Trained) trainOn(format Format) string {
 			lines = append(lines, "model.eval()  # train_adapter turned dropout on, without which it was trained")
 		}
 	}
-	return python(append(lines, t.optimizer(last)...)...)
+	code := python(append(lines, t.optimizer(last)...)...)
+	if format == FormatPEFT && t.family().turned {
+		code += "\nQuery, key and value are one matrix here, of which zeros learn too that a plan does not have, and a head " +
+			"without a bias cannot move it: an export for " + string(FormatTransformers) + " learns as it did here.\n"
+	}
+	return code
 }
 
 // optimizer is AdamW with the training's own rate. Of a linear head in a class with a tanh the last layer, of this name,
