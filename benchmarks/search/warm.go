@@ -102,8 +102,8 @@ func (e *episode) play(options search.Options, evaluations int) (*search.History
 	return history, nil
 }
 
-// recorded reads the trainings of a record, benchmarks/peftbench/NAME.jsonl.gz, at points of the problem's space; those of
-// TASK-shared are no trainings but what a map of shared weights estimates.
+// recorded reads the trainings of a record, benchmarks/peftbench/NAME.jsonl.gz, at points of the problem's space. Those
+// of TASK-shared are no trainings but what a map of shared weights estimates.
 func recorded(p *problem, name string, wrong bool) (trials []search.Observation, err error) {
 	content, err := os.ReadFile("benchmarks/peftbench/" + name + ".jsonl.gz")
 	if err != nil {
