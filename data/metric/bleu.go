@@ -6,58 +6,55 @@ import (
 	"strings"
 )
 
-// Pair is a text that a model wrote, and the texts that people did.
-type Pair struct {
-	Text       string
-	References []string // at least one
-}
-
 // maxOrder is the longest n-gram of BLEU.
 const maxOrder = 4
 
-// bleu is the BLEU of a corpus (Papineni et al. 2002), from 0 to 1, as sacreBLEU 2.6.0 computes it with its defaults:
-// tokens of 13a, case kept, exponential smoothing, the closest of several references for the brevity penalty.
-func bleu(pairs []Pair) float64 {
-	var correct, total [maxOrder]int
-	length, reference := 0, 0
-	for _, p := range pairs {
-		words := tokens13a(p.Text)
-		length += len(words)
-		closest := math.MaxInt
-		most := [maxOrder]map[string]int{}
-		for i, text := range p.References {
-			r := tokens13a(text)
-			if d, best := distance(len(r), len(words)), distance(closest, len(words)); i == 0 || d < best ||
-				d == best && len(r) < closest {
-				closest = len(r)
-			}
-			for n := range most {
-				most[n] = union(most[n], ngrams(r, n+1))
-			}
+// bleuCounts are what a row adds to the BLEU of a corpus: for each order the n-grams that are right and all of them, then
+// the words of the text and of the reference of the closest length. Tokens are those of 13a, with their case.
+func bleuCounts(text string, references []string) []float64 {
+	words := tokens13a(text)
+	closest := math.MaxInt
+	most := [maxOrder]map[string]int{}
+	for i, reference := range references {
+		r := tokens13a(reference)
+		if d, best := distance(len(r), len(words)), distance(closest, len(words)); i == 0 || d < best ||
+			d == best && len(r) < closest {
+			closest = len(r)
 		}
-		reference += closest
-		for n := range total {
-			correct[n] += overlap(ngrams(words, n+1), most[n])
-			total[n] += max(0, len(words)-n)
+		for n := range most {
+			most[n] = union(most[n], ngrams(r, n+1))
 		}
 	}
-	if correct == [maxOrder]int{} {
+	var counts []float64
+	for n := range maxOrder {
+		counts = append(counts, float64(overlap(ngrams(words, n+1), most[n])), float64(max(0, len(words)-n)))
+	}
+	return append(counts, float64(len(words)), float64(closest))
+}
+
+// bleu is the BLEU of a corpus (Papineni et al. 2002), from 0 to 1, as sacreBLEU 2.6.0 computes it with its defaults:
+// exponential smoothing, and the closest of several references for the brevity penalty.
+func bleu(sums []float64) float64 {
+	smooth, logs, right := 1.0, 0.0, 0.0
+	for n := range maxOrder {
+		right += sums[2*n]
+	}
+	if right == 0 {
 		return 0
 	}
-	smooth, sum := 1.0, 0.0
-	for n := range total {
-		switch {
-		case total[n] == 0:
+	for n := range maxOrder {
+		switch correct, total := sums[2*n], sums[2*n+1]; {
+		case total == 0:
 			return 0
-		case correct[n] == 0:
+		case correct == 0:
 			smooth *= 2
-			sum += math.Log(1 / (smooth * float64(total[n])))
+			logs += math.Log(1 / (smooth * total))
 		default:
-			sum += math.Log(float64(correct[n]) / float64(total[n]))
+			logs += math.Log(correct / total)
 		}
 	}
-	brevity := min(0, 1-float64(reference)/float64(length)) // length is above 0: something is correct
-	return math.Exp(brevity + sum/maxOrder)
+	length, reference := sums[2*maxOrder], sums[2*maxOrder+1] // length is above 0: something is right
+	return math.Exp(min(0, 1-reference/length) + logs/maxOrder)
 }
 
 func distance(a, b int) int { return max(a-b, b-a) }

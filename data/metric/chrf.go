@@ -12,39 +12,30 @@ const (
 	chrfBeta       = 2
 )
 
-// orderCounts counts the n-grams of one order.
-type orderCounts struct{ text, reference, both int }
-
-// chrf is the chrF of a corpus (Popović 2015), from 0 to 1, as sacreBLEU 2.6.0 computes it: n-grams of up to 6 characters
-// without white space, and with words > 0 of up to so many words (chrF++, Popović 2017). Of several references the one
-// with the best score counts.
-func chrf(pairs []Pair, words int) float64 {
-	total := make([]orderCounts, chrfCharacters+words)
-	for _, p := range pairs {
-		var best []orderCounts
+// chrfCounts gives what a row adds to the chrF of a corpus, with n-grams of up to so many words. Of several references
+// the one with the best score counts.
+func chrfCounts(words int) func(text string, references []string) []float64 {
+	return func(text string, references []string) (best []float64) {
 		score := -1.0
-		for _, reference := range p.References {
-			counts := chrfCounts(p.Text, reference, words)
-			if s := chrfScore(counts); s > score {
+		for _, reference := range references {
+			counts := orderCounts(text, reference, words)
+			if s := chrf(counts); s > score {
 				best, score = counts, s
 			}
 		}
-		for i, c := range best {
-			total[i].text += c.text
-			total[i].reference += c.reference
-			total[i].both += c.both
-		}
+		return best
 	}
-	return chrfScore(total)
 }
 
-// chrfScore is F₂ of the means of precision and recall over the orders that both texts have.
-func chrfScore(counts []orderCounts) float64 {
+// chrf is the chrF of a corpus (Popović 2015), from 0 to 1, as sacreBLEU 2.6.0 computes it: F₂ of the means of precision
+// and recall over the orders that both texts have. Orders are n-grams of up to 6 characters without white space and,
+// for chrF++ (Popović 2017), of up to 2 words.
+func chrf(sums []float64) float64 {
 	precision, recall, orders := 0.0, 0.0, 0.0
-	for _, c := range counts {
-		if c.text > 0 && c.reference > 0 {
-			precision += float64(c.both) / float64(c.text)
-			recall += float64(c.both) / float64(c.reference)
+	for i := 0; i < len(sums); i += 3 {
+		if text, reference, both := sums[i], sums[i+1], sums[i+2]; text > 0 && reference > 0 {
+			precision += both / text
+			recall += both / reference
 			orders++
 		}
 	}
@@ -56,14 +47,15 @@ func chrfScore(counts []orderCounts) float64 {
 	return (1 + square) * precision * recall / (square*precision + recall)
 }
 
-func chrfCounts(text, reference string, words int) []orderCounts {
-	var counts []orderCounts
+// orderCounts are, for each order, the n-grams of a text, those of a reference, and those of both.
+func orderCounts(text, reference string, words int) []float64 {
+	var counts []float64
 	add := func(a, b map[string]int) {
-		c := orderCounts{reference: size(b), both: overlap(a, b)}
-		if c.reference > 0 {
-			c.text = size(a)
+		inText, inReference := size(a), size(b)
+		if inReference == 0 {
+			inText = 0
 		}
-		counts = append(counts, c)
+		counts = append(counts, float64(inText), float64(inReference), float64(overlap(a, b)))
 	}
 	a, b := strings.Join(strings.Fields(text), ""), strings.Join(strings.Fields(reference), "")
 	for n := 1; n <= chrfCharacters; n++ {

@@ -24,21 +24,19 @@ func unicodeWords(text string) []string {
 	return strings.Fields(notLetters.ReplaceAllString(strings.ToLower(text), " "))
 }
 
-// rouge is the mean over the pairs of a ROUGE (Lin 2004) that rouge-score 0.1.2 defines, from 0 to 1; of several
-// references the best one counts.
-func rouge(pairs []Pair, words rougeWords, score func(reference, text string, words rougeWords) float64) float64 {
-	if len(pairs) == 0 {
-		return 0
-	}
-	sum := 0.0
-	for _, p := range pairs {
+// rougeScore compares a text with a reference.
+type rougeScore func(reference, text string, words rougeWords) float64
+
+// rougeCounts gives what a row adds to the mean of a ROUGE (Lin 2004) that rouge-score 0.1.2 defines, each from 0 to 1;
+// of several references the best one counts.
+func rougeCounts(score rougeScore, words rougeWords) func(text string, references []string) []float64 {
+	return func(text string, references []string) []float64 {
 		best := 0.0
-		for _, reference := range p.References {
-			best = max(best, score(reference, p.Text, words))
+		for _, reference := range references {
+			best = max(best, score(reference, text, words))
 		}
-		sum += best
+		return []float64{best, 1}
 	}
-	return sum / float64(len(pairs))
 }
 
 // balanced is F₁ of how many things are in both.
@@ -51,7 +49,7 @@ func balanced(both, text, reference int) float64 {
 }
 
 // rougeN is ROUGE-n, of n-grams.
-func rougeN(n int) func(reference, text string, words rougeWords) float64 {
+func rougeN(n int) rougeScore {
 	return func(reference, text string, words rougeWords) float64 {
 		a, b := ngrams(words(reference), n), ngrams(words(text), n)
 		return balanced(overlap(a, b), size(b), size(a))

@@ -47,27 +47,32 @@ func TestTextMetricsEqualTheLibraries(t *testing.T) {
 				t.Errorf("%s %s: %v, want %v", name, what, got, want)
 			}
 		}
-		one, two := make([]Pair, len(l.Hyp)), make([]Pair, len(l.Hyp))
-		for i, text := range l.Hyp {
-			one[i], two[i] = Pair{text, []string{l.Ref[i]}}, Pair{text, []string{l.Ref[i], l.Ref2[i]}}
+		of := func(name Name, texts []string, references ...[]string) float64 {
+			a := Answers{Form: Texts}
+			for i, text := range texts {
+				var row []string
+				for _, r := range references {
+					row = append(row, r[i])
+				}
+				a.Predicted = append(a.Predicted, append([]float64{0, 0, 1}, Points(text)...))
+				a.Actual = append(a.Actual, Target(row))
+			}
+			return Score(name, a)
 		}
-		check("bleu", bleu(one), l.BLEU.Corpus/100)
-		check("bleu of two", bleu(two), l.BLEU.Two/100)
-		check("chrf", chrf(one, 0), l.ChrF.Corpus/100)
-		check("chrf of two", chrf(two, 0), l.ChrF.Two/100)
-		check("chrf++", chrf(one, chrfWords), l.ChrFPlus.Corpus/100)
-		check("chrf++ of two", chrf(two, chrfWords), l.ChrFPlus.Two/100)
-		for i := range one {
-			check("chrf of a sentence", chrf(one[i:i+1], 0), l.ChrF.Sentence[i]/100)
+		for metric, want := range map[Name]corpusScores{BLEU: l.BLEU, ChrF: l.ChrF, ChrFPlus: l.ChrFPlus} {
+			check(string(metric), of(metric, l.Hyp, l.Ref), want.Corpus/100)
+			check(string(metric)+" of two", of(metric, l.Hyp, l.Ref, l.Ref2), want.Two/100)
 		}
-		kinds := map[string]func(reference, text string, words rougeWords) float64{"rouge1": rougeN(1), "rouge2": rougeN(2),
-			"rougeL": rougeL, "rougeLsum": rougeLsum}
-		for key, score := range kinds {
-			for i := range one {
-				check(key, rouge(one[i:i+1], asciiWords, score), l.ROUGE[i][key][2])
+		for i := range l.Hyp {
+			check("chrf of a sentence", of(ChrF, l.Hyp[i:i+1], l.Ref[i:i+1]), l.ChrF.Sentence[i]/100)
+		}
+		for _, metric := range []Name{ROUGE1, ROUGE2, ROUGEL, ROUGELsum} {
+			for i := range l.Hyp {
+				check(string(metric), of(metric, l.Hyp[i:i+1], l.Ref[i:i+1]), l.ROUGE[i][string(metric)][2])
 			}
 			for i, d := range l.Docs {
-				check(key+" of a document", rouge([]Pair{{d[1], []string{d[0]}}}, asciiWords, score), l.DocsROUGE[i][key][2])
+				check(string(metric)+" of a document", of(metric, []string{d[1]}, []string{d[0]}),
+					l.DocsROUGE[i][string(metric)][2])
 			}
 		}
 		for i, text := range slices.Concat(l.Ref, l.Hyp) {
@@ -75,5 +80,23 @@ func TestTextMetricsEqualTheLibraries(t *testing.T) {
 				t.Errorf("%q is %q", text, got)
 			}
 		}
+	}
+}
+
+// ROUGE parts Slovene words at letters beyond a to z, its Unicode form does not.
+func TestTextMetricsOfAFewRows(t *testing.T) {
+	row := func(loss, hits, tokens float64, text string) []float64 {
+		return append([]float64{loss, hits, tokens}, Points(text)...)
+	}
+	a := Answers{Form: Texts, Predicted: [][]float64{row(1, 2, 3, " čebela leti"), row(2, 0, 1, "žaba")},
+		Actual: [][]float64{Target([]string{"ptica", "čebela leti"}), Target([]string{"čaba"})}}
+	for name, want := range map[Name]float64{TokenAccuracy: 0.5, TokenProbability: math.Exp(-0.75), ExactMatch: 0.5,
+		ROUGE1: 1, ROUGE1Unicode: 0.5, ROUGELUnicode: 0.5, ROUGE2Unicode: 0.5, ROUGELsumUnicode: 0.5} {
+		if got := Score(name, a); math.Abs(got-want) > 1e-12 {
+			t.Errorf("%s is %g, want %g", name, got, want)
+		}
+	}
+	if got := References(Target([]string{"a b", "", "ž"})); !slices.Equal(got, []string{"a b", "", "ž"}) {
+		t.Errorf("references %q", got)
 	}
 }
