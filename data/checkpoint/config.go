@@ -65,7 +65,12 @@ type Config struct {
 	Causal       bool // tokens see only those before them
 	Unscaled     bool // attention scores are not divided by the root of a head's width
 	InverseLayer bool // they are divided by the number of their layer, from 1
+	Untied       bool // what is written has a matrix of its own, [WordsOut], and not the word embeddings
 }
+
+// WordsOut is the name of the matrix [vocabulary, D] of an untied checkpoint, which models without the head for writing
+// lack.
+const WordsOut = "lm_head.weight"
 
 // modelType says how the files of one architecture are read.
 type modelType struct {

@@ -48,10 +48,12 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
 // products: on CPUs, with dropout and where heads have no kernel for flat tokens.
 type groups struct {
-	rows     [][]int // of each group
-	lengths  [][]int // of each group's rows, falling
-	from, to padding // of keys and values, and of the queries of the wanted tokens
-	masks    map[maskKind][]*torch.Tensor
+	rows    [][]int // of each group
+	lengths [][]int // keys of each group's rows, falling
+	tokens  [][]int // of the same rows
+	from    padding // of keys and values
+	all, to padding // of the queries of all tokens, and of the wanted ones
+	masks   map[maskKind][]*torch.Tensor
 }
 
 // maskKind is what masks depend on beside the rows.
@@ -69,16 +71,16 @@ type padding struct {
 
 // group deals the rows into groups and makes what all layers share.
 func (p *pass) group() *groups {
-	order := make([]int, len(p.batch.Lengths))
-	for i := range order {
-		order[i] = i
+	order, keys := make([]int, len(p.batch.Lengths)), make([]int, len(p.batch.Lengths))
+	for i, length := range p.batch.Lengths {
+		order[i], keys[i] = i, p.known(i)+length
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.batch.Lengths[b], p.batch.Lengths[a]) })
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(keys[b], keys[a]) })
 	size := max(groupRows, (len(order)+maxGroups-1)/maxGroups)
 	var rows [][]int
 	width := 0
 	for chunk := range slices.Chunk(order, size) {
-		if longest := roundWidth(p.batch.Lengths[chunk[0]]); longest == width {
+		if longest := roundWidth(keys[chunk[0]]); longest == width {
 			rows[len(rows)-1] = append(rows[len(rows)-1], chunk...)
 		} else {
 			rows, width = append(rows, slices.Clone(chunk)), longest
@@ -86,14 +88,17 @@ func (p *pass) group() *groups {
 	}
 	g := &groups{rows: rows, masks: map[maskKind][]*torch.Tensor{}}
 	for _, group := range rows {
-		lengths := make([]int, len(group))
+		lengths, tokens := make([]int, len(group)), make([]int, len(group))
 		for i, row := range group {
-			lengths[i] = p.batch.Lengths[row]
+			lengths[i], tokens[i] = keys[row], p.batch.Lengths[row]
 		}
-		g.lengths = append(g.lengths, lengths)
+		g.lengths, g.tokens = append(g.lengths, lengths), append(g.tokens, tokens)
 	}
-	g.from = p.pad(rows, All, p.tokens+p.fill)
-	g.to = g.from
+	g.all = p.pad(rows, All, p.tokens+p.fill)
+	g.from, g.to = g.all, g.all
+	if p.growth != nil {
+		g.from = p.padFlat(rows, p.growth.starts, int(p.growth.starts[len(keys)]))
+	}
 	if p.wanted != nil {
 		g.to = p.pad(rows, p.rows, p.wanted.Size(0))
 	}
@@ -158,14 +163,14 @@ func (p *pass) mask(g *groups, kind maskKind) []*torch.Tensor {
 	for i, width := range g.keyWidths(kind.prefix) {
 		n, queries := len(g.lengths[i]), 1
 		if kind.causal {
-			queries = g.from.widths[i]
+			queries = g.all.widths[i]
 		}
 		values := make([]float32, n*queries*width)
 		for row, length := range g.lengths[i] {
 			for query := range queries {
 				seen := length
 				if kind.causal {
-					seen = min(length, query+1)
+					seen = min(length, length-g.tokens[i][row]+query+1)
 				}
 				hidden := values[(row*queries+query)*width:][kind.prefix+seen : width]
 				for j := range hidden {
@@ -182,12 +187,12 @@ func (p *pass) mask(g *groups, kind maskKind) []*torch.Tensor {
 // padded is attention by batched products of padded rows.
 func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64) *torch.Tensor {
 	g, heads := p.groups, p.net.config.Heads
-	to := g.from
+	to := g.all
 	if rows != All {
 		to = g.to
 	}
 	prefix, from := m.prefix.length(), g.from
-	if m.starts != nil { // the prefix is among the keys
+	if m.starts != nil && p.growth == nil { // the prefix is among the keys
 		from = p.padFlat(g.rows, m.starts, m.keys.Size(0))
 		prefix = int(m.starts[1]) - p.batch.Lengths[0]
 	}
