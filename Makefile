@@ -169,6 +169,15 @@ bench-search: bin/bench-search benchmarks/.venv ## compare the samplers with Opt
 	benchmarks/.venv/bin/python benchmarks/search/peers.py $(SEARCH)-botorch.jsonl --arms "botorch qlognehvi" --seeds 8
 	benchmarks/.venv/bin/python benchmarks/search/table.py $(SEARCH) $(SEARCH)-*.jsonl
 
+CROWDS := bin/bench-search workers -problems captions-minilm,stsb-tiny
+.PHONY: bench-workers
+bench-workers: bin/bench-search ## play searches by up to 1,000 workers on recorded tasks; goes on where it stopped (10 minutes)
+	$(CROWDS) -samplers tpe -seeds 8 -evaluations 1000 benchmarks/results/workers.jsonl
+	$(CROWDS) -samplers gp -seeds 8 -evaluations 1000 -workers 1000 benchmarks/results/workers.jsonl
+	$(CROWDS) -samplers gp -seeds 8 -evaluations 100 -workers 1,8,32 benchmarks/results/workers.jsonl
+	$(CROWDS) -samplers gp -seeds 8 -evaluations 120 -workers 32 -seconds 10 benchmarks/results/workers.jsonl
+	$(CROWDS) -samplers gp -seeds 8 -evaluations 120 -workers 32 -seconds 10 -ahead 32 benchmarks/results/workers.jsonl
+
 PEFTBENCH := stsb-tiny titles-tiny captions-minilm
 .PHONY: peftbench
 peftbench: build bin/peftbench models/all-MiniLM-L6-v2 models/bert-tiny ## extend the recorded trials to PLANS=250 plans (an hour)

@@ -14,7 +14,8 @@ build() {
 	mkdir "$place/now" && tar -c -C "$root" --exclude ./models --exclude ./benchmarks --exclude ./bin --exclude ./.git . |
 		tar -x -C "$place/now"
 	for tree in then now; do
-		sed -i -E 's/^(\t+)lengths\[i\], labels\[i\] = [^,]*,/\1lengths[i], labels[i] = 50,/; s/randomBatch\(backbone, 1, 56,/randomBatch(backbone, 1, 50,/' \
+		sed -i -E -e 's/^(\t+)lengths\[i\], labels\[i\] = [^,]*,/\1lengths[i], labels[i] = 50,/' \
+			-e 's/randomBatch\(backbone, 1, 56,/randomBatch(backbone, 1, 50,/' \
 			"$place/$tree/evaluator/model/bench_test.go"
 		ln -s "$root/models" "$place/$tree/models"
 		(cd "$place/$tree" && go test -c -o step.test ./evaluator/model)

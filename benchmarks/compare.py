@@ -1,8 +1,9 @@
 """Run ways of training side by side, each measurement in a process of its own, and tabulate them.
 
-Ways alternate within a repetition, so that a slow minute of the machine falls on all of them. All of them train the same
-rows. A way is compared with those that train the same layers.
+Ways alternate within a repetition, so that a slow minute of the machine falls on all of them. All of them train the
+same rows. A way is compared with those that train the same layers.
 """
+
 import argparse
 import datetime
 import importlib.metadata
@@ -68,36 +69,64 @@ def bench(worker, hello, job, measure):
 
 def ours(args, name, lowest=0, cache=0, measure=lambda seed: {}, **budget):
     """Our worker; measure gives what bench asks for."""
+
     def run(seed):
-        module = {"serial": {"width": plan.SERIAL_WIDTH}, "prefix": {"length": plan.PREFIX_LENGTH},
-                  "lora": {"rank": plan.LORA_RANK, "alpha": plan.LORA_RANK, "targets": ["query", "value"]}}
+        module = {
+            "serial": {"width": plan.SERIAL_WIDTH},
+            "prefix": {"length": plan.PREFIX_LENGTH},
+            "lora": {"rank": plan.LORA_RANK, "alpha": plan.LORA_RANK, "targets": ["query", "value"]},
+        }
         layers = [module if i >= lowest else {} for i in range(config(args.model)["num_hidden_layers"])]
         regression = args.outputs == 1
-        return bench(args.worker, {
-            "model": str(args.model), "head": "linear",
-            "task": {"kind": "regression" if regression else "classification", "metric": "pearson" if regression else "accuracy",
-                     "train": str(args.train), "dev": str(args.dev), "max_length": plan.MAX_LENGTH,
-                     "columns": {"text": args.text, "text_pair": args.text_pair, "label": args.label}},
-            "settings": {"device": "cpu", "precision": "auto", "threads": args.threads, "cache_memory": cache},
-        }, {
-            "seed": seed,
-            "candidate": {"plan": {"version": 1, "layers": layers},
-                          "training": {"learning_rate": plan.LEARNING_RATE, "schedule": "linear",
-                                       "warmup_ratio": plan.WARMUP_RATIO, "weight_decay": plan.WEIGHT_DECAY,
-                                       "batch_size": args.batch, "max_grad_norm": plan.MAX_GRAD_NORM}},
-            "budget": {"epochs": EPOCHS, "rungs": [1]} | budget,
-        }, {"way": name, **measure(seed)})
+        return bench(
+            args.worker,
+            {
+                "model": str(args.model),
+                "head": "linear",
+                "task": {
+                    "kind": "regression" if regression else "classification",
+                    "metric": "pearson" if regression else "accuracy",
+                    "train": str(args.train),
+                    "dev": str(args.dev),
+                    "max_length": plan.MAX_LENGTH,
+                    "columns": {"text": args.text, "text_pair": args.text_pair, "label": args.label},
+                },
+                "settings": {"device": "cpu", "precision": "auto", "threads": args.threads, "cache_memory": cache},
+            },
+            {
+                "seed": seed,
+                "candidate": {
+                    "plan": {"version": 1, "layers": layers},
+                    "training": {
+                        "learning_rate": plan.LEARNING_RATE,
+                        "schedule": "linear",
+                        "warmup_ratio": plan.WARMUP_RATIO,
+                        "weight_decay": plan.WEIGHT_DECAY,
+                        "batch_size": args.batch,
+                        "max_grad_norm": plan.MAX_GRAD_NORM,
+                    },
+                },
+                "budget": {"epochs": EPOCHS, "rungs": [1]} | budget,
+            },
+            {"way": name, **measure(seed)},
+        )
+
     return Way(name, lowest, run)
 
 
 def peer(args, what, name, lowest=0, options=lambda seed: {}):
     """The adapters library; name is a way of peer.py, with words after a comma for the table alone."""
+
     def run(seed):
         command = [sys.executable, HERE / "peer.py", what, name.partition(",")[0], "--lowest", lowest, "--seed", seed]
-        shared = {key: getattr(args, key) for key in ("model", "train", "text", "text_pair", "label", "outputs", "threads", "batch")}
+        shared = {
+            key: getattr(args, key)
+            for key in ("model", "train", "text", "text_pair", "label", "outputs", "threads", "batch")
+        }
         for key, value in (shared | options(seed)).items():
             command += ["--" + key.replace("_", "-"), value]
         return answer(command)
+
     return Way(name, lowest, run)
 
 
@@ -106,7 +135,9 @@ def answer(command, stdin=""):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.run(list(map(str, command)), input=stdin, text=True, capture_output=True, env=environment)
     if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command[:4]))} ended with {process.returncode}:\n{process.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{' '.join(map(str, command[:4]))} ended with {process.returncode}:\n{process.stderr[-2000:]}"
+        )
     return json.loads(process.stdout.splitlines()[-1])
 
 
@@ -114,9 +145,12 @@ def machine():
     cpu = dict(line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     cpu = {key.strip(): value.strip() for key, value in cpu.items()}
     flags = cpu.get("flags", "").split()
-    return {"cpu": cpu.get("model name", platform.machine()), "cores": len(os.sched_getaffinity(0)),
-            "flags": {flag: flag in flags for flag in ("avx2", "avx512f", *BFLOAT16_FLAGS)},
-            "load_before": os.getloadavg()[0]}
+    return {
+        "cpu": cpu.get("model name", platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "flags": {flag: flag in flags for flag in ("avx2", "avx512f", *BFLOAT16_FLAGS)},
+        "load_before": os.getloadavg()[0],
+    }
 
 
 def git(*arguments):
@@ -169,33 +203,69 @@ def compare(name, args, ways, figure, higher_is_better, derive=lambda medians: {
     medians = {}
     for way in ways:
         mine = [run for run in runs if run["way"] == way.name]
-        medians[way.name] = {key: statistics.median(run[key] for run in mine)
-                             for key, value in mine[0].items() if isinstance(value, float) or key == "peak_bytes"}
+        medians[way.name] = {
+            key: statistics.median(run[key] for run in mine)
+            for key, value in mine[0].items()
+            if isinstance(value, float) or key == "peak_bytes"
+        }
 
     def ratio(way, peer):
         quotient = medians[way.name][figure] / medians[peer.name][figure]
         return quotient if higher_is_better else 1 / quotient
 
-    ratios = {way.name: {peer.name: ratio(way, peer) for peer in ways if not peer.name.startswith("ours") and peer.lowest == way.lowest}
-              for way in ways if way.name.startswith("ours")}
+    ratios = {
+        way.name: {
+            peer.name: ratio(way, peer)
+            for peer in ways
+            if not peer.name.startswith("ours") and peer.lowest == way.lowest
+        }
+        for way in ways
+        if way.name.startswith("ours")
+    }
     today = datetime.date.today().isoformat()
     out = args.out or HERE / "results" / f"{name}-{today}.json"
     settings = {key: value for key, value in vars(args).items() if key not in ("worker", "out", "ways")}
     settings |= {key: pathlib.Path(settings[key]).name for key in ("model", "train", "dev")}
-    out.write_text(json.dumps({
-        "benchmark": name, "date": today, "machine": facts, "versions": versions(runs), "settings": settings,
-        "medians": medians, "ratios": ratios, "failed": failed, **derive(medians), "runs": runs}, indent=1) + "\n")
+    out.write_text(
+        json.dumps(
+            {
+                "benchmark": name,
+                "date": today,
+                "machine": facts,
+                "versions": versions(runs),
+                "settings": settings,
+                "medians": medians,
+                "ratios": ratios,
+                "failed": failed,
+                **derive(medians),
+                "runs": runs,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     table(medians)
     for way, against in ratios.items():
         print(f"\n{way}: " + ", ".join(f"{value:.2f} × {peer}" for peer, value in against.items()))
-    print(f"\n{args.repetitions} repetitions, medians; {facts['cores']} cores of {facts['cpu']}; load before {facts['load_before']:.1f}; {out}")
+    print(
+        f"\n{args.repetitions} repetitions, medians; {facts['cores']} cores of {facts['cpu']}; "
+        f"load before {facts['load_before']:.1f}; {out}"
+    )
 
 
 def table(medians):
     keys = list(dict.fromkeys(key for values in medians.values() for key in values))
     rows = [["way", *("peak MB" if key == "peak_bytes" else key for key in keys)]]
     for way, values in medians.items():
-        rows.append([way, *(f"{values[key] / 1e6:.0f}" if key == "peak_bytes" else f"{values[key]:.4g}" if key in values else "" for key in keys)])
+        rows.append(
+            [
+                way,
+                *(
+                    f"{values[key] / 1e6:.0f}" if key == "peak_bytes" else f"{values[key]:.4g}" if key in values else ""
+                    for key in keys
+                ),
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]))

@@ -2,6 +2,7 @@
 """What benchmarks/gpu.sh measures: whether the GPU's scores are the CPU's, a training step, a trial, evaluation, and
 several trials at once, each in a process of its own; and the adapters library on the same batches where it is
 installed."""
+
 import argparse
 import importlib.util
 import json
@@ -27,19 +28,37 @@ MPS = "nvidia-cuda-mps-control"  # lets several processes use a GPU at the same 
 
 def job(args, device, precision, lowest=0, cache=0, rows=0, epochs=compare.EPOCHS, seed=1, evaluations=1):
     """A hello and a job of the plan in the layers from `lowest` upwards; rows are of the training split, 0 for all."""
-    module = {"serial": {"width": plan.SERIAL_WIDTH}, "prefix": {"length": plan.PREFIX_LENGTH},
-              "lora": {"rank": plan.LORA_RANK, "alpha": plan.LORA_RANK, "targets": ["query", "value"]}}
+    module = {
+        "serial": {"width": plan.SERIAL_WIDTH},
+        "prefix": {"length": plan.PREFIX_LENGTH},
+        "lora": {"rank": plan.LORA_RANK, "alpha": plan.LORA_RANK, "targets": ["query", "value"]},
+    }
     layers = compare.config(args.model)["num_hidden_layers"]
     return {
-        "model": str(args.model), "head": "linear",
-        "task": {"kind": "regression", "metric": "pearson", "train": str(args.train), "dev": str(args.dev),
-                 "columns": {"text": args.text, "text_pair": args.text_pair, "label": args.label}, "max_length": plan.MAX_LENGTH},
+        "model": str(args.model),
+        "head": "linear",
+        "task": {
+            "kind": "regression",
+            "metric": "pearson",
+            "train": str(args.train),
+            "dev": str(args.dev),
+            "columns": {"text": args.text, "text_pair": args.text_pair, "label": args.label},
+            "max_length": plan.MAX_LENGTH,
+        },
         "settings": {"device": device, "precision": precision, "threads": args.threads, "cache_memory": cache},
     }, {
         "seed": seed,
-        "candidate": {"plan": {"version": 1, "layers": [module if i >= lowest else {} for i in range(layers)]},
-                      "training": {"learning_rate": plan.LEARNING_RATE, "schedule": "linear", "warmup_ratio": plan.WARMUP_RATIO,
-                                   "weight_decay": plan.WEIGHT_DECAY, "batch_size": args.batch, "max_grad_norm": plan.MAX_GRAD_NORM}},
+        "candidate": {
+            "plan": {"version": 1, "layers": [module if i >= lowest else {} for i in range(layers)]},
+            "training": {
+                "learning_rate": plan.LEARNING_RATE,
+                "schedule": "linear",
+                "warmup_ratio": plan.WARMUP_RATIO,
+                "weight_decay": plan.WEIGHT_DECAY,
+                "batch_size": args.batch,
+                "max_grad_norm": plan.MAX_GRAD_NORM,
+            },
+        },
         "budget": {"epochs": epochs, "rungs": [(i + 1) / evaluations for i in range(evaluations)], "train_rows": rows},
     }
 
@@ -61,7 +80,10 @@ def main():
     end = time.monotonic() + args.seconds
     version = subprocess.run([args.worker, "version"], text=True, capture_output=True)
     if version.returncode:
-        sys.exit(f"Error: the worker does not start: {version.stderr.strip()}\nTry:   build it against this machine's PyTorch: make build LIBTORCH=python")
+        sys.exit(
+            f"Error: the worker does not start: {version.stderr.strip()}\n"
+            "Try:   build it against this machine's PyTorch: make build LIBTORCH=python"
+        )
     results = {"worker": version.stdout.strip(), "device": args.device, "machine": compare.machine(), "figures": {}}
 
     def measure(name, run):
@@ -76,7 +98,11 @@ def main():
         return figures
 
     def step(precision, lowest=0, cache=0, seed=1):
-        return compare.bench(args.worker, *job(args, args.device, precision, lowest, cache, seed=seed), {"way": "ours", "warm_up": WARM_UP, "batches": batches})
+        return compare.bench(
+            args.worker,
+            *job(args, args.device, precision, lowest, cache, seed=seed),
+            {"way": "ours", "warm_up": WARM_UP, "batches": batches},
+        )
 
     def trial(device, precision, lowest=0, cache=0, **budget):
         return compare.bench(args.worker, *job(args, device, precision, lowest, cache, **budget), {"way": "ours"})
@@ -90,17 +116,27 @@ def main():
     rng, rows = random.Random(1), sum(1 for _ in open(args.train, encoding="utf-8")) - 1
     batches = [rng.sample(range(rows), args.batch) for _ in range(WARM_UP + args.steps)]
     upper = compare.upper_third(args.model)
-    want, got = (measure(f"score, float32 on {device}", lambda device=device: trial(device, "float32", rows=640, epochs=2)).get("score")
-                 for device in ("cpu", args.device))
+    want, got = (
+        measure(f"score, float32 on {device}", lambda device=device: trial(device, "float32", rows=640, epochs=2)).get(
+            "score"
+        )
+        for device in ("cpu", args.device)
+    )
     results["correct"] = want is not None and got is not None and abs(want - got) <= TOLERANCE
-    scores = [measure(f"score, {number} time", lambda: trial(args.device, "auto", rows=640, epochs=2)).get("score") for number in ("first", "second")]
+    scores = [
+        measure(f"score, {number} time", lambda: trial(args.device, "auto", rows=640, epochs=2)).get("score")
+        for number in ("first", "second")
+    ]
     results["repeatable"] = scores[0] is not None and scores[0] == scores[1]
     measure("step, float32", lambda: step("float32"))
     measure("step", lambda: step("auto"))
     measure("step, upper third", lambda: step("auto", upper))
     measure("step, upper third, cached", lambda: step("auto", upper, compare.CACHE))
     measure("trial", lambda: trial(args.device, "auto", epochs=args.epochs, evaluations=args.epochs))
-    measure("trial, upper third, cached", lambda: trial(args.device, "auto", upper, compare.CACHE, epochs=args.epochs, evaluations=args.epochs))
+    measure(
+        "trial, upper third, cached",
+        lambda: trial(args.device, "auto", upper, compare.CACHE, epochs=args.epochs, evaluations=args.epochs),
+    )
     for count in 2, 4, 8:
         measure(f"{count} at once", lambda: at_once(count))
     if args.device != "cpu" and shutil.which(MPS):

@@ -7,6 +7,7 @@ The plan is that of plan.py in the layers from --lowest upwards. A step is timed
 sorted ways deal the same rows into batches of alike length. A trial makes epochs with a dev score after each. Starting
 Python, loading the model, tokenising and, for steps, padding are not timed. Prints one JSON object.
 """
+
 import argparse
 import contextlib
 import csv
@@ -53,10 +54,16 @@ class Peer:
 
         hidden, skip = self.model.config.hidden_size, list(range(self.args.lowest))
         self.model.add_classification_head("task", num_labels=self.args.outputs, layers=1)
-        self.model.add_adapter("task", ConfigUnion(
-            LoRAConfig(r=plan.LORA_RANK, alpha=plan.LORA_RANK, leave_out=skip),
-            SeqBnConfig(reduction_factor=hidden / (plan.SERIAL_WIDTH + 0.5), leave_out=skip),  # rounded down to the width
-            PrefixTuningConfig(flat=True, prefix_length=plan.PREFIX_LENGTH, leave_out=skip)))
+        self.model.add_adapter(
+            "task",
+            ConfigUnion(
+                LoRAConfig(r=plan.LORA_RANK, alpha=plan.LORA_RANK, leave_out=skip),
+                SeqBnConfig(
+                    reduction_factor=hidden / (plan.SERIAL_WIDTH + 0.5), leave_out=skip
+                ),  # rounded down to the width
+                PrefixTuningConfig(flat=True, prefix_length=plan.PREFIX_LENGTH, leave_out=skip),
+            ),
+        )
         self.model.train_adapter("task")
         self.model.to(self.args.device, self.torch.bfloat16 if self.way.get("bfloat16") else None)
         self.model.train()
@@ -68,28 +75,36 @@ class Peer:
         """The tokenised rows and the labels of a file."""
         with open(path, encoding="utf-8-sig", newline="") as f:
             rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
-        encoded = [self.tokenizer(row[self.args.text], row[self.args.text_pair], truncation=True, max_length=plan.MAX_LENGTH)
-                   for row in rows]
+        encoded = [
+            self.tokenizer(row[self.args.text], row[self.args.text_pair], truncation=True, max_length=plan.MAX_LENGTH)
+            for row in rows
+        ]
         return encoded, [float(row[self.args.label]) for row in rows]
 
     def deal(self, encoded, rows):
         """Rows in batches: in their order, or rows of alike length together and the batches in random order."""
         if self.way.get("sort"):
             rows = sorted(rows, key=lambda i: len(encoded[i]["input_ids"]))
-        batches = [rows[i:i + self.args.batch] for i in range(0, len(rows), self.args.batch)]
+        batches = [rows[i : i + self.args.batch] for i in range(0, len(rows), self.args.batch)]
         if self.way.get("sort"):
             self.rng.shuffle(batches)
         return batches
 
     def collate(self, encoded, labels, batch):
         padding = {"padding": "max_length", "max_length": self.way["pad"]} if "pad" in self.way else {"padding": True}
-        inputs = self.tokenizer.pad({k: [encoded[i][k] for i in batch] for k in encoded[0]}, return_tensors="pt", **padding)
+        inputs = self.tokenizer.pad(
+            {k: [encoded[i][k] for i in batch] for k in encoded[0]}, return_tensors="pt", **padding
+        )
         inputs = inputs.to(self.args.device)
         target = self.torch.tensor([labels[i] for i in batch], device=self.args.device)
         return inputs, target if self.args.outputs == 1 else target.long()
 
     def logits(self, inputs):
-        autocast = self.torch.autocast(self.args.device, self.torch.bfloat16) if self.way.get("autocast") else contextlib.nullcontext()
+        autocast = (
+            self.torch.autocast(self.args.device, self.torch.bfloat16)
+            if self.way.get("autocast")
+            else contextlib.nullcontext()
+        )
         with autocast:
             logits = self.forward(**inputs).logits
         return logits.float()
@@ -97,8 +112,11 @@ class Peer:
     def step(self, inputs, target):
         functional = self.torch.nn.functional
         logits = self.logits(inputs)
-        loss = (functional.mse_loss(logits[:, 0], target) if self.args.outputs == 1
-                else functional.cross_entropy(logits, target))
+        loss = (
+            functional.mse_loss(logits[:, 0], target)
+            if self.args.outputs == 1
+            else functional.cross_entropy(logits, target)
+        )
         loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.trained, plan.MAX_GRAD_NORM)
         self.optimizer.step()
@@ -134,7 +152,7 @@ def time_steps(peer):
     encoded, labels = peer.read(args.train)
     with open(args.batches) as f:
         given = json.load(f)
-    warm_up, timed = given[:args.warm_up], given[args.warm_up:]
+    warm_up, timed = given[: args.warm_up], given[args.warm_up :]
     for batch in peer.deal(encoded, [row for batch in warm_up for row in batch]):
         peer.step(*peer.collate(encoded, labels, batch))
     if peer.way.get("compile"):  # its shapes are compiled before the clock starts
@@ -191,8 +209,16 @@ def main():
     args = parser.parse_args()
     peer = Peer(args)
     figures = time_steps(peer) if args.what == "step" else time_trial(peer)
-    print(json.dumps({**figures, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                      "torch": peer.torch.__version__, "threads": args.threads}))
+    print(
+        json.dumps(
+            {
+                **figures,
+                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "torch": peer.torch.__version__,
+                "threads": args.threads,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """What every way trains: the plan's sizes and the training settings."""
+
 LORA_RANK = 8  # on query and value
 SERIAL_WIDTH = 24
 PREFIX_LENGTH = 10  # flat

@@ -12,6 +12,7 @@ train.jsonl, dev.jsonl and test.jsonl of SciTLDR-A. For the proof it also holds 
 files of the tasks; where these have no labelled test split, their dev rows are the test rows, and dev is drawn from the
 train rows.
 """
+
 import json
 import pathlib
 import random
@@ -37,7 +38,9 @@ def sst2(folder, split):
 
 def titles(folder, split):
     """Each paper's title with its own summary, and with that of another paper."""
-    papers = [json.loads(line) for line in (folder / f"scitldr_a/{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    papers = [
+        json.loads(line) for line in (folder / f"scitldr_a/{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     papers = [(" ".join(p["title"].split()), " ".join(p["target"][0].split())) for p in papers if p["title"]]
     rng, rows = random.Random(split), ["label\ttitle\tsummary"]
     for i, (title, summary) in enumerate(papers):
@@ -60,7 +63,7 @@ def sources(folder, split):
 def columns(folder, name, wanted, header=None):
     """Rows of a file with some of its columns; header is that of a file without one."""
     lines = (folder / name).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    names = (header or lines.pop(0).split("\t"))
+    names = header or lines.pop(0).split("\t")
     places = [names.index(column) for column in wanted]
     return ["\t".join(wanted), *("\t".join(line.split("\t")[place] for place in places) for line in lines)]
 
@@ -74,10 +77,12 @@ def halves(rows, split, dev):
 
 def carved(name, train, test, wanted, header=None):
     """A task without labelled test rows: its dev file is the test split."""
+
     def source(folder, split):
         if split == "test":
             return columns(folder / name, test, wanted, header)
         return halves(columns(folder / name, train, wanted, header), split, 500)
+
     return source
 
 
@@ -88,26 +93,37 @@ def mrpc(folder, split):
 
 # Of each benchmark's tasks, the source and how many rows of the splits are drawn.
 TASKS = {
-    "confirm": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
-                "sst2": (sst2, {"train": 1500, "dev": 500, "test": None})},
-    "peftbench": {"stsb": (stsb, {"train": 3000, "dev": 1000}),
-                  "captions": (captions, {"train": 800, "dev": 200}),
-                  "titles": (titles, {"train": None, "dev": 600}),
-                  "short-titles": (titles, {"train": 800, "dev": 400}),
-                  "sources": (lambda folder, split: sources(folder / "stsb", split), {"train": 960, "dev": 400}),
-                  "sentiment": (lambda folder, split: sst2(folder / "sst2", split), {"train": 800, "dev": 400})},
-    "proof": {"stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
-              "sst2": (lambda folder, split: sst2(folder / "sst2", split), {"train": 1500, "dev": 500, "test": None}),
-              "titles": (titles, {"train": 1500, "dev": 500, "test": None}),
-              "mrpc": (mrpc, {"train": 1500, "dev": None, "test": None}),
-              "cola": (carved("cola", "train.tsv", "dev.tsv", ["label", "sentence"],
-                              ["source", "label", "mark", "sentence"]), {"train": 1500, "dev": None, "test": None}),
-              "rte": (carved("rte", "train.tsv", "dev.tsv", ["label", "sentence1", "sentence2"]),
-                      {"train": 1500, "dev": None, "test": None}),
-              "si-nli": (carved("si_nli", "train.tsv", "dev.tsv", ["label", "premise", "hypothesis"]),
-                         {"train": 1500, "dev": None, "test": None})},
-    "batches": {"stsb": (stsb, {"train": 1000, "dev": 500}),
-                "sources": (sources, {"train": 1000, "dev": 500})},
+    "confirm": {
+        "stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
+        "sst2": (sst2, {"train": 1500, "dev": 500, "test": None}),
+    },
+    "peftbench": {
+        "stsb": (stsb, {"train": 3000, "dev": 1000}),
+        "captions": (captions, {"train": 800, "dev": 200}),
+        "titles": (titles, {"train": None, "dev": 600}),
+        "short-titles": (titles, {"train": 800, "dev": 400}),
+        "sources": (lambda folder, split: sources(folder / "stsb", split), {"train": 960, "dev": 400}),
+        "sentiment": (lambda folder, split: sst2(folder / "sst2", split), {"train": 800, "dev": 400}),
+    },
+    "proof": {
+        "stsb": (stsb, {"train": 1500, "dev": 500, "test": None}),
+        "sst2": (lambda folder, split: sst2(folder / "sst2", split), {"train": 1500, "dev": 500, "test": None}),
+        "titles": (titles, {"train": 1500, "dev": 500, "test": None}),
+        "mrpc": (mrpc, {"train": 1500, "dev": None, "test": None}),
+        "cola": (
+            carved("cola", "train.tsv", "dev.tsv", ["label", "sentence"], ["source", "label", "mark", "sentence"]),
+            {"train": 1500, "dev": None, "test": None},
+        ),
+        "rte": (
+            carved("rte", "train.tsv", "dev.tsv", ["label", "sentence1", "sentence2"]),
+            {"train": 1500, "dev": None, "test": None},
+        ),
+        "si-nli": (
+            carved("si_nli", "train.tsv", "dev.tsv", ["label", "premise", "hypothesis"]),
+            {"train": 1500, "dev": None, "test": None},
+        ),
+    },
+    "batches": {"stsb": (stsb, {"train": 1000, "dev": 500}), "sources": (sources, {"train": 1000, "dev": 500})},
 }
 
 

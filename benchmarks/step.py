@@ -1,11 +1,12 @@
-"""Compare one training step of ours with the adapters library's: tokens per second, peak memory, share of the matrix rate.
+"""Compare one training step of ours with the adapters library's: tokens per second, memory, share of the matrix rate.
 
     make bench-step
-    benchmarks/.venv/bin/python benchmarks/step.py --train FILE --dev FILE --text COL --text-pair COL --label COL --outputs 2
+    python benchmarks/step.py --train FILE --dev FILE --text COL --text-pair COL --label COL --outputs 2
 
 Each repetition draws its batches at random, once, and every way trains them (sorted ways in another order). Prints a
 table and writes benchmarks/results/step-DATE.json.
 """
+
 import csv
 import json
 import pathlib
@@ -15,16 +16,38 @@ import tempfile
 import compare
 import plan
 
-PEERS = ["autopeft", "dynamic", "dynamic autocast", "sorted", "sorted autocast", "sorted bfloat16", "sorted bfloat16 compiled"]
+PEERS = [
+    "autopeft",
+    "dynamic",
+    "dynamic autocast",
+    "sorted",
+    "sorted autocast",
+    "sorted bfloat16",
+    "sorted bfloat16 compiled",
+]
 UPPER = ["sorted", "sorted autocast", "sorted bfloat16", "sorted bfloat16 compiled"]
 
 
 def matrix_rate(args, precision):
     """FLOP/s of the products of this model's layers with their inputs and the gradients of their outputs."""
     c = compare.config(args.model)
-    return 1e9 * compare.answer([args.worker, "matmul"], json.dumps({
-        "hidden": c["hidden_size"], "ffn": c["intermediate_size"], "tokens": 1600, "device": "cpu", "precision": precision,
-        "threads": args.threads, "repetitions": 40}))["gflops"]
+    return (
+        1e9
+        * compare.answer(
+            [args.worker, "matmul"],
+            json.dumps(
+                {
+                    "hidden": c["hidden_size"],
+                    "ffn": c["intermediate_size"],
+                    "tokens": 1600,
+                    "device": "cpu",
+                    "precision": precision,
+                    "threads": args.threads,
+                    "repetitions": 40,
+                }
+            ),
+        )["gflops"]
+    )
 
 
 def flop_per_token(args, lowest, cached, length):
@@ -38,7 +61,9 @@ def flop_per_token(args, lowest, cached, length):
     total = 0
     for i in range(layers):
         reads = 1 / length if i == layers - 1 else 1  # of a token
-        frozen = 2 * (2 * d * d + reads * (2 * d * d + 2 * d * f)) + 4 * reads * d * (length + plan.PREFIX_LENGTH * (i >= lowest))
+        frozen = 2 * (2 * d * d + reads * (2 * d * d + 2 * d * f)) + 4 * reads * d * (
+            length + plan.PREFIX_LENGTH * (i >= lowest)
+        )
         modules = 2 * (2 * plan.LORA_RANK * 2 * d * (1 + reads) / 2 + reads * 2 * d * plan.SERIAL_WIDTH)
         attention = 4 * reads * d * (length + plan.PREFIX_LENGTH)
         if i < lowest:
@@ -60,11 +85,16 @@ def main():
     with open(args.train, encoding="utf-8-sig", newline="") as f:
         rows = sum(1 for _ in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
     with tempfile.TemporaryDirectory() as folder:
+
         def batches(seed):
             """The file of a repetition's batches, and the batches."""
             path, rng = pathlib.Path(folder) / f"batches-{seed}.json", random.Random(seed)
-            order = [row for _ in range(1 + (args.steps + args.warm_up) * args.batch // rows) for row in rng.sample(range(rows), rows)]
-            drawn = [order[i * args.batch:(i + 1) * args.batch] for i in range(args.steps + args.warm_up)]
+            order = [
+                row
+                for _ in range(1 + (args.steps + args.warm_up) * args.batch // rows)
+                for row in rng.sample(range(rows), rows)
+            ]
+            drawn = [order[i * args.batch : (i + 1) * args.batch] for i in range(args.steps + args.warm_up)]
             path.write_text(json.dumps(drawn))
             return path, drawn
 
@@ -79,7 +109,11 @@ def main():
         def shares(medians):
             """Of each of our ways, its FLOP/s as a share of the machine's matrix rate."""
             rates = {precision: matrix_rate(args, precision) for precision in ("float32", "bfloat16")}
-            rate = max(rates.values()) if any(compare.machine()["flags"][flag] for flag in compare.BFLOAT16_FLAGS) else rates["float32"]
+            rate = (
+                max(rates.values())
+                if any(compare.machine()["flags"][flag] for flag in compare.BFLOAT16_FLAGS)
+                else rates["float32"]
+            )
             found = {}
             for name, (lowest, cache) in ours.items():
                 if name in medians:
@@ -89,11 +123,18 @@ def main():
                     print(f"{name}: {work / 1e9:.0f} GFLOP/s, {100 * work / rate:.0f} % of the matrix rate")
             return {"matrix_rates": rates, "matrix_shares": found}
 
-        compare.compare("step", args, [
-            *(compare.ours(args, name, lowest, cache, measure) for name, (lowest, cache) in ours.items()),
-            *(compare.peer(args, "step", way, options=given) for way in PEERS),
-            *(compare.peer(args, "step", way + ", upper third", upper, given) for way in UPPER),
-        ], "tokens_per_s", higher_is_better=True, derive=shares)
+        compare.compare(
+            "step",
+            args,
+            [
+                *(compare.ours(args, name, lowest, cache, measure) for name, (lowest, cache) in ours.items()),
+                *(compare.peer(args, "step", way, options=given) for way in PEERS),
+                *(compare.peer(args, "step", way + ", upper third", upper, given) for way in UPPER),
+            ],
+            "tokens_per_s",
+            higher_is_better=True,
+            derive=shares,
+        )
 
 
 if __name__ == "__main__":

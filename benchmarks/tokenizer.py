@@ -4,6 +4,7 @@
 Run it in the repository root with model directories as arguments: it prints tokens per second of processor time, the
 best of five. `go test ./data/tokenizer -run - -bench Encode -cpu 1` measures ours.
 """
+
 import os
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Compare one whole trial of ours with the adapters library's: epochs with dev evaluations, start to score, and the score.
+"""Compare one whole trial of ours with the adapters library's: epochs with dev evaluations, start to score.
 
     make bench-trial
 
@@ -6,6 +6,7 @@ Ours runs in a warm worker: model, tokens and cache are there, as after the firs
 filling the cache took. The library's model is loaded and its rows are tokenised before the clock starts. Prints a table
 and writes benchmarks/results/trial-DATE.json.
 """
+
 import compare
 
 PEERS = ["dynamic", "dynamic autocast", "sorted", "sorted autocast", "sorted bfloat16"]
@@ -22,13 +23,19 @@ def main():
     def given(_):
         return {"dev": args.dev, "epochs": args.epochs}
 
-    compare.compare("trial", args, [
-        compare.ours(args, "ours", **budget),
-        compare.ours(args, "ours, upper third", upper, **budget),
-        compare.ours(args, "ours, upper third, cached", upper, compare.CACHE, **budget),
-        *(compare.peer(args, "trial", way, options=given) for way in PEERS),
-        *(compare.peer(args, "trial", way + ", upper third", upper, given) for way in UPPER),
-    ], "wall_s", higher_is_better=False)
+    compare.compare(
+        "trial",
+        args,
+        [
+            compare.ours(args, "ours", **budget),
+            compare.ours(args, "ours, upper third", upper, **budget),
+            compare.ours(args, "ours, upper third, cached", upper, compare.CACHE, **budget),
+            *(compare.peer(args, "trial", way, options=given) for way in PEERS),
+            *(compare.peer(args, "trial", way + ", upper third", upper, given) for way in UPPER),
+        ],
+        "wall_s",
+        higher_is_better=False,
+    )
 
 
 if __name__ == "__main__":

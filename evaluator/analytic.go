@@ -71,6 +71,26 @@ func (a *Analytic) Evaluate(ctx context.Context, job Job, report func(Progress) 
 	return result, nil
 }
 
+// Map implements Mapper: the surface with noise of a twentieth of its range beside it, as if weights had been shared.
+func (a *Analytic) Map(ctx context.Context, job MapJob, report func(Progress)) (MapResult, error) {
+	rng := rand.New(rand.NewPCG(job.Seed, 1))
+	result := MapResult{Steps: max(1, int(math.Round(job.Budget.Epochs*analyticSteps)))}
+	for i, plan := range job.Score {
+		select {
+		case <-ctx.Done():
+			return MapResult{}, ctx.Err()
+		case <-time.After(a.Delay):
+		}
+		if err := plan.Validate(a.Geometry); err != nil {
+			return MapResult{}, &Failure{Kind: FailureInvalidPlan, Message: err.Error()}
+		}
+		score := a.surface(Candidate{Plan: plan, Training: job.Training}) + 0.02*rng.NormFloat64()
+		result.Scores = append(result.Scores, min(max(score, 0), 1))
+		report(Progress{Doing: Doing{What: "scoring plans", Done: int64(i + 1), Of: int64(len(job.Score))}})
+	}
+	return result, nil
+}
+
 // Close implements Evaluator.
 func (a *Analytic) Close() error { return nil }
 

@@ -311,3 +311,31 @@ type Evaluator interface {
 	Evaluate(ctx context.Context, job Job, report func(Progress) Verdict) (Result, error)
 	Close() error
 }
+
+// MapJob asks for a map: what many plans would score, by one training of weights that they share.
+type MapJob struct {
+	Trial    int64    `json:"trial"` // as of a Job
+	Training Training `json:"training"`
+	Seed     uint64   `json:"seed"`   // below 2^53
+	Budget   Budget   `json:"budget"` // of the one training; of its rungs nothing is scored
+	// Plans train the weights: a random one of them, with the part of the weights that is its own, in each step.
+	Plans []peft.Plan `json:"plans"`
+	// Score are scored with the weights, without any training of their own, on at most Rows of the dev rows.
+	Score []peft.Plan `json:"score"`
+	Rows  int         `json:"dev_rows"`
+}
+
+// MapResult is the outcome of a MapJob.
+type MapResult struct {
+	Scores []float64 `json:"scores"` // of MapJob.Score, in the task's metric
+	Steps  int       `json:"steps"`
+	WallS  float64   `json:"wall_s"`
+	PeakB  int64     `json:"peak_bytes"`
+}
+
+// Mapper is an Evaluator that makes maps. Map reports what it does by [Doing] alone, and its errors are those of
+// Evaluate; one that was cancelled begins anew when it is asked again. The same job gives the same scores.
+type Mapper interface {
+	Evaluator
+	Map(ctx context.Context, job MapJob, report func(Progress)) (MapResult, error)
+}

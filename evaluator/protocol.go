@@ -22,6 +22,8 @@ const (
 	TypeFailed   = "failed"
 	TypePredict  = "predict" // supervisor → worker; answered by predictions…, or failed
 	TypeScores   = "predictions"
+	TypeMap      = "map" // supervisor → worker; answered by progress…, then mapped or failed
+	TypeMapped   = "mapped"
 )
 
 // The values of Ready.Rungs.
@@ -70,6 +72,7 @@ type Ready struct {
 	Precision   string        `json:"precision"` // the one that auto became
 	Splits      Splits        `json:"splits,omitzero"`
 	Metric      *Metric       `json:"metric,omitempty"`
+	Maps        bool          `json:"maps,omitempty"` // the worker answers requests for maps
 }
 
 // Waits reports whether the worker waits at rungs for the verdict.
@@ -105,6 +108,19 @@ type Fingerprint struct {
 type EvaluateRequest struct {
 	Type string `json:"type"`
 	Job
+}
+
+// MapRequest carries a map's job.
+type MapRequest struct {
+	Type string `json:"type"`
+	MapJob
+}
+
+// MappedReport ends a map that was made.
+type MappedReport struct {
+	Type  string `json:"type"`
+	Trial int64  `json:"trial"`
+	MapResult
 }
 
 // GoRequest answers a rung: the job goes on.

@@ -50,6 +50,7 @@ type request struct {
 	Reason string     `json:"reason"`
 	Rows   []data.Row `json:"rows"`
 	evaluator.Job
+	line []byte
 }
 
 // workerProgram serves an Analytic over the protocol.
@@ -85,6 +86,7 @@ func testWorker(mode string, args []string) {
 			if err := json.Unmarshal(line, &message); err != nil {
 				panic(err)
 			}
+			message.line = line
 			w.in <- message
 			if mode == "closes stdin" && message.Trial == strange {
 				return
@@ -97,6 +99,8 @@ func testWorker(mode string, args []string) {
 		switch r.Type {
 		case evaluator.TypePredict:
 			w.predict(r)
+		case evaluator.TypeMap:
+			w.makeMap(r)
 		case evaluator.TypeEvaluate:
 			act := misbehaviour[mode]
 			if act == nil {
@@ -132,7 +136,7 @@ func (w *workerProgram) ready() evaluator.Ready {
 	return evaluator.Ready{Type: evaluator.TypeReady, Protocol: evaluator.ProtocolVersion, Rungs: rungs,
 		Geometry:    geometry,
 		Fingerprint: evaluator.Fingerprint{Model: strings.Repeat("a", 64), Data: strings.Repeat("b", 64)},
-		Precision:   "float32"}
+		Precision:   "float32", Maps: w.mode != "no maps"}
 }
 
 func (w *workerProgram) hello() {
@@ -228,6 +232,40 @@ func (w *workerProgram) predict(r request) {
 	}
 	w.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress})
 	w.out.Encode(evaluator.PredictionsReport{Type: evaluator.TypeScores, Predictions: all})
+}
+
+// makeMap scores plans with the analytic surface, or does what its mode says.
+func (w *workerProgram) makeMap(r request) {
+	var m evaluator.MapRequest
+	if err := json.Unmarshal(r.line, &m); err != nil {
+		panic(err)
+	}
+	analytic := &evaluator.Analytic{Geometry: geometry, Metric: "accuracy"}
+	result, err := analytic.Map(context.Background(), m.MapJob, func(p evaluator.Progress) {
+		w.out.Encode(evaluator.ProgressReport{Type: evaluator.TypeProgress, Trial: m.Trial, Progress: p})
+	})
+	if err != nil {
+		panic(err)
+	}
+	switch w.mode {
+	case "refuses maps":
+		w.fail(m.Trial, evaluator.Failure{Kind: evaluator.FailureDiverged, Message: "the loss is NaN"})
+		return
+	case "scores too little":
+		result.Scores = result.Scores[1:]
+	case "scores beyond the metric":
+		result.Scores[0] = 1.5
+	case "takes no step":
+		result.Steps = 0
+	case "answers maps with a result":
+		w.line(`{"type":"result","trial":9,"score":1}`)
+		return
+	case "dies in a map":
+		os.Exit(3)
+	case "hangs in a map":
+		forever()
+	}
+	w.out.Encode(evaluator.MappedReport{Type: evaluator.TypeMapped, Trial: m.Trial, MapResult: result})
 }
 
 func options(mode string, args ...string) evaluator.ProcessOptions {

@@ -140,6 +140,11 @@ func (b Bottleneck) tensors(g Geometry, prefix string) []Tensor {
 	list := []Tensor{{prefix + "down.weight", []int{b.Width, g.Hidden}, false},
 		{prefix + "down.bias", []int{b.Width}, true},
 		{prefix + "up.weight", []int{g.Hidden, b.Width}, false}, {prefix + "up.bias", []int{g.Hidden}, true}}
+	return append(list, b.traits(g, prefix)...)
+}
+
+// traits are the tensors beside the matrices.
+func (b Bottleneck) traits(g Geometry, prefix string) (list []Tensor) {
 	if b.LearnedScale {
 		list = append(list, Tensor{prefix + "scale", []int{1}, false})
 	}
@@ -228,10 +233,11 @@ func (a Houlsby) adaptersConfig(g Geometry, p Plan) any  { return bottleneckConf
 
 // bottleneckConfigOf is the configuration of a plan's adapters of one method and kind, with their outputs multiplied by
 // a factor.
-func bottleneckConfigOf(g Geometry, p Plan, kind bottleneck, factor float64) any {
+func bottleneckConfigOf(g Geometry, p Plan, kind bottleneck, factor float64) bottleneckConfig {
 	full, m := kind.Full(), kind.Method()
-	c := bottleneckConfig{MHAdapter: m == MethodHoulsby, OutputAdapter: true, IsParallel: m == MethodParallel,
-		NonLinearity: string(full.NonLinearity), OriginalLNBefore: m == MethodSerial,
+	pair := kind.Part() == PartAttention
+	c := bottleneckConfig{MHAdapter: pair, OutputAdapter: true, IsParallel: m == MethodParallel,
+		NonLinearity: string(full.NonLinearity), OriginalLNBefore: !pair && m != MethodParallel,
 		Scaling:     pythonFloat(factor * full.Scale),
 		InitWeights: "bert", UseGating: full.Gate, ReductionFactor: map[string]float64{}, LeaveOut: leaveOut(p, m)}
 	if m == MethodParallel {
@@ -250,18 +256,19 @@ func bottleneckConfigOf(g Geometry, p Plan, kind bottleneck, factor float64) any
 }
 
 func (a Serial) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
-	addBottlenecks(t, name, p, a, into)
+	addBottlenecks(t, name, p, a, bottleneckNames, into)
 }
 
 func (a Parallel) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
-	addBottlenecks(t, name, p, a, into)
+	addBottlenecks(t, name, p, a, bottleneckNames, into)
 }
 
 func (a Houlsby) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
-	addBottlenecks(t, name, p, a, into)
+	addBottlenecks(t, name, p, a, bottleneckNames, into)
 }
 
-func addBottlenecks(t Trained, name string, p Plan, kind bottleneck, into map[string]checkpoint.Tensor) {
+func addBottlenecks(t Trained, name string, p Plan, kind bottleneck, names map[string]string,
+	into map[string]checkpoint.Tensor) {
 	for i, layer := range p.Layers {
 		module := layer.Module(kind.Method())
 		if module == nil {
@@ -272,7 +279,7 @@ func addBottlenecks(t Trained, name string, p Plan, kind bottleneck, into map[st
 			if rest, ok := strings.CutPrefix(ours, "attention."); ok {
 				at, ours = t.attentionPath(i), rest
 			}
-			theirs := bottleneckNames[strings.TrimPrefix(ours, "ffn.")]
+			theirs := names[strings.TrimPrefix(ours, "ffn.")]
 			into[at+".adapters."+name+"."+theirs] = t.tensor(i, kind.Method(), tensor.Name)
 		}
 	}

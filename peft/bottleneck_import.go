@@ -11,7 +11,7 @@ import (
 // architectures: a bottleneck says none.
 func (Serial) architectures() []string { return []string{""} }
 
-// importAdapters takes the configurations that compute what [Serial], [Parallel] and [Houlsby] say.
+// importAdapters takes the configurations that compute what [Serial], [Parallel], [Houlsby] and [Compacter] say.
 func (Serial) importAdapters(s settings, g Geometry) (func(int) (Module, error), error) {
 	var attention, output, parallel, before, gate bool
 	after, residual, activation := true, true, ""
@@ -19,6 +19,10 @@ func (Serial) importAdapters(s settings, g Geometry) (func(int) (Module, error),
 	if err := s.takeAll(map[string]any{"mh_adapter": &attention, "output_adapter": &output, "is_parallel": &parallel,
 		"original_ln_before": &before, "original_ln_after": &after, "residual_before_ln": &residual, "scaling": &scaling,
 		"non_linearity": &activation, "reduction_factor": &factor, "use_gating": &gate}); err != nil {
+		return nil, err
+	}
+	compact, err := importCompacter(s)
+	if err != nil {
 		return nil, err
 	}
 	common := Bottleneck{NonLinearity: NonLinearity(activation), Scale: 1, Gate: gate}
@@ -37,6 +41,8 @@ func (Serial) importAdapters(s settings, g Geometry) (func(int) (Module, error),
 		return nil, errors.New("non_linearity is missing")
 	case attention && (parallel || before):
 		return nil, errors.New("mh_adapter: a plan has serial adapters after both parts, without original_ln_before")
+	case compact && parallel:
+		return nil, errors.New("phm_layer: a plan's parallel adapters have whole matrices")
 	case !after || !residual && !parallel || !parallel && !attention && !before:
 		return nil, errors.New("original_ln_before, original_ln_after, residual_before_ln: a plan's adapters have all " +
 			"three true")
@@ -72,6 +78,8 @@ func (Serial) importAdapters(s settings, g Geometry) (func(int) (Module, error),
 		own := common
 		own.Width = int(width)
 		switch {
+		case compact:
+			return Compacter{own, !attention}, nil
 		case attention:
 			return Houlsby(own), nil
 		case parallel:

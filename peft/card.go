@@ -131,6 +131,9 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 	for _, note := range e.notes {
 		fmt.Fprintf(&b, "\n%s\n", note)
 	}
+	if code := t.trainOn(format); code != "" {
+		fmt.Fprintf(&b, "\n## Train on\n\n%s", code)
+	}
 	b.WriteString(t.scores())
 	b.WriteString(t.provenance(format))
 	if len(lost) > 0 {
@@ -234,7 +237,7 @@ func (t Trained) scores() string {
 	return b.String()
 }
 
-// provenance says how the model was found, trained and can be trained on.
+// provenance says how the model was found and trained.
 func (t Trained) provenance(format Format) string {
 	if format == FormatPlan || t.configOnly() {
 		return ""

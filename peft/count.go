@@ -35,7 +35,7 @@ func (c Counts) Weights() int64 {
 type Count struct {
 	Input   Counts
 	Layers  []Counts
-	Methods Counts // sums over the input and the layers
+	Methods Counts // sums over the input and the layers, with what layers share
 }
 
 // Total is the number that the search minimises.
@@ -72,15 +72,27 @@ func (p Plan) Params(g Geometry) Count {
 			c.Layers = append(c.Layers, counts)
 		}
 	}
+	for m, sum := range c.Methods {
+		if shared := SharedCount(m); shared != (MethodCount{}) && p.any(m) != nil {
+			c.Methods[m] = MethodCount{sum.Weights + shared.Weights, sum.Biases + shared.Biases}
+		}
+	}
 	return c
 }
 
-// CountOf counts one module, nil for none.
+// SharedCount counts what all modules of a method share in a plan that has any: nothing, of most methods.
+func SharedCount(m Method) MethodCount { return countOf(m.Shared()) }
+
+// CountOf counts one module, nil for none, without what it shares with others.
 func CountOf(module Module, g Geometry) (c MethodCount) {
 	if module == nil {
 		return c
 	}
-	for _, t := range module.Tensors(g) {
+	return countOf(module.Tensors(g))
+}
+
+func countOf(tensors []Tensor) (c MethodCount) {
+	for _, t := range tensors {
 		n := int64(1)
 		for _, size := range t.Shape {
 			n *= int64(size)

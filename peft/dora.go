@@ -28,8 +28,8 @@ func (DoRA) version() int     { return 2 }
 // Replaced are the targets.
 func (d DoRA) Replaced() []Target { return d.Targets }
 
-func (d DoRA) validate(g Geometry, _ Stack) error {
-	return validateLowRank(MethodDoRA, d.Rank, d.Alpha, d.Targets, g)
+func (d DoRA) validate(g Geometry, s Stack) error {
+	return validateLowRank(MethodDoRA, d.Rank, d.Alpha, d.Targets, g, s)
 }
 
 func (d DoRA) canonical() Module {

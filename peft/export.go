@@ -347,13 +347,13 @@ func (i Info) labelMaps() (id2label map[string]string, label2id map[string]int) 
 	return id2label, label2id
 }
 
-// split keeps what a format can hold of each module, by a function that gives nil for a module that it cannot hold, and
-// says in words what is lost, "" for nothing.
-func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, lost []string) {
+// split keeps what a format can hold of each module, in a layer or, of layer -1, at the input, by a function that gives
+// nil for a module that it cannot hold, and says in words what is lost, "" for nothing.
+func split(p Plan, hold func(m Module, layer int) (kept Module, lost string)) (kept Plan, lost []string) {
 	var l losses
-	part := func(from Layer, add func(what string)) (to Layer) {
+	part := func(from Layer, layer int, add func(what string)) (to Layer) {
 		for _, module := range from.sorted() {
-			k, what := hold(module)
+			k, what := hold(module, layer)
 			if k != nil {
 				to = append(to, k)
 			}
@@ -363,9 +363,9 @@ func split(p Plan, hold func(Module) (kept Module, lost string)) (kept Plan, los
 		}
 		return to
 	}
-	kept.Input = part(p.Input, func(what string) { l.input = append(l.input, what) })
+	kept.Input = part(p.Input, -1, func(what string) { l.input = append(l.input, what) })
 	for i, layer := range p.Layers {
-		kept.Layers = append(kept.Layers, part(layer, func(what string) { l.add(what, i) }))
+		kept.Layers = append(kept.Layers, part(layer, i, func(what string) { l.add(what, i) }))
 	}
 	return kept, l.list()
 }
@@ -390,7 +390,7 @@ func (l *losses) add(what string, layer int) {
 func (l *losses) list() []string {
 	list := l.input
 	for _, what := range l.order {
-		list = append(list, fmt.Sprintf("%s (layers %s)", what, ranges(l.where[what])))
+		list = append(list, fmt.Sprintf("%s (layers %s)", what, LayerRanges(l.where[what])))
 	}
 	return list
 }

@@ -58,6 +58,8 @@ type bottleneckConfig struct {
 	Scaling          any                `json:"scaling"` // a pythonFloat or "learned"
 	InitWeights      string             `json:"init_weights"`
 	UseGating        bool               `json:"use_gating,omitempty"`
+	PHMLayer         bool               `json:"phm_layer,omitempty"` // its matrices are Compacter's
+	PHMDim           int                `json:"phm_dim,omitempty"`
 	ReductionFactor  map[string]float64 `json:"reduction_factor"` // by layer
 	LeaveOut         []int              `json:"leave_out"`
 }
@@ -67,6 +69,7 @@ type prefixConfig struct {
 	Flat         bool   `json:"flat"`
 	PrefixLength int    `json:"prefix_length"`
 	UseGating    bool   `json:"use_gating,omitempty"`
+	CrossPrefix  *bool  `json:"cross_prefix,omitempty"` // of an encoder-decoder
 	LeaveOut     []int  `json:"leave_out"`
 }
 
@@ -155,7 +158,10 @@ type adaptersModule interface {
 }
 
 func adaptersPart(p Plan, g Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, layer int) (Module, string) {
+		if _, ok := m.(Prefix); ok && !adaptersHoldsPrefix(p, g, layer) {
+			return nil, m.String()
+		}
 		// The library has no prompts for decoders.
 		if module, ok := m.(adaptersModule); ok && !(m.Method().Input() && g.causal()) {
 			return module.adaptersPart()
@@ -170,9 +176,7 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 	}
 	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{},
 		tensors: map[string]map[string]checkpoint.Tensor{}}}
-	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
-		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
-	})
+	fused := needsFusion(t.Plan)
 	if err := conflict(t.Plan, fused); err != nil {
 		return nil, err
 	}
@@ -193,6 +197,13 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 		a.addSetup(parts, fused)
 	}
 	a.loading = a.snippet(len(parts), fused)
+	for _, m := range Methods {
+		of := slices.DeleteFunc(slices.Clone(parts), func(p Plan) bool { return p.any(m) == nil })
+		if m.Shared() != nil && len(of) > 1 {
+			a.notes = append(a.notes, fmt.Sprintf("Each of the adapters has a copy of what all layers share in %s: training the "+
+				"adapters on would move them apart.", m))
+		}
+	}
 	if len(t.Plan.Gates(t.Info.Geometry)) > 0 {
 		a.notes = append(a.notes, "The library's gates average over padding too: without padding, as for rows of one "+
 			"length, outputs are those that the plan was trained with.")
@@ -241,6 +252,13 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 		}
 	}
 	return parts
+}
+
+// needsFusion reports whether a layer has two bottlenecks, of which an adapter holds one.
+func needsFusion(p Plan) bool {
+	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
+	})
 }
 
 // isFused reports whether a fusion has the method's modules.
@@ -328,8 +346,17 @@ func (a *adaptersExport) standIn(m Method) Module {
 // conflict says why one setup cannot hold the plan's bottlenecks.
 func conflict(p Plan, fused bool) error {
 	for i, layer := range p.Layers {
-		if layer.Module(MethodHoulsby) != nil && (layer.Module(MethodSerial) != nil || layer.Module(MethodParallel) != nil) {
-			return fmt.Errorf("layer %d has a houlsby adapter beside another one, and the format holds one in a layer", i)
+		var others []string // than those of a fusion
+		count := 0
+		for _, module := range layer.sorted() {
+			if _, ok := module.(bottleneck); ok {
+				if count++; !isFused(module.Method()) {
+					others = append(others, string(module.Method()))
+				}
+			}
+		}
+		if len(others) > 0 && count > 1 {
+			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i, others[0])
 		}
 	}
 	if !fused {
@@ -404,7 +431,7 @@ func (a *adaptersExport) addFusion() {
 	}
 	for _, f := range fused {
 		tensors := map[string]checkpoint.Tensor{}
-		addBottlenecks(with, f.name, both, f.bottleneck, tensors)
+		addBottlenecks(with, f.name, both, f.bottleneck, bottleneckNames, tensors)
 		a.tensors[path.Join(f.name, "adapter.safetensors")] = tensors
 	}
 	fusion, d := map[string]checkpoint.Tensor{}, a.Info.Geometry.Hidden
@@ -494,7 +521,7 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	}
 	lines := append(imports, "",
 		`directory = "."  # this directory`,
-		"tokenizer = AutoTokenizer.from_pretrained("+model+")",
+		a.tokenizerFrom(model),
 		a.opening(model))
 	switch {
 	case parts == 0 && !fused:
@@ -509,6 +536,9 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 					"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
 		}
 	}
+	if problem := a.head().problem; problem != "" { // the library leaves it to be guessed by pipelines
+		lines = append(lines, fmt.Sprintf("model.config.problem_type = %q", problem))
+	}
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
 }
 
@@ -522,6 +552,9 @@ func (a *adaptersExport) opening(model string) string {
 	}
 	if a.head().writes {
 		return "model = AutoModelForCausalLM.from_pretrained(" + model + more + ")\nadapters.init(model)"
+	}
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
 }
@@ -570,14 +603,19 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 		lines = append(lines, `model.active_head = "`+a.adapterName()+`"`)
 	}
 	if fused {
-		lines = append(lines,
-			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
-			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
-		for _, s := range a.standIns() {
-			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
-				s.adapter, s.layer))
-		}
-		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
+		lines = append(append(lines, a.constants()...), "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}
 	return python(lines...)
+}
+
+// constants lists what a fusion needs to stay zero.
+func (a *adaptersExport) constants() []string {
+	lines := []string{
+		"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+		`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`}
+	for _, s := range a.standIns() {
+		lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
+			s.adapter, s.layer))
+	}
+	return lines
 }

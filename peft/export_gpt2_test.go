@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -195,9 +196,7 @@ func TestGPT2CannotBeExported(t *testing.T) {
 			"none of them"},
 		"a stack with c_attn": {peft.FormatAdapters, []peft.Layer{low(peft.MethodLoRA, peft.TargetQuery),
 			low(peft.MethodLoRA, peft.TargetValue)}, nil, "cannot stack"},
-		"code of its model": {peft.FormatTransformers, []peft.Layer{{}, {}}, nil, "no code of GPT-2"},
-		"a graph":           {peft.FormatONNX, []peft.Layer{{}, {}}, nil, "no code of GPT-2"},
-		"multiple choice":   {peft.FormatAdapters, []peft.Layer{{}, {}}, choice, "GPT-2 for multiple_choice"},
+		"multiple choice": {peft.FormatAdapters, []peft.Layer{{}, {}}, choice, "GPT-2 for multiple_choice"},
 	} {
 		_, trained := trainedGPT2(t, test.layers...)
 		if test.change != nil {
@@ -207,5 +206,46 @@ func TestGPT2CannotBeExported(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
+	}
+}
+
+// The code of a decoder is its own, and what an export holds comes back as it was.
+func TestGPT2ForTransformers(t *testing.T) {
+	lora := peft.LoRA{Rank: 2, Alpha: 6, Targets: []peft.Target{peft.TargetQuery, peft.TargetFFNIn}}
+	_, trained := trainedGPT2(t, peft.Layer{lora, peft.Prefix{Length: 2}}, peft.Layer{peft.Serial{Width: 3}})
+	dir := filepath.Join(t.TempDir(), "export")
+	if lost, err := peft.Export(peft.FormatTransformers, trained, dir, peft.Options{}); err != nil || lost != nil {
+		t.Fatal(lost, err)
+	}
+	code, err := os.ReadFile(filepath.Join(dir, "modeling_hybrid.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]bool{"class LoRA(": true, "class Serial(": true, "class Parallel(": false,
+		"self.final_norm": true, "token_type_embeddings": false, "{{": false} {
+		if got := strings.Contains(string(code), words); got != want {
+			t.Errorf("the code contains %q: %v", words, got)
+		}
+	}
+	config := readDocument(t, filepath.Join(dir, "config.json")).(map[string]any)
+	for key, want := range map[string]any{"model_type": "peftsearch-decoder", "scale_attn_weights": true,
+		"max_position_embeddings": 16.0} {
+		if config[key] != want {
+			t.Errorf("%s is %v, want %v", key, config[key], want)
+		}
+	}
+	if settings := readDocument(t, filepath.Join(dir, "tokenizer_config.json")).(map[string]any); settings["pad_token"] !=
+		"<|endoftext|>" {
+		t.Errorf("the padding is %v", settings["pad_token"])
+	}
+	got, err := peft.ImportWeights(dir, trained.Info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Plan.Key() != trained.Plan.Key() || got.Backbone != nil {
+		t.Errorf("%s came back as %s", trained.Plan, got.Plan)
+	}
+	for name, tensor := range trained.Modules {
+		near(t, name, got.Modules[name].Float32(), tensor.Float32())
 	}
 }

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 	"peftsearch/data/quote"
@@ -15,7 +18,7 @@ import (
 // The export as a plain Hugging Face model with a head.
 
 func mergedPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if merges(m, Layer{m}) == nil {
 			return nil, m.String()
 		}
@@ -89,11 +92,12 @@ var placeKeys = []string{"_name_or_path", "name_or_path", "special_tokens_map_fi
 var tokenizerClasses = map[string]string{checkpoint.BERT: "BertTokenizer", checkpoint.ELECTRA: "ElectraTokenizer",
 	checkpoint.RoBERTa: "RobertaTokenizer", checkpoint.XLMRoBERTa: "XLMRobertaTokenizer",
 	checkpoint.CamemBERT: "CamembertTokenizer", checkpoint.DistilBERT: "DistilBertTokenizer",
-	checkpoint.GPT2: "GPT2Tokenizer"}
+	checkpoint.GPT2: "GPT2Tokenizer", checkpoint.T5: "T5Tokenizer", checkpoint.MT5: "MT5Tokenizer"}
+
+const settingsFile = "tokenizer_config.json"
 
 // addTokenizer adds the files of the tokenizer, with the longest input that was trained with.
 func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
-	const settingsFile = "tokenizer_config.json"
 	e.copies = map[string]string{}
 	for _, name := range tokenizer.FileNames {
 		if path := filepath.Join(c.Dir, name); name != settingsFile && files.Exists(path) {
@@ -112,11 +116,29 @@ func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
 	if settings["tokenizer_class"] == nil {
 		settings["tokenizer_class"] = e.tokenizerClass(t.Info.Geometry.Architecture)
 	}
+	if t.Info.Task.Kind == data.KindTokenClassification && slices.ContainsFunc(byteLevelClasses, func(name string) bool {
+		return strings.HasPrefix(fmt.Sprint(settings["tokenizer_class"]), name)
+	}) {
+		settings["add_prefix_space"] = true // without it, they refuse words
+	}
 	if t.Info.Task.MaxLength > 0 {
 		settings["model_max_length"] = t.Info.Task.MaxLength
 	}
 	e.documents[settingsFile] = settings
 	return nil
+}
+
+// byteLevelClasses begin the names of tokenizers that tell words from parts of words by the blank before them.
+var byteLevelClasses = []string{"GPT2Tokenizer", "RobertaTokenizer"}
+
+// tokenizerFrom is Python that loads the pretrained model's tokenizer, for words if they are what the task has.
+func (t Trained) tokenizerFrom(model string) string {
+	more := ""
+	class := tokenizerClasses[t.Info.Geometry.Architecture]
+	if t.Info.Task.Kind == data.KindTokenClassification && slices.Contains(byteLevelClasses, class) {
+		more = ", add_prefix_space=True"
+	}
+	return "tokenizer = AutoTokenizer.from_pretrained(" + model + more + ")"
 }
 
 // tokenizerClass is the one that config.json names, or that of the architecture.

@@ -29,7 +29,7 @@ const (
 )
 
 func onnxPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		_, inLayer := m.(graphed)
 		_, atInput := m.(graphedInput)
 		if !inLayer && !atInput && merges(m, Layer{m}) == nil {
@@ -59,17 +59,17 @@ func (t Trained) onnx(c *checkpoint.Checkpoint, e *export, options Options) erro
 	}
 	e.documents = map[string]any{"config.json": config}
 	e.graphs = map[string]*onnx.Graph{
-		onnxFile: rest.encoderGraph(c.Config, backbone, kind, c.Config.Types > 1 && tok.Types() > 1)}
+		onnxFile: rest.modelGraph(c.Config, backbone, kind, c.Config.Types > 1 && tok.Types() > 1)}
 	e.loading = t.onnxSnippet(ids)
 	e.notes = append(e.notes, "Inputs are [batch, length] of "+string(ids)+", both free; logits are float32. "+
 		"`examples/onnx` of peftsearch has programs in Go and for the browser.")
-	return t.addTokenizer(c, e)
+	return t.addPaddingTokenizer(c, e)
 }
 
-// encoderGraph is the graph of an encoder with the head.
-func (t Trained) encoderGraph(c checkpoint.Config, backbone map[string]checkpoint.Tensor, ids onnx.Type,
+// modelGraph is the graph of a model with the head.
+func (t Trained) modelGraph(c checkpoint.Config, backbone map[string]checkpoint.Tensor, ids onnx.Type,
 	types bool) *onnx.Graph {
-	g := &encoderGraph{Graph: onnx.New("peftsearch"), t: t, c: c, backbone: backbone}
+	g := &modelGraph{Graph: onnx.New("peftsearch"), t: t, c: c, backbone: backbone}
 	g.Scope = "inputs"
 	dimensions := []string{"batch", "length"}
 	if t.Info.Task.Kind == data.KindMultipleChoice {
@@ -101,7 +101,7 @@ func (t Trained) encoderGraph(c checkpoint.Config, backbone map[string]checkpoin
 }
 
 // output is the head's last layers, of h [rows, in]: [rows, outputs].
-func (g *encoderGraph) output(h onnx.Value) onnx.Value {
+func (g *modelGraph) output(h onnx.Value) onnx.Value {
 	weight := func(name string) onnx.Value { return g.Weight(name, g.t.Head[name]) }
 	if g.t.Info.Head == headDense {
 		h = g.Node("Tanh", nil, g.Linear(h, weight("head.dense.weight"), weight("head.dense.bias")))
@@ -109,21 +109,21 @@ func (g *encoderGraph) output(h onnx.Value) onnx.Value {
 	return g.Linear(h, weight("head.weight"), weight("head.bias"))
 }
 
-func (g *encoderGraph) outputs() string { return fmt.Sprint(g.t.Info.Outputs()) }
+func (g *modelGraph) outputs() string { return fmt.Sprint(g.t.Info.Outputs()) }
 
 // graphSequence decides once for each row.
-func graphSequence(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
+func graphSequence(g *modelGraph, mask, types onnx.Value, _ onnx.Type) {
 	g.Output("logits", onnx.Float32, g.output(g.encode(mask, types, true)), "batch", g.outputs())
 }
 
 // graphTokens decides for each token.
-func graphTokens(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
+func graphTokens(g *modelGraph, mask, types onnx.Value, _ onnx.Type) {
 	logits := g.output(g.Reshape(g.encodeText(mask, types), -1, int64(g.c.Hidden)))
 	g.Output("logits", onnx.Float32, g.apart(logits, g.t.Info.Outputs()), "batch", "length", g.outputs())
 }
 
 // graphChoice gives each choice a number.
-func graphChoice(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
+func graphChoice(g *modelGraph, mask, types onnx.Value, _ onnx.Type) {
 	logits := g.output(g.encode(mask, types, true))
 	shape := g.Concat(0, g.Ints(-1), g.Size("input_ids", 1))
 	g.Output("logits", onnx.Float32, g.Node("Reshape", nil, logits, shape), "batch", "choices")
@@ -131,12 +131,12 @@ func graphChoice(g *encoderGraph, mask, types onnx.Value, _ onnx.Type) {
 
 // graphCoreference decides for each candidate whether the mention refers to it. Spans are the first token and the one
 // behind the last, the mention's and then the candidates'.
-func graphCoreference(g *encoderGraph, mask, types onnx.Value, ids onnx.Type) {
+func graphCoreference(g *modelGraph, mask, types onnx.Value, ids onnx.Type) {
 	spans := g.Cast(g.Input("spans", ids, "batch", "spans", "2"), onnx.Int64)
 	x := g.encodeText(mask, types) // [n, s, D]
 	pool := g.Reshape(g.Weight("head.pool.weight", g.t.Head["head.pool.weight"]), -1, 1)
 	scores := g.Transpose(g.MatMul(x, pool), 0, 2, 1) // [n, 1, s]
-	at := g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, g.length), g.Int(1))
+	at := g.upTo(g.length)
 	inside := g.Node("And", nil, g.Node("GreaterOrEqual", nil, at, g.Gather(spans, g.Ints(0), 2)),
 		g.Node("Less", nil, at, g.Gather(spans, g.Ints(1), 2))) // [n, spans, s]
 	pooled := g.MatMul(g.Softmax(g.Node("Where", nil, inside, scores, g.Float(-math.MaxFloat32))), x) // [n, spans, D]

@@ -60,7 +60,7 @@ func peftMethod(p Plan, g Geometry) (chosen peftModule) {
 
 func peftPart(p Plan, g Geometry) (kept Plan, lost []string) {
 	chosen := peftMethod(p, g)
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if chosen == nil || m.Method() != chosen.Method() {
 			return nil, m.String()
 		}
@@ -86,7 +86,7 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 		return nil, fmt.Errorf("PEFT has no prefixes and prompts for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
 	}
 	if module.Method().Input() && t.Info.Task.Kind == data.KindTokenClassification {
-		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", t.family().anyPlan())
+		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", FormatTransformers)
 	}
 	if t.configOnly() && t.linearHead() {
 		e.notes = append(e.notes, "The head is linear. The library's class has a dense layer before the classifier, and "+
@@ -158,7 +158,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
-		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
+		`directory = "."  # this directory`, t.tokenizerFrom(model), base,
 		"model = PeftModel.from_pretrained(model, directory).eval()"}
 	return python(append(lines, t.example()...)...)
 }

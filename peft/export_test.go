@@ -360,7 +360,7 @@ func TestImpossibleExports(t *testing.T) {
 	broken := trainedPlan()
 	delete(broken.Modules, "layers.1.prefix.keys")
 	other := configOnly()
-	other.Info.Geometry.Architecture = "t5"
+	other.Info.Geometry.Architecture = "bart"
 	flat := peft.Trained{Info: peft.Info{Geometry: peft.Geometry{Architecture: "bert"}, Head: "linear",
 		Task: data.Task{Kind: data.KindClassification}}}
 	uneven := []peft.Layer{{peft.Prefix{Length: 2}}}
@@ -379,7 +379,7 @@ func TestImpossibleExports(t *testing.T) {
 		"missing backbone": {peft.FormatMerged, short, "",
 			"the backbone's tensors have 999 values, the model's have 1000"},
 		"missing tensor":       {peft.FormatAdapters, broken, "", "layers.1.prefix.keys is missing"},
-		"unknown architecture": {peft.FormatAdapters, other, "", `"t5"`},
+		"unknown architecture": {peft.FormatAdapters, other, "", `"bart"`},
 		"no layers":            {peft.FormatPEFT, flat, "", "0 layers"},
 		"no model":             {peft.FormatMerged, trainedPlan(), "", "models/small"},
 	} {

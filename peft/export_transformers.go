@@ -12,7 +12,8 @@ import (
 )
 
 // The export as a Hugging Face directory with the code of its model, which transformers runs if it is trusted. The
-// code is put together from the files of modeling: the family's, those of the methods that occur, and the head's.
+// code is put together from the files of modeling: what all have, the blocks of the family, the methods that occur, and
+// the head.
 
 //go:embed modeling
 var modeling embed.FS
@@ -43,7 +44,7 @@ func withGate(gate bool, parts ...string) []string {
 }
 
 func transformersPart(p Plan, _ Geometry) (kept Plan, lost []string) {
-	return split(p, func(m Module) (Module, string) {
+	return split(p, func(m Module, _ int) (Module, string) {
 		if _, ok := m.(coded); !ok {
 			return nil, m.String()
 		}
@@ -83,9 +84,25 @@ func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, options Opti
 	e.loading = python(append(append(imports,
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 		"model = "+class.auto+".from_pretrained(directory, trust_remote_code=True).eval()"), t.example()...)...)
-	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first. "+
-		"`model.freeze_backbone()` leaves to be trained what was trained here: the modules and the head.")
-	return t.addTokenizer(c, e)
+	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first.")
+	return t.addPaddingTokenizer(c, e)
+}
+
+// addPaddingTokenizer adds the tokenizer for a model that finds the padding by the mask. GPT-2's has no token for it:
+// there the one at the end of texts, which is its tokenizer's own unless the files name another, does.
+func (t Trained) addPaddingTokenizer(c *checkpoint.Checkpoint, e *export) error {
+	if err := t.addTokenizer(c, e); err != nil {
+		return err
+	}
+	settings := e.documents[settingsFile].(map[string]any)
+	if t.Info.Geometry.causal() && settings["pad_token"] == nil {
+		end := settings["eos_token"]
+		if end == nil {
+			end = "<|endoftext|>"
+		}
+		settings["pad_token"] = end
+	}
+	return nil
 }
 
 // codedHead is the head in the code of a model.
@@ -133,9 +150,10 @@ func (t Trained) modelingCode() (string, error) {
 	slices.SortStableFunc(names, func(a, b string) int { return foundation(b) - foundation(a) })
 	head := t.head().coded
 	values := struct {
-		Plan, Output, Methods, Head string
-		Parts                       []string
-	}{Plan: t.Plan.String(), Output: head.output, Methods: strings.Join(methods, ", ")}
+		Plan, Name, Kind, Output, Methods, Family, Head string
+		Parts                                           []string
+	}{Plan: t.Plan.String(), Name: t.family().name, Kind: t.family().code, Output: head.output,
+		Methods: strings.Join(methods, ", ")}
 	for _, name := range names {
 		part, err := read(name)
 		if err != nil {
@@ -143,14 +161,17 @@ func (t Trained) modelingCode() (string, error) {
 		}
 		values.Parts = append(values.Parts, part)
 	}
-	family, err := read(t.family().code)
-	if err == nil {
-		values.Head, err = read(head.file)
-	}
+	frame, err := read("model")
 	if err != nil {
 		return "", err
 	}
-	source, err := template.New("").Parse(family + "\n")
+	if values.Family, err = read(t.family().code); err != nil {
+		return "", err
+	}
+	if values.Head, err = read(head.file); err != nil {
+		return "", err
+	}
+	source, err := template.New("").Parse(frame + "\n")
 	if err != nil {
 		return "", err
 	}
@@ -167,7 +188,8 @@ func foundation(part string) int {
 var codeNames = strings.NewReplacer(
 	"embeddings.LayerNorm", "embeddings_norm", "embeddings.word_", "word_", "embeddings.position_", "position_",
 	"embeddings.token_type_", "token_type_",
-	"encoder.layer.", "layers.", "attention.self.", "",
+	"encoder.layer.", "layers.", "decoder.layer.", "layers.", "decoder.LayerNorm", "final_norm", "attention.self.", "",
+	"attention.LayerNorm", "attention_norm", "intermediate.LayerNorm", "ffn_norm",
 	"attention.output.dense", string(TargetAttentionOutput), "attention.output.LayerNorm", "attention_norm",
 	"intermediate.dense", string(TargetFFNIn), "output.dense", string(TargetFFNOut), "output.LayerNorm", "ffn_norm")
 
@@ -198,17 +220,21 @@ func (t Trained) codeTensors(backbone map[string]checkpoint.Tensor) map[string]c
 // codeConfig is the config.json of the code.
 func (t Trained) codeConfig(c checkpoint.Config) map[string]any {
 	class := t.head().coded
-	dropout := t.Info.dropout()
 	config := map[string]any{
-		"model_type": "peftsearch-encoder", "base_model_type": c.ModelType, "architectures": []string{class.class},
+		"model_type": "peftsearch-" + t.family().code, "base_model_type": c.ModelType, "architectures": []string{class.class},
 		"auto_map": map[string]string{"AutoConfig": modelingName + ".HybridConfig",
 			class.auto: modelingName + "." + class.class},
-		"vocab_size": c.Vocab, "embedding_size": c.Embedding, "hidden_size": c.Hidden, "intermediate_size": c.FFN,
+		"vocab_size": c.Vocab, "hidden_size": c.Hidden, "intermediate_size": c.FFN,
 		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "max_position_embeddings": c.Positions,
-		"type_vocab_size": c.Types, "layer_norm_eps": c.LayerNormEps, "pad_token_id": c.PadID,
-		"positions_after_pad": c.PositionsAfterPad(), "hidden_act": string(c.Activation), "hidden_dropout_prob": dropout,
+		"layer_norm_eps": c.LayerNormEps, "hidden_act": string(c.Activation), "hidden_dropout_prob": t.Info.dropout(),
 		"dtype": "float32", "plan": t.Plan, "head": t.Info.Head, "head_states": t.head().states,
 		"head_outputs": t.Info.Outputs(),
+	}
+	if c.Causal {
+		config["scale_attn_weights"], config["scale_attn_by_inverse_layer_idx"] = !c.Unscaled, c.InverseLayer
+	} else {
+		config["embedding_size"], config["type_vocab_size"], config["pad_token_id"] = c.Embedding, c.Types, c.PadID
+		config["positions_after_pad"] = c.PositionsAfterPad()
 	}
 	t.Info.nameOutputs(config)
 	return config

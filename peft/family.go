@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"strings"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -22,12 +21,14 @@ type family struct {
 	between       between
 	saved         []string // the attributes with that head's layers
 	output        string   // where adapters puts bottlenecks in a layer
-	prefix        string   // what adapters calls the place of a prefix
+	afterRead     string   // the same in layers that read an encoder
+	attention     string   // where it puts those after the attention
+	prefix        string   // what adapters calls the place of a prefix; "" with an encoder and a decoder, which have three
 	peftPrefix    bool     // PEFT can run a prefix
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
-	code          string   // of modeling, without .py; "" where there is none
+	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -53,15 +54,25 @@ var families = map[string]family{
 		saved: []string{"classifier"}}),
 	checkpoint.DistilBERT: {name: "DistilBERT", backbone: "distilbert", adapterModel: "DistilBertAdapterModel",
 		classes: "DistilBert", dense: "pre_classifier", logits: "classifier", between: relu,
-		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters", prefix: "self", eagerPrefix: true,
-		code: "encoder"},
+		saved: []string{"classifier", "pre_classifier"}, output: "output_adapters",
+		attention: "attention_adapters", prefix: "self", eagerPrefix: true, code: "encoder"},
 	checkpoint.GPT2: {name: "GPT-2", backbone: "transformer", adapterModel: "GPT2AdapterModel", classes: "GPT2",
-		logits: "score", saved: []string{"score"}, output: "output_adapters", prefix: "self_prefix", eagerPrefix: true,
-		finalNorm: "ln_f", turned: true},
+		logits: "score", saved: []string{"score"}, output: "output_adapters", attention: "attention_adapters",
+		prefix: "self_prefix", eagerPrefix: true, finalNorm: "ln_f", turned: true, code: "decoder"},
+	checkpoint.T5:  t5Like(family{name: "T5", adapterModel: "T5AdapterModel", classes: "T5"}),
+	checkpoint.MT5: t5Like(family{name: "mT5", adapterModel: "MT5AdapterModel", classes: "MT5"}),
+}
+
+func t5Like(f family) family {
+	f.backbone, f.between = "transformer", tanh
+	f.dense, f.logits = "classification_head.dense", "classification_head.out_proj"
+	f.saved = []string{"classification_head"}
+	f.attention, f.output, f.afterRead = "layer.0", "layer.1", "layer.2"
+	return f
 }
 
 func bertLike(f family) family {
-	f.output, f.prefix, f.code = "output", "self_prefix", "encoder"
+	f.output, f.attention, f.prefix, f.code = "output", "attention.output", "self_prefix", "encoder"
 	return f
 }
 
@@ -84,10 +95,18 @@ var targetModules = map[Target]string{
 	TargetAttentionOutput: "attention.output.dense",
 	TargetFFNIn:           "intermediate.dense",
 	TargetFFNOut:          "output.dense",
+	TargetCrossQuery:      "crossattention.self.query",
+	TargetCrossKey:        "crossattention.self.key",
+	TargetCrossValue:      "crossattention.self.value",
+	TargetCrossOutput:     "crossattention.output.dense",
 }
 
-// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias".
+// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias". Where the feed-forward part
+// has gates, ffn_in is what they multiply.
 func (g Geometry) CheckpointName(layer int, target Target) string {
+	if g.Gated && target == TargetFFNIn {
+		return g.layerName(layer) + "intermediate.up"
+	}
 	return g.layerName(layer) + targetModules[target]
 }
 
@@ -109,18 +128,19 @@ func (t Trained) path(layer int, target Target) string {
 
 // outputPath is where adapters puts the bottlenecks of a layer.
 func (t Trained) outputPath(layer int) string {
-	f := t.family()
-	return f.backbone + "." + checkpoint.NameInFile(t.Info.Geometry.Architecture, t.Info.Geometry.layerName(layer)) +
-		f.output
+	if t.Info.Geometry.Stack(layer).Cross {
+		return t.layerPath(layer) + t.family().afterRead
+	}
+	return t.layerPath(layer) + t.family().output
 }
 
 // attentionPath is where adapters puts those after the attention.
-func (t Trained) attentionPath(layer int) string {
-	place := "attention.output"
-	if t.family().output != "output" {
-		place = "attention_adapters"
-	}
-	return strings.TrimSuffix(t.outputPath(layer), t.family().output) + place
+func (t Trained) attentionPath(layer int) string { return t.layerPath(layer) + t.family().attention }
+
+// layerPath begins what transformers' models with a head call the parts of a layer.
+func (t Trained) layerPath(layer int) string {
+	g := t.Info.Geometry
+	return t.family().backbone + "." + checkpoint.NameInFile(g.Architecture, g.layerName(layer))
 }
 
 const (
@@ -223,5 +243,5 @@ func (t Trained) linearHead() bool {
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or "+
 	"GELU before the classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, "+
 	"where they are linear, and the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights "+
-	"are large. To train on with PEFT at its usual rates, start from the export for adapters or train with head: dense.",
+	"are large. In training on, its weights need other rates than the modules'.",
 	math.Log2(linearScale), linearShift)

@@ -27,6 +27,8 @@ func (g Geometry) Validate() error {
 	check("hidden width", int64(g.Hidden), 1, MaxSize)
 	check("feed-forward width", int64(g.FFN), 1, MaxSize)
 	check("parameters", g.BackboneParams, 0, maxWeights)
+	check("decoder's layers", int64(g.DecoderLayers), 0, int64(max(0, g.Layers-1)))
+	check("width of attention", int64(g.Attention), 0, MaxSize)
 	return errors.Join(errs...)
 }
 
@@ -38,9 +40,12 @@ func (g Geometry) Differences(other Geometry) (out []string) {
 	}{
 		{"architecture", strconv.Quote(g.Architecture), strconv.Quote(other.Architecture)},
 		{"layers", g.Layers, other.Layers},
+		{"layers of the decoder", g.DecoderLayers, other.DecoderLayers},
 		{"hidden width", g.Hidden, other.Hidden},
 		{"feed-forward width", g.FFN, other.FFN},
 		{"attention heads", g.Heads, other.Heads},
+		{"width of attention", g.AttentionWidth(), other.AttentionWidth()},
+		{"gates of the feed-forward part", g.Gated, other.Gated},
 		{"parameters of the backbone", g.BackboneParams, other.BackboneParams},
 	} {
 		if d.one != d.two {
@@ -64,11 +69,26 @@ func (g Geometry) Stacks() []Stack {
 	if g.Architecture == checkpoint.GPT2 {
 		return []Stack{{Name: "decoder", Layers: g.Layers, Causal: true}}
 	}
-	return []Stack{{Name: "encoder", Layers: g.Layers}}
+	encoder := Stack{Name: "encoder", Layers: g.Layers - g.DecoderLayers}
+	if g.DecoderLayers == 0 {
+		return []Stack{encoder}
+	}
+	return []Stack{encoder, {Name: "decoder", First: encoder.Layers, Layers: g.DecoderLayers, Causal: true, Cross: true}}
 }
 
-// causal reports whether the backbone is a decoder.
+// AttentionWidth is the width of queries, keys and values of all heads together.
+func (g Geometry) AttentionWidth() int {
+	if g.Attention == 0 {
+		return g.Hidden
+	}
+	return g.Attention
+}
+
+// causal reports whether the backbone is a decoder alone.
 func (g Geometry) causal() bool { return g.Stacks()[0].Causal }
+
+// encoder reports whether the backbone is an encoder alone.
+func (g Geometry) encoder() bool { return len(g.Stacks()) == 1 && !g.causal() }
 
 // Stack is the one that a layer belongs to.
 func (g Geometry) Stack(layer int) Stack {
@@ -84,6 +104,11 @@ func (g Geometry) Stack(layer int) Stack {
 // GeometryOf is the geometry of a checkpoint. BackboneParams counts embeddings and encoder, without
 // the pooler and any head.
 func GeometryOf(c *checkpoint.Checkpoint) Geometry {
-	return Geometry{Architecture: c.Config.ModelType, Layers: c.Config.Layers, Hidden: c.Config.Hidden,
-		FFN: c.Config.FFN, Heads: c.Config.Heads, BackboneParams: c.BackboneParams()}
+	g := Geometry{Architecture: c.Config.ModelType, Layers: c.Config.Layers, Hidden: c.Config.Hidden,
+		FFN: c.Config.FFN, Heads: c.Config.Heads, BackboneParams: c.BackboneParams(),
+		DecoderLayers: c.Config.DecoderLayers, Gated: c.Config.Gated}
+	if width := c.Config.AttentionWidth(); width != g.Hidden {
+		g.Attention = width
+	}
+	return g
 }

@@ -17,20 +17,24 @@ type graphed interface {
 // graphedInput is a module at the input that a graph can have.
 type graphedInput interface {
 	// graphInput enters what the module does into the hooks of the embeddings.
-	graphInput(g *encoderGraph)
+	graphInput(g *modelGraph)
 }
 
 // layerGraph is a layer under construction. Its hooks are those of the layer's forward pass.
 type layerGraph struct {
-	*encoderGraph
+	*modelGraph
 	index    int
 	rows     onnx.Value // tokens of each row that are computed after the attention: all of them, or 1
+	one      bool       // it is 1
 	inputs   map[Target][]func(x onnx.Value) onnx.Value
 	outputs  map[Target][]func(y, x onnx.Value) onnx.Value
 	prefix   func(x onnx.Value) (keys, values onnx.Value, length int) // [n, heads, D/heads, p], [n, heads, p, D/heads]
-	attended []func(total, f, a onnx.Value, norm string) onnx.Value
-	fed      []func(total, f, a onnx.Value, norm string) onnx.Value
+	attended []sumHook
+	fed      []sumHook
 }
+
+// sumHook is what modules make of total, which begins as f + a and ends in norm.
+type sumHook func(total, f, a onnx.Value, norm func(onnx.Value) onnx.Value) onnx.Value
 
 // weight is a tensor of one of the layer's modules.
 func (l *layerGraph) weight(m Method, name string) onnx.Value {
@@ -53,11 +57,16 @@ func (l *layerGraph) gated(y, gate onnx.Value, width int) onnx.Value {
 	return l.Reshape(l.Mul(l.apart(y, width), l.Node("Unsqueeze", nil, gate, l.Ints(-1))), -1, int64(width))
 }
 
-// bottleneck is b of h [n·s, D]; prefix begins the names of its tensors.
-func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Value) onnx.Value {
-	inner := l.Linear(h, l.weight(m, prefix+"down.weight"), l.weight(m, prefix+"down.bias"))
-	y := l.Linear(l.apply(functions[b.NonLinearity], inner), l.weight(m, prefix+"up.weight"),
-		l.weight(m, prefix+"up.bias"))
+// matrices are those of a bottleneck that trains them as they are; prefix begins the names of its tensors.
+func (l *layerGraph) matrices(m Method, prefix string) func(name string) onnx.Value {
+	return func(name string) onnx.Value { return l.weight(m, prefix+name+".weight") }
+}
+
+// bottleneck is b of h [n·s, D] with the matrices down and up; prefix begins the names of its tensors.
+func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Value,
+	matrix func(name string) onnx.Value) onnx.Value {
+	inner := l.Linear(h, matrix("down"), l.weight(m, prefix+"down.bias"))
+	y := l.Linear(l.apply(functions[b.NonLinearity], inner), matrix("up"), l.weight(m, prefix+"up.bias"))
 	switch {
 	case b.LearnedScale:
 		y = l.Mul(y, l.weight(m, prefix+"scale"))
@@ -71,7 +80,7 @@ func (l *layerGraph) bottleneck(m Method, prefix string, b Bottleneck, h onnx.Va
 }
 
 // insert puts tokens [p, …] into every row of x [n, s, …], before token at.
-func (g *encoderGraph) insert(x, tokens onnx.Value, at int, dimensions int) onnx.Value {
+func (g *modelGraph) insert(x, tokens onnx.Value, at int, dimensions int) onnx.Value {
 	rows := g.Size(g.ids, 0)
 	ones := make([]int64, dimensions-1)
 	for i := range ones {
@@ -85,7 +94,7 @@ func (g *encoderGraph) insert(x, tokens onnx.Value, at int, dimensions int) onnx
 }
 
 // cut is x[:, from:to].
-func (g *encoderGraph) cut(x onnx.Value, from, to int) onnx.Value {
+func (g *modelGraph) cut(x onnx.Value, from, to int) onnx.Value {
 	return g.Node("Slice", nil, x, g.Ints(int64(from)), g.Ints(int64(to)), g.Ints(1))
 }
 
@@ -93,8 +102,8 @@ func (g *encoderGraph) cut(x onnx.Value, from, to int) onnx.Value {
 var functions = map[NonLinearity]checkpoint.Activation{ReLU: checkpoint.ReLU, GELU: checkpoint.GELU,
 	GELUNew: checkpoint.GELUTanh, Swish: checkpoint.SiLU, Tanh: "tanh"}
 
-// encoderGraph builds the graph of an encoder of BERT's kind. Between attentions, tokens are flat: [n·s, D].
-type encoderGraph struct {
+// modelGraph builds the graph of a model. Between attentions, tokens are flat: [n·s, D].
+type modelGraph struct {
 	*onnx.Graph
 	t        Trained // without what is folded
 	c        checkpoint.Config
@@ -105,25 +114,25 @@ type encoderGraph struct {
 	types   onnx.Value // [n, s]; "" for all 0
 	length  onnx.Value // [1]: s
 	real    onnx.Value // [n, s]: 1 for tokens, 0 for padding, of Float32
-	hidden  onnx.Value // [n, 1, 1, s]: what is added to the scores of keys
+	padding onnx.Value // [n, 1, 1, s]: the lowest number for padding, 0 for tokens
 	// What modules at the input do to embeddings before the norm and after it, and tokens [n, s, D] without theirs.
 	embedded, normed, own []func(x onnx.Value) onnx.Value
-	// behind has hidden behind prefixes, by their lengths.
-	behind map[int]onnx.Value
+	form                  graphForm
+	hidden                map[hiddenKeys]onnx.Value
 }
 
 // linear applies a matrix of the backbone.
-func (g *encoderGraph) linear(x onnx.Value, name string) onnx.Value {
+func (g *modelGraph) linear(x onnx.Value, name string) onnx.Value {
 	return g.Linear(x, g.tensor(name+".weight"), g.tensor(name+".bias"))
 }
 
-func (g *encoderGraph) norm(x onnx.Value, name string) onnx.Value {
+func (g *modelGraph) norm(x onnx.Value, name string) onnx.Value {
 	return g.LayerNorm(x, g.tensor(name+".weight"), g.tensor(name+".bias"), g.c.LayerNormEps)
 }
 
-func (g *encoderGraph) tensor(name string) onnx.Value { return g.Weight(name, g.backbone[name]) }
+func (g *modelGraph) tensor(name string) onnx.Value { return g.Weight(name, g.backbone[name]) }
 
-func (g *encoderGraph) apply(f checkpoint.Activation, x onnx.Value) onnx.Value {
+func (g *modelGraph) apply(f checkpoint.Activation, x onnx.Value) onnx.Value {
 	switch f {
 	case checkpoint.GELU:
 		return g.GELU(x)
@@ -137,126 +146,126 @@ func (g *encoderGraph) apply(f checkpoint.Activation, x onnx.Value) onnx.Value {
 	return g.Node("Tanh", nil, x)
 }
 
-// encode is the last hidden states [n·s, D], or those of first tokens alone [n, D].
-func (g *encoderGraph) encode(mask, types onnx.Value, first bool) onnx.Value {
+// through applies hooks one after another.
+func through(hooks []func(onnx.Value) onnx.Value, x onnx.Value) onnx.Value {
+	for _, hook := range hooks {
+		x = hook(x)
+	}
+	return x
+}
+
+// graphForm is what differs between the graphs of encoders and decoders.
+type graphForm struct {
+	// embed is the input's hidden states [n·s, D].
+	embed func(g *modelGraph) onnx.Value
+	// layer computes a layer of x [n·s, D]; take leaves the rows of hidden states that are wanted.
+	layer func(l *layerGraph, x onnx.Value, take func(onnx.Value) onnx.Value) onnx.Value
+	// end is applied to the last layer's hidden states.
+	end func(g *modelGraph, x onnx.Value) onnx.Value
+	// hidden is what is added to scores of [n, heads, s, s], or where only the row's own token reads, [n, heads, 1, s].
+	hidden func(g *modelGraph, one bool) onnx.Value
+	// row is the state that stands for each row: [n, D] of x [n·s, D].
+	row func(g *modelGraph, x onnx.Value) onnx.Value
+}
+
+var graphForms = map[string]graphForm{"encoder": encoderForm, "decoder": decoderForm}
+
+// encode is the last hidden states [n·s, D], or those alone that stand for rows [n, D].
+func (g *modelGraph) encode(mask, types onnx.Value, row bool) onnx.Value {
+	g.form = graphForms[g.t.family().code]
 	g.length, g.counted, g.types = g.Size(g.ids, 1), g.ids, types
 	g.real = g.Cast(g.Cast(mask, onnx.Bool), onnx.Float32)
 	for _, module := range g.t.Plan.Input.sorted() {
 		module.(graphedInput).graphInput(g)
 	}
-	through := func(hooks []func(onnx.Value) onnx.Value, x onnx.Value) onnx.Value {
-		for _, hook := range hooks {
-			x = hook(x)
-		}
-		return x
-	}
 	g.Scope = "embeddings"
-	x := through(g.embedded, g.Gather(g.tensor("embeddings.word_embeddings.weight"), g.ids, 0)) // [n, s, E]
-	x = g.Add(x, g.Gather(g.tensor("embeddings.position_embeddings.weight"), g.positions(), 0))
-	if g.c.Types > 0 {
-		of := g.Int(0)
-		if g.types != "" {
-			of = g.types
-		}
-		x = g.Add(x, g.Gather(g.tensor("embeddings.token_type_embeddings.weight"), of, 0))
-	}
-	x = g.norm(g.Reshape(x, -1, int64(g.c.Embedding)), "embeddings.LayerNorm")
-	if g.c.Embedding != g.c.Hidden {
-		x = g.linear(x, "embeddings_project")
-	}
+	x := g.form.embed(g)
 	if len(g.normed) > 0 {
 		x = g.Reshape(through(g.normed, g.apart(x, g.c.Hidden)), -1, int64(g.c.Hidden))
 	}
 	// A sum with the lowest number is never NaN, even where all keys are hidden.
 	lowest := g.Node("Where", nil, g.Cast(g.real, onnx.Bool), g.Float(0), g.Float(-math.MaxFloat32))
-	g.hidden = g.Node("Unsqueeze", nil, lowest, g.Ints(1, 2))
-	g.behind = map[int]onnx.Value{0: g.hidden}
+	g.padding = g.Node("Unsqueeze", nil, lowest, g.Ints(1, 2))
+	g.hidden = map[hiddenKeys]onnx.Value{}
 	for i := range g.c.Layers {
 		g.Scope = fmt.Sprintf("layers.%d", i)
-		x = g.layer(i, x, first && i == g.c.Layers-1)
+		x = g.layer(i, x, row && i == g.c.Layers-1)
 	}
 	g.Scope = "head"
-	return x
+	return g.form.end(g, x)
 }
 
 // encodeText is the last hidden states of the text's tokens [n, s, D].
-func (g *encoderGraph) encodeText(mask, types onnx.Value) onnx.Value {
-	x := g.apart(g.encode(mask, types, false), g.c.Hidden)
-	for _, hook := range g.own {
-		x = hook(x)
-	}
+func (g *modelGraph) encodeText(mask, types onnx.Value) onnx.Value {
+	x := through(g.own, g.apart(g.encode(mask, types, false), g.c.Hidden))
 	g.length = g.Size(g.ids, 1)
 	return x
 }
 
-// positions counts as the family does: [s] or [n, s].
-func (g *encoderGraph) positions() onnx.Value {
-	if !g.c.PositionsAfterPad() {
-		return g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, g.Size(g.counted, 1)), g.Int(1))
-	}
-	pad := g.Int(int64(g.c.PadID))
-	counted := g.Cast(g.Node("Not", nil, g.Node("Equal", nil, g.counted, pad)), onnx.Int64)
-	return g.Add(g.Mul(g.Node("CumSum", nil, counted, g.Int(1)), counted), pad)
-}
-
-// layer computes a layer of x [n·s, D]. With first only the first tokens' states are wanted, [n, D], and what comes
+// layer computes a layer of x [n·s, D]. With row only the states that stand for rows are wanted, [n, D], and what comes
 // after the attention is computed for them alone, unless a gate there reads the others.
-func (g *encoderGraph) layer(index int, x onnx.Value, first bool) onnx.Value {
-	l := &layerGraph{encoderGraph: g, index: index, rows: g.length,
+func (g *modelGraph) layer(index int, x onnx.Value, row bool) onnx.Value {
+	l := &layerGraph{modelGraph: g, index: index, rows: g.length,
 		inputs: map[Target][]func(onnx.Value) onnx.Value{}, outputs: map[Target][]func(y, x onnx.Value) onnx.Value{}}
 	modules := g.t.Plan.Layers[index].sorted()
 	for _, module := range modules {
 		module.(graphed).graph(l)
 	}
-	wanted, early := x, first && len(Plan{Layers: []Layer{modules}}.Gates(g.t.Info.Geometry)) == 0
-	if early {
-		l.rows = g.Ints(1)
-		wanted = g.Gather(g.apart(x, g.c.Hidden), g.Int(0), 1) // [n, D]
+	toRow := func(x onnx.Value) onnx.Value { return g.form.row(g, x) }
+	take := func(x onnx.Value) onnx.Value { return x }
+	if l.one = row && len(Plan{Layers: []Layer{modules}}.Gates(g.t.Info.Geometry)) == 0; l.one {
+		l.rows, take = g.Ints(1), toRow
 	}
-	a := l.attend(wanted, x)
-	f := l.project(TargetFFNOut, g.apply(g.c.Activation, l.project(TargetFFNIn, a)))
-	total, norm := g.Add(f, a), fmt.Sprintf("encoder.layer.%d.output.LayerNorm", index)
-	for _, hook := range l.fed {
-		total = hook(total, f, a, norm)
-	}
-	x = g.norm(total, norm)
-	if first && !early {
-		x = g.Gather(g.apart(x, g.c.Hidden), g.Int(0), 1)
+	x = g.form.layer(l, x, take)
+	if row && !l.one {
+		x = toRow(x)
 	}
 	return x
 }
 
-// attend is the layer's first half: of the wanted tokens, which read all of x.
-func (l *layerGraph) attend(wanted, x onnx.Value) onnx.Value {
+// attention is that of the wanted tokens to all of x, with its output matrix.
+func (l *layerGraph) attention(wanted, x onnx.Value) onnx.Value {
 	d := int64(l.c.Hidden / l.c.Heads)
 	heads := func(y, rows onnx.Value, order ...int) onnx.Value { // [n, heads, …]
 		shape := l.Concat(0, l.Ints(-1), rows, l.Ints(int64(l.c.Heads), d))
 		return l.Transpose(l.Node("Reshape", nil, y, shape), order...)
 	}
-	q := l.Mul(l.project(TargetQuery, wanted), l.Float(1/math.Sqrt(float64(d))))
-	query := heads(q, l.rows, 0, 2, 1, 3)
+	scale := 1 / math.Sqrt(float64(d))
+	if l.c.Unscaled {
+		scale = 1
+	}
+	if l.c.InverseLayer {
+		scale /= float64(l.index + 1)
+	}
+	query := heads(l.Mul(l.project(TargetQuery, wanted), l.Float(scale)), l.rows, 0, 2, 1, 3)
 	keys := heads(l.project(TargetKey, x), l.length, 0, 2, 3, 1) // [n, heads, D/heads, s]
 	values := heads(l.project(TargetValue, x), l.length, 0, 2, 1, 3)
-	hidden := l.hidden
+	before := 0
 	if l.prefix != nil {
 		k, v, length := l.prefix(x)
-		keys, values = l.Concat(3, k, keys), l.Concat(2, v, values)
-		hidden = l.hiddenBehind(length)
+		keys, values, before = l.Concat(3, k, keys), l.Concat(2, v, values), length
 	}
-	f := l.MatMul(l.Softmax(l.Add(l.MatMul(query, keys), hidden)), values)
-	f = l.project(TargetAttentionOutput, l.Reshape(l.Transpose(f, 0, 2, 1, 3), -1, int64(l.c.Hidden)))
-	total, norm := l.Add(f, wanted), fmt.Sprintf("encoder.layer.%d.attention.output.LayerNorm", l.index)
-	for _, hook := range l.attended {
-		total = hook(total, f, wanted, norm)
+	f := l.MatMul(l.Softmax(l.Add(l.MatMul(query, keys), l.hiddenKeys(hiddenKeys{before, l.one}))), values)
+	return l.project(TargetAttentionOutput, l.Reshape(l.Transpose(f, 0, 2, 1, 3), -1, int64(l.c.Hidden)))
+}
+
+// ffn is the feed-forward part.
+func (l *layerGraph) ffn(x onnx.Value) onnx.Value {
+	return l.project(TargetFFNOut, l.apply(l.c.Activation, l.project(TargetFFNIn, x)))
+}
+
+// sum is f + a with what hooks add; norm is that of the sum.
+func (l *layerGraph) sum(hooks []sumHook, f, a onnx.Value, norm func(onnx.Value) onnx.Value) onnx.Value {
+	total := l.Add(f, a)
+	for _, hook := range hooks {
+		total = hook(total, f, a, norm)
 	}
-	return l.norm(total, norm)
+	return total
 }
 
 // project applies a matrix of the layer with its modules.
 func (l *layerGraph) project(target Target, x onnx.Value) onnx.Value {
-	for _, hook := range l.inputs[target] {
-		x = hook(x)
-	}
+	x = through(l.inputs[target], x)
 	y := l.linear(x, l.t.Info.Geometry.CheckpointName(l.index, target))
 	for _, hook := range l.outputs[target] {
 		y = hook(y, x)
@@ -264,15 +273,31 @@ func (l *layerGraph) project(target Target, x onnx.Value) onnx.Value {
 	return y
 }
 
+// upTo is 0, 1, … below a length [1].
+func (g *modelGraph) upTo(length onnx.Value) onnx.Value {
+	return g.Node("Range", nil, g.Int(0), g.Node("Squeeze", nil, length), g.Int(1))
+}
+
 // apart is x [n·s, width] as [n, s, width].
-func (g *encoderGraph) apart(x onnx.Value, width int) onnx.Value {
+func (g *modelGraph) apart(x onnx.Value, width int) onnx.Value {
 	return g.Node("Reshape", nil, x, g.Concat(0, g.Ints(-1), g.length, g.Ints(int64(width))))
 }
 
-// hiddenBehind is hidden for keys that stand behind a prefix, which all see.
-func (g *encoderGraph) hiddenBehind(length int) onnx.Value {
-	if _, ok := g.behind[length]; !ok {
-		g.behind[length] = g.Node("Pad", nil, g.hidden, g.Ints(0, 0, 0, int64(length), 0, 0, 0, 0))
+// hiddenKeys says which keys tokens do not see: before is the length of a prefix, which all see; one is set where only
+// the row's own token reads.
+type hiddenKeys struct {
+	before int
+	one    bool
+}
+
+// hiddenKeys is what is added to scores.
+func (g *modelGraph) hiddenKeys(k hiddenKeys) onnx.Value {
+	if _, ok := g.hidden[k]; !ok {
+		if k.before == 0 {
+			g.hidden[k] = g.form.hidden(g, k.one)
+		} else {
+			g.hidden[k] = g.Node("Pad", nil, g.hiddenKeys(hiddenKeys{0, k.one}), g.Ints(0, 0, 0, int64(k.before), 0, 0, 0, 0))
+		}
 	}
-	return g.behind[length]
+	return g.hidden[k]
 }

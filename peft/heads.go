@@ -21,6 +21,7 @@ type headKind struct {
 	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
 	writes bool // it is the pretrained model's own, which writes texts: it has no tensors
+	tokens bool // it reads single tokens, not a whole text
 
 	adapters headType // what adapters has; "" for nothing
 	class    string   // transformers' models with such a head, "" for none: BertFor…, AutoModelFor…
@@ -28,7 +29,7 @@ type headKind struct {
 	taskType string   // PEFT's, "" for none
 	coded    codedHead
 	// graph is the whole graph of a model with such a head, of a mask and token types ("" for none).
-	graph func(g *encoderGraph, mask, types onnx.Value, ids onnx.Type)
+	graph func(g *modelGraph, mask, types onnx.Value, ids onnx.Type)
 	// layers are those of the class's head.
 	layers func(f family) headLayers
 	// example is Python that makes inputs of a row.
@@ -61,12 +62,12 @@ var headKinds = map[data.Kind]headKind{
 	data.KindMultilabel: {states: 1, adapters: headMultilabel, class: "SequenceClassification",
 		problem:  "multi_label_classification",
 		taskType: "SEQ_CLS", coded: codedSequence, graph: graphSequence, layers: sequenceLayers, example: textExample},
-	data.KindTokenClassification: {states: 1, adapters: headTagging, class: "TokenClassification", taskType: "TOKEN_CLS",
-		coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
+	data.KindTokenClassification: {states: 1, tokens: true, adapters: headTagging, class: "TokenClassification",
+		taskType: "TOKEN_CLS", coded: codedTokens, graph: graphTokens, layers: tokenLayers, example: wordsExample},
 	data.KindMultipleChoice: {states: 1, bert: true, adapters: headChoice, class: "MultipleChoice",
 		coded: codedChoice, graph: graphChoice, layers: choiceLayers,
 		example: choiceExample},
-	data.KindCoreference: {states: 2, pools: true, coded: codedCoreference, graph: graphCoreference,
+	data.KindCoreference: {states: 2, pools: true, tokens: true, coded: codedCoreference, graph: graphCoreference,
 		example: spansExample},
 	data.KindText: {writes: true, class: "CausalLM", taskType: "CAUSAL_LM",
 		layers: func(family) headLayers { return headLayers{} }, example: promptExample},
@@ -111,7 +112,9 @@ func promptExample(t data.Task) string {
 
 // lastTokenNotes say how the libraries find the token that a decoder's head reads.
 func (t Trained) lastTokenNotes(format Format) []string {
-	if format == FormatPlan || !t.Info.Geometry.causal() || t.head().adapters == headTagging || t.head().writes {
+	libraries := []Format{FormatAdapters, FormatPEFT, FormatMerged}
+	if !slices.Contains(libraries, format) || !t.Info.Geometry.causal() || t.head().adapters == headTagging ||
+		t.head().writes {
 		return nil
 	}
 	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
@@ -129,13 +132,16 @@ func (i Info) refuse(format Format, f family) error {
 	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
 		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
 			FormatMerged)
+	case kind.writes && (format == FormatTransformers || format == FormatONNX):
+		return fmt.Errorf("its code reads texts and writes none: export as %s, %s or %s", FormatAdapters, FormatPEFT,
+			FormatMerged)
 	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
-	case kind.writes && i.Geometry.causal():
+	case kind.writes:
 		return nil
-	case kind.adapters == "" || kind.class == "" || kind.bert && i.Geometry.causal():
+	case kind.adapters == "" || kind.class == "" || kind.bert && !i.Geometry.encoder():
 		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, f.anyPlan())
 	case format == FormatAdapters || i.Head != headDense:
 		return nil
@@ -153,7 +159,7 @@ func (i Info) refuse(format Format, f family) error {
 // HasPooler reports whether transformers' class for a task has the dense head with a tanh.
 func HasPooler(g Geometry, kind data.Kind) bool {
 	head, f := headKinds[kind], families[g.Architecture]
-	if head.class == "" || head.writes || f.classes == "" || head.bert && g.causal() {
+	if head.class == "" || head.writes || f.classes == "" || head.bert && !g.encoder() {
 		return false
 	}
 	layers := head.layers(f)
@@ -166,6 +172,15 @@ func (f family) anyPlan() Format {
 		return FormatPlan
 	}
 	return FormatTransformers
+}
+
+// Reads says why a backbone cannot have the head of a kind of task.
+func (g Geometry) Reads(kind data.Kind) error {
+	if head := headKinds[kind]; head.tokens && len(g.Stacks()) > 1 {
+		return fmt.Errorf("task %s reads single tokens, of which the decoder of a %s sees those before them alone: take an "+
+			"encoder such as BERT", kind, g.Architecture)
+	}
+	return nil
 }
 
 // class is transformers' model of the family with a kind's head.

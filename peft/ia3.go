@@ -27,7 +27,7 @@ func (x IA3) Part() Part   { return firstPart(x.Targets) }
 func (IA3) String() string { return "ia3" }
 func (IA3) version() int   { return 2 }
 
-func (x IA3) validate(Geometry, Stack) error { return validateTargets(MethodIA3, x.Targets) }
+func (x IA3) validate(_ Geometry, s Stack) error { return validateTargets(MethodIA3, x.Targets, s) }
 
 func (x IA3) canonical() Module {
 	x.Targets = sortedTargets(x.Targets)

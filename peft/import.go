@@ -69,6 +69,9 @@ func importConfig(content []byte, g Geometry) (Plan, error) {
 	if _, known := families[g.Architecture]; !known {
 		return Plan{}, fmt.Errorf("architecture %q: must be one of %v", g.Architecture, slices.Sorted(maps.Keys(families)))
 	}
+	if len(g.Stacks()) > 1 {
+		return Plan{}, fmt.Errorf("plans of other libraries are not read for an encoder-decoder such as %s", g.Architecture)
+	}
 	var s settings
 	if err := json.Unmarshal(content, &s); err != nil {
 		return Plan{}, err

@@ -84,6 +84,13 @@ func importText(t *testing.T, text string) (peft.Plan, error) {
 
 const adapter = `"mh_adapter": false, "output_adapter": true, "non_linearity": "relu", "original_ln_before": true, "reduction_factor": 2`
 
+// compacter is what adapters writes of a CompacterConfig beside where its adapters are.
+const compacter = `"output_adapter": true, "reduction_factor": 2, "non_linearity": "gelu", "original_ln_after": true,
+	"init_weights": "bert", "is_parallel": false, "scaling": 1.0, "use_gating": false, "residual_before_ln": true,
+	"phm_layer": true, "phm_dim": 4, "factorized_phm_W": true, "shared_W_phm": false, "shared_phm_rule": true,
+	"factorized_phm_rule": false, "phm_c_init": "normal", "phm_init_range": 0.0001, "learn_phm": true,
+	"hypercomplex_nonlinearity": "glorot-uniform", "phm_rank": 1, "phm_bias": true, "stochastic_depth": 0.0`
+
 func TestImport(t *testing.T) {
 	lora := func(rank int, alpha float64, targets ...peft.Target) peft.Layer {
 		return peft.Layer{peft.LoRA{Rank: rank, Alpha: alpha, Targets: targets}}
@@ -117,6 +124,11 @@ func TestImport(t *testing.T) {
 		"adapters, widths by layer": {`{"version": "adapters.1.2.0", "config": {"mh_adapter": false, "output_adapter": true, "non_linearity": "relu",
 			"original_ln_before": true, "reduction_factor": {"1": 8, "default": 3.9}, "phm_dim": 4, "leave_out": []}}`,
 			[]peft.Layer{{peft.Serial{Width: 2}}, {peft.Serial{Width: 1}}}},
+		"adapters, compacter": {`{"config": {"mh_adapter": true, ` + compacter + `}}`,
+			[]peft.Layer{{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}}},
+				{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}}}}},
+		"adapters, compacter++": {`{"config": {"mh_adapter": false, "original_ln_before": true, "leave_out": [0], ` + compacter + `}}`,
+			[]peft.Layer{{}, {peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}, FFNOnly: true}}}},
 		"peft, dora": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["query"]}`,
 			[]peft.Layer{{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}},
 				{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}}}},
@@ -177,9 +189,15 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		"a layer too many":        {`{"peft_type": "LORA", "layers_to_transform": [2]}`, "no layer 2"},
 		"layers of another name": {`{"peft_type": "LORA", "layers_to_transform": [1], "layers_pattern": "h"}`,
 			"layers_pattern"},
-		"another width":           {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
-		"no tokens":               {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
-		"another architecture":    {`{"config": {"architecture": "reft"}}`, "reft"},
+		"another width":        {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
+		"no tokens":            {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
+		"another architecture": {`{"config": {"architecture": "reft"}}`, "reft"},
+		"compacter of rank 2": {`{"config": {"mh_adapter": true, ` + strings.Replace(compacter, `rank": 1`, `rank": 2`, 1) + `}}`,
+			"phm_rank 1"},
+		"compacter, a rule each": {`{"config": {"mh_adapter": true, ` + strings.Replace(compacter, `shared_phm_rule": true`,
+			`shared_phm_rule": false`, 1) + `}}`, "shared"},
+		"compacter, parallel": {`{"config": {"mh_adapter": false, ` + strings.Replace(compacter, `parallel": false`,
+			`parallel": true`, 1) + `}}`, "phm_layer"},
 		"an adapter in attention": {`{"config": {` + strings.Replace(adapter, "false", "true", 1) + `}}`, "mh_adapter"},
 		"another activation":      {`{"config": {` + strings.Replace(adapter, "relu", "mish", 1) + `}}`, "mish"},
 		"another norm": {`{"config": {` + strings.Replace(adapter, `before": true`, `before": false`, 1) + `}}`,

@@ -25,8 +25,47 @@ const (
 	TargetFFNOut          Target = "ffn_out"
 )
 
-// Targets lists every target in canonical order.
+// The matrices of a decoder's attention to an encoder's output.
+const (
+	TargetCrossQuery  Target = "cross_query"
+	TargetCrossKey    Target = "cross_key"
+	TargetCrossValue  Target = "cross_value"
+	TargetCrossOutput Target = "cross_output"
+)
+
+// Targets lists the targets that every layer has, in canonical order.
 var Targets = []Target{TargetQuery, TargetKey, TargetValue, TargetAttentionOutput, TargetFFNIn, TargetFFNOut}
+
+// CrossTargets lists those that the layers of a decoder which reads an encoder have too, behind the others.
+var CrossTargets = []Target{TargetCrossQuery, TargetCrossKey, TargetCrossValue, TargetCrossOutput}
+
+// Targets lists those of a stack's layers, in canonical order.
+func (s Stack) Targets() []Target {
+	if s.Cross {
+		return slices.Concat(Targets, CrossTargets)
+	}
+	return Targets
+}
+
+// cross is the target of the attention to an encoder's output that stands beside one of the self-attention; ok is false
+// for one of the feed-forward part.
+func (t Target) cross() (cross Target, ok bool) {
+	if i := slices.Index(Targets, t); i >= 0 && i < len(CrossTargets) {
+		return CrossTargets[i], true
+	}
+	return "", false
+}
+
+// withCross are targets, and those of the attention to an encoder's output that stand beside them if there is one.
+func (s Style) withCross(targets []Target) []Target {
+	all := slices.Clone(targets)
+	for _, target := range targets {
+		if cross, ok := target.cross(); ok && s.Cross {
+			all = append(all, cross)
+		}
+	}
+	return all
+}
 
 // LoRA adds (Alpha/Rank)·B·A to each target matrix (Hu et al. 2021, "LoRA"). A is [rank, in], B is
 // [out, rank]; B starts at zero.
@@ -82,21 +121,21 @@ func (l LoRA) Tensors(g Geometry) []Tensor {
 func (l LoRA) Replaced() []Target { return l.Targets }
 
 func (l LoRA) validate(g Geometry, s Stack) error {
-	if err := validateLowRank(MethodLoRA, l.Rank, l.Alpha, l.Targets, g); err != nil {
+	if err := validateLowRank(MethodLoRA, l.Rank, l.Alpha, l.Targets, g, s); err != nil {
 		return err
 	}
 	return validateGate(MethodLoRA, l.Gate, s)
 }
 
 // validateLowRank checks what LoRA and DoRA share.
-func validateLowRank(m Method, rank int, alpha float64, targets []Target, g Geometry) error {
+func validateLowRank(m Method, rank int, alpha float64, targets []Target, g Geometry, s Stack) error {
 	if rank < 1 {
 		return fmt.Errorf("%s rank %d: at least 1, leave the key out for none", m, rank)
 	}
 	if r := float64(rank); !(alpha >= MinScale*r && alpha <= MaxScale*r) {
 		return fmt.Errorf("%s alpha %g at rank %d: alpha/rank must be between %g and %g", m, alpha, rank, MinScale, MaxScale)
 	}
-	if err := validateTargets(m, targets); err != nil {
+	if err := validateTargets(m, targets, s); err != nil {
 		return err
 	}
 	for _, target := range targets {
@@ -113,14 +152,17 @@ func (l LoRA) canonical() Module {
 	return l
 }
 
-// validateTargets checks the targets of a method.
-func validateTargets(method Method, targets []Target) error {
+// validateTargets checks the targets of a method in a layer of a stack.
+func validateTargets(method Method, targets []Target, s Stack) error {
 	if len(targets) == 0 {
-		return fmt.Errorf("%s has no targets: name at least one of %v", method, Targets)
+		return fmt.Errorf("%s has no targets: name at least one of %v", method, s.Targets())
 	}
 	for i, target := range targets {
-		if !slices.Contains(Targets, target) {
-			return fmt.Errorf("%s target %q: must be one of %v", method, target, Targets)
+		if slices.Contains(CrossTargets, target) && !s.Cross {
+			return fmt.Errorf("%s target %q: the layers of this %s do not read an encoder", method, target, s.Name)
+		}
+		if !slices.Contains(s.Targets(), target) {
+			return fmt.Errorf("%s target %q: must be one of %v", method, target, s.Targets())
 		}
 		if slices.Contains(targets[:i], target) {
 			return fmt.Errorf("%s target %q stands twice", method, target)
@@ -131,8 +173,8 @@ func validateTargets(method Method, targets []Target) error {
 
 // sortedTargets is targets in canonical order.
 func sortedTargets(targets []Target) []Target {
-	sorted := slices.Clone(targets)
-	slices.SortFunc(sorted, func(a, b Target) int { return slices.Index(Targets, a) - slices.Index(Targets, b) })
+	sorted, order := slices.Clone(targets), Stack{Cross: true}.Targets()
+	slices.SortFunc(sorted, func(a, b Target) int { return slices.Index(order, a) - slices.Index(order, b) })
 	return sorted
 }
 
@@ -147,8 +189,11 @@ func firstPart(targets []Target) Part {
 
 // Part is the part of a layer that the matrix belongs to.
 func (t Target) Part() Part {
-	if t == TargetFFNIn || t == TargetFFNOut {
+	switch {
+	case t == TargetFFNIn || t == TargetFFNOut:
 		return PartFFN
+	case slices.Contains(CrossTargets, t):
+		return PartCross
 	}
 	return PartAttention
 }
@@ -160,8 +205,10 @@ func (g Geometry) TargetShape(t Target) (in, out int) {
 		return g.Hidden, g.FFN
 	case TargetFFNOut:
 		return g.FFN, g.Hidden
+	case TargetAttentionOutput, TargetCrossOutput:
+		return g.AttentionWidth(), g.Hidden
 	default:
-		return g.Hidden, g.Hidden
+		return g.Hidden, g.AttentionWidth()
 	}
 }
 
@@ -308,26 +355,52 @@ func fold(weight []float32, a, b checkpoint.Tensor, factor float64) {
 	}
 }
 
-// adaptersPart drops the attention's output: the library has LoRA nowhere there.
+// adaptersPart drops the outputs of attention: the library has LoRA nowhere there.
 func (l LoRA) adaptersPart() (kept Module, lost string) {
-	if !slices.Contains(l.Targets, TargetAttentionOutput) {
+	var without []Target
+	for _, target := range sortedTargets(l.Targets) {
+		if target == TargetAttentionOutput || target == TargetCrossOutput {
+			lost = strings.TrimPrefix(lost+" and "+string(target), " and ")
+		} else {
+			without = append(without, target)
+		}
+	}
+	if lost == "" {
 		return l, ""
 	}
-	lost = fmt.Sprintf("%s on %s", l, TargetAttentionOutput)
-	l.Targets = slices.DeleteFunc(slices.Clone(l.Targets), func(t Target) bool { return t == TargetAttentionOutput })
-	if len(l.Targets) == 0 {
+	lost = fmt.Sprintf("%s on %s", l, lost)
+	if len(without) == 0 {
 		return nil, lost
 	}
+	l.Targets = without
 	return l, lost
 }
 
+// adaptersTargets are the targets as the library has them: one switch is for the self-attention and for that to an
+// encoder's output.
+func (l LoRA) adaptersTargets() []Target {
+	var targets []Target
+	for _, target := range l.Targets {
+		if i := slices.Index(CrossTargets, target); i >= 0 {
+			target = Targets[i]
+		}
+		if !slices.Contains(targets, target) {
+			targets = append(targets, target)
+		}
+	}
+	return sortedTargets(targets)
+}
+
 // adaptersKind has what String leaves out: alpha and the targets.
-func (l LoRA) adaptersKind() string { return fmt.Sprintf("%#v", l.canonical()) }
+func (l LoRA) adaptersKind() string {
+	l.Targets = l.adaptersTargets()
+	return fmt.Sprintf("%#v", l)
+}
 
 func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
 	c := loraConfig{Architecture: "lora", R: l.Rank, Alpha: l.Alpha, AttnMatrices: []string{}, UseGating: l.Gate,
 		LeaveOut: leaveOut(p, MethodLoRA)}
-	for _, target := range sortedTargets(l.Targets) {
+	for _, target := range l.adaptersTargets() {
 		switch target {
 		case TargetFFNIn:
 			c.IntermediateLoRA = true
@@ -340,9 +413,23 @@ func (l LoRA) adaptersConfig(_ Geometry, p Plan) any {
 	return c
 }
 
+// adaptersTensors has zeros, which change nothing, for one attention where the plan has LoRA on the other alone.
 func (LoRA) adaptersTensors(t Trained, name string, p Plan, into map[string]checkpoint.Tensor) {
+	g := t.Info.Geometry
 	for i, layer := range p.Layers {
-		lora, _ := Find[LoRA](layer)
+		lora, ok := Find[LoRA](layer)
+		if !ok {
+			continue
+		}
+		stack := g.Stack(i)
+		for _, target := range (Style{Cross: stack.Cross}).withCross(lora.adaptersTargets()) {
+			if !slices.Contains(lora.Targets, target) {
+				in, out := g.TargetShape(target)
+				module := t.path(i, target) + ".loras." + name
+				into[module+".lora_A"] = zeroTensor(checkpoint.Float32, lora.Rank, in)
+				into[module+".lora_B"] = zeroTensor(checkpoint.Float32, out, lora.Rank)
+			}
+		}
 		for _, side := range t.sides(lora.Targets) {
 			module := t.path(i, side[0]) + ".loras." + name
 			into[module+".lora_A"] = t.stacked(i, MethodLoRA, side, ".a")

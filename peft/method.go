@@ -36,6 +36,9 @@ type Tensor struct {
 	Bias  bool // has no weight decay, and is left out where weights alone are counted
 }
 
+// sharer is a module with tensors that are one for all of its method in a plan, beside its own.
+type sharer interface{ sharedTensors() []Tensor }
+
 // Part is a part of a layer, in the order of the computation.
 type Part int
 
@@ -78,25 +81,28 @@ var table = []row{
 		sized:    func(size int, s Style) Module { return Parallel(s.bottleneck(size)) },
 		autoPEFT: true, standard: true, worth: worth{16, 0.9}},
 	{zero: Prefix{}, sizes: "prefix lengths", levels: lengths, levelsText: "0, 1, 2, 5, 10, 20, 40", most: longest,
-		sized:    func(size int, s Style) Module { return Prefix{Length: size, Gate: s.Gate} },
+		sized:    func(size int, s Style) Module { return Prefix{Length: size, Gate: s.Gate, Cross: s.Cross} },
 		autoPEFT: true, standard: true, worth: worth{4, 0.5}},
 	{zero: LoRA{}, sizes: "ranks", levels: ranks, levelsText: ranksText, most: hidden,
 		sized: func(size int, s Style) Module {
-			return LoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets), Gate: s.Gate}
+			return LoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: s.withCross(s.Targets), Gate: s.Gate}
 		},
 		standard: true, worth: worth{2, 0.8}},
 	{zero: Houlsby{}, sizes: "widths of the two Houlsby adapters", levels: widths, levelsText: widthsText, most: widest,
 		sized: func(size int, s Style) Module { return Houlsby(s.bottleneck(size)) }, worth: worth{6, 1}},
+	{zero: Compacter{}, sizes: "widths of the two Compacter adapters, multiples of 4", levels: compactWidths,
+		levelsText: widthsText, most: widest,
+		sized: func(size int, s Style) Module { return Compacter{Bottleneck: s.bottleneck(size)} }, worth: worth{16, 0.7}},
 	{zero: DoRA{}, sizes: "ranks of DoRA", levels: ranks, levelsText: ranksText, most: hidden,
 		sized: func(size int, s Style) Module {
-			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: slices.Clone(s.Targets)}
+			return DoRA{Rank: size, Alpha: s.Scale * float64(size), Targets: s.withCross(s.Targets)}
 		}, worth: worth{2, 0.82}},
 	{zero: VeRA{}, sizes: "ranks of VeRA", levels: func(Geometry) []int { return []int{0, 64, 256} },
 		levelsText: "0, 64, 256", most: longest,
-		sized: func(size int, s Style) Module { return VeRA{Rank: size, Targets: slices.Clone(s.Targets)} },
+		sized: func(size int, s Style) Module { return VeRA{Rank: size, Targets: s.withCross(s.Targets)} },
 		worth: worth{64, 0.6}},
 	{zero: IA3{}, sizes: "IA3: 1 for its vectors", levels: present, levelsText: "0, 1", most: one,
-		sized: func(int, Style) Module { return IA3{Targets: slices.Clone(IA3Targets)} }, worth: worth{1, 0.8}},
+		sized: func(_ int, s Style) Module { return IA3{Targets: s.withCross(IA3Targets)} }, worth: worth{1, 0.8}},
 	{zero: BitFit{}, sizes: "BitFit: 1 for the biases", levels: present, levelsText: "0, 1", most: one,
 		sized: func(int, Style) Module { return BitFit{} }, worth: worth{1, 0.9}},
 	{zero: Prompt{}, input: true, sizes: "prompt lengths", levels: func(Geometry) []int { return []int{0, 5, 10, 20, 50} },
@@ -112,6 +118,8 @@ type Style struct {
 	NonLinearity NonLinearity // of bottlenecks; "" is the method's own
 	Factor       float64      // s of bottlenecks; 0 is the method's own
 	LearnedScale bool         // of bottlenecks, in place of Factor
+	// Cross is set for layers that read an encoder: what changes their self-attention changes that attention too.
+	Cross bool
 }
 
 func (s Style) bottleneck(width int) Bottleneck {
@@ -157,6 +165,17 @@ func (m Method) known() row {
 
 // Input reports whether the method's modules are at the input, and not in layers.
 func (m Method) Input() bool { return m.known().input }
+
+// Shared lists what the method's modules in a plan have in common beside their own tensors: nothing, of most methods.
+func (m Method) Shared() []Tensor {
+	if module, ok := m.known().zero.(sharer); ok {
+		return module.sharedTensors()
+	}
+	return nil
+}
+
+// SharedName is the name of such a tensor among those of a plan.
+func (m Method) SharedName(tensor string) string { return "shared." + string(m) + "." + tensor }
 
 // Sized is the method's module of a size of at least 1.
 func (m Method) Sized(size int, s Style) Module { return m.known().sized(size, s) }
@@ -207,6 +226,11 @@ func widths(g Geometry) []int {
 		}
 	}
 	return list
+}
+
+// compactWidths are those that Compacter can divide.
+func compactWidths(g Geometry) []int {
+	return slices.DeleteFunc(widths(g), func(width int) bool { return width%kronecker != 0 })
 }
 
 func widest(g Geometry) int { return min(4*g.Hidden, MaxSize) }

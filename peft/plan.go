@@ -17,13 +17,19 @@ type Geometry struct {
 	Layers         int    `json:"layers"`          // number of transformer blocks
 	Hidden         int    `json:"hidden"`          // width of the residual stream
 	FFN            int    `json:"ffn"`             // width of the feed-forward part
-	Heads          int    `json:"heads"`           // attention heads; divides Hidden
+	Heads          int    `json:"heads"`           // attention heads
 	BackboneParams int64  `json:"backbone_params"` // all weights of the backbone, without any head
+
+	// Of those with an encoder and a decoder.
+	DecoderLayers int  `json:"decoder_layers,omitempty"` // how many of the layers are the decoder's
+	Attention     int  `json:"attention,omitempty"`      // width of queries, keys and values; 0 for Hidden
+	Gated         bool `json:"gated,omitempty"`          // the feed-forward part has gates
 }
 
 // SameShape reports whether every plan for one backbone is a plan for the other, of the same size.
 func (g Geometry) SameShape(other Geometry) bool {
-	return g.Layers == other.Layers && g.Hidden == other.Hidden && g.FFN == other.FFN && g.Heads == other.Heads
+	return g.Layers == other.Layers && g.Hidden == other.Hidden && g.FFN == other.FFN && g.Heads == other.Heads &&
+		g.DecoderLayers == other.DecoderLayers && g.AttentionWidth() == other.AttentionWidth()
 }
 
 // Plan lists the modules of a backbone, by the place where they are. It is a value: methods never change it, and copies
@@ -209,8 +215,8 @@ func (p Plan) Key() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// ranges writes ascending integers briefly: 0,1,2,5 is "0-2,5".
-func ranges(values []int) string {
+// LayerRanges writes ascending integers briefly: 0,1,2,5 is "0-2,5".
+func LayerRanges(values []int) string {
 	var parts []string
 	for i := 0; i < len(values); {
 		j := i

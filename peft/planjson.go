@@ -145,7 +145,7 @@ func (p Plan) String() string {
 			where[label] = append(where[label], i)
 		}
 		for _, label := range order {
-			parts = append(parts, label+" L"+ranges(where[label]))
+			parts = append(parts, label+" L"+LayerRanges(where[label]))
 		}
 	}
 	if len(parts) == 0 {

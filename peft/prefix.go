@@ -21,6 +21,11 @@ type Prefix struct {
 	// Gate multiplies keys and values by the mean of sigmoid(w·x + c) over a row's tokens, of the layer's inputs x
 	// (Mao et al. 2022, "UniPELT").
 	Gate bool `json:"gate,omitempty"`
+	// Cross adds as many to a decoder's attention to the encoder's output.
+	Cross bool `json:"cross,omitempty"`
+	// Shifted counts the distances of T5 from the prefix's first key on, and those of the prefix too, as the adapters
+	// library does: tokens are so many places farther behind what reads them. Otherwise a prefix is at no distance.
+	Shifted bool `json:"shifted,omitempty"`
 }
 
 func (Prefix) Method() Method      { return MethodPrefix }
@@ -29,29 +34,49 @@ func (Prefix) Part() Part          { return PartAttention }
 func (p Prefix) canonical() Module { return p }
 
 func (p Prefix) String() string {
+	text := fmt.Sprintf("prefix %d", p.Length)
 	if p.Gate {
-		return fmt.Sprintf("prefix %d gated", p.Length)
+		text += " gated"
 	}
-	return fmt.Sprintf("prefix %d", p.Length)
+	if p.Cross {
+		text += " cross"
+	}
+	if p.Shifted {
+		text += " shifted"
+	}
+	return text
 }
 
 func (p Prefix) version() int {
-	if p.Gate {
+	if p.Gate || p.Cross || p.Shifted {
 		return 2
 	}
 	return 1
 }
 
-func (p Prefix) validate(_ Geometry, s Stack) error {
+func (p Prefix) validate(g Geometry, s Stack) error {
 	if err := validateSize("prefix length", p.Length); err != nil {
 		return err
+	}
+	if p.Shifted && len(g.Stacks()) == 1 {
+		return fmt.Errorf("%s: a %s knows no distances of tokens", p, g.Architecture)
+	}
+	if p.Shifted && p.Gate {
+		return fmt.Errorf("%s: a prefix is gated or shifted, not both", p)
+	}
+	if p.Cross && !s.Cross {
+		return fmt.Errorf("%s: the layers of this %s do not read an encoder", p, s.Name)
 	}
 	return validateGate(MethodPrefix, p.Gate, s)
 }
 
-// Tensors are keys and values [p, D], D ordered by head, and the gate.
+// Tensors are keys and values [p, width of attention], ordered by head, and the gate.
 func (p Prefix) Tensors(g Geometry) []Tensor {
-	list := []Tensor{{"keys", []int{p.Length, g.Hidden}, false}, {"values", []int{p.Length, g.Hidden}, false}}
+	shape := []int{p.Length, g.AttentionWidth()}
+	list := []Tensor{{"keys", shape, false}, {"values", shape, false}}
+	if p.Cross {
+		list = append(list, Tensor{"cross_keys", shape, false}, Tensor{"cross_values", shape, false})
+	}
 	if p.Gate {
 		list = append(list, gateTensors(g, "")...)
 	}
@@ -75,7 +100,7 @@ func (p Prefix) peftConfig(_ Trained, c *peftConfig) {
 // peftTensors has the prefix as prompt_embeddings [p, layers·2·D], keys before values. The names of
 // the head lack "model.": prompt learning does not wrap the model.
 func (p Prefix) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
-	pairs := prefixPairs(t, t.Plan)
+	pairs := prefixPairs(t, t.Plan.Layers, 0, "")
 	into["prompt_embeddings"] = checkpoint.NewTensor(interleave(pairs, p.Length, t.Info.Geometry.Hidden),
 		p.Length, len(pairs)*t.Info.Geometry.Hidden)
 	for name, tensor := range t.classHead() {
@@ -83,11 +108,13 @@ func (p Prefix) peftTensors(t Trained, into map[string]checkpoint.Tensor) {
 	}
 }
 
-// prefixPairs are the keys and values of the plan's layers with a prefix, of one length.
-func prefixPairs(t Trained, p Plan) (pairs [][]float32) {
-	for i, layer := range p.Layers {
-		if layer.Module(MethodPrefix) != nil {
-			pairs = append(pairs, t.tensor(i, MethodPrefix, "keys").Float32(), t.tensor(i, MethodPrefix, "values").Float32())
+// prefixPairs are the keys and values of the layers from first on that have a prefix, of one length; place begins their
+// names.
+func prefixPairs(t Trained, layers []Layer, first int, place string) (pairs [][]float32) {
+	for i, layer := range layers {
+		if prefix, ok := Find[Prefix](layer); ok && (place == "" || prefix.Cross) {
+			pairs = append(pairs, t.tensor(first+i, MethodPrefix, place+"keys").Float32(),
+				t.tensor(first+i, MethodPrefix, place+"values").Float32())
 		}
 	}
 	return pairs
@@ -103,16 +130,50 @@ func (p Prefix) adaptersPart() (kept Module, lost string) {
 
 func (p Prefix) adaptersKind() string { return fmt.Sprint(p.Length) }
 
-func (p Prefix) adaptersConfig(_ Geometry, plan Plan) any {
-	return prefixConfig{"prefix_tuning", true, p.Length, p.Gate, leaveOut(plan, MethodPrefix)}
+// adaptersHoldsPrefix reports whether the library computes a plan's prefixes in a stack as they are meant: where
+// distances of tokens have biases, those of the lowest layer are for all, and prefixes of other layers must have its
+// length.
+func adaptersHoldsPrefix(p Plan, g Geometry, layer int) bool {
+	stacks, stack := g.Stacks(), g.Stack(layer)
+	own, _ := Find[Prefix](p.Layers[layer])
+	return len(stacks) == 1 || own.Shifted && !slices.ContainsFunc(p.Layers[stack.First:][:stack.Layers],
+		func(l Layer) bool {
+			other, _ := Find[Prefix](l)
+			return other != own
+		})
 }
 
-// adaptersTensors is [p, L', 2, D], flattened: tokens, layers that have the prefix, keys before values.
+func (p Prefix) adaptersConfig(g Geometry, plan Plan) any {
+	c := prefixConfig{Architecture: "prefix_tuning", Flat: true, PrefixLength: p.Length, UseGating: p.Gate,
+		LeaveOut: leaveOut(plan, MethodPrefix)}
+	if len(g.Stacks()) > 1 {
+		cross := slices.ContainsFunc(plan.Layers, func(l Layer) bool {
+			prefix, _ := Find[Prefix](l)
+			return prefix.Cross
+		})
+		c.CrossPrefix = &cross
+	}
+	return c
+}
+
+// adaptersTensors are [p, L', 2, A], flattened: tokens, layers that have the prefix, keys before values.
 func (p Prefix) adaptersTensors(t Trained, name string, plan Plan, into map[string]checkpoint.Tensor) {
-	values := interleave(prefixPairs(t, plan), p.Length, t.Info.Geometry.Hidden)
-	f := t.family()
-	module := f.backbone + ".prefix_tuning.prefix_tunings." + name + "." + f.prefix
-	into[module+".control_trans"] = checkpoint.NewTensor(values, len(values))
+	g, f := t.Info.Geometry, t.family()
+	add := func(place string, pairs [][]float32) {
+		if values := interleave(pairs, p.Length, g.AttentionWidth()); len(values) > 0 {
+			module := f.backbone + ".prefix_tuning.prefix_tunings." + name + "." + place
+			into[module+".control_trans"] = checkpoint.NewTensor(values, len(values))
+		}
+	}
+	stacks := g.Stacks()
+	if len(stacks) == 1 {
+		add(f.prefix, prefixPairs(t, plan.Layers, 0, ""))
+		return
+	}
+	encoder, decoder := plan.Layers[:stacks[0].Layers], plan.Layers[stacks[1].First:]
+	add("encoder_prefix", prefixPairs(t, encoder, 0, ""))
+	add("self_prefix", prefixPairs(t, decoder, stacks[1].First, ""))
+	add("cross_prefix", prefixPairs(t, decoder, stacks[1].First, "cross_"))
 }
 
 // interleave turns matrices [rows, columns] into one [rows, len(matrices)·columns].

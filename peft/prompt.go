@@ -42,7 +42,12 @@ func (p Prompt) String() string {
 	return text
 }
 
-func (p Prompt) validate(Geometry, Stack) error { return validateSize("prompt length", p.Length) }
+func (p Prompt) validate(g Geometry, _ Stack) error {
+	if len(g.Stacks()) > 1 {
+		return fmt.Errorf("a prompt is not supported for an encoder-decoder such as %s", g.Architecture)
+	}
+	return validateSize("prompt length", p.Length)
+}
 
 // Tensors are the tokens [p, D].
 func (p Prompt) Tensors(g Geometry) []Tensor {
@@ -140,7 +145,7 @@ func (Prompt) importPEFT(s settings, p *Plan, g Geometry) error {
 
 func (Prompt) code() []string { return []string{"prompt"} }
 
-func (p Prompt) graphInput(g *encoderGraph) {
+func (p Prompt) graphInput(g *modelGraph) {
 	at := 0
 	if p.AfterFirst {
 		at = 1
@@ -151,23 +156,26 @@ func (p Prompt) graphInput(g *encoderGraph) {
 	constant := func(x onnx.Value, value onnx.Value) onnx.Value {
 		return g.insert(x, g.Node("Expand", nil, value, g.Ints(int64(p.Length))), at, 2)
 	}
-	g.real = constant(g.real, g.Float(1))
+	join := func() {
+		g.real = constant(g.real, g.Float(1))
+		g.length = g.Size(g.real, 1)
+	}
 	g.own = append(g.own, func(x onnx.Value) onnx.Value {
 		if at == 0 {
 			return g.cut(x, p.Length, math.MaxInt32)
 		}
 		return g.Concat(1, g.cut(x, 0, at), g.cut(x, at+p.Length, math.MaxInt32))
 	})
-	length := g.Size(g.real, 1)
 	if p.Normed {
 		g.normed = append(g.normed, func(x onnx.Value) onnx.Value {
 			x = insert(x)
-			g.length = length
+			join()
 			return x
 		})
 		return
 	}
-	g.length, g.counted = length, constant(g.counted, g.Int(-1))
+	join()
+	g.counted = constant(g.counted, g.Int(-1))
 	if g.types != "" {
 		g.types = constant(g.types, g.Int(0))
 	}

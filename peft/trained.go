@@ -32,8 +32,8 @@ const (
 // Trained is a plan with its trained tensors and everything needed to use them: what a trained
 // directory holds.
 //
-// Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor};
-// [Module] lists the tensors. The head is head.weight [n,E] and head.bias [n], and for a dense head
+// Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor}, and
+// what all layers have in common shared.{method}.{tensor}; [Module] lists the tensors. The head is head.weight [n,E] and head.bias [n], and for a dense head
 // head.dense.weight [E,E] and head.dense.bias [E] too; E is D, or 2·D for a coreference, which has
 // head.pool.weight [1,D] too. All are float32.
 type Trained struct {
@@ -93,6 +93,9 @@ func (p Plan) TensorShapes(g Geometry) map[string][]int {
 		for _, module := range at.Layer {
 			for _, tensor := range module.Tensors(g) {
 				shapes[at.name+string(module.Method())+"."+tensor.Name] = tensor.Shape
+			}
+			for _, tensor := range module.Method().Shared() {
+				shapes[module.Method().SharedName(tensor.Name)] = tensor.Shape
 			}
 		}
 	}

@@ -29,11 +29,11 @@ func (VeRA) version() int     { return 2 }
 // Replaced are the targets.
 func (v VeRA) Replaced() []Target { return v.Targets }
 
-func (v VeRA) validate(g Geometry, _ Stack) error {
+func (v VeRA) validate(_ Geometry, s Stack) error {
 	if err := validateSize("vera rank", v.Rank); err != nil {
 		return err
 	}
-	return validateTargets(MethodVeRA, v.Targets)
+	return validateTargets(MethodVeRA, v.Targets, s)
 }
 
 func (v VeRA) canonical() Module {

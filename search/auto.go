@@ -1,6 +1,9 @@
 package search
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // autoSampler picks the sampler that measures best for the stage of a study: gp, which finds the most, as long as
 // its process can hold every trial and it proposes faster than a trial trains; else tpe, which takes milliseconds
@@ -23,8 +26,8 @@ func (autoSampler) propose(v *view) (Suggestion, error) {
 		reason += fmt.Sprintf(", a suggestion takes about %.2g s and a training %.2g s", suggesting, v.trialSeconds)
 	}
 	suggestion, err := chosen.propose(v)
-	if suggestion.Reason == reasonChosen {
-		suggestion.Reason = reason
+	if more, ok := strings.CutPrefix(suggestion.Reason, reasonChosen); ok {
+		suggestion.Reason = reason + more
 	}
 	return suggestion, err
 }

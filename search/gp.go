@@ -44,14 +44,22 @@ const (
 )
 
 func (gpSampler) propose(v *view) (Suggestion, error) {
+	knew := v.prior != nil
 	point, err := v.mostImproving()
 	if err != nil {
 		suggestion, tpeErr := tpeSampler{}.propose(v)
 		suggestion.Reason = fmt.Sprintf("in place of gp: %v", err)
 		return suggestion, tpeErr
 	}
-	return Suggestion{point, "gp", reasonChosen}, nil
+	reason := reasonChosen
+	if knew && v.prior == nil {
+		reason += misleads
+	}
+	return Suggestion{point, "gp", reason}, nil
 }
+
+// misleads says in a suggestion's reason that a source was left out of account.
+const misleads = "; what others promised is left out, the scores are likelier without it"
 
 // mostImproving finds a free point with a large expected improvement.
 func (v *view) mostImproving() (space.Point, error) {

@@ -37,7 +37,10 @@ func (s *Space) Alone(m peft.Method) (Point, bool) {
 		for i, d := range s.dimensions {
 			if d.role == roleSize && d.method == m {
 				p[i] = min(share, len(d.Levels)-1)
-				present = present || d.sizes[p[i]] > 0
+				if d.modules[p[i]].gate {
+					p[i]-- // the same size without
+				}
+				present = present || d.modules[p[i]].size > 0
 			}
 		}
 		if present && s.Feasible(p) {

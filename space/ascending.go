@@ -12,8 +12,8 @@ import (
 // candidate and of the same size come in an order that is always the same. The first n points take O(n·D + n log n)
 // for D dimensions, whatever the size of the space.
 //
-// Without bits the parameters are a sum over the dimensions; with bits, the number of layers that are kept times such
-// a sum. The sums come from a heap. With the dimensions ordered by what their second level costs more than the first,
+// Without bits the parameters are a sum over the dimensions, and what modules share; with bits, the number of layers that
+// are kept times such a sum. The sums come from a heap. With the dimensions ordered by what their second level costs more than the first,
 // each choice of levels follows from one other that is not larger: the last dimension above its first level goes up, or
 // the next dimension joins it, or takes its place.
 func (s *Space) Ascending() iter.Seq[Point] {
@@ -25,7 +25,7 @@ func (s *Space) Ascending() iter.Seq[Point] {
 				return
 			}
 			w.follow(c)
-			if c.params() > 0 && !w.points(c, yield) {
+			if c.params() > 0 && c.holds(func(d int) int { return int(c.levels[d]) }) && !w.points(c, yield) {
 				return
 			}
 		}
@@ -41,7 +41,7 @@ type choice struct {
 	last   int    // index into order of the last dimension above its first level; -1 for none
 }
 
-func (c *choice) params() int64 { return c.kept * c.sum }
+func (c *choice) params() int64 { return c.kept*c.sum + c.shared }
 
 // walk is one way through the space. It goes through the points of all variants at once.
 type walk struct {

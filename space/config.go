@@ -31,12 +31,22 @@ type Config struct {
 	Sizes        Sizes                `yaml:",inline"`
 	LoRA         LoRAConfig           `yaml:"lora"`
 	Gates        []peft.Method        `yaml:"gates" default:"[]"`
+	GatesPer     GatesPer             `yaml:"gates_per" default:"method"`
 	NonLinearity []peft.NonLinearity  `yaml:"non_linearity" default:"[]"`
 	Scale        []Scale              `yaml:"scale" default:"[]"`
 	LearningRate []float64            `yaml:"learning_rate" default:"training.learning_rate"`
 	Schedule     []evaluator.Schedule `yaml:"schedule" default:"training.schedule"`
 	MaxParams    int64                `yaml:"max_params" default:"0"`
 }
+
+// GatesPer says how many choices of gates there are.
+type GatesPer string
+
+// The choices.
+const (
+	GatesPerMethod GatesPer = "method" // one for all modules of a method
+	GatesPerLayer  GatesPer = "layer"  // one for each module, in the layers that share its size
+)
 
 // LoRAConfig is the section `space.lora`.
 type LoRAConfig struct {
@@ -74,6 +84,30 @@ func (c Config) sizes(m peft.Method) []int {
 	return c.Sizes[m]
 }
 
+// sharedGates are the methods whose modules have gates or not all together.
+func (c Config) sharedGates() []peft.Method {
+	if c.GatesPer == GatesPerLayer {
+		return nil
+	}
+	return c.Gates
+}
+
+// gatesItself reports whether each size of a method is there with a gate and without.
+func (c Config) gatesItself(m peft.Method) bool {
+	return c.GatesPer == GatesPerLayer && slices.Contains(c.Gates, m)
+}
+
+// modules are the levels of a method's sizes, by ascending parameters: a gate has fewer than the next size.
+func (c Config) modules(m peft.Method) (list []sized) {
+	for _, size := range c.sizes(m) {
+		list = append(list, sized{m, size, false})
+		if size > 0 && c.gatesItself(m) {
+			list = append(list, sized{m, size, true})
+		}
+	}
+	return list
+}
+
 // style is what all modules have in common.
 func (c Config) style() peft.Style { return peft.Style{Scale: c.LoRA.Scale, Targets: c.LoRA.Targets} }
 
@@ -106,6 +140,9 @@ func (c Config) withDefaults(g peft.Geometry) Config {
 	}
 	if c.Groups == 0 {
 		c.Groups = min(3, g.Layers)
+	}
+	if c.GatesPer == "" {
+		c.GatesPer = GatesPerMethod
 	}
 	if c.LoRA.Scale == 0 {
 		c.LoRA.Scale = 1
@@ -194,6 +231,10 @@ func (c Config) validate(g peft.Geometry) []error {
 	if c.Preset == PresetGroups && (c.Groups < 1 || c.Groups > g.Layers) {
 		fail("groups", "%d: must be between 1 and the backbone's %d layers", c.Groups, g.Layers)
 	}
+	if c.Preset == PresetAutoPEFT && len(g.Stacks()) > 1 {
+		fail("preset", "%s has one size for all layers, and those of an encoder and of a decoder have other sites: take %s "+
+			"or %s", c.Preset, PresetPerLayer, PresetGroups)
+	}
 	sizes := func(key string, list []int, largest int) {
 		for i, size := range list {
 			switch {
@@ -249,17 +290,19 @@ func (c Config) validate(g peft.Geometry) []error {
 		return errs
 	}
 	for _, m := range peft.Methods { // what no layer of the backbone can have
-		sizes := c.sizes(m)
-		if len(sizes) == 0 || slices.Max(sizes) == 0 {
-			continue
-		}
-		plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-		module := peft.Layer{m.Sized(slices.Max(sizes), c.style())}
-		if plan.Layers[0] = module; m.Input() {
-			plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
-		}
-		if err := plan.Validate(g); err != nil {
-			fail(sizesKey(m), "%v", err)
+		for _, size := range c.sizes(m) {
+			if size == 0 {
+				continue
+			}
+			plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
+			module := peft.Layer{m.Sized(size, c.style())}
+			if plan.Layers[0] = module; m.Input() {
+				plan = peft.Plan{Input: module, Layers: make([]peft.Layer, g.Layers)}
+			}
+			if err := plan.Validate(g); err != nil {
+				fail(sizesKey(m), "%v", err)
+				break
+			}
 		}
 	}
 	return errs
@@ -283,12 +326,22 @@ func (c Config) validateStyle(g peft.Geometry) (errs []error) {
 			style.Gate = true
 			for _, stack := range g.Stacks() {
 				plan := peft.Plan{Layers: make([]peft.Layer, g.Layers)}
-				plan.Layers[stack.First] = peft.Layer{m.Sized(1, style)}
+				plan.Layers[stack.First] = peft.Layer{m.Sized(max(1, slices.Max(c.sizes(m))), style)}
 				if err := plan.Validate(g); err != nil && stack.Causal {
 					fail("gates", "%v", err)
 				}
 			}
 		}
+	}
+	switch c.GatesPer {
+	case GatesPerMethod:
+	case GatesPerLayer:
+		if c.Preset == PresetAutoPEFT {
+			fail("gates_per", "preset %s has one size per method for all layers: take another preset, or %s", c.Preset,
+				GatesPerMethod)
+		}
+	default:
+		fail("gates_per", "%q: must be %s or %s", c.GatesPer, GatesPerMethod, GatesPerLayer)
 	}
 	for i, f := range c.NonLinearity {
 		if f != own && !slices.Contains(peft.NonLinearities, f) {

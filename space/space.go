@@ -25,14 +25,28 @@ type Dimension struct {
 	Levels  []string // what each level means, e.g. "24"
 	Ordinal bool     // neighbouring levels are alike; false only for the schedule
 
-	role   role
-	method peft.Method // of a size or a gate
-	layers []int       // of a size or a bit: the layers it decides about; nil of one at the input
-	sizes  []int       // of a size: the value of each level
+	role    role
+	method  peft.Method // of a size or a gate
+	layers  []int       // of a size or a bit: the layers it decides about; nil of one at the input
+	modules []sized     // of a size: the module of each level
+}
+
+// sized is a method with the size of its module, 0 for none.
+type sized struct {
+	method peft.Method
+	size   int
+	gate   bool // has one of its own choice; gates that all modules of a method share are part of the style
+}
+
+func (m sized) String() string {
+	if m.gate {
+		return fmt.Sprintf("%d gated", m.size)
+	}
+	return strconv.Itoa(m.size)
 }
 
 // Optional reports whether level 0 means that there is no module.
-func (d Dimension) Optional() bool { return d.role == roleSize && d.sizes[0] == 0 }
+func (d Dimension) Optional() bool { return d.role == roleSize && d.modules[0].size == 0 }
 
 // Method is that of a size or a gate, "" of other dimensions.
 func (d Dimension) Method() peft.Method { return d.method }
@@ -59,8 +73,10 @@ type Space struct {
 	training   evaluator.Training
 	dimensions []Dimension
 	variants   []variant
-	smallest   int64
-	largest    int64
+	// sharingSizes are the sizes of each method whose modules share tensors and which a plan may be without.
+	sharingSizes [][]int
+	smallest     int64
+	largest      int64
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
@@ -75,9 +91,9 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 	}
 	s := &Space{geometry: g, config: config, training: training}
 	add := func(name string, m peft.Method, layers []int) {
-		if sizes := config.sizes(m); len(sizes) > 0 {
-			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(sizes), Ordinal: true, role: roleSize,
-				method: m, layers: layers, sizes: sizes})
+		if modules := config.modules(m); len(modules) > 0 {
+			s.dimensions = append(s.dimensions, Dimension{Name: name, Levels: labels(modules), Ordinal: true, role: roleSize,
+				method: m, layers: layers, modules: modules})
 		}
 	}
 	for _, m := range peft.Methods {
@@ -105,7 +121,7 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 				Levels: []string{"out", "kept"}, Ordinal: true, role: roleBit, layers: []int{layer}})
 		}
 	}
-	for _, m := range config.Gates {
+	for _, m := range config.sharedGates() {
 		s.dimensions = append(s.dimensions, Dimension{Name: "gate." + string(m), Levels: []string{"without", "with"},
 			Ordinal: true, role: roleGate, method: m})
 	}
@@ -201,6 +217,9 @@ func (s *Space) Config() Config {
 	if len(c.LoRA.Ranks) == 0 {
 		c.LoRA = LoRAConfig{Ranks: []int{}}
 	}
+	if len(c.Gates) == 0 {
+		c.GatesPer = GatesPerMethod
+	}
 	return c
 }
 
@@ -217,12 +236,6 @@ func (s *Space) Check(p Point) error {
 	return nil
 }
 
-// sized is a method with the size of its module.
-type sized struct {
-	method peft.Method
-	size   int // above 0
-}
-
 // sizes decodes a valid point to the modules of the input and of every layer.
 func (s *Space) sizes(p Point) (input []sized, layers [][]sized) {
 	layers = make([][]sized, s.geometry.Layers)
@@ -230,15 +243,15 @@ func (s *Space) sizes(p Point) (input []sized, layers [][]sized) {
 		d := &s.dimensions[i]
 		switch d.role {
 		case roleSize:
-			size := d.sizes[p[i]]
+			module := d.modules[p[i]]
 			switch {
-			case size == 0:
+			case module.size == 0:
 			case d.layers == nil:
-				input = append(input, sized{d.method, size})
+				input = append(input, module)
 			}
 			for _, layer := range d.layers {
-				if size > 0 {
-					layers[layer] = append(layers[layer], sized{d.method, size})
+				if module.size > 0 {
+					layers[layer] = append(layers[layer], module)
 				}
 			}
 		case roleBit: // bits follow the sizes
@@ -261,26 +274,39 @@ func (s *Space) Params(p Point) int64 {
 			sum += v.cost(i, p[i])
 		}
 	}
-	if s.config.Preset != PresetAutoPEFT {
-		return sum
+	switch {
+	case s.config.Preset != PresetAutoPEFT:
+		return sum + v.shared
+	case kept == 0:
+		return 0
 	}
-	return kept * sum
+	return kept*sum + v.shared
 }
 
 // extremes finds the smallest plan with a module and the largest one, whatever max_params. The smallest has what no
 // plan can do without; if that is nothing, it is the cheapest single module. With bits it is in one layer.
 func (s *Space) extremes() (smallest, largest int64) {
-	for n, v := range s.variants {
+	for _, v := range s.variants {
 		var most, least, single int64
 		for i := range s.dimensions {
 			d := &s.dimensions[i]
-			most += v.cost(i, len(d.Levels)-1)
 			least += v.cost(i, 0)
+			if _, fixed := v.levels[i]; fixed {
+				continue
+			}
+			most += v.cost(i, len(d.Levels)-1)
 			for level := range d.Levels {
 				if cost := v.cost(i, level); cost > 0 && (single == 0 || cost < single) {
 					single = cost
 				}
 			}
+		}
+		for _, sizes := range v.needs {
+			cheapest := v.cost(sizes[0], 1)
+			for _, i := range sizes {
+				cheapest = min(cheapest, v.cost(i, 1))
+			}
+			least += cheapest
 		}
 		if s.config.Preset == PresetAutoPEFT {
 			most *= int64(s.geometry.Layers)
@@ -288,7 +314,11 @@ func (s *Space) extremes() (smallest, largest int64) {
 		if least == 0 {
 			least = single
 		}
-		if largest = max(largest, most); n == 0 || least < smallest {
+		if most == 0 { // without modules
+			continue
+		}
+		least, most = least+v.shared, most+v.shared
+		if largest = max(largest, most); smallest == 0 || least < smallest {
 			smallest = least
 		}
 	}
@@ -310,7 +340,7 @@ func (s *Space) Key(p Point) string {
 		for _, module := range modules {
 			has[module.method] = true
 			key = append(key, module.method...)
-			key = strconv.AppendInt(key, int64(module.size), 10)
+			key = append(key, module.String()...)
 		}
 		key = append(key, ',')
 	}
@@ -338,11 +368,11 @@ func (s *Space) Candidate(p Point) (evaluator.Candidate, error) {
 	c := evaluator.Candidate{Plan: peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}, Training: s.training}
 	input, layers := s.sizes(p)
 	for _, module := range input {
-		c.Plan.Input = append(c.Plan.Input, module.method.Sized(module.size, s.style(p, module.method)))
+		c.Plan.Input = append(c.Plan.Input, s.module(p, module, peft.Stack{}))
 	}
 	for i, layer := range layers {
 		for _, module := range layer {
-			c.Plan.Layers[i] = append(c.Plan.Layers[i], module.method.Sized(module.size, s.style(p, module.method)))
+			c.Plan.Layers[i] = append(c.Plan.Layers[i], s.module(p, module, s.geometry.Stack(i)))
 		}
 	}
 	for i, d := range s.dimensions {
@@ -372,16 +402,18 @@ func (s *Space) Point(c evaluator.Candidate) (Point, error) {
 		case roleGate, roleNonLinearity, roleScale:
 			continue
 		case roleSize:
-			size := 0
-			if module := c.Plan.Input.Module(d.method); module != nil {
-				size = module.Size()
-			}
+			found, stack := c.Plan.Input.Module(d.method), peft.Stack{}
 			for _, layer := range d.layers { // with bits, layers that are left out say nothing
 				if module := c.Plan.Layers[layer].Module(d.method); module != nil {
-					size = max(size, module.Size())
+					found, stack = module, s.geometry.Stack(layer)
 				}
 			}
-			level = slices.Index(d.sizes, size)
+			level = slices.IndexFunc(d.modules, func(m sized) bool {
+				if m.size == 0 || found == nil {
+					return m.size == 0 && found == nil
+				}
+				return peft.Equal(found, s.module(p, m, stack))
+			})
 		case roleBit:
 			if len(c.Plan.Layers[d.layers[0]]) > 0 {
 				level = 1

@@ -34,7 +34,14 @@ func configs() map[string]space.Config {
 		"styles": {Preset: space.PresetGroups, Groups: 2, Sizes: space.Sizes{"prompt": []int{0, 3}, "houlsby": []int{0, 2}},
 			Gates: []peft.Method{"serial", "lora"}, NonLinearity: []peft.NonLinearity{"own", "gelu", "relu"},
 			Scale: []space.Scale{"own", "learned", "2"}, Schedule: evaluator.Schedules},
+		"gates of each layer": {Sizes: space.Sizes{"prompt": []int{0, 3}, "houlsby": []int{0, 2, 3}},
+			Gates: []peft.Method{"serial", "prefix", "lora", "houlsby"}, GatesPer: space.GatesPerLayer,
+			Scale: []space.Scale{"own", "learned"}},
 		"autopeft with gates": {Preset: space.PresetAutoPEFT, Gates: []peft.Method{"prefix"}},
+		"compacter": {Methods: []peft.Method{"compacter", "serial"}, Gates: []peft.Method{"compacter"},
+			GatesPer: space.GatesPerLayer, Scale: []space.Scale{"own", "learned"}},
+		"compacter, autopeft":      {Preset: space.PresetAutoPEFT, Sizes: space.Sizes{"compacter": []int{0, 8, 24}}},
+		"compacter in every layer": {Methods: []peft.Method{"lora"}, Sizes: space.Sizes{"compacter": []int{8, 24}}},
 		"one method": {Sizes: space.Sizes{"serial": []int{}, "parallel": []int{}, "prefix": []int{}},
 			LoRA: space.LoRAConfig{Ranks: []int{0, 4}}, MaxParams: 20_000},
 	}
@@ -93,6 +100,9 @@ func TestKeyIsEqualExactlyForEqualCandidates(t *testing.T) {
 			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 2}, "prompt": []int{0, 1}},
 			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "relu"},
 			Scale: []space.Scale{"own", "learned", "1"}},
+		{Preset: space.PresetGroups, Groups: 1, LoRA: space.LoRAConfig{Ranks: none},
+			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{2}},
+			Gates: []peft.Method{"serial", "prefix"}, GatesPer: space.GatesPerLayer},
 	} {
 		s, err := space.New(config, training, miniLM)
 		if err != nil {
@@ -123,6 +133,17 @@ func small() map[string]space.Config {
 			Sizes: space.Sizes{"serial": []int{0, 3}, "parallel": none, "prefix": []int{0, 4}, "prompt": []int{0, 2}},
 			Gates: []peft.Method{"serial", "prefix"}, NonLinearity: []peft.NonLinearity{"own", "gelu"},
 			Scale: []space.Scale{"own", "learned"}},
+		"gates of each layer": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 3, 4}, "parallel": none, "prefix": []int{0, 1, 2}},
+			Gates: []peft.Method{"serial", "prefix"}, GatesPer: space.GatesPerLayer},
+		"compacter": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": []int{0, 1}, "compacter": []int{0, 4, 8}}},
+		"compacter alone": {Preset: space.PresetGroups, Groups: 3, LoRA: noLoRA, Scale: []space.Scale{"own", "learned"},
+			Sizes: space.Sizes{"serial": none, "parallel": none, "prefix": none, "compacter": []int{0, 4, 8}}},
+		"compacter, no 0": {Preset: space.PresetGroups, Groups: 2, LoRA: noLoRA,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": none, "compacter": []int{4, 8}}},
+		"compacter, bits": {Preset: space.PresetAutoPEFT,
+			Sizes: space.Sizes{"serial": []int{0, 1}, "parallel": none, "prefix": none, "compacter": []int{0, 4}}},
 		"without 0": {Sizes: space.Sizes{"serial": []int{3, 9}, "parallel": none, "prefix": []int{0, 4}},
 			LoRA: space.LoRAConfig{Ranks: []int{2}}},
 		"rates, schedules": {Preset: space.PresetGroups, Groups: 2,
@@ -457,7 +478,12 @@ func TestStylesThatCannotBe(t *testing.T) {
 			space.Config{Gates: []peft.Method{"serial"}}, gpt2},
 		`space.gates: "vera"`:                             {space.Config{Gates: []peft.Method{"vera"}}, miniLM},
 		`space.gates: "houlsby" is not among the methods`: {space.Config{Gates: []peft.Method{"houlsby"}}, miniLM},
-		`space.gates: "lora" stands twice`:                {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
+		"space.compacter: layer 0: compacter width 6: must be a multiple of 4": {space.Config{
+			Sizes: space.Sizes{"compacter": []int{0, 6, 8}}}, miniLM},
+		`space.gates_per: "each": must be method or layer`: {space.Config{GatesPer: "each"}, miniLM},
+		"space.gates_per: preset autopeft has one size per method": {space.Config{Preset: space.PresetAutoPEFT,
+			GatesPer: space.GatesPerLayer}, miniLM},
+		`space.gates: "lora" stands twice`: {space.Config{Gates: []peft.Method{"lora", "lora"}}, miniLM},
 		`space.non_linearity: "mish"`: {space.Config{NonLinearity: []peft.NonLinearity{"mish"}},
 			miniLM},
 		`space.scale: "0": must be own, learned or a number`: {space.Config{Scale: []space.Scale{"0"}}, miniLM},
@@ -470,5 +496,54 @@ func TestStylesThatCannotBe(t *testing.T) {
 	}
 	if _, err := space.New(space.Config{}, training, gpt2); err != nil {
 		t.Error(err)
+	}
+}
+
+// The layers of a decoder that reads an encoder have modules at that attention too, and count them.
+func TestSpaceOfAnEncoderAndADecoder(t *testing.T) {
+	g := peft.Geometry{Architecture: "t5", Layers: 4, Hidden: 32, FFN: 48, Heads: 4, DecoderLayers: 2, BackboneParams: 1e6}
+	for name, config := range map[string]space.Config{
+		"each layer": {Sizes: space.Sizes{"ia3": {0, 1}}},
+		"bands":      {Preset: space.PresetGroups, Groups: 1, Scale: []space.Scale{"own", "0.5"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := space.New(config, evaluator.Training{LearningRate: 1e-3}, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rapid.Check(t, func(rt *rapid.T) {
+				p := make(space.Point, len(s.Dimensions()))
+				for i, d := range s.Dimensions() {
+					p[i] = rapid.IntRange(0, len(d.Levels)-1).Draw(rt, d.Name)
+				}
+				c, err := s.Candidate(p)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if err := c.Plan.Validate(g); err != nil {
+					rt.Fatal(err)
+				}
+				for i, layer := range c.Plan.Layers {
+					if lora, ok := peft.Find[peft.LoRA](layer); ok && (len(lora.Targets) == 4) != g.Stack(i).Cross {
+						rt.Errorf("layer %d has LoRA on %v", i, lora.Targets)
+					}
+				}
+				if got, want := s.Params(p), c.Plan.Params(g).Total(); got != want {
+					rt.Errorf("%v has %d parameters, the space says %d", c.Plan, want, got)
+				}
+				back, err := s.Point(c)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				again, err := s.Candidate(back)
+				if err != nil || again.Plan.Key() != c.Plan.Key() {
+					rt.Errorf("%v became %v, error %v", c.Plan, again.Plan, err)
+				}
+			})
+		})
+	}
+	_, err := space.New(space.Config{Preset: space.PresetAutoPEFT}, evaluator.Training{LearningRate: 1e-3}, g)
+	if err == nil || !strings.Contains(err.Error(), "of an encoder and of a decoder have other sites") {
+		t.Errorf("autopeft: error %v", err)
 	}
 }

@@ -55,7 +55,9 @@ func (a *Assessed) assess(ctx context.Context, at *store.Store, record *store.Re
 	var observations []search.Observation
 	for _, m := range a.Members {
 		if len(latest) > 0 && m.Number < latest[0].Number {
-			observations = append(observations, outcome(m, a.resampled[m.Number]))
+			e := EntryOf(m)
+			e.Resampled = a.resampled[e.Number]
+			observations = append(observations, observation(e))
 		}
 	}
 	for _, e := range latest {

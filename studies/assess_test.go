@@ -56,7 +56,7 @@ func TestAFrontIsAssessed(t *testing.T) {
 		p.Difference >= 0 {
 		t.Errorf("the ends of the front differ by %+v", p)
 	}
-	o, err := Watch(db, s.Record()).Look(t.Context())
+	o, err := Watch(db, s.Record(), nil).Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,29 +194,9 @@ func (c *calibrator) done(m peft.Method) []RateScore {
 
 // next is the next training of a worker; nil when all have ended.
 func (c *calibrator) next(ctx context.Context) (*training, error) {
-	for !c.draining() && ctx.Err() == nil {
-		if err := c.repeat(ctx, c.history.Sync); err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(c.methods, func(m peft.Method) bool { return len(c.done(m)) < ratesTried }) {
-			return nil, nil
-		}
-		claimed, err := c.waitingJob(ctx)
-		if errors.Is(err, store.ErrNothing) {
-			claimed, err = c.runner.propose(ctx, config.MaxTrials, c.proposal)
-		}
-		switch {
-		case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, errStopped):
-			return nil, nil
-		case errors.Is(err, store.ErrNothing), errors.Is(err, store.ErrProposed):
-			c.pause(ctx, elsewherePause) // what others train decides what comes next
-		case err != nil:
-			return nil, err
-		default:
-			return claimed, nil
-		}
-	}
-	return nil, nil
+	return c.before(ctx, func() bool {
+		return !slices.ContainsFunc(c.methods, func(m peft.Method) bool { return len(c.done(m)) < ratesTried })
+	}, c.proposal)
 }
 
 // proposal is the next training of a method of which none runs; the error is store.ErrNothing if there is none.

@@ -84,7 +84,7 @@ func TestAStudyFindsItsRates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen, err := Watch(db, study.record).Look(t.Context())
+	seen, err := Watch(db, study.record, nil).Look(t.Context())
 	if err != nil || seen.Budget != seen.Tally.Finished() || status.Beside == 0 {
 		t.Errorf("viewers are told of %d trials of %d, %d trainings beside them, %v", seen.Tally.Finished(), seen.Budget,
 			status.Beside, err)

@@ -41,19 +41,20 @@ func (o *Overview) Effects() ([]Effect, error) {
 
 // observations are the trials with an outcome.
 func (o *Overview) observations() (trials []search.Observation) {
-	for _, t := range o.Trials {
-		if t.State.Finished() {
-			trials = append(trials, outcome(t, o.resampled[t.Number]))
+	for _, e := range o.Trials {
+		if e.State.Finished() {
+			e.Resampled = o.resampled[e.Number]
+			trials = append(trials, observation(e))
 		}
 	}
 	return trials
 }
 
-// outcome is what samplers are told of a trial with one, without its curve.
-func outcome(t store.Trial, resampled []float64) search.Observation {
-	return observation(store.Entry{Number: t.Number, State: t.State, Point: t.Point, Params: t.Params,
-		Score: t.Result.Score, Forecast: t.Forecast, Trainings: t.Trainings, Spread: t.Spread, Seconds: Seconds(t),
-		Resampled: resampled})
+// EntryOf is what a history keeps of a trial, without its curve.
+func EntryOf(t store.Trial) store.Entry {
+	return store.Entry{Number: t.Number, State: t.State, Key: store.KeyOf(t.Candidate), Point: t.Point, Params: t.Params,
+		Score: t.Result.Score, Forecast: t.Forecast, Seconds: Seconds(t), Finished: t.Finished, Trainings: t.Trainings,
+		Spread: t.Spread, First: t.First}
 }
 
 // choices names what can be left out of plans, with the dimensions that decide it.

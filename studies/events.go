@@ -25,6 +25,8 @@ const (
 	EventWaiting      EventKind = "waiting"      // nothing is left to do but trials that other processes run
 	EventCalibrated   EventKind = "calibrated"   // the learning rates are known
 	EventUncalibrated EventKind = "uncalibrated" // they were left at the standard rate
+	EventMapped       EventKind = "mapped"       // a map of shared weights is there
+	EventUnmapped     EventKind = "unmapped"     // the study goes on without one
 	// the database is busy or away; what is to be stored is kept until it is stored
 	EventDelayed EventKind = "delayed"
 )
@@ -38,7 +40,7 @@ type Event struct {
 	Rate      config.Rate        // of calibrated and uncalibrated
 	Progress  evaluator.Progress // of progress
 	Elsewhere int                // of waiting: how many trials other processes run
-	Err       error              // of delayed and uncalibrated
+	Err       error              // of delayed, uncalibrated and unmapped
 	Status    Status             // of all but progress
 }
 

@@ -187,15 +187,16 @@ func (h *History) Jobs() []store.Job {
 	return slices.Clone(h.jobs)
 }
 
-// beside is how many trainings of the budget are no trials: those of calibrations by the share of a trial that they
-// are, and replicates. Of these so many have ended.
+// beside is how many trainings of the budget are no trials: those of calibrations and maps by how many trials they cost,
+// and replicates. Of these so many have ended.
 func beside(jobs []store.Job) (all, ended int) {
-	calibrations, done := 0.0, 0.0
+	shares, done := 0.0, 0.0
 	for _, j := range jobs {
 		finished := j.State.Finished()
 		switch {
-		case j.Kind == store.JobCalibration:
-			if calibrations += j.Share; finished {
+		case j.Kind == store.JobMap && j.State == store.Failed: // at once, where the worker makes none
+		case j.Kind != store.JobReplicate:
+			if shares += j.Share; finished {
 				done += j.Share
 			}
 		case finished:
@@ -204,7 +205,8 @@ func beside(jobs []store.Job) (all, ended int) {
 			all++
 		}
 	}
-	return all + int(math.Ceil(calibrations-1e-9)), ended + int(done+1e-9)
+	whole := func(trainings float64) int { return int(math.Ceil(trainings - 1e-9)) }
+	return all + whole(shares), ended + whole(done)
 }
 
 // Outcomes is the number of trials with an outcome.

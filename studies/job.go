@@ -2,10 +2,12 @@ package studies
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"peftsearch/evaluator"
 	"peftsearch/search"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
@@ -36,10 +38,42 @@ func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) 
 	return claimed, err
 }
 
+// before is the next training of a worker of those that come before the trials, which proposal makes: nil when done says
+// that all have ended.
+func (r *runner) before(ctx context.Context, done func() bool,
+	proposal func(context.Context, int64) (*store.Proposal, *store.Job, error)) (*training, error) {
+	for !r.draining() && ctx.Err() == nil {
+		if err := r.repeat(ctx, r.history.Sync); err != nil {
+			return nil, err
+		}
+		if done() {
+			return nil, nil
+		}
+		claimed, err := r.waitingJob(ctx)
+		if errors.Is(err, store.ErrNothing) {
+			claimed, err = r.propose(ctx, config.MaxTrials, proposal)
+		}
+		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, errStopped):
+			return nil, nil
+		case errors.Is(err, store.ErrNothing), errors.Is(err, store.ErrProposed):
+			r.pause(ctx, elsewherePause) // what others train decides what comes next
+		case err != nil:
+			return nil, err
+		default:
+			return claimed, nil
+		}
+	}
+	return nil, nil
+}
+
 // ofJob is the training of a job.
 func (r *runner) ofJob(ctx context.Context, job store.Job, lease store.Lease) *training {
 	return r.held(ctx, Event{Job: &job}, lease,
 		func(ctx context.Context, eval evaluator.Evaluator, alive *alive) error {
+			if job.Kind == store.JobMap {
+				return r.makeMap(ctx, eval, job, lease, alive)
+			}
 			return r.trainJob(ctx, eval, job, lease, alive)
 		})
 }

@@ -48,6 +48,9 @@ func (s *Study) Run(ctx context.Context, open Open, options RunOptions) (Status,
 	err := r.calibrate(ctx)
 	r.history = NewHistory(s.db, s.record) // with the space of plans that are trained at the rates found
 	r.history.space, r.history.curves = s.inputs.Space, s.pruner != nil
+	if err == nil && ctx.Err() == nil && !r.draining() {
+		err = r.shareWeights(ctx)
+	}
 	if s.pruner != nil {
 		r.outlooks = &outlooks{pruner: s.pruner, history: r.history, latest: map[float64]*outlook{}}
 		defer r.outlooks.close()

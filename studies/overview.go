@@ -14,12 +14,13 @@ import (
 type Overview struct {
 	Record    *store.Record
 	Budget    int           // trials that the study file asks for, beside other trainings; 0 if it cannot be read
-	Trials    []store.Trial // by number, with their curves
+	Trials    []store.Entry // by number, without curves
 	Changed   []int64       // numbers of those that differ from the overview before; all of them in the first
 	Tally     store.Tally
 	Front     Front
 	Confirmed Confirmations
 	Attempts  []store.Attempt // by number
+	Running   []store.Trial   // that these are of, with their curves so far
 
 	jobs      []store.Job         // by number
 	resampled map[int64][]float64 // scores on resamples of the dev rows, of the first rowTrials trials
@@ -28,13 +29,16 @@ type Overview struct {
 // Watcher reads a study again and again, and every trial with an outcome once. It is used by one goroutine at a time.
 type Watcher struct {
 	db      *store.Store
+	see     func(store.Trial)
 	version int64
 	latest  *Overview
 }
 
-// Watch begins to watch a study.
-func Watch(db *store.Store, record *store.Record) *Watcher {
-	return &Watcher{db: db, latest: &Overview{Record: record}}
+// Watch begins to watch a study. An overview keeps a fraction of each trial; see, unless it is nil, is handed the whole
+// of each with its curve, by number, before Look has an overview with it, and again when it has changed. Where the
+// database had to be read again, it is handed trials again.
+func Watch(db *store.Store, record *store.Record, see func(store.Trial)) *Watcher {
+	return &Watcher{db: db, see: see, latest: &Overview{Record: record}}
 }
 
 // Look is the study as it is now: the same Overview as before if nothing has changed.
@@ -51,6 +55,9 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 		if version, err = next.read(ctx, at, w.version); err != nil {
 			return err
 		}
+		if err := w.show(ctx, at, record, next.Changed); err != nil {
+			return err
+		}
 		jobs, err := at.Jobs(ctx, record, w.version)
 		if err != nil {
 			return err
@@ -61,6 +68,9 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 			next.Budget = max(0, file.Budget.Trials-others)
 		}
 		if next.Attempts, err = at.Attempts(ctx, record); err != nil {
+			return err
+		}
+		if err := next.readRunning(ctx, at, w.latest.Running); err != nil {
 			return err
 		}
 		next.Confirmed, err = Confirmed(ctx, at, record)
@@ -78,48 +88,72 @@ func (w *Watcher) Look(ctx context.Context) (*Overview, error) {
 	return w.latest, nil
 }
 
+// show hands trials that have changed to who sees them.
+func (w *Watcher) show(ctx context.Context, at *store.Store, record *store.Record, changed []int64) error {
+	if w.see == nil {
+		return nil
+	}
+	if w.version == 0 { // all of them
+		for t, err := range at.Walk(ctx, record, true) {
+			if err != nil {
+				return err
+			}
+			w.see(t)
+		}
+		return nil
+	}
+	for _, number := range changed {
+		t, err := at.Trial(ctx, record, number)
+		if err != nil {
+			return err
+		}
+		w.see(t)
+	}
+	return nil
+}
+
 // read brings the trials up to date.
 func (o *Overview) read(ctx context.Context, at *store.Store, since int64) (version int64, err error) {
-	changed, version, err := at.Changes(ctx, o.Record, since, true)
+	changed, version, err := at.Changes(ctx, o.Record, since, false)
 	if err != nil || len(changed) == 0 {
 		return version, err
 	}
 	if o.resampled, err = at.Resampled(ctx, o.Record, 0, rowTrials); err != nil {
 		return 0, err
 	}
-	var trials []store.Trial
-	if since == 0 {
-		trials, err = at.Trials(ctx, o.Record)
-	} else {
-		numbers := make([]int64, len(changed))
-		for i, e := range changed {
-			numbers[i] = e.Number
-		}
-		trials, err = at.Select(ctx, o.Record, numbers)
+	if o.Trials, o.Tally = slices.Clone(o.Trials), (store.Tally{}); since == 0 {
+		o.Trials = make([]store.Entry, 0, len(changed))
 	}
-	if err != nil {
-		return 0, err
-	}
-	o.Trials, o.Tally = slices.Clone(o.Trials), store.Tally{}
-	for i, t := range trials {
-		t.Curve = changed[i].Curve
-		if t.State == store.Running {
-			if t, err = at.Trial(ctx, o.Record, t.Number); err != nil {
-				return 0, err
-			}
-		}
-		if t.Number < int64(len(o.Trials)) {
-			o.Trials[t.Number] = t
+	for _, e := range changed {
+		if e.Number < int64(len(o.Trials)) {
+			o.Trials[e.Number] = e
 		} else {
-			o.Trials = append(o.Trials, t)
+			o.Trials = append(o.Trials, e)
 		}
-		o.Changed = append(o.Changed, t.Number)
+		o.Changed = append(o.Changed, e.Number)
 	}
-	for _, t := range o.Trials {
-		*o.Tally.Of(t.State)++
+	for _, e := range o.Trials {
+		*o.Tally.Of(e.State)++
 	}
-	o.Front = FrontOf(o.Trials, o.Record.Reference)
-	return version, nil
+	o.Front, err = ReadFront(ctx, at, o.Record)
+	return version, err
+}
+
+// readRunning reads the trials that run, but for those that are known as they are.
+func (o *Overview) readRunning(ctx context.Context, at *store.Store, known []store.Trial) error {
+	o.Running = make([]store.Trial, len(o.Attempts))
+	for i, a := range o.Attempts {
+		k := slices.IndexFunc(known, func(t store.Trial) bool { return t.Number == a.Trial })
+		if k >= 0 && !slices.Contains(o.Changed, a.Trial) {
+			o.Running[i] = known[k]
+			continue
+		}
+		var err error
+		if o.Running[i], err = at.Trial(ctx, o.Record, a.Trial); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RowSD is the standard deviation of a trial's score by the choice of the dev rows; NaN where it is not known.
@@ -134,7 +168,7 @@ type Growth struct {
 
 // Growth is how the front grew, on the study's own scale or another one.
 func (o *Overview) Growth(scale search.Reference) []Growth {
-	var ended []*store.Trial
+	var ended []*store.Entry
 	for i := range o.Trials {
 		if o.Trials[i].State.Finished() {
 			ended = append(ended, &o.Trials[i])
@@ -142,18 +176,18 @@ func (o *Overview) Growth(scale search.Reference) []Growth {
 	}
 	slices.SortStableFunc(
 		ended,
-		func(a, b *store.Trial) int { return cmp.Compare(a.Finished.UnixMilli(), b.Finished.UnixMilli()) },
+		func(a, b *store.Entry) int { return cmp.Compare(a.Finished.UnixMilli(), b.Finished.UnixMilli()) },
 	)
 	outcomes := make([]store.Outcome, len(ended))
 	for i, t := range ended {
 		outcomes[i] = store.Outcome{Complete: t.State == store.Complete,
-			Outcome: search.Outcome{Number: t.Number, Params: t.Params, Score: t.Result.Score}}
+			Outcome: search.Outcome{Number: t.Number, Params: t.Params, Score: t.Score}}
 	}
 	volumes := growth(outcomes, scale)
 	points := make([]Growth, len(ended))
 	seconds := 0.0
 	for i, t := range ended {
-		seconds += Seconds(*t)
+		seconds += t.Seconds
 		points[i] = Growth{t.Number, seconds, volumes[i+1]}
 	}
 	return points

@@ -17,7 +17,8 @@ import (
 // Somebody who looks after every event sees what one sees who looks at the end, and reads no trial twice.
 func TestWatching(t *testing.T) {
 	study, db := start(t, writeStudy(t, t.TempDir(), 30))
-	watcher, read := Watch(db, study.Record()), 0
+	seen := map[int64]store.Trial{}
+	watcher, read := Watch(db, study.Record(), func(t store.Trial) { seen[t.Number] = t }), 0
 	look := func() *Overview {
 		o, err := watcher.Look(t.Context())
 		if err != nil {
@@ -50,7 +51,8 @@ func TestWatching(t *testing.T) {
 	if again := look(); again != last || read > 60 {
 		t.Errorf("nothing changed, but another overview was made; %d trials were read", read)
 	}
-	fresh, err := Watch(db, study.Record()).Look(t.Context())
+	whole := map[int64]store.Trial{}
+	fresh, err := Watch(db, study.Record(), func(t store.Trial) { whole[t.Number] = t }).Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +70,10 @@ func TestWatching(t *testing.T) {
 			t.Errorf("after %d trials: %+v, stored is %+v", i+1, g, stored[i])
 		}
 	}
-	for _, trial := range last.Trials {
+	if diff := cmp.Diff(whole, seen, cmpopts.EquateNaNs()); diff != "" || len(whole) != 30 {
+		t.Errorf("of %d trials, those that were seen once and those that were seen often differ:\n%s", len(whole), diff)
+	}
+	for _, trial := range seen {
 		if me := store.ThisProcess(); trial.Host != me.Host || trial.Process != me.Process {
 			t.Errorf("trial %d ran on %q in %q", trial.Number, trial.Host, trial.Process)
 		}

@@ -7,6 +7,8 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
+
+	"peftsearch/data/metric"
 )
 
 // Significance is the level of the intervals and tests of confirmed scores: 95 % intervals, and
@@ -32,14 +34,16 @@ func NewSample(scores []float64) Sample {
 	return Sample{N: len(scores), Mean: mean, SD: math.Sqrt(variance)}
 }
 
-// Interval is the 95 % interval of Student's t for the mean; ok is false for fewer than two scores.
-func (s Sample) Interval() (low, high float64, ok bool) {
+// Interval is the 95 % interval of Student's t for the mean of scores in a metric, as far as scores in it can be: that
+// leaves out no mean that there could be. ok is false for fewer than two scores.
+func (s Sample) Interval(m metric.Name) (low, high float64, ok bool) {
 	if s.N < 2 {
 		return 0, 0, false
 	}
 	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(s.N - 1)}.Quantile(1 - Significance/2)
 	half := t * s.SD / math.Sqrt(float64(s.N))
-	return s.Mean - half, s.Mean + half, true
+	least, greatest := m.Range()
+	return max(s.Mean-half, least), min(s.Mean+half, greatest), true
 }
 
 // caution is how far the degrees of freedom of a difference go from the least that they can be to Welch's estimate,

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat/distuv"
+
+	"peftsearch/data/metric"
 )
 
 func TestStatisticsAreThoseOfSciPy(t *testing.T) {
@@ -34,7 +36,8 @@ func TestStatisticsAreThoseOfSciPy(t *testing.T) {
 	near := cmpopts.EquateApprox(1e-9, 0)
 	for i, g := range golden.Samples {
 		s := NewSample(g.Scores)
-		low, high, ok := s.Interval()
+		low, high, ok := s.Interval(metric.Accuracy)
+		g.Low, g.High = max(g.Low, 0), min(g.High, 1)
 		if diff := cmp.Diff([]float64{g.Mean, g.SD, g.Low, g.High}, []float64{s.Mean, s.SD, low, high}, near); diff != "" ||
 			!ok || s.N != len(g.Scores) {
 			t.Errorf("sample %d:\n%s", i, diff)
@@ -50,9 +53,28 @@ func TestStatisticsAreThoseOfSciPy(t *testing.T) {
 	}
 }
 
+// No interval has scores that cannot be, such as the t interval of two seeds has.
+func TestIntervalsStayInTheMetricsRange(t *testing.T) {
+	for _, c := range []struct {
+		metric    metric.Name
+		scores    []float64
+		low, high float64
+	}{
+		{metric.Accuracy, []float64{0.90, 0.98}, 0.43175, 1},
+		{metric.F1, []float64{0.02, 0.10}, 0, 0.56825},
+		{metric.MCC, []float64{-0.5, 0.5}, -1, 1},
+		{metric.NegRMSE, []float64{-0.10, -0.02}, -0.56825, 0},
+	} {
+		low, high, ok := NewSample(c.scores).Interval(c.metric)
+		if !ok || math.Abs(low-c.low) > 1e-5 || math.Abs(high-c.high) > 1e-5 {
+			t.Errorf("%s of %v: %g to %g, want %g to %g", c.metric, c.scores, low, high, c.low, c.high)
+		}
+	}
+}
+
 func TestSamplesWithoutSpread(t *testing.T) {
 	one, same, other := NewSample([]float64{0.7}), NewSample([]float64{0.8, 0.8, 0.8}), NewSample([]float64{0.7, 0.7})
-	if _, _, ok := one.Interval(); ok || !math.IsNaN(one.SD) || one.Mean != 0.7 {
+	if _, _, ok := one.Interval(metric.Accuracy); ok || !math.IsNaN(one.SD) || one.Mean != 0.7 {
 		t.Errorf("%+v has an interval", one)
 	}
 	if p := difference(one, same, 2); !math.IsNaN(p) {

@@ -61,7 +61,7 @@ const (
 // than of the task (docs/explain/search.md).
 func related(ctx context.Context, db *store.Store, file *config.Config, inputs *config.Inputs,
 	want store.Identity) (*store.WarmStart, error) {
-	if file.Search.WarmStart != config.WarmStartAuto || file.Evaluator.Analytic ||
+	if file.Search.WarmStart == config.WarmStartNone || file.Evaluator.Analytic ||
 		!slices.Contains(learning, file.Search.Sampler) {
 		return nil, nil
 	}
@@ -173,4 +173,56 @@ func priorOf(w *store.WarmStart) (sources [][]search.Observation) {
 			Score: t.Score, SD: t.SD})
 	}
 	return sources
+}
+
+// Known is what a study knew before its first trial, and how far that agrees with its trials.
+type Known struct {
+	From      string  // other studies and maps; "" of a map of its own
+	Plans     int     // whose scores it knew
+	Trainings float64 // that a map of its own cost; 0 of others
+	Agreement *search.Agreement
+}
+
+// agreementTrials is how many trials, the latest, are compared with what was known.
+const agreementTrials = 1000
+
+// ReadKnown reads what a study knew; nil for nothing. Its Agreement is nil where there are too few trials, or this
+// version cannot read the study's space.
+func ReadKnown(ctx context.Context, db *store.Store, record *store.Record) (*Known, error) {
+	warm := record.WarmStart
+	if warm == nil {
+		return nil, nil
+	}
+	k := &Known{From: warm.Study, Plans: len(warm.Trials)}
+	if warm.Estimates() {
+		jobs, err := db.Jobs(ctx, record, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range jobs {
+			if j.Kind == store.JobMap {
+				k.Trainings = j.Share
+			}
+		}
+	}
+	latest, err := db.Latest(ctx, record, agreementTrials)
+	if err != nil {
+		return nil, err
+	}
+	file, err := StudyFile(record)
+	if err != nil {
+		return k, nil
+	}
+	space, err := file.SpaceOn(record.Geometry)
+	if err != nil {
+		return k, nil
+	}
+	var trials []search.Observation
+	for _, e := range latest {
+		trials = append(trials, observation(e))
+	}
+	if a, err := search.NewAgreement(space, record.Reference, priorOf(warm), trials); err == nil {
+		k.Agreement = &a
+	}
+	return k, nil
 }

@@ -1,10 +1,11 @@
 """Search in real trainings, with the pruner and without: live.py RESULTS.jsonl.
 
-Each search has 100 trials by gp of a study file of a record. Searches that are in the file already are skipped; a search
-that was interrupted goes on. A table of the file goes to stdout: what was spent, in whole trainings; the final
+Each search has 100 trials by gp of a study file of a record. Searches that are in the file already are skipped; a
+search that was interrupted goes on. A table of the file goes to stdout: what was spent, in whole trainings; the final
 hypervolume relative to that of the search without the pruner; the latter's when it had spent as much; how many
 times less training it took to reach 95 % of its final one.
 """
+
 import contextlib
 import datetime
 import json
@@ -25,22 +26,35 @@ def search(study, seed, pruner):
     config = HERE / f"{name}.live.yaml"  # beside the data that it names
     database = HERE / f"{name}.live.db"
     text = (HERE / f"{study}.yaml").read_text()
-    for old, new in ((f"study: {study}", f"study: {name}"), ("budget:", f"budget:\n  trials: {TRIALS}"),
-                     ("sampler: random", f"sampler: gp\n  seed: {seed}\n  pruner: {pruner}")):
+    for old, new in (
+        (f"study: {study}", f"study: {name}"),
+        ("budget:", f"budget:\n  trials: {TRIALS}"),
+        ("sampler: random", f"sampler: gp\n  seed: {seed}\n  pruner: {pruner}"),
+    ):
         if text.count(old) != 1:
             raise SystemExit(f"Error: {study}.yaml has {text.count(old)} lines {old!r}, it should have one")
         text = text.replace(old, new)
     config.write_text(text)
     subprocess.run([ROOT / "bin/peftsearch", "run", config, "--db", database], check=True, stdout=subprocess.DEVNULL)
     with contextlib.closing(sqlite3.connect(database)) as db:
-        whole, = db.execute("SELECT max(steps) FROM curves").fetchone()
+        (whole,) = db.execute("SELECT max(steps) FROM curves").fetchone()
         volumes = dict(db.execute("SELECT trial, hypervolume FROM fronts"))
         volume, rows = 0.0, []
         for number, state, params, score, steps in db.execute(
-                "SELECT number, state, params, score, (SELECT max(step) FROM curves WHERE trial = number) FROM trials ORDER BY number"):
+            "SELECT number, state, params, score, (SELECT max(step) FROM curves WHERE trial = number) "
+            "FROM trials ORDER BY number"
+        ):
             volume = volumes.get(number, volume)
-            rows.append({"params": params, "score": score, "spent": round(steps / whole, 6), "state": state, "hypervolume": volume})
-        reference, = db.execute("SELECT reference FROM studies").fetchone()
+            rows.append(
+                {
+                    "params": params,
+                    "score": score,
+                    "spent": round(steps / whole, 6),
+                    "state": state,
+                    "hypervolume": volume,
+                }
+            )
+        (reference,) = db.execute("SELECT reference FROM studies").fetchone()
     for left in HERE.glob(f"{name}.live.*"):
         left.unlink()
     return {"study": study, "seed": seed, "pruner": pruner, "reference": json.loads(reference), "trials": rows}
@@ -68,16 +82,22 @@ def after(trials, budget):
 
 
 def table(runs):
-    print("| study | seed | stopped | trainings spent, of 100 | final hypervolume, of the unpruned "
-          "| unpruned after as much training | to 95 %: times less |\n|---|---|---|---|---|---|---|")
+    print(
+        "| study | seed | stopped | trainings spent, of 100 | final hypervolume, of the unpruned "
+        "| unpruned after as much training | to 95 %: times less |\n|---|---|---|---|---|---|---|"
+    )
     for (study, seed, pruner), run in sorted(runs.items()):
         whole = runs.get((study, seed, "none"))
         if pruner == "none" or not whole:
             continue
         spent, final = sum(t["spent"] for t in run), whole[-1]["hypervolume"]
         soon = until(run, 0.95 * final)
-        print(f"| `{study}` | {seed} | {sum(t['state'] == 'pruned' for t in run)} | {spent:.0f} | {run[-1]['hypervolume'] / final:.3f} "
-              f"| {after(whole, spent) / final:.3f} | {f'{until(whole, 0.95 * final) / soon:.2f}' if soon else 'not reached'} |")
+        print(
+            f"| `{study}` | {seed} | {sum(t['state'] == 'pruned' for t in run)} | {spent:.0f} "
+            f"| {run[-1]['hypervolume'] / final:.3f} "
+            f"| {after(whole, spent) / final:.3f} "
+            f"| {f'{until(whole, 0.95 * final) / soon:.2f}' if soon else 'not reached'} |"
+        )
 
 
 def main():
@@ -93,7 +113,12 @@ def main():
             for pruner in PRUNERS:
                 if (study, seed, pruner) not in runs:
                     run = search(study, seed, pruner)
-                    run |= {"date": str(datetime.date.today()), "version": version, "cores": os.cpu_count(), "machine": platform.machine()}
+                    run |= {
+                        "date": str(datetime.date.today()),
+                        "version": version,
+                        "cores": os.cpu_count(),
+                        "machine": platform.machine(),
+                    }
                     runs[study, seed, pruner] = run["trials"]
                     with results.open("a") as file:
                         file.write(json.dumps(run) + "\n")

@@ -66,8 +66,8 @@ func command(args []string) error {
 			}
 			counts = append(counts, n)
 		}
-		return runCrowds(flags.Arg(0), names, arms, counts, crowdRun{Trials: *evaluations, Ahead: *ahead, Seconds: *seconds},
-			*first, *seeds)
+		return crowds{names, arms, counts, crowdRun{Trials: *evaluations, Ahead: *ahead, Seconds: *seconds}, *first,
+			*seeds}.play(flags.Arg(0), os.Stdout)
 	case args[0] == "optima" && flags.NArg() == 1:
 		return findOptima(flags.Arg(0), names, *first)
 	case args[0] == "warm" && flags.NArg() == 1:

@@ -2,6 +2,7 @@
 
 Runs that are in the file already are skipped. Every run has one thread.
 """
+
 import os
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -27,8 +28,9 @@ class Episode:
     """One run on a problem, played over the pipes of bench-search serve."""
 
     def __init__(self, server, problem, seed):
-        self.process = subprocess.Popen([server, "serve", problem, str(seed)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [server, "serve", problem, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         problem = json.loads(self.process.stdout.readline())
         self.levels, self.initial, self.chance = problem["levels"], problem["initial"], problem["chance"]
         self.times = []
@@ -58,6 +60,7 @@ class Episode:
 def optuna_arm(make_sampler):
     def run(episode, seed, evaluations, shared):
         import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(optuna.samplers, seed))
         space = {f"x{i:02}": optuna.distributions.IntDistribution(0, n - 1) for i, n in enumerate(episode.levels)}
@@ -68,6 +71,7 @@ def optuna_arm(make_sampler):
             trial = study.ask(space)
             seconds = time.perf_counter() - start
             study.tell(trial, episode.evaluate([trial.params[name] for name in space], seconds))
+
     return run, ("optuna", "torch", "scipy", "numpy")
 
 
@@ -94,7 +98,7 @@ def botorch_run(episode, seed, evaluations, shared):
     random = torch.Generator().manual_seed(seed)
     levels = torch.tensor(episode.levels)
     top = (levels - 1).double()
-    mix = torch.randint(2 ** 62, levels.shape, generator=random)  # points @ mix, which wraps, is a key
+    mix = torch.randint(2**62, levels.shape, generator=random)  # points @ mix, which wraps, is a key
     known = {}
 
     def draw(count):
@@ -111,7 +115,8 @@ def botorch_run(episode, seed, evaluations, shared):
 
     # As an objective, because the posterior of a second model would not be that of a GP, whose root can be cached.
     objectives = GenericMCMultiOutputObjective(
-        lambda scores, X: torch.cat([scores, negative_cost(X).expand(*scores.shape[:-1], 1)], -1))
+        lambda scores, X: torch.cat([scores, negative_cost(X).expand(*scores.shape[:-1], 1)], -1)
+    )
 
     class Acquisition(qLogNoisyExpectedHypervolumeImprovement):
         """BoTorch computes the posterior of the baseline for each candidate anew; here all candidates share it."""
@@ -163,11 +168,18 @@ def botorch_run(episode, seed, evaluations, shared):
             gp = SingleTaskGP(x, y[:, :1])  # standardises, and infers the noise
             if fitted:
                 gp.load_state_dict(fitted, strict=False)
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(gp.likelihood, gp), optimizer_kwargs={"options": {"maxiter": FIT}})
+            fit_gpytorch_mll(
+                ExactMarginalLogLikelihood(gp.likelihood, gp), optimizer_kwargs={"options": {"maxiter": FIT}}
+            )
             fitted = {name: value for name, value in gp.state_dict().items() if "raw_" in name}
             acquisition = Acquisition(
-                model=gp, objective=objectives, ref_point=[episode.chance, -1.0], X_baseline=x, cache_root=True,
-                sampler=get_sampler(gp.posterior(x), torch.Size([SAMPLES]), seed=number))
+                model=gp,
+                objective=objectives,
+                ref_point=[episode.chance, -1.0],
+                X_baseline=x,
+                cache_root=True,
+                sampler=get_sampler(gp.posterior(x), torch.Size([SAMPLES]), seed=number),
+            )
             front = torch.stack(points)[is_non_dominated(y)]
             near = front[torch.randint(len(front), (512,), generator=random)].clone()
             for row in near:
@@ -226,7 +238,17 @@ def main():
                     run["versions"] = {p: importlib.metadata.version(p) for p in packages}
                     with args.results.open("a") as file:
                         file.write(json.dumps(run) + "\n")
-                    print(problem, arm, design, seed, run["volumes"], run["seconds"], sep="  ", file=sys.stderr, flush=True)
+                    print(
+                        problem,
+                        arm,
+                        design,
+                        seed,
+                        run["volumes"],
+                        run["seconds"],
+                        sep="  ",
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

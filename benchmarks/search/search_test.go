@@ -183,3 +183,19 @@ func TestRunMissing(t *testing.T) {
 		}
 	}
 }
+
+// A search by many workers on the simulated clock is the same again: nothing in it follows the machine's.
+func TestCrowdsAreRepeatable(t *testing.T) {
+	r := crowdRun{Problem: "stsb-tiny", Sampler: "gp", Workers: 8, Trials: 60, Ahead: 2, Seconds: 1}
+	first, err := runCrowd(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := runCrowd(r)
+	if err != nil || !reflect.DeepEqual(first, second) {
+		t.Errorf("%v:\n%+v\n%+v", err, first, second)
+	}
+	if first.Waited == 0 || first.Volumes["50"] == 0 || first.AtHours["32"] < first.Volumes["50"] {
+		t.Errorf("%+v", first)
+	}
+}

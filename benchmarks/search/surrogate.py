@@ -4,6 +4,7 @@ surrogate.py surrogates/TASK.json RECORD.jsonl.gz ... writes a process for the b
 each was off by on plans that it was not fitted to (10 folds over the plans). The best score at the
 last rung is the final one. The records may differ in the sampler that drew the plans, in nothing else.
 """
+
 import gzip
 import json
 import pathlib
@@ -55,7 +56,9 @@ class Process:
     def fit(self, x, y):
         self.x, self.mean, scale = x, np.mean(y), np.std(y)
         z, squares = (y - self.mean) / scale, self.squares(x, x)
-        means, sds = (np.array([*prior[:2], *[prior[2]] * len(squares)]) for prior in (self.PRIOR_MEANS, self.PRIOR_SDS))
+        means, sds = (
+            np.array([*prior[:2], *[prior[2]] * len(squares)]) for prior in (self.PRIOR_MEANS, self.PRIOR_SDS)
+        )
 
         def loss(theta):
             covariance, slope = self.kernel(squares, theta)
@@ -65,8 +68,10 @@ class Process:
             lengthscales = -2 * np.exp(-2 * theta[2:]) * np.tensordot(squares, w * slope, 2)
             gradient = np.array([np.sum(w * covariance), np.exp(theta[1]) * np.trace(w), *lengthscales]) / 2
             deviations = (theta - means) / sds
-            return (z @ self.alpha / 2 + np.sum(np.log(np.diag(factor[0]))) + deviations @ deviations / 2,
-                    gradient + deviations / sds)
+            return (
+                z @ self.alpha / 2 + np.sum(np.log(np.diag(factor[0]))) + deviations @ deviations / 2,
+                gradient + deviations / sds,
+            )
 
         bounds = [(-4, 4), (-7, 1)] + [(-3, 5)] * len(squares)
         self.theta = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds).x
@@ -104,23 +109,41 @@ def main():
             predicted[test, rung] = Process(groups).fit(x[train], best[train]).predict(x[test])
     residuals = curves - predicted
     rmse = np.sqrt(np.mean(residuals[:, -1] ** 2))
-    held_out = {"rmse": rmse, "r2": 1 - rmse ** 2 / np.var(y), "spearman": spearmanr(predicted[:, -1], y).statistic,
-                "trials": len(y), "plans": len(np.unique(plans))}
+    held_out = {
+        "rmse": rmse,
+        "r2": 1 - rmse**2 / np.var(y),
+        "spearman": spearmanr(predicted[:, -1], y).statistic,
+        "trials": len(y),
+        "plans": len(np.unique(plans)),
+    }
 
     rungs = []
     for best in curves.T:
         process = Process(groups).fit(x, best)
-        rungs.append({"mean": process.mean, "scales": np.exp(process.theta[2:])[groups].tolist(),
-                      "weights": process.weights.tolist()})
+        rungs.append(
+            {
+                "mean": process.mean,
+                "scales": np.exp(process.theta[2:])[groups].tolist(),
+                "weights": process.weights.tolist(),
+            }
+        )
         r = np.sqrt(5 * np.sum(((x[:5, None] - x[None]) / rungs[-1]["scales"]) ** 2, axis=-1))
         check = process.mean + (1 + r + r * r / 3) * np.exp(-r) @ process.weights
         assert np.allclose(check, process.predict(x[:5]))
     surrogate = {key: table[key] for key in ("metric", "geometry", "reference", "dimensions")} | {
-        "records": [path.name for path in records], "held_out": held_out, "noise": noise, "points": points.tolist(),
-        "shares": table["budget"]["rungs"], "rungs": rungs, "residuals": residuals.round(6).tolist()}
+        "records": [path.name for path in records],
+        "held_out": held_out,
+        "noise": noise,
+        "points": points.tolist(),
+        "shares": table["budget"]["rungs"],
+        "rungs": rungs,
+        "residuals": residuals.round(6).tolist(),
+    }
     out.write_text(json.dumps(surrogate) + "\n")
-    print(f"{out.name}: held-out error {rmse:.4f} (between seeds {noise:.4f}), R² {held_out['r2']:.3f}, "
-          f"Spearman {held_out['spearman']:.3f} on {len(y)} trials of {held_out['plans']} plans")
+    print(
+        f"{out.name}: held-out error {rmse:.4f} (between seeds {noise:.4f}), R² {held_out['r2']:.3f}, "
+        f"Spearman {held_out['spearman']:.3f} on {len(y)} trials of {held_out['plans']} plans"
+    )
 
 
 if __name__ == "__main__":

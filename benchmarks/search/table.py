@@ -4,6 +4,7 @@ Cells are the mean share of the best hypervolume over the seeds ± its standard 
 `peftsearch auto` of the same design, seed by seed: the mean difference, its standard error and the two-sided
 Wilcoxon signed-rank test, with Holm's correction over the arms of a problem.
 """
+
 import datetime
 import json
 import os
@@ -19,13 +20,15 @@ OURS = "peftsearch auto"
 
 
 def read(paths):
-    """The runs by problem, design, arm and seed, volumes as shares of the best; of runs of one seed the last of the longest."""
+    """The runs by problem, design, arm and seed, volumes as shares of the best; of a seed's the last of the longest."""
     runs, optima = {}, json.loads((pathlib.Path(__file__).parent / "optima.json").read_text())
     for path in paths:
         for run in map(json.loads, pathlib.Path(path).read_text().splitlines()):
             problem = f"{run['problem']}/{run['instance']}"
             if problem not in optima:
-                sys.exit(f"Error: optima.json lacks {problem}\nTry:   bin/bench-search optima benchmarks/search/optima.json")
+                sys.exit(
+                    f"Error: optima.json lacks {problem}\nTry:   bin/bench-search optima benchmarks/search/optima.json"
+                )
             run["volumes"] = {n: volume / optima[problem]["hypervolume"] for n, volume in run["volumes"].items()}
             seeds = runs.setdefault(run["problem"], {}).setdefault(run["design"], {}).setdefault(run["arm"], {})
             if run["seed"] not in seeds or run["evaluations"] >= seeds[run["seed"]]["evaluations"]:
@@ -36,7 +39,11 @@ def read(paths):
 def summary(values):
     values = np.array(values)
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
-    return {"mean": round(float(values.mean()), 4), "error": error if error is None else round(float(error), 4), "seeds": len(values)}
+    return {
+        "mean": round(float(values.mean()), 4),
+        "error": error if error is None else round(float(error), 4),
+        "seeds": len(values),
+    }
 
 
 def paired(ours, theirs, checkpoint):
@@ -64,7 +71,11 @@ def tabulate(arms):
     rows = {}
     for arm in sorted(arms):
         runs = list(arms[arm].values())
-        row = {"repeats": summary([run["repeats"] / run["evaluations"] for run in runs])["mean"], "volumes": {}, "seconds": {}}
+        row = {
+            "repeats": summary([run["repeats"] / run["evaluations"] for run in runs])["mean"],
+            "volumes": {},
+            "seconds": {},
+        }
         for n in CHECKPOINTS:
             if volumes := [run["volumes"][n] for run in runs if n in run["volumes"]]:
                 row["volumes"][n] = summary(volumes)
@@ -81,26 +92,48 @@ def tabulate(arms):
 
 
 def markdown(problem, design, rows):
-    lines = [f"\n### {problem}, {design} start\n",
-             "| arm | seeds | " + " | ".join(f"@{n}" for n in CHECKPOINTS)
-             + " | auto − arm @100 | p | auto − arm @200 | s/suggestion @100 | repeats |",
-             "|---|---|" + "---|" * (len(CHECKPOINTS) + 5)]
+    lines = [
+        f"\n### {problem}, {design} start\n",
+        "| arm | seeds | "
+        + " | ".join(f"@{n}" for n in CHECKPOINTS)
+        + " | auto − arm @100 | p | auto − arm @200 | s/suggestion @100 | repeats |",
+        "|---|---|" + "---|" * (len(CHECKPOINTS) + 5),
+    ]
     for arm, row in rows.items():
         count = max(s["seeds"] for s in row["volumes"].values())
-        cell = lambda s: "-" if not s else f"{s['mean']:.3f}" + ("" if s["error"] is None else f" ± {s['error']:.3f}") + (
-            "" if s["seeds"] == count else f" ({s['seeds']} seeds)")
+        cell = lambda s: (
+            "-"
+            if not s
+            else f"{s['mean']:.3f}"
+            + ("" if s["error"] is None else f" ± {s['error']:.3f}")
+            + ("" if s["seeds"] == count else f" ({s['seeds']} seeds)")
+        )
         lead = lambda t: "" if not t else f"{t['mean']:+.3f} ± {t['error']:.3f} ({t['wins']}/{t['seeds']})"
         tests = row.get("auto_minus_arm", {})
         test = tests.get("100")
         seconds = row["seconds"].get("100")
-        lines.append(" | ".join([
-            f"| {arm}", str(count), *(cell(row["volumes"].get(n)) for n in CHECKPOINTS),
-            lead(test), "" if not test else f"{test['p']:.2g}", lead(tests.get("200")), "-" if seconds is None else f"{seconds:.3g}", f"{row['repeats']:.1%} |"]))
+        lines.append(
+            " | ".join(
+                [
+                    f"| {arm}",
+                    str(count),
+                    *(cell(row["volumes"].get(n)) for n in CHECKPOINTS),
+                    lead(test),
+                    "" if not test else f"{test['p']:.2g}",
+                    lead(tests.get("200")),
+                    "-" if seconds is None else f"{seconds:.3g}",
+                    f"{row['repeats']:.1%} |",
+                ]
+            )
+        )
     return "\n".join(lines)
 
 
 def machine():
-    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 
@@ -110,8 +143,11 @@ def main():
     out, *results = sys.argv[1:]
     runs = read(results)
     document = {"date": datetime.date.today().isoformat(), "machine": machine(), "versions": {}, "problems": {}}
-    text = ["# Samplers side by side\n", "Share of the best known hypervolume, noise-free, mean ± standard error over the seeds; "
-            "[how it is made and read](../../docs/explain/benchmarks.md)."]
+    text = [
+        "# Samplers side by side\n",
+        "Share of the best known hypervolume, noise-free, mean ± standard error over the seeds; "
+        "[how it is made and read](../../docs/explain/benchmarks.md).",
+    ]
     for problem in sorted(runs):
         for design in sorted(runs[problem]):
             arms = runs[problem][design]
@@ -124,7 +160,9 @@ def main():
                         known = document["versions"].setdefault(package, [])
                         if version not in known:
                             known.append(version)
-    versions = ", ".join(f"{package} {' and '.join(sorted(found))}" for package, found in sorted(document["versions"].items()))
+    versions = ", ".join(
+        f"{package} {' and '.join(sorted(found))}" for package, found in sorted(document["versions"].items())
+    )
     text.append(f"\n{document['machine']['cpu']}, one thread for each run. Versions: {versions}.")
     pathlib.Path(out + ".md").write_text("\n".join(text) + "\n")
     pathlib.Path(out + ".json").write_text(json.dumps(document, indent=1) + "\n")

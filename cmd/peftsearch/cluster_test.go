@@ -46,12 +46,14 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=2,sched_min_interval=0
 SlurmdTimeout=10
-KillWait=5
 MinJobAge=600
 ReturnToService=2
 SlurmdParameters=config_overrides
 NodeName=n[1-%[4]d] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[%[5]s] CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=batch Nodes=ALL Default=YES MaxTime=60 DefaultTime=5 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=cpu Nodes=ALL Default=YES DefaultTime=5 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=2 DefaultTime=5 State=UP
 `
 
 // startCluster starts a cluster, which ends with the test. It skips the test where Slurm is not installed.
@@ -86,7 +88,7 @@ func startCluster(t *testing.T, nodes int) *cluster {
 	}
 	t.Cleanup(func() { c.killSteps("") })
 	c.wait("all nodes are idle", func() bool {
-		states, _ := exec.Command("sinfo", "-h", "-N", "-o", "%N %T").Output()
+		states, _ := exec.Command("sinfo", "-h", "-N", "-p", "cpu", "-o", "%N %T").Output()
 		return strings.Count(string(states), " idle\n") == nodes
 	})
 	return c
@@ -144,6 +146,9 @@ func (c *cluster) killSteps(node string) {
 		}
 		var pid, parent int
 		fmt.Sscan(filepath.Base(filepath.Dir(path)), &pid)
+		if node == "" && bytes.Contains(stat, []byte("(slurmstepd)")) { // it may hold nothing, and report for ever
+			holders = append(holders, pid)
+		}
 		fmt.Sscan(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1], &parent)
 		if bytes.Contains(environ, []byte("SLURMD_NODENAME="+node)) {
 			held = append(held, pid)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -60,7 +61,7 @@ func (g *globals) compare(cmd *cobra.Command, names [2]string, asJSON bool) erro
 	}
 	for _, s := range comparison.Studies {
 		fmt.Fprintf(w, "%s: %d trials, %s of training\n", s.Study, s.Trials, seconds(s.Seconds))
-		printFront(w, s.Metric, s.Front)
+		printFront(w, terminalWidth(os.Stdout), s.Metric, s.Front)
 		fmt.Fprintln(w)
 	}
 	printCheckpoints(w, comparison)

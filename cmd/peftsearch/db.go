@@ -93,15 +93,6 @@ meanwhile what is to be stored.`,
 	}
 }
 
-func newDBStatus() *cobra.Command {
-	return &cobra.Command{
-		Use:   "status DIR",
-		Short: "Say whether the server of a directory answers",
-		Args:  cobra.ExactArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return showServer(cmd, args[0]) },
-	}
-}
-
 // serve runs the server of a directory until a signal.
 func serve(ctx context.Context, dir, data string) error {
 	data = cmp.Or(data, filepath.Join(dir, "data"))
@@ -196,7 +187,7 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
-	dir, err := filepath.EvalSymlinks(dir) // its server has one name
+	name, err := serverJob(dir)
 	if err != nil {
 		return err
 	}
@@ -209,7 +200,7 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 		words = append(words, "--data", data)
 	}
 	script := filepath.Join(dir, "server.sh")
-	service := slurm.Service{Name: "peftsearch-db " + dir, Log: filepath.Join(dir, serverLog),
+	service := slurm.Service{Name: name, Log: filepath.Join(dir, serverLog),
 		Command: commandLine(words...)}
 	if err := os.WriteFile(script, []byte(service.Script()), 0o700); err != nil {
 		return err
@@ -221,6 +212,7 @@ func startJob(cmd *cobra.Command, dir, data string, options []string) error {
 	fmt.Fprintf(cmd.OutOrStdout(), `job     %s
 log     %s
 use     --db %s, when the job runs: searches wait for it
+status  peftsearch db status %[3]s
 stop    peftsearch db stop %[3]s
 `, job, service.Log, commandLine(dir))
 	return nil
@@ -242,7 +234,7 @@ func stopServer(ctx context.Context, dir string) error {
 	case err != nil:
 		return err
 	case s.Job != "":
-		// Without --batch the signal goes to PostgreSQL too, which is gone then before the last copy is made.
+		// Unlike a plain scancel, after which Slurm kills what is left, this gives the last copy the time that it takes.
 		if said, err := exec.CommandContext(ctx, "scancel", "--batch", "--signal=USR1", s.Job).CombinedOutput(); err != nil {
 			return environment("", fmt.Errorf("scancel --batch --signal=USR1 %s: %w: %s", s.Job, err, said))
 		}
@@ -266,34 +258,4 @@ func stopServer(ctx context.Context, dir string) error {
 				fmt.Errorf("the server has not ended for %s", stopPatience))
 		}
 	}
-}
-
-func showServer(cmd *cobra.Command, dir string) error {
-	s, err := store.ReadServer(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return environment("peftsearch db start "+commandLine(dir), fmt.Errorf("no server runs for %s", dir))
-	}
-	if err != nil {
-		return err
-	}
-	place := fmt.Sprintf("%s:%d, process %d", s.Host, s.Port, s.PID)
-	if s.Job != "" {
-		place = fmt.Sprintf("%s:%d, job %s", s.Host, s.Port, s.Job)
-	}
-	studies := 0
-	db, err := store.View(dir)
-	if err == nil {
-		records, listErr := db.Studies(cmd.Context())
-		studies, err = len(records), errors.Join(listErr, db.Close())
-	}
-	if err != nil && !errors.Is(err, store.ErrEmpty) {
-		return fmt.Errorf("the server was at %s: %w", place, err)
-	}
-	copied := "none yet"
-	if info, err := os.Stat(filepath.Join(dir, server.DumpFile)); err == nil {
-		copied = fmt.Sprintf("%s, %s old", filepath.Join(dir, server.DumpFile), duration(time.Since(info.ModTime())))
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "server  %s, answers\nstudies %d\ncopy    %s\nuse     --db %s\n", place, studies,
-		copied, commandLine(dir))
-	return nil
 }

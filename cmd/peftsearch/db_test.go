@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"peftsearch/studies/server"
 	"peftsearch/studies/store"
@@ -122,7 +127,37 @@ func TestAServerOfOnesOwn(t *testing.T) {
 	}
 }
 
-// As a job the server comes and goes as Slurm wills, and a search waits for it.
+// A server whose PostgreSQL is killed leaves its last copy.
+func TestAServerThatIsKilled(t *testing.T) {
+	dir, path := serverDir(t), writeFakeStudy(t, 4)
+	outputOf(t, "peftsearch", "db", "start", dir)
+	outputOf(t, "peftsearch", "run", path, "--db", dir)
+	front := func(db string) string { return outputOf(t, "peftsearch", "front", "small", "--json", "--db", db) }
+	want := front(dir)
+	content, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(content), &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); exists(t, filepath.Join(dir, store.ServerFile)); {
+		if time.Now().After(deadline) {
+			t.Fatal("the server has not ended")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := front(filepath.Join(dir, server.DumpFile)); got != want {
+		t.Errorf("the copy has\n%s\nwant\n%s", got, want)
+	}
+}
+
+// As a job the server comes and goes as Slurm wills, and a search waits for it. Slurm ends all processes of a job at
+// once, PostgreSQL's too; the next server has what the copy has.
 func TestAServerAsAJob(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster")
@@ -130,55 +165,104 @@ func TestAServerAsAJob(t *testing.T) {
 	dir, path := serverDir(t), writeFakeStudy(t, 30)
 	t.Setenv("FAKE_SECONDS", "0.3")
 	c := startCluster(t, 2)
-	c.command("peftsearch", "submit", path, "--db", dir, "--workers", "2", "--time", "10:00", "--", "--cpus-per-task=1")
-	c.command("peftsearch", "db", "start", dir, "--slurm", "--", "--time=10:00")
-	tally := func() (tally store.Tally) {
-		if s, err := store.View(dir); err == nil {
-			defer s.Close()
-			if record, err := s.Study(t.Context(), "small"); err == nil {
-				tally, _ = s.Tally(t.Context(), record)
-			}
-		}
-		return tally
+	start := func(disk string, options ...string) {
+		t.Helper()
+		c.command("peftsearch", append([]string{"db", "start", dir, "--slurm", "--data", filepath.Join(dir, disk), "--",
+			"--time=10:00"}, options...)...)
 	}
-	c.wait("some trials are stored", func() bool { return tally().Complete > 3 })
-	c.command("peftsearch", "db", "stop", dir)
-	c.command("peftsearch", "db", "start", dir, "--slurm", "--", "--time=10:00")
-	c.wait("the study is done", func() bool { return tally().Complete == 30 })
-	if got := tally(); got.Total() != 30 {
+	tally := func(db string) store.Tally { return tallyOf(t, db, "small") }
+	start("first", "--begin=now+1hour")
+	says := func(words ...string) {
+		t.Helper()
+		said, err := exec.Command("peftsearch", words...).CombinedOutput()
+		if err == nil || !regexp.MustCompile(`job 1 is pending \(BeginTime\), expected to start at \d{4}-`).Match(said) {
+			t.Errorf("%v: %v: %s", words, err, said)
+		}
+	}
+	c.wait("job 1 waits", func() bool { return c.command("squeue", "--noheader", "--format=%r") == "BeginTime\n" })
+	says("db", "status", dir)
+	says("doctor", path, "--db", dir)
+	c.command("peftsearch", "submit", path, "--db", dir, "--workers", "2", "--time", "10:00", "--", "--cpus-per-task=1")
+	c.wait("the study waits for the server", func() bool {
+		return c.command("squeue", "--noheader", "--jobs=2", "--format=%r") == "Dependency\n"
+	})
+	c.command("scontrol", "update", "jobid=1", "starttime=now")
+	c.wait("some trials are stored", func() bool { return tally(dir).Complete > 3 })
+	s, err := store.ReadServer(dir)
+	c.must(err)
+	c.command("scancel", s.Job)
+	c.wait("the server has ended", func() bool { return !exists(t, filepath.Join(dir, store.ServerFile)) })
+	logs, err := filepath.Glob(filepath.Join(filepath.Dir(path), "small.slurm", "*.log"))
+	c.must(err)
+	stored := 0
+	for _, log := range logs {
+		content, err := os.ReadFile(log)
+		c.must(err)
+		stored += len(finishedLine.FindAll(content, -1))
+	}
+	copied := filepath.Join(dir, server.DumpFile)
+	if got := tally(copied); got.Complete < max(4, stored) {
+		t.Errorf("%d trials were stored, the copy that a cancelled server leaves has %+v", stored, got)
+	}
+	start("second")
+	c.wait("the study is done", func() bool { return tally(dir).Complete == 30 })
+	if got := tally(dir); got.Total() != 30 {
 		t.Errorf("%+v", got)
 	}
 	c.command("peftsearch", "db", "stop", dir)
-	dir = filepath.Join(dir, server.DumpFile)
-	if got := tally(); got.Complete != 30 {
+	if got := tally(copied); got.Complete != 30 {
 		t.Errorf("the copy that a server leaves has %+v", got)
 	}
 }
 
-// Two servers of one user are jobs of their own; two of one directory are not.
+// exists reports whether a file is there.
+func exists(t *testing.T, path string) bool {
+	t.Helper()
+	_, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// Two servers of one user are jobs of their own; two of one directory are not. One that makes room for another job
+// leaves its copy, and the one that is queued after it goes on.
 func TestServersAsJobs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a cluster")
 	}
 	first, second := serverDir(t), serverDir(t)
+	path := writeFakeStudy(t, 4)
 	c := startCluster(t, 2)
-	for _, dir := range []string{first, second, first} {
-		c.command("peftsearch", "db", "start", dir, "--slurm", "--", "--time=10:00")
+	for i, dir := range []string{first, second, first} {
+		c.command("peftsearch", "db", "start", dir, "--slurm", "--data", filepath.Join(dir, fmt.Sprint("disk", i)), "--",
+			"--time=10:00", "--exclusive")
 	}
 	answer := func(dir string) bool { return exec.Command("peftsearch", "db", "status", dir).Run() == nil }
 	c.wait("both serve", func() bool { return answer(first) && answer(second) })
 	if waiting := c.command("squeue", "--noheader", "--states=PENDING", "--format=%r"); waiting != "Dependency\n" {
 		t.Errorf("jobs wait for %q", waiting)
 	}
-	before, err := store.ReadServer(first)
-	if err != nil {
-		t.Fatal(err)
+	if status := c.command("peftsearch", "db", "status", first); !strings.Contains(status,
+		"next    job 3 is pending (Dependency)") {
+		t.Error(status)
 	}
-	c.command("peftsearch", "db", "stop", first)
+	c.command("peftsearch", "run", path, "--db", first)
+	front := func(db string) string { return c.command("peftsearch", "front", "small", "--json", "--db", db) }
+	want := front(first)
+	before, err := store.ReadServer(first)
+	c.must(err)
+	node := strings.TrimSpace(c.command("squeue", "--noheader", "--jobs="+before.Job, "--format=%N"))
+	c.command("sbatch", "--partition=urgent", "--exclusive", "--nodelist="+node, "--output=/dev/null", "--wrap=sleep 1")
 	c.wait("the next one serves", func() bool {
 		now, err := store.ReadServer(first)
 		return err == nil && now.Job != before.Job && answer(first)
 	})
+	for _, db := range []string{filepath.Join(first, server.DumpFile), first} {
+		if got := front(db); got != want {
+			t.Errorf("%s has\n%s\nwant\n%s", db, got, want)
+		}
+	}
 	for _, dir := range []string{first, second} {
 		c.command("peftsearch", "db", "stop", dir)
 	}

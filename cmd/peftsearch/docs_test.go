@@ -149,24 +149,26 @@ var notRun = map[string]string{
 	"peftsearch export best --to transformers --out stsb-hybrid --name stsb-hybrid    --base-model " +
 		"sentence-transformers/all-MiniLM-L6-v2 --license apache-2.0 --language en": "needs weights: make check-exports",
 	"peftsearch export best --to onnx --out served": "needs weights: make check-exports",
-	"peftsearch serve":                                                "never ends: serve.txtar",
-	"peftsearch serve my-study":                                       "never ends: serve.txtar",
-	"peftsearch watch my-study":                                       "never ends: watch.txtar",
-	"peftsearch pull EMBEDDIA/sloberta":                               "needs a network: pull.txtar has a server",
-	"peftsearch run study.yaml --mirror /content/drive/MyDrive/study": "needs Colab's disk: mirror.txtar",
-	"peftsearch db start ~/peft-db":                                   "needs PostgreSQL: TestAServerOfOnesOwn",
-	"peftsearch db start ~/peft-db --slurm --data /tmp/peft-db -- --time=2-00:00:00 --partition=cpu": "needs Slurm: " +
-		"TestServersAsJobs",
-	"peftsearch doctor mrpc.yaml --db ~/peft-db --slurm": "needs Slurm: TestAStudyOnACluster",
-	"peftsearch submit mrpc.yaml --db ~/peft-db --workers 8 --time 4:00:00 -- --partition=gpu --gres=gpu:1": "needs " +
-		"Slurm: TestAStudyOnACluster",
-	"peftsearch show mrpc --db ~/peft-db":              "needs a server: postgres.txtar",
-	"peftsearch copy mrpc --db ~/peft-db --to mrpc.db": "needs a server: postgres.txtar",
-	"peftsearch front mrpc --db mrpc.db":               "needs a server: postgres.txtar",
+	"peftsearch serve":                                                               "never ends: serve.txtar",
+	"peftsearch serve my-study":                                                      "never ends: serve.txtar",
+	"peftsearch watch my-study":                                                      "never ends: watch.txtar",
+	"peftsearch pull EMBEDDIA/sloberta":                                              "needs a network: pull.txtar has a server",
+	"peftsearch run study.yaml --mirror /content/drive/MyDrive/study":                "needs Colab's disk: mirror.txtar",
+	"peftsearch db start ~/peft-db --data /tmp/peft-db":                              "needs PostgreSQL: TestAServerOfOnesOwn",
+	"peftsearch show stsb-demo --db ~/peft-db":                                       "needs PostgreSQL: TestTheClusterPage",
+	"peftsearch doctor examples/stsb.yaml":                                           "needs weights: TestTheClusterPage",
+	"peftsearch run examples/stsb.yaml --mirror /content/drive/MyDrive/stsb --plain": "needs Colab's disk: mirror.txtar",
+	"peftsearch report stsb-demo --out /content/drive/MyDrive/stsb/stsb.html":        "needs Colab's disk: report.txtar",
 }
 
 // trains are the pages whose commands train for hours: what is in docs/results.md.
 const trains = "docs/results.md"
+
+// clusters is the page whose commands need a cluster.
+const clusters = "docs/how-to/cluster.md"
+
+// firstBlock is the first block of code of a page.
+func firstBlock(page string) string { return fences.FindStringSubmatch(page)[2] }
 
 // The commands of the documentation run, one page after another and each in its order, on studies of the names that
 // they have, in place of the worker one that does not train. TestTutorial runs those of the tutorial.
@@ -187,11 +189,15 @@ replace 'study: small' 'study: other' other.yaml
 	script += "cp studies.db demo.db\nrm study.yaml\n"
 	all, used := pages(t), map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(all)) {
+		page := all[path]
+		if strings.HasSuffix(path, clusters) { // its first block is TestTheClusterPage's
+			page = strings.Replace(page, firstBlock(page), "", 1)
+		}
 		if strings.HasSuffix(path, trains) || strings.HasSuffix(path, "docs/tutorial.md") ||
 			strings.HasSuffix(path, "docs/reference/cli.md") { // its examples are the help's
 			continue
 		}
-		for _, line := range commandsOf(all[path]) {
+		for _, line := range commandsOf(page) {
 			line = strings.TrimSpace(commentary.ReplaceAllString(line, ""))
 			if _, ok := notRun[line]; ok {
 				used[line] = true

@@ -46,7 +46,7 @@ worker with them. With --slurm, do so in a job of a minute too: a node may see o
 			args, options := args[:own(cmd, args)], args[own(cmd, args):]
 			checks := []check{checkMemory(), checkDatabase(cmd.Context(), g.db)}
 			if len(args) == 0 {
-				checks = append(checks, checkDisks(""), checkWorker(cmd.Context()))
+				checks = append(checks, g.checkDisks(""), checkWorker(cmd.Context()))
 			} else {
 				checks = append(checks, g.checkStudy(cmd, args[0])...)
 			}
@@ -184,13 +184,13 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		study.more = append(study.more, "Note: "+note)
 	}
 	if file.Evaluator.Analytic {
-		return []check{study, checkDisks(inputs.Model), {name: "worker",
+		return []check{study, g.checkDisks(inputs.Model), {name: "worker",
 			detail: "none: evaluator.analytic scores by a formula"}}
 	}
 	options, err := g.workerOptions(file, cores(), cmd.ErrOrStderr())
 	if err != nil {
 		worker.err = err
-		return []check{study, checkDisks(inputs.Model), worker}
+		return []check{study, g.checkDisks(inputs.Model), worker}
 	}
 	options.Expect = file.Expect(inputs)
 	ready, err := evaluator.Describe(cmd.Context(), options)
@@ -200,5 +200,5 @@ func (g *globals) checkStudy(cmd *cobra.Command, path string) []check {
 		worker.detail += fmt.Sprintf("; task.max_length cuts %d of %d rows, %d dev, %d test", s.Train.Truncated,
 			s.Train.Rows, s.Dev.Truncated, s.Test.Truncated)
 	}
-	return []check{study, checkDisks(inputs.Model), worker}
+	return []check{study, g.checkDisks(inputs.Model), worker}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,8 @@ func checkServer(ctx context.Context, name string) check {
 		c.detail = name + ", new"
 		return c
 	case errors.As(err, &known):
-		c.err, c.try = err, known.Advice
+		says, try := queued(ctx, name)
+		c.err, c.try = fmt.Errorf("%w%s", err, says), cmp.Or(try, known.Advice)
 		return c
 	case err != nil:
 		c.err = err
@@ -50,16 +52,21 @@ func checkServer(ctx context.Context, name string) check {
 	return c
 }
 
-// checkDisks tells the disks of this machine from those of a network, for what is read and written much.
-func checkDisks(model string) check {
+// checkDisks tells the disks of this machine from those of a network, for what is read and written much. A database
+// that is a file must lie on one of this machine.
+func (g *globals) checkDisks(model string) check {
 	c := check{name: "disks"}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		c.err, c.try = err, "name a directory on a disk of this machine in XDG_CACHE_HOME"
 		return c
 	}
+	database := g.db
+	if store.IsServer(g.db) {
+		database = ""
+	}
 	var places []string
-	for _, d := range []struct{ what, path string }{{"model", model}, {"hidden states", cache}} {
+	for _, d := range []struct{ what, path string }{{"database", database}, {"model", model}, {"hidden states", cache}} {
 		if d.path == "" {
 			continue
 		}
@@ -74,9 +81,14 @@ func checkDisks(model string) check {
 			c.err, c.try = err, "make it readable"
 			return c
 		}
-		if kind == "" {
+		switch {
+		case kind == "":
 			kind = "a disk of this machine"
-		} else if d.path == cache {
+		case d.what == "database" && os.Getenv(store.AllowNetworkDisk) == "":
+			c.err = fmt.Errorf("%s lies on %s, where SQLite's locks cannot be trusted: no search can write it", g.db, kind)
+			c.try = "--db on a disk of this machine; of many machines, a server: peftsearch db start"
+			return c
+		case d.what == "hidden states":
 			c.more = append(c.more, "Note: XDG_CACHE_HOME moves hidden states to a disk of this machine; "+
 				"submit does so by itself")
 		}

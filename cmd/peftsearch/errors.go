@@ -69,7 +69,8 @@ var edge = []struct {
 	{evaluator.ErrWorker, exitEnvironment, "peftsearch doctor STUDY.yaml; -v shows the worker's log"},
 	{store.ErrNoStudy, exitUsage, "peftsearch ls lists the studies; --db names another database"},
 	{store.ErrNoTrial, exitUsage, "peftsearch show STUDY lists the trials"},
-	{store.ErrPath, exitUsage, "name a file with --db"},
+	{store.ErrPath, exitUsage, "name a file with --db, with ./ before it if it looks like an address, or a server:\n" +
+		"postgres://USER@HOST/NAME, whose password comes from ~/.pgpass or PGPASSWORD"},
 	{hub.ErrNetwork, exitEnvironment,
 		"a proxy is named by HTTPS_PROXY, a mirror by HF_ENDPOINT; a model directory that is copied here needs no network"},
 	{hub.ErrRefused, exitUsage, "docs/how-to/models.md says which models can be used, and how"},

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +17,7 @@ import (
 	"peftsearch/peft"
 	"peftsearch/studies/config"
 	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 type exportFlags struct {
@@ -123,16 +124,20 @@ func (g *globals) exportOptuna(cmd *cobra.Command, args []string, flags exportFl
 		return usage("peftsearch export STUDY --to optuna --out STUDY.log",
 			"--to optuna takes a whole study, and needs a file: --out")
 	}
-	overviews, err := g.overviews(cmd.Context(), args)
+	db, record, err := g.viewStudy(cmd, args[0])
 	if err != nil {
 		return err
 	}
-	var journal bytes.Buffer
-	if err := report.WriteOptuna(&journal, overviews[0]); err != nil {
+	defer db.Close()
+	file, err := createNew(flags.out)
+	if err != nil {
 		return err
 	}
-	if err := writeNew(flags.out, journal.Bytes()); err != nil {
-		return err
+	err = writeSnapshot(cmd.Context(), db, file, func(w io.Writer, at *store.Store) error {
+		return report.WriteOptuna(w, record, at.Walk(cmd.Context(), record, true))
+	})
+	if err := errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(flags.out))
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), flags.out)
 	if !g.quiet {
@@ -207,20 +212,29 @@ func configured(file *config.Config, inputs *config.Inputs, plan peft.Plan) peft
 
 // writeNew writes a file that must not be there yet, with the directories above it.
 func writeNew(path string, content []byte) error {
-	const try = "choose a directory that can be written to"
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return environment(try, err)
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return usage("name another place, or remove it first", "%s is there already", path)
-	}
+	file, err := createNew(path)
 	if err != nil {
-		return environment(try, err)
+		return err
 	}
 	_, err = file.Write(content)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
+}
+
+// createNew makes a file that must not be there yet, with the directories above it.
+func createNew(path string) (*os.File, error) {
+	const try = "choose a directory that can be written to"
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, environment(try, err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, usage("name another place, or remove it first", "%s is there already", path)
+	}
+	if err != nil {
+		return nil, environment(try, err)
+	}
+	return file, nil
 }

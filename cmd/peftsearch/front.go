@@ -13,6 +13,7 @@ import (
 
 	"peftsearch/studies"
 	"peftsearch/studies/report"
+	"peftsearch/studies/store"
 )
 
 // selection picks members of a front.
@@ -67,11 +68,11 @@ stand beside these.`,
 				return nil
 			}
 			if plot {
-				if err := g.printChart(cmd, record.Name); err != nil {
+				if err := g.printChart(cmd, db, record); err != nil {
 					return err
 				}
 			}
-			printFront(cmd.OutOrStdout(), front.Metric, front.Front)
+			printFront(cmd.OutOrStdout(), terminalWidth(os.Stdout), front.Metric, front.Front)
 			if !g.quiet {
 				printRecommendation(cmd.ErrOrStderr(), front)
 			}
@@ -91,8 +92,8 @@ stand beside these.`,
 }
 
 // printChart draws the scores of a study, with the front.
-func (g *globals) printChart(cmd *cobra.Command, study string) error {
-	overviews, err := g.overviews(cmd.Context(), []string{study})
+func (g *globals) printChart(cmd *cobra.Command, db *store.Store, record *store.Record) error {
+	overview, err := studies.Watch(db, record, nil).Look(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (g *globals) printChart(cmd *cobra.Command, study string) error {
 	if g.noColor {
 		w.Profile = colorprofile.NoTTY
 	}
-	for _, line := range (screen{Overview: overviews[0], cursor: -1}).chart(width, rows) {
+	for _, line := range (screen{Overview: overview, cursor: -1}).chart(width, rows) {
 		fmt.Fprintln(&w, strings.TrimRight(line, " "))
 	}
 	fmt.Fprintln(&w)

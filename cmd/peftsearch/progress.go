@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/studies"
+	"peftsearch/studies/config"
 	"peftsearch/studies/store"
 )
 
@@ -40,15 +43,35 @@ const (
 )
 
 // loggedScore and loggedTime are attributes that people read rounded and machines as a number: of seconds for a time.
+// loggedRate is words for people, and an object with the rate of each method and of the others for machines.
 type (
 	loggedScore float64
 	loggedTime  time.Duration
+	loggedRate  config.Rate
 )
 
 func (s loggedScore) String() string { return score(float64(s)) }
 func (t loggedTime) String() string  { return duration(time.Duration(t)) }
 
 func (t loggedTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(t).Seconds()) }
+
+func (r loggedRate) String() string {
+	of, others := config.Rate(r).Methods().Map(), config.Rate(r).Default()
+	if len(of) == 0 {
+		return fmt.Sprintf("%g for all", others)
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		words = append(words, fmt.Sprintf("%s %g", name, of[name]))
+	}
+	return strings.Join(append(words, fmt.Sprintf("others %g", others)), ", ")
+}
+
+func (r loggedRate) MarshalJSON() ([]byte, error) {
+	of := config.Rate(r).Methods().Map()
+	of["others"] = config.Rate(r).Default()
+	return json.Marshal(of)
+}
 
 // newDisplay starts a display on stderr, which is silent if quiet.
 func (g *globals) newDisplay(stderr io.Writer, format logFormat) *display {
@@ -91,12 +114,30 @@ func (d *display) note(level slog.Level, message string, attributes ...any) {
 		d.log.Log(context.Background(), level, message, attributes...)
 		return
 	}
-	var b strings.Builder
-	b.WriteString(message)
+	fmt.Fprintln(d.writer(nil), quote.Line(sentence(message, attributes)))
+}
+
+// sentence is a message with its attributes for people: what it is of, the message, and what there is to say about it.
+func sentence(message string, attributes []any) string {
+	subject, details, why := "", "", ""
 	for i := 0; i+1 < len(attributes); i += 2 {
-		fmt.Fprintf(&b, "  %v %v", attributes[i], attributes[i+1])
+		name, value := fmt.Sprint(attributes[i]), fmt.Sprint(attributes[i+1])
+		switch name {
+		case "trial", "plan", "seed", string(store.JobCalibration), string(store.JobReplicate):
+			subject += name + " " + value + " "
+		case "reason", "rates":
+			why += "; " + value
+		default:
+			details += ", " + name + " " + value
+		}
 	}
-	fmt.Fprintln(d.writer(nil), quote.Line(b.String()))
+	if details != "" {
+		details = " (" + strings.TrimPrefix(details, ", ") + ")"
+	}
+	if why != "" {
+		why = ": " + strings.TrimPrefix(why, "; ")
+	}
+	return subject + message + details + why
 }
 
 // writer is where other programs' logs go while the display is on.
@@ -211,7 +252,7 @@ func (s *searchProgress) event(e studies.Event) {
 	case studies.EventFailed, studies.EventRetried:
 		s.note(slog.LevelWarn, string(e.Kind), append(trial, "reason", firstLine(failure.Error()))...)
 	case studies.EventTaken:
-		s.note(slog.LevelWarn, "another process has taken the trial over", trial...)
+		s.note(slog.LevelWarn, "was taken over by another process", trial...)
 	case studies.EventWaiting:
 		s.note(slog.LevelInfo, "waiting for trials that other processes run", "trials", e.Elsewhere)
 	case studies.EventDelayed:
@@ -221,9 +262,15 @@ func (s *searchProgress) event(e studies.Event) {
 			s.note(slog.LevelInfo, string(e.Kind), append(trial, "plan", plan.String(), "params", params, "from", origin)...)
 		}
 	case studies.EventCalibrated:
-		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", e.Rate)
+		s.note(slog.LevelInfo, "learning rates are calibrated", "rates", loggedRate(e.Rate))
 	case studies.EventUncalibrated:
-		s.note(slog.LevelInfo, "learning rates are not calibrated", "all", e.Rate.Default(), "reason", e.Err)
+		s.note(slog.LevelInfo, "learning rates are not calibrated", "reason", e.Err.Error(), "rates",
+			loggedRate(e.Rate))
+	case studies.EventMapped:
+		s.note(slog.LevelInfo, "it starts with what weights that all plans share tell", "trainings",
+			fmt.Sprintf("%.1f", e.Job.Share), "took", loggedTime(e.Job.Result.WallS*float64(time.Second)))
+	case studies.EventUnmapped:
+		s.note(slog.LevelInfo, "plans are tried without a map of shared weights", "reason", e.Err.Error())
 	case studies.EventFinished:
 		if e.Job != nil {
 			if s.logs() {
@@ -252,7 +299,10 @@ func (s *searchProgress) event(e studies.Event) {
 // jobWords are what the log says of a training beside the trials that has ended.
 func jobWords(j store.Job) []any {
 	words := []any{"score", loggedScore(j.Result.Score)}
-	if j.Kind == store.JobReplicate {
+	switch j.Kind {
+	case store.JobMap:
+		return []any{"steps", j.Result.Steps}
+	case store.JobReplicate:
 		return append(words, "of_trial", j.Trial)
 	}
 	return append(words, "method", j.Method, "rate", j.Candidate.Training.LearningRate)

@@ -48,10 +48,11 @@ one document (--json) on stdout.`,
 	set := cmd.Flags()
 	set.StringVar(&flags.out, "out", "", "write the page to this file")
 	set.StringVar(&flags.figures, "figures", "",
-		"write the fronts, their growth and the modules along them to this directory as SVG, PDF and PNG")
+		"write the figures of the page to this directory as SVG, PDF and PNG")
 	set.BoolVar(&flags.asCSV, "csv", false, "print the trials as CSV")
 	set.BoolVar(&flags.asJSON, "json", false, "print JSON")
-	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json", "out") // stdout names the files that were written
+	cmd.MarkFlagsMutuallyExclusive("csv", "json", "figures")
 	cmd.MarkFlagFilename("out", "html")
 	cmd.MarkFlagDirname("figures")
 	return cmd
@@ -61,17 +62,16 @@ func (g *globals) report(cmd *cobra.Command, names []string, flags reportFlags) 
 	if flags.asCSV {
 		return g.csv(cmd.Context(), cmd.OutOrStdout(), names)
 	}
-	overviews, err := g.overviews(cmd.Context(), names)
+	seen, err := g.seen(cmd.Context(), names)
 	if err != nil {
 		return err
 	}
-	insights := make([]report.Insight, len(overviews))
-	for i, o := range overviews {
-		insights[i] = report.NewInsight(o)
+	for i := range seen {
+		seen[i].Insight = report.NewInsight(seen[i].Overview)
 	}
-	views := report.NewViews(overviews, insights, time.Now())
+	views := report.NewViews(seen, time.Now())
 	if flags.asJSON {
-		return report.WriteJSON(cmd.OutOrStdout(), views)
+		return report.WriteViews(cmd.OutOrStdout(), views)
 	}
 	if flags.figures != "" {
 		if err := report.WriteFigures(flags.figures, views); err != nil {
@@ -155,24 +155,25 @@ func writeSnapshot(ctx context.Context, db *store.Store, w io.Writer,
 	return err
 }
 
-// overviews reads studies of the database.
-func (g *globals) overviews(ctx context.Context, names []string) ([]*studies.Overview, error) {
+// seen reads studies of the database, but for what takes a while to work out.
+func (g *globals) seen(ctx context.Context, names []string) ([]report.Seen, error) {
 	db, err := g.view()
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
-	var all []*studies.Overview
+	var all []report.Seen
 	for _, name := range names {
 		record, err := db.Study(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		overview, err := studies.Watch(db, record).Look(ctx)
+		columns := report.NewColumns(record)
+		overview, err := studies.Watch(db, record, columns.Put).Look(ctx)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, overview)
+		all = append(all, report.Seen{Overview: overview, Columns: columns})
 	}
 	return all, nil
 }

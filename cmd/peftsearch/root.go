@@ -75,10 +75,18 @@ against trainable parameters.
 	return root
 }
 
-// refuseAsUsage makes wrong arguments of every verb errors of usage.
+// refuseAsUsage makes wrong arguments of every verb errors of usage, before any of them is shown that has a password.
 func refuseAsUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				if !store.IsServer(arg) {
+					continue
+				}
+				if err := store.CheckName(arg); err != nil {
+					return err
+				}
+			}
 			if err := check(cmd, args); err != nil {
 				return usage(cmd.CommandPath()+" --help", "%w", err)
 			}

@@ -145,7 +145,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 		log = nil
 	}
 	progress := &searchProgress{display: display, status: status, waits: map[string]*waits{}}
-	if warm := study.Record().WarmStart; warm != nil && !study.Continued() {
+	if warm := study.Record().WarmStart; warm != nil && !warm.Estimates() && !study.Continued() {
 		progress.note(slog.LevelInfo, "it starts with what other studies on this model tell", "trials", len(warm.Trials),
 			"from", warm.Study)
 	}
@@ -154,7 +154,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	}
 	if other := study.CalibratedBy(); other != "" {
 		progress.note(slog.LevelInfo, "its learning rates are those that another study found", "study", other, "rates",
-			file.Training.LearningRate)
+			loggedRate(file.Training.LearningRate))
 	}
 	if inputs.AutoEpochs != "" && !status.Over() {
 		progress.note(slog.LevelInfo, inputs.AutoEpochs)
@@ -260,8 +260,11 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 	if err := g.warnRising(cmd, db, record, log); err != nil {
 		return err
 	}
+	if err := g.noteKnown(cmd, db, record, log); err != nil {
+		return err
+	}
 	document := report.NewFront(record, front, confirmed)
-	printFront(cmd.OutOrStdout(), document.Metric, document.Front)
+	printFront(cmd.OutOrStdout(), terminalWidth(os.Stdout), document.Metric, document.Front)
 	switch r := document.Recommendation; {
 	case r == nil || g.quiet:
 	case log != nil:
@@ -271,6 +274,18 @@ func (g *globals) conclude(cmd *cobra.Command, db *store.Store, record *store.Re
 		g.printNext(cmd, record.Name, r.Trial, again)
 	}
 	return nil
+}
+
+// noteKnown says how far what was known before the first trial agrees with the trials.
+func (g *globals) noteKnown(cmd *cobra.Command, db *store.Store, record *store.Record, log *display) error {
+	known, err := studies.ReadKnown(cmd.Context(), db, record)
+	if a := report.NewAgreement(known); a != nil && log != nil {
+		log.note(slog.LevelInfo, "what was known before the first trial", "trials", a.Trials, "rank_correlation", a.Rank,
+			"given_size", a.GivenSize, "used", a.Used)
+	} else if a != nil && !g.quiet {
+		fmt.Fprintln(cmd.ErrOrStderr(), "what was known before the first trial:", agreementLine(*a))
+	}
+	return err
 }
 
 // Trials are said to be too short where more than a share of them, of not too few, have the last score as their best
@@ -292,7 +307,7 @@ func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.
 		if log != nil {
 			log.note(slog.LevelWarn, warning)
 		} else {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", warning)
+			fmt.Fprintln(cmd.ErrOrStderr(), wrapped("Warning: "+warning))
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ const notesStay = 200 // lines that stay when the view ends
 
 // newRunView starts a view on stderr.
 func (g *globals) newRunView(ctx context.Context, db *store.Store, record *store.Record) (*runView, error) {
-	watcher := studies.Watch(db, record)
+	watcher := studies.Watch(db, record, nil)
 	overview, err := watcher.Look(ctx)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 	"peftsearch/studies"
 	"peftsearch/studies/store"
@@ -114,7 +115,7 @@ func (s screen) remaining() time.Duration {
 	var seconds []float64
 	for _, t := range s.Trials {
 		if t.State == store.Complete || t.State == store.Pruned {
-			seconds = append(seconds, t.Result.WallS)
+			seconds = append(seconds, t.Seconds)
 		}
 	}
 	left := max(s.Budget, s.Tally.Total()) - s.Tally.Finished()
@@ -133,7 +134,7 @@ func (s screen) chart(width, height int) []string {
 	smallest, largest := math.Inf(1), 1.0
 	for _, t := range s.Trials {
 		if t.State == store.Complete || t.State == store.Pruned {
-			low, high = min(low, t.Result.Score), max(high, t.Result.Score)
+			low, high = min(low, t.Score), max(high, t.Score)
 			largest = max(largest, float64(t.Params))
 			if t.Params > 0 {
 				smallest = min(smallest, float64(t.Params))
@@ -153,9 +154,9 @@ func (s screen) chart(width, height int) []string {
 	for _, t := range s.Trials {
 		switch t.State {
 		case store.Complete:
-			c.dot(x(t.Params), y(t.Result.Score), shadeComplete)
+			c.dot(x(t.Params), y(t.Score), shadeComplete)
 		case store.Pruned:
-			c.dot(x(t.Params), y(t.Result.Score), shadePruned)
+			c.dot(x(t.Params), y(t.Score), shadePruned)
 		}
 	}
 	members := s.Front.Members
@@ -240,7 +241,7 @@ func (s screen) member(width, height int) []string {
 	if len(s.Confirmed) > 0 {
 		if c := s.Confirmed.Of(m.Candidate); c != nil {
 			test := []string{"on test " + score(c.Test.Mean)}
-			if low, high, ok := c.Test.Interval(); ok {
+			if low, high, ok := c.Test.Interval(metric.Name(s.Record.Metric)); ok {
 				test = append(test, fmt.Sprintf("[%.3f, %.3f]", low, high))
 			}
 			own = append(own, inTurn(width, test...)...)
@@ -323,11 +324,8 @@ func (s screen) growth() []string {
 // running lists the trials that run, with how far they are and their curves.
 func (s screen) running() []string {
 	var lines []string
-	for _, a := range s.Attempts {
-		if a.Trial < 0 || a.Trial >= int64(len(s.Trials)) {
-			continue
-		}
-		t := s.Trials[a.Trial]
+	for i, a := range s.Attempts {
+		t := s.Running[i]
 		parts := []string{fmt.Sprintf("#%-4d", a.Trial)}
 		switch {
 		case a.Progress.What != "":

@@ -17,7 +17,7 @@ func TestTheIntervalOfAConfirmedPlanIsWhole(t *testing.T) {
 	trial.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, 6)}
 	o := &studies.Overview{Record: &store.Record{Metric: "accuracy",
 		Geometry: peft.Geometry{Layers: 6, BackboneParams: 1e6}},
-		Trials: []store.Trial{trial}, Front: studies.Front{Members: []store.Trial{trial}}}
+		Trials: []store.Entry{studies.EntryOf(trial)}, Front: studies.Front{Members: []store.Trial{trial}}}
 	o.Confirmed = studies.Confirmations{{Candidate: trial.Candidate, Test: studies.NewSample([]float64{0.79, 0.80, 0.81})}}
 	for width := minWidth; width <= 120; width++ {
 		s := screen{Overview: o, width: width, height: minHeight}.String()

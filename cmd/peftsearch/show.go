@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"peftsearch/peft"
-	"peftsearch/studies"
 	"peftsearch/studies/report"
 	"peftsearch/studies/store"
 )
@@ -77,25 +76,21 @@ func showStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.
 	if err != nil {
 		return err
 	}
-	front, err := studies.ReadFront(ctx, at, record)
-	if err != nil {
-		return err
-	}
 	total := int64(tally.Total())
 	first := int64(0)
 	if !all {
 		first = max(0, total-latestTrials)
 	}
-	calibration, err := studies.Calibration(ctx, at, record)
+	document, err := report.ReadStudy(ctx, at, record)
 	if err != nil {
 		return err
 	}
-	printStudy(w, report.NewStudy(record, front, calibration))
+	printStudy(w, document)
 	if first > 0 {
 		field(w, "trials", "%s before these; --all lists them too", thousands(first))
 	}
 	for ok := true; ok; ok = first < total {
-		trials, err := at.Range(ctx, record, first, first+latestTrials)
+		trials, err := at.Range(ctx, record, first, first+latestTrials, false)
 		if err != nil {
 			return err
 		}
@@ -121,10 +116,25 @@ func printStudy(w io.Writer, s report.Study) {
 	if s.WarmStart != "" {
 		field(w, "warm start", "with %d trials of study %s", s.WarmTrials, s.WarmStart)
 	}
+	if m := s.SharedWeights; m != nil {
+		field(w, "warm start", "with %d plans scored by weights that all share, for %.1f trainings", m.Plans, m.Trainings)
+	}
+	if s.Agreement != nil {
+		field(w, "", "%s", agreementLine(*s.Agreement))
+	}
 	for _, line := range calibrationLines(s) {
 		field(w, "rates", "%s", line)
 	}
 	field(w, "front", "%d plans, hypervolume %s", s.FrontSize, score(s.Hypervolume))
+}
+
+// agreementLine says how far what was known before the first trial agrees with the trials.
+func agreementLine(a report.Agreement) string {
+	use := "gp goes by it"
+	if !a.Used {
+		use = "gp leaves it out"
+	}
+	return fmt.Sprintf("rank correlation with %d trials %.2f, given size %.2f: %s", a.Trials, a.Rank, a.GivenSize, use)
 }
 
 // calibrationLines say how the learning rates were found, a line for each method; none if they were not.
@@ -132,7 +142,7 @@ func calibrationLines(s report.Study) (lines []string) {
 	if len(s.Calibration) == 0 {
 		return nil
 	}
-	lines = append(lines, s.Identity["training.learning_rate"])
+	lines = append(lines, loggedRate(s.Identity["training.learning_rate"]).String())
 	for i := 0; i < len(s.Calibration); {
 		method, line := s.Calibration[i].Method, ""
 		for ; i < len(s.Calibration) && s.Calibration[i].Method == method; i++ {

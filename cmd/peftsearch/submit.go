@@ -83,7 +83,7 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 	if err != nil {
 		return err
 	}
-	trials, err := g.trialsLeft(cmd, file, inputs)
+	trials, away, err := g.trialsLeft(cmd, file, inputs)
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,9 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 	array, err := g.array(file, trials, s)
 	if err != nil {
 		return err
+	}
+	if away != nil {
+		array.After = g.serverAhead(cmd, away)
 	}
 	if array.Lives > slurm.MaxArray {
 		fmt.Fprintf(g.notes(cmd), "Warning: an array of %d jobs, one for each of --workers, is more than a cluster takes "+
@@ -127,38 +130,53 @@ stop    scancel %[10]s   (running trials are returned)
 	return nil
 }
 
+// serverAhead is the job that is queued to serve a database that is away, "" if there is none: then each of the
+// study's jobs waits when it starts.
+func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string) {
+	jobs, _ := serverJobs(cmd.Context(), g.db) // sbatch says what is wrong with Slurm
+	for _, job := range jobs {
+		if job.Waits() {
+			fmt.Fprintf(g.notes(cmd), "Note: %s, to serve %s; the study's jobs start after it\n", job, g.db)
+			return job.ID
+		}
+	}
+	fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(away.Error()),
+		duration(jobPatience))
+	return ""
+}
+
 // trialsLeft is what is to be done of a study, which the database may not have yet. A database that is away may be
 // there when the jobs start.
-func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *config.Inputs) (slurm.Trials, error) {
-	trials := slurm.Trials{Left: file.Budget.Trials, Guess: file.TrialSeconds(inputs)}
+func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *config.Inputs) (trials slurm.Trials,
+	away, err error) {
+	trials = slurm.Trials{Left: file.Budget.Trials, Guess: file.TrialSeconds(inputs)}
 	db, err := store.View(g.db)
 	if store.IsBusy(err) {
-		fmt.Fprintf(g.notes(cmd), "Warning: %s; the jobs wait for it for %s\n", firstLine(err.Error()),
-			duration(jobPatience))
+		return trials, err, nil
 	}
-	if store.IsBusy(err) || errors.Is(err, store.ErrEmpty) {
-		return trials, nil
+	if errors.Is(err, store.ErrEmpty) {
+		return trials, nil, nil
 	}
 	if err != nil {
-		return trials, err
+		return trials, nil, err
 	}
 	defer db.Close()
 	record, err := db.Study(cmd.Context(), file.Study)
 	if errors.Is(err, store.ErrNoStudy) {
-		return trials, nil
+		return trials, nil, nil
 	}
 	if err != nil {
-		return trials, err
+		return trials, nil, err
 	}
 	if err := studies.Check(record, file, inputs); err != nil { // now rather than in every job
-		return trials, err
+		return trials, nil, err
 	}
 	outcomes, err := db.Outcomes(cmd.Context(), record)
 	for _, o := range outcomes {
 		trials.Seconds = append(trials.Seconds, o.Seconds)
 	}
 	trials.Left = max(0, trials.Left-len(outcomes))
-	return trials, err
+	return trials, nil, err
 }
 
 // array is the array of jobs that run a study.

@@ -74,18 +74,7 @@ func TestAStudyOnACluster(t *testing.T) {
 	has := func(life int, word string) func() bool {
 		return func() bool { return strings.Contains(log(life), word) }
 	}
-	tally := func() (tally store.Tally) {
-		s, err := store.View(db)
-		if err != nil {
-			return tally
-		}
-		defer s.Close()
-		if record, err := s.Study(t.Context(), "small"); err == nil {
-			tally, err = s.Tally(t.Context(), record)
-			c.must(err)
-		}
-		return tally
-	}
+	tally := func() store.Tally { return tallyOf(t, db, "small") }
 	for life := 1; life <= 4; life++ {
 		c.wait(fmt.Sprintf("life %d finishes a trial", life), has(life, "msg=finished"))
 	}
@@ -135,4 +124,64 @@ func TestAStudyOnACluster(t *testing.T) {
 		t.Errorf("the logs say of %d trials that they were stored", len(times))
 	}
 	t.Logf("%d lives, %d trials", len(files), len(times))
+}
+
+// The commands of the page on clusters lead from a server that is queued to a report, on the study and the data of the
+// repository.
+func TestTheClusterPage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	models, err := filepath.Abs("../../models")
+	if err != nil || !exists(t, filepath.Join(models, "all-MiniLM-L6-v2")) {
+		t.Skipf("models/all-MiniLM-L6-v2 is not there: make models/all-MiniLM-L6-v2 fetches it (%v)", err)
+	}
+	home, repository := serverDir(t), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("FAKE_SECONDS", "0.2")
+	c := startCluster(t, 2)
+	c.must(os.CopyFS(filepath.Join(repository, "examples"), os.DirFS("../../examples")))
+	c.must(os.Mkdir(filepath.Join(repository, "bin"), 0o777))
+	c.must(os.Symlink(models, filepath.Join(repository, "models")))
+	program, err := exec.LookPath("peftsearch")
+	c.must(err)
+	c.must(os.Symlink(program, filepath.Join(repository, "bin", "peftsearch")))
+	run := func(line string) {
+		t.Helper()
+		cmd := exec.Command("bash", "-c", line)
+		cmd.Dir = repository
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, said)
+		}
+	}
+	db := filepath.Join(home, "peft-db")
+	t.Cleanup(func() { exec.Command("peftsearch", "db", "stop", db).Run() })
+	ran := 0
+	for line := range strings.Lines(firstBlock(pages(t)["../../"+clusters])) {
+		if strings.HasPrefix(line, "git ") || strings.HasPrefix(line, "make ") {
+			continue
+		}
+		line = strings.ReplaceAll(line, "/tmp/peft-db", filepath.Join(home, "disk"))
+		run(strings.ReplaceAll(line, "sleep 10", "sleep 0.2"))
+		if ran++; strings.Contains(line, "peftsearch submit") {
+			c.wait("the study is done", func() bool { return tallyOf(t, db, "stsb-demo").Complete == 12 })
+		}
+	}
+	if ran != 9 || !exists(t, filepath.Join(repository, "stsb.html")) {
+		t.Errorf("%d commands ran, and there is no report", ran)
+	}
+}
+
+// tallyOf counts a study's trials, none while there is no such study.
+func tallyOf(t *testing.T, db, study string) (tally store.Tally) {
+	t.Helper()
+	s, err := store.View(db)
+	if err != nil {
+		return tally
+	}
+	defer s.Close()
+	if record, err := s.Study(t.Context(), study); err == nil {
+		tally, _ = s.Tally(t.Context(), record)
+	}
+	return tally
 }

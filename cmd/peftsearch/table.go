@@ -39,7 +39,7 @@ func (s sheet) AppendRow(row table.Row) {
 	s.Writer.AppendRow(row)
 }
 
-func green(cell string) painted { return painted(text.FgGreen.Sprint(inLine(cell))) }
+func green(cell string) painted { return painted(text.FgGreen.Sprint(cell)) }
 
 // inLine is foreign text for one line: bounded, and without what could move the cursor.
 func inLine(s string) string { return quote.Line(quote.Message(s)) }
@@ -80,30 +80,31 @@ func terminalWidth(f *os.File) int {
 	return width
 }
 
+// room is the least width that the last column of a table shall have.
+const room = 22
+
+// left is how much of a width is left for the last column beside those that are not hidden.
+func (s sheet) left(width int, configs []table.ColumnConfig) int {
+	const gap = 2
+	rest := width - gap // behind the last column is one too
+	for i, w := range s.widths[:len(s.widths)-1] {
+		if !slices.ContainsFunc(configs, func(c table.ColumnConfig) bool { return c.Number == i+1 && c.Hidden }) {
+			rest -= w + gap
+		}
+	}
+	return rest
+}
+
 // renderIn writes the table in lines of at most so many columns, 0 for as many as there are. Columns of spare, counted
 // from 1, are left out in this order until the last column has room; it is wrapped.
 func (s sheet) renderIn(width int, configs []table.ColumnConfig, spare ...int) {
-	const gap, room = 2, 30
 	last := len(s.widths)
-	hidden := make([]bool, last+1)
-	for _, c := range configs {
-		hidden[c.Number] = hidden[c.Number] || c.Hidden
-	}
-	left := func() int {
-		rest := width - gap // behind the last column is one too
-		for i, w := range s.widths[:last-1] {
-			if !hidden[i+1] {
-				rest -= w + gap
-			}
-		}
-		return rest
-	}
 	if width > 0 {
-		for len(spare) > 0 && left() < min(s.widths[last-1], room) {
+		for ; len(spare) > 0 && s.left(width, configs) < min(s.widths[last-1], room); spare = spare[1:] {
 			configs = append(configs, table.ColumnConfig{Number: spare[0], Hidden: true})
-			hidden[spare[0]], spare = true, spare[1:]
 		}
-		configs = append(configs, table.ColumnConfig{Number: last, WidthMax: max(left(), 1), WidthMaxEnforcer: wrapPlan})
+		configs = append(configs, table.ColumnConfig{Number: last, WidthMax: max(s.left(width, configs), 1),
+			WidthMaxEnforcer: wrapPlan})
 		s.Style().Size.WidthMax = width
 	}
 	s.SetColumnConfigs(configs)
@@ -125,36 +126,54 @@ func wrapPlan(plan string, width int) string {
 	return strings.NewReplacer("\u00a0", " ", "\u2011", "-").Replace(wrapped)
 }
 
-// printFront writes the front as a table, the best and the recommended plan marked, with the columns that there is
-// something for.
-func printFront(w io.Writer, metric string, front []report.FrontMember) {
+// printFront writes the front as a table in lines of at most so many columns, 0 for as many as there are: the best and
+// the recommended plan marked, with the columns that there is something for. Marks stand above their plans where they
+// have no room beside them.
+func printFront(w io.Writer, width int, metric string, front []report.FrontMember) {
+	t, configs := frontTable(w, metric, front, false)
+	shown := append(slices.Clone(configs), table.ColumnConfig{Number: 3, Hidden: true}) // the share goes first
+	if width > 0 && t.left(width, shown) < min(t.widths[7], room) {
+		t, configs = frontTable(w, metric, front, true)
+	}
+	t.renderIn(width, configs, 3, 5, 6, 2)
+}
+
+// frontTable is the table of a front, with marks above the plans or in a column of their own.
+func frontTable(w io.Writer, metric string, front []report.FrontMember, above bool) (sheet, []table.ColumnConfig) {
 	without := func(known func(m report.FrontMember) bool) bool { return !slices.ContainsFunc(front, known) }
 	t := newTable(w, "trial", "params", "% of model", metric, "expected", "test ± sd (seeds)", "", "plan")
 	configs := append(right(1, 2, 3, 4, 5, 6),
 		table.ColumnConfig{Number: 5, Hidden: without(func(m report.FrontMember) bool { return m.Expected != nil })},
-		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })})
+		table.ColumnConfig{Number: 6, Hidden: without(func(m report.FrontMember) bool { return m.Confirmed != nil })},
+		table.ColumnConfig{Number: 7, Hidden: above})
 	for _, m := range front {
-		expected, test, plan := "", "", any(m.Plan.String())
+		marks := standing(m)
+		expected, test, mark, plan := "", "", strings.Join(marks, ", "), inLine(m.Plan.String())
 		if m.Expected != nil {
 			expected = plusMinus(*m.Expected, m.ExpectedSD)
 		}
 		if m.Confirmed != nil {
 			test = spread(*m.Confirmed)
 		}
-		mark := any(standing(m))
+		if above && len(marks) > 0 {
+			for i, words := range marks { // none is torn
+				marks[i] = strings.ReplaceAll(words, " ", "\u00a0")
+			}
+			mark, plan = "", strings.Join(marks, ", ")+"\n"+plan
+		}
+		paint := func(cell string) painted { return painted(cell) }
 		if m.Recommended {
-			mark, plan = green(standing(m)), green(m.Plan.String())
+			paint = green
 		}
 		t.AppendRow(table.Row{m.Trial, thousands(m.Params), percent(m.ParamsPercent),
 			plusMinus(m.Score, m.RowSD) + times(m.Trainings),
-			expected, test, mark, plan})
+			expected, test, paint(mark), paint(plan)})
 	}
-	t.renderIn(terminalWidth(os.Stdout), configs, 3, 5, 7, 6, 2)
+	return t, configs
 }
 
 // standing says in words what is known of a member of a front.
-func standing(m report.FrontMember) string {
-	var words []string
+func standing(m report.FrontMember) (words []string) {
 	for _, w := range []struct {
 		applies bool
 		word    string
@@ -163,7 +182,7 @@ func standing(m report.FrontMember) string {
 			words = append(words, w.word)
 		}
 	}
-	return strings.Join(words, ", ")
+	return words
 }
 
 // printRecommendation says how sure the recommendation is.
@@ -178,14 +197,20 @@ func printRecommendation(w io.Writer, front report.Front) {
 			"trial %d: "+
 			"as good with a probability of %.2f", r.Trial, r.Best, r.AsGood)
 		if b := r.Behind; b != nil && b.SD != nil {
-			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)", -b.Mean, *b.SD,
+			lines += fmt.Sprintf("\nits score is %+.4f ± %.4f from that one's on the same dev rows (p = %.2g)",
+				0-b.Mean, *b.SD, // which is never −0
 				*b.PValue)
 		}
 	}
+	fmt.Fprintf(w, "\n%s\n", wrapped(lines))
+}
+
+// wrapped is text in lines that fit the terminal that stderr is.
+func wrapped(lines string) string {
 	if width := terminalWidth(os.Stderr); width > 0 {
-		lines = lipgloss.Wrap(lines, width, "")
+		return lipgloss.Wrap(lines, width, "")
 	}
-	fmt.Fprintf(w, "\n%s\n", lines)
+	return lines
 }
 
 // plusMinus writes a value with its standard deviation, if that is known.

@@ -35,7 +35,7 @@ the plan under the cursor, the running trials with their curves. It only reads t
 				return err
 			}
 			defer db.Close()
-			watcher := studies.Watch(db, record)
+			watcher := studies.Watch(db, record, nil)
 			overview, err := watcher.Look(cmd.Context())
 			if err != nil {
 				return err

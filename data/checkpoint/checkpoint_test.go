@@ -232,9 +232,9 @@ func TestOpenRefuses(t *testing.T) {
 		old, new string // in config.json
 		want     string
 	}{
-		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "t5"`,
-			want: `"t5" is not supported: use a checkpoint of type bert, camembert, distilbert, electra, gpt2, roberta ` +
-				`or xlm-roberta`},
+		{name: "architecture", old: `"model_type": "roberta"`, new: `"model_type": "bart"`,
+			want: `"bart" is not supported: use a checkpoint of type bert, camembert, distilbert, electra, gpt2, mt5, ` +
+				`roberta, t5 or xlm-roberta`},
 		{name: "activation", old: `"hidden_act": "gelu"`, new: `"hidden_act": "quick_gelu"`,
 			want: `hidden_act "quick_gelu" is not supported: must be one of gelu, gelu_fast,`},
 		{name: "pruned heads", old: `"pruned_heads": {}`, new: `"pruned_heads": {"0": [1]}`,
@@ -256,7 +256,7 @@ func TestOpenRefuses(t *testing.T) {
 			want: "layer_norm_eps 0: must be above 0"},
 		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`,
 			want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, distilbert, ` +
-				`electra, gpt2, roberta or xlm-roberta, add that name as "model_type"`},
+				`electra, gpt2, mt5, roberta, t5 or xlm-roberta, add that name as "model_type"`},
 		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`,
 			want: `xxx… (1048576 bytes)" is not supported`},
 		{name: "a type", old: `"hidden_act": "gelu"`, new: `"hidden_act": ["gelu"]`, want: "hidden_act is array, not a text"},

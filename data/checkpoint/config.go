@@ -22,6 +22,8 @@ const (
 	DistilBERT = "distilbert"
 	ELECTRA    = "electra"
 	GPT2       = "gpt2"
+	T5         = "t5" // 1.1 and FLAN too
+	MT5        = "mt5"
 )
 
 // Activation is the function of a feed-forward part.
@@ -53,19 +55,35 @@ type Config struct {
 	ModelType    string
 	Vocab        int     // rows of the word embedding
 	Embedding    int     // width of the embeddings; where it is not Hidden, a matrix leads from one to the other
-	Hidden       int     // width of the residual stream, a multiple of Heads
+	Hidden       int     // width of the residual stream
 	Layers       int     // transformer blocks
 	Heads        int     // attention heads
+	HeadWidth    int     // of one; 0 where all of them together are as wide as Hidden
 	FFN          int     // width of the feed-forward part
-	Positions    int     // rows of the position embedding
+	Positions    int     // rows of the position embedding, or the longest input where there is none
 	Types        int     // rows of the token type embedding; 0 for none
 	LayerNormEps float64 // above 0
 	PadID        int     // id of the padding token, where positions depend on it
 	Activation   Activation
-	Causal       bool // tokens see only those before them
+	Causal       bool // in the last stack tokens see only those before them
 	Unscaled     bool // attention scores are not divided by the root of a head's width
 	InverseLayer bool // they are divided by the number of their layer, from 1
 	Untied       bool // what is written has a matrix of its own, [WordsOut], and not the word embeddings
+
+	// Of those with an encoder and a decoder.
+	DecoderLayers int  // how many of the layers are the decoder's, which reads the encoder's output
+	Gated         bool // the feed-forward part multiplies its inner states by gates
+	Buckets       int  // of distances between tokens, for the bias of attention scores
+	MaxDistance   int  // from which on they are in one bucket
+	StartID       int  // id of the token that the decoder's input begins with
+}
+
+// AttentionWidth is the width of queries, keys and values of all heads together.
+func (c Config) AttentionWidth() int {
+	if c.HeadWidth == 0 {
+		return c.Hidden
+	}
+	return c.Heads * c.HeadWidth
 }
 
 // WordsOut is the name of the matrix [vocabulary, D] of an untied checkpoint, which models without the head for writing
@@ -78,7 +96,7 @@ type modelType struct {
 	tensors func(Config) []tensorShape                 // of the backbone, in the order of computation
 	anchor  string                                     // in its files, a tensor that every backbone has, and nothing else
 	// names leads from canonical names of tensors to those in its files; nil where they are the same.
-	names *strings.Replacer
+	names func(canonical string) string
 	// arrange says how files hold a tensor; nil where all are as they are.
 	arrange  func(canonical string) arrangement
 	afterPad bool // positions are counted from pad_token_id+1
@@ -91,15 +109,17 @@ var modelTypes = map[string]modelType{
 	CamemBERT:  robertaEncoder().modelType(),
 	DistilBERT: distilBERTEncoder.modelType(),
 	ELECTRA:    electraEncoder().modelType(),
-	GPT2: {config: gpt2Config, tensors: gpt2Tensors, anchor: "wte.weight", names: strings.NewReplacer(gpt2Names...),
-		arrange: gpt2Arrangement},
+	GPT2: {config: gpt2Config, tensors: gpt2Tensors, anchor: "wte.weight",
+		names: strings.NewReplacer(gpt2Names...).Replace, arrange: gpt2Arrangement},
+	T5:  {config: t5Config, tensors: t5Tensors, anchor: "shared.weight", names: t5Name},
+	MT5: {config: t5Config, tensors: t5Tensors, anchor: "shared.weight", names: t5Name},
 }
 
 // NameInFile is what transformers' bare model of an architecture calls a tensor, or a module, of a canonical
 // name.
 func NameInFile(modelType, canonical string) string {
 	if names := modelTypes[modelType].names; names != nil {
-		return names.Replace(canonical)
+		return names(canonical)
 	}
 	return canonical
 }

@@ -22,7 +22,7 @@ func (e encoder) modelType() modelType {
 	m := modelType{config: e.config, tensors: encoderTensors, anchor: "embeddings.word_embeddings.weight",
 		afterPad: e.afterPad}
 	if e.names != nil {
-		m.names = strings.NewReplacer(e.names...)
+		m.names = strings.NewReplacer(e.names...).Replace
 	}
 	return m
 }

@@ -22,27 +22,28 @@ type memory struct {
 	keys, values *torch.Tensor
 	prefix       prefixPair
 	starts       []int64 // where each row's keys begin, and the last one's end; nil for those of the tokens
+	source       *source // that the keys are of, in place of the tokens; nil for the tokens
+	scale        float64 // of the scores
 }
 
-// attention is softmax(q·kᵀ/√d)·v of every head, from the wanted tokens of each row to all its tokens and
+// attention is softmax(scale·q·kᵀ)·v of every head, from the wanted tokens of each row to all its tokens and
 // the prefix: [wanted, D] from queries [wanted, D]. In a decoder rows is All or Last, and tokens see no later ones.
 func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
-	heads := p.net.config.Heads
-	scale := 1 / math.Sqrt(float64(queries.Size(-1)/heads))
 	switch {
 	case p.onDevice != nil:
-		return p.onDevice.attention(p, queries, m, rows, scale)
+		return p.onDevice.attention(p, queries, m, rows)
 	case p.groups != nil:
-		return p.padded(queries, m, rows, scale)
+		return p.padded(queries, m, rows)
 	}
-	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch), Causal: p.net.config.Causal}
+	starts := torch.Rows{Queries: All.starts(p.batch), Keys: All.starts(p.batch), Causal: p.stack.Causal}
 	if rows != All {
 		starts.Queries = rows.starts(p.batch)
 	}
 	if m.starts != nil {
 		starts.Keys = m.starts
 	}
-	return p.Attention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, starts, heads, scale)
+	return p.Attention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, starts,
+		p.net.config.Heads, m.scale)
 }
 
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
@@ -58,8 +59,9 @@ type groups struct {
 
 // maskKind is what masks depend on beside the rows.
 type maskKind struct {
-	prefix int
-	causal bool // every token is a query, which does not see later ones
+	prefix  int
+	shifted bool // distances count it
+	causal  bool // every token is a query, which does not see later ones
 }
 
 // padding is how flat tokens become padded rows.
@@ -102,10 +104,11 @@ func (p *pass) group() *groups {
 	if p.wanted != nil {
 		g.to = p.pad(rows, p.rows, p.wanted.Size(0))
 	}
-	for _, prefix := range p.prefixes {
-		for _, kind := range []maskKind{{prefix.length(), false}, {prefix.length(), true}} {
-			if g.masks[kind] == nil && (!kind.causal || p.net.config.Causal) {
-				g.masks[kind] = p.mask(g, kind)
+	for _, prefix := range p.prefixes[p.stack.First:][:p.stack.Layers] {
+		for _, causal := range []bool{false, true} {
+			kind := prefix.mask()
+			if kind.causal = causal; g.masks[kind] == nil && (!kind.causal || p.stack.Causal) {
+				g.masks[kind] = p.mask(g.lengths, g.tokens, g.all.widths, g.from, kind)
 			}
 		}
 	}
@@ -147,30 +150,31 @@ func (p *pass) padFlat(groups [][]int, starts []int64, positions int) padding {
 }
 
 // keyWidths is how wide padded keys and values are with a prefix.
-func (g *groups) keyWidths(prefix int) []int {
-	widths := make([]int, len(g.from.widths))
-	for i, width := range g.from.widths {
+func (from padding) keyWidths(prefix int) []int {
+	widths := make([]int, len(from.widths))
+	for i, width := range from.widths {
 		widths[i] = roundWidth(prefix + width)
 	}
 	return widths
 }
 
 // mask is, for each group, 0 for a prefix and the tokens that a query sees and -∞ for others and padding:
-// [n·H, 1, width], or [n·H, tokens, width].
-func (p *pass) mask(g *groups, kind maskKind) []*torch.Tensor {
+// [n·H, 1, width], or [n·H, tokens, width]. The rows have so many keys in each group; with
+// a causal mask the queries are of their last so many tokens, padded to widths.
+func (p *pass) mask(lengths, tokens [][]int, widths []int, from padding, kind maskKind) []*torch.Tensor {
 	heads := p.net.config.Heads
 	var masks []*torch.Tensor
-	for i, width := range g.keyWidths(kind.prefix) {
-		n, queries := len(g.lengths[i]), 1
+	for i, width := range from.keyWidths(kind.prefix) {
+		n, queries := len(lengths[i]), 1
 		if kind.causal {
-			queries = g.all.widths[i]
+			queries = widths[i]
 		}
 		values := make([]float32, n*queries*width)
-		for row, length := range g.lengths[i] {
+		for row, length := range lengths[i] {
 			for query := range queries {
 				seen := length
 				if kind.causal {
-					seen = min(length, length-g.tokens[i][row]+query+1)
+					seen = min(length, length-tokens[i][row]+query+1)
 				}
 				hidden := values[(row*queries+query)*width:][kind.prefix+seen : width]
 				for j := range hidden {
@@ -185,26 +189,30 @@ func (p *pass) mask(g *groups, kind maskKind) []*torch.Tensor {
 }
 
 // padded is attention by batched products of padded rows.
-func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows, scale float64) *torch.Tensor {
+func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	g, heads := p.groups, p.net.config.Heads
 	to := g.all
 	if rows != All {
 		to = g.to
 	}
-	prefix, from := m.prefix.length(), g.from
-	if m.starts != nil && p.growth == nil { // the prefix is among the keys
-		from = p.padFlat(g.rows, m.starts, m.keys.Size(0))
-		prefix = int(m.starts[1]) - p.batch.Lengths[0]
+	kind, from, keys, masks := m.prefix.mask(), g.from, g.from, g.masks
+	switch {
+	case m.source != nil:
+		from, keys, masks = m.source.from, m.source.from, m.source.masks
+	case m.starts != nil && p.growth == nil: // the prefix is among the keys
+		keys = p.padFlat(g.rows, m.starts, m.keys.Size(0))
+		kind.prefix = int(m.starts[1]) - p.batch.Lengths[0]
 	}
-	widths, masks := g.keyWidths(prefix), g.masks[maskKind{prefix, p.net.config.Causal && rows == All}]
+	kind.causal = m.source == nil && p.stack.Causal && rows == All
+	widths, mask := from.keyWidths(kind.prefix), masks[kind]
 	q := p.PadHeads(queries, nil, to.index, heads, to.widths)             // [n·H, width, d] of each group
-	k := p.PadHeads(m.keys, m.prefix.keys, from.index, heads, widths)     // [n·H, p+width, d]
-	v := p.PadHeads(m.values, m.prefix.values, from.index, heads, widths) // [n·H, p+width, d]
+	k := p.PadHeads(m.keys, m.prefix.keys, keys.index, heads, widths)     // [n·H, p+width, d]
+	v := p.PadHeads(m.values, m.prefix.values, keys.index, heads, widths) // [n·H, p+width, d]
 	if p.Err() != nil {
 		return nil
 	}
 	for i := range q {
-		scores := p.ScaledBatchMatmul(masks[i], q[i], p.Transpose(k[i], 1, 2), scale) // [n·H, width, p+width]
+		scores := p.ScaledBatchMatmul(mask[i], q[i], p.Transpose(k[i], 1, 2), m.scale) // [n·H, width, p+width]
 		q[i] = p.BatchMatmul(p.drop(p.Softmax(scores)), v[i])
 	}
 	return p.UnpadHeads(q, to.index, to.tokens, heads)

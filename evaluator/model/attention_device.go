@@ -56,7 +56,7 @@ func (p *pass) padTo(width int, counts []int) torch.Padding {
 }
 
 // attention is that of a pass, from its queries of the rows to m.
-func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows, scale float64) *torch.Tensor {
+func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	prefix, probability, seed := m.prefix.length(), 0.0, uint64(0)
 	if p.dropout != nil {
 		probability, seed = p.dropout.probability, p.dropout.rng.Uint64()
@@ -71,5 +71,5 @@ func (d *onDevice) attention(p *pass, queries *torch.Tensor, m memory, rows Rows
 		keys = p.padTo(d.masks[prefix].Size(1), counts)
 	}
 	return p.PaddedAttention(queries, m.keys, m.values, m.prefix.keys, m.prefix.values, d.queries[rows], keys,
-		d.masks[prefix], p.net.config.Heads, scale, probability, seed)
+		d.masks[prefix], p.net.config.Heads, m.scale, probability, seed)
 }

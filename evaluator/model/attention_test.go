@@ -19,13 +19,14 @@ func TestAttentionOnADevice(t *testing.T) {
 	if p.Device() != torch.CPU {
 		t.Skip("another device has one attention only")
 	}
-	prefix := prefixPair{s.Narrow(x, 0, 3, 5), s.Narrow(x, 0, 6, 5)}
+	prefix := prefixPair{keys: s.Narrow(x, 0, 3, 5), values: s.Narrow(x, 0, 6, 5)}
 	p.prefixes[1] = prefix
 	p.gated[1] = torch.From(s, []float32{0.2, 0.9, 0.5, 1}, 4, 1)
 	p.groups = p.group()
 	device := p.padRows()
 	for _, rows := range []Rows{All, Last} {
-		for _, m := range []memory{{keys: x, values: x}, {keys: x, values: x, prefix: prefix}, p.gatedMemory(1, x, x)} {
+		for _, m := range []memory{{keys: x, values: x, scale: 0.5},
+			{keys: x, values: x, prefix: prefix, scale: 0.5}, p.gatedMemory(1, x, x)} {
 			queries := p.take(x, rows)
 			want := s.Float32s(p.attention(queries, m, rows))
 			p.onDevice = device

@@ -59,7 +59,7 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 			slices.Sorted(maps.Keys(families)))
 	}
 	if config.Causal && device != torch.CPU {
-		return nil, fmt.Errorf("%s: %s, a decoder, is computed on the CPU alone, not on %s: set device to cpu",
+		return nil, fmt.Errorf("%s: %s, which has a decoder, is computed on the CPU alone, not on %s: set device to cpu",
 			checkpoint.Dir, config.ModelType, settings.Device)
 	}
 	scope := torch.NewScope(device)
@@ -91,6 +91,7 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 		network: network{
 			tensors: tensors,
 			config:  config,
+			stacks:  peft.GeometryOf(checkpoint).Stacks(),
 			dtype:   dtype,
 			family:  bind(config, func(name string) *torch.Tensor { return tensors[name] }),
 			modules: make([]modules, config.Layers),
@@ -163,7 +164,7 @@ type Batch struct {
 	// Spans are ranges of the tokens of each row, all of them marked: a mention and its candidates; nil unless the
 	// head reads them.
 	Spans [][]tokenizer.Range
-	// Hidden, if not nil, replaces IDs and TypeIDs: hidden states as Backbone.Hidden gives them at the
+	// Hidden, if not nil, replaces what comes before it: hidden states as Backbone.Hidden gives them at the
 	// model's Frontier, or at its BareFrontier with so many bare layers as Bare says, of a pass that has as many.
 	Hidden *torch.Tensor
 	Bare   int
@@ -203,7 +204,7 @@ func (b Batch) validate(c checkpoint.Config, rows Rows) error {
 			return err
 		}
 	}
-	if b.Hidden != nil {
+	if b.Hidden != nil && b.IDs == nil {
 		return nil
 	}
 	if len(b.IDs) != tokens || b.TypeIDs != nil && len(b.TypeIDs) != tokens {

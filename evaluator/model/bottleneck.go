@@ -15,12 +15,27 @@ type adapter interface {
 
 // bottleneck is s·(W_up·φ(W_down·h + c_down) + c_up).
 type bottleneck struct {
-	downWeight, downBias *parameter // [b, D], [b]
-	upWeight, upBias     *parameter // [D, b], [D]
-	activation           func(s *torch.Scope, x *torch.Tensor) *torch.Tensor
-	factor               float64    // s
-	scale                *parameter // [1], instead of factor; nil for none
-	gate                 *gate      // nil for none
+	down, up         matrix     // [b, D], [D, b]
+	downBias, upBias *parameter // [b], [D]
+	activation       func(s *torch.Scope, x *torch.Tensor) *torch.Tensor
+	factor           float64    // s
+	scale            *parameter // [1], instead of factor; nil for none
+	gate             *gate      // nil for none
+}
+
+// matrix is a trained matrix, however it is made.
+type matrix interface {
+	weight(s *torch.Scope) *torch.Tensor // [out, in]
+}
+
+func (p *parameter) weight(*torch.Scope) *torch.Tensor { return p.leaf }
+
+// matrices declares a matrix.
+type matrices func(name string, in, out int) matrix
+
+// whole declares those that are trained as they are.
+func (d *declaration) whole(init initializer) matrices {
+	return func(name string, in, out int) matrix { return d.add(name+".weight", init, decay, out, in) }
 }
 
 // nonLinearities are the functions of bottlenecks, which may overwrite x.
@@ -32,13 +47,13 @@ var nonLinearities = map[peft.NonLinearity]func(s *torch.Scope, x *torch.Tensor)
 	peft.Tanh:    (*torch.Scope).Tanh,
 }
 
-// addBottleneck declares an adapter's tensors, whose names begin with a prefix; initDown and initUp fill the weights.
-func (d *declaration) addBottleneck(prefix string, b peft.Bottleneck, initDown, initUp initializer) *bottleneck {
+// addBottleneck declares an adapter's tensors, whose names begin with a prefix.
+func (d *declaration) addBottleneck(prefix string, b peft.Bottleneck, down, up matrices) *bottleneck {
 	hidden := d.geometry.Hidden
 	out := &bottleneck{
-		downWeight: d.add(prefix+"down.weight", initDown, decay, b.Width, hidden),
+		down:       down(prefix+"down", hidden, b.Width),
 		downBias:   d.add(prefix+"down.bias", zeros, 0, b.Width),
-		upWeight:   d.add(prefix+"up.weight", initUp, decay, hidden, b.Width),
+		up:         up(prefix+"up", b.Width, hidden),
 		upBias:     d.add(prefix+"up.bias", zeros, 0, hidden),
 		activation: nonLinearities[b.NonLinearity],
 		factor:     b.Scale,
@@ -54,7 +69,7 @@ func (d *declaration) addBottleneck(prefix string, b peft.Bottleneck, initDown, 
 
 // apply is B(h).
 func (b *bottleneck) apply(p *pass, h *torch.Tensor) *torch.Tensor {
-	inner := b.activation(p.Scope, p.Linear(h, b.downWeight.leaf, b.downBias.leaf))
+	inner := b.activation(p.Scope, p.Linear(h, b.down.weight(p.Scope), b.downBias.leaf))
 	bias := b.upBias.leaf
 	switch { // on the narrow side it is cheap
 	case b.scale != nil:
@@ -62,7 +77,7 @@ func (b *bottleneck) apply(p *pass, h *torch.Tensor) *torch.Tensor {
 	case b.factor != 1:
 		inner, bias = p.Scale(inner, b.factor), p.Scale(bias, b.factor)
 	}
-	y := p.Linear(inner, b.upWeight.leaf, bias)
+	y := p.Linear(inner, b.up.weight(p.Scope), bias)
 	if b.gate != nil {
 		y = p.Mul(y, p.spread(b.gate.rows(p, h), y))
 	}
@@ -75,7 +90,8 @@ type serial struct{ *bottleneck }
 func init() {
 	// The adapters library's init_weights "bert": N(0, 0.02), biases 0.
 	methods[peft.MethodSerial] = func(d *declaration, m peft.Module) error {
-		b := d.addBottleneck("", m.(peft.Serial).Full(), normal(0.02), normal(0.02))
+		both := d.whole(normal(0.02))
+		b := d.addBottleneck("", m.(peft.Serial).Full(), both, both)
 		d.ffn = append(d.ffn, serial{b})
 		return nil
 	}
@@ -97,7 +113,7 @@ func init() {
 	// The adapters library's init_weights "mam_adapter": W_down kaiming_uniform(a=√5), everything else 0, so that a fresh
 	// adapter changes nothing.
 	methods[peft.MethodParallel] = func(d *declaration, m peft.Module) error {
-		b := d.addBottleneck("", m.(peft.Parallel).Full(), uniformFanIn, zeros)
+		b := d.addBottleneck("", m.(peft.Parallel).Full(), d.whole(uniformFanIn), d.whole(zeros))
 		d.ffn = append(d.ffn, parallel{b})
 		return nil
 	}
@@ -116,9 +132,9 @@ type houlsby struct{ *bottleneck }
 
 func init() {
 	methods[peft.MethodHoulsby] = func(d *declaration, m peft.Module) error {
-		full := m.(peft.Houlsby).Full()
-		d.attention = append(d.attention, houlsby{d.addBottleneck("attention.", full, normal(0.02), normal(0.02))})
-		d.ffn = append(d.ffn, houlsby{d.addBottleneck("ffn.", full, normal(0.02), normal(0.02))})
+		full, both := m.(peft.Houlsby).Full(), d.whole(normal(0.02))
+		d.attention = append(d.attention, houlsby{d.addBottleneck("attention.", full, both, both)})
+		d.ffn = append(d.ffn, houlsby{d.addBottleneck("ffn.", full, both, both)})
 		return nil
 	}
 }

@@ -82,5 +82,5 @@ func (p *pass) cached(layer int, keys, values *torch.Tensor) memory {
 	if err := g.next.scope.Err(); err != nil {
 		p.Fail(err)
 	}
-	return memory{keys: keys, values: values, prefix: p.prefixes[layer], starts: g.starts}
+	return memory{keys: keys, values: values, prefix: p.prefixes[layer], starts: g.starts, scale: p.scale()}
 }

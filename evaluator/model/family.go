@@ -40,6 +40,16 @@ var families = map[string]func(c checkpoint.Config, get func(name string) *torch
 	checkpoint.DistilBERT: bindBERT,
 	checkpoint.ELECTRA:    bindBERT,
 	checkpoint.GPT2:       bindGPT2,
+	checkpoint.T5:         bindT5,
+	checkpoint.MT5:        bindT5,
+}
+
+// stacked is a family whose stacks begin with more than hidden states.
+type stacked interface {
+	family
+	// enter prepares a pass for the step at, outside of what a step keeps, and returns the hidden states x that it
+	// begins with: those of the next stack where one begins.
+	enter(p *pass, at int, x *torch.Tensor) *torch.Tensor
 }
 
 // activations are the functions of feed-forward parts, which may overwrite x.

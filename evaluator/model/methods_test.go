@@ -64,6 +64,10 @@ func drawModule(t *rapid.T, m peft.Method, g peft.Geometry, taken map[peft.Targe
 	case peft.Houlsby:
 		module.LearnedScale = rapid.Bool().Draw(t, "learned")
 		return module
+	case peft.Compacter:
+		module.Width, module.FFNOnly = 4*module.Width, rapid.Bool().Draw(t, "ffn only")
+		module.LearnedScale = rapid.Bool().Draw(t, "learned")
+		return module
 	case peft.BitFit:
 		module.Norms = rapid.Bool().Draw(t, "norms")
 		return module
@@ -244,5 +248,29 @@ func TestRatesOfMethods(t *testing.T) {
 			want[i] = factor * d
 		}
 		compare(t, name, deltas, want, 2e-6)
+	}
+}
+
+// What a graph has for Compacter's matrices is what training computes.
+func TestKroneckerOfGraphs(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	plan := peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}
+	plan.Layers[1] = peft.Layer{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 12}}}
+	m := newModel(t, b, Spec{Plan: plan, Task: data.KindClassification, Outputs: 2, Seed: 4})
+	tensors, err := m.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newScope(t, b)
+	up := m.network.modules[1].ffn[0].(houlsby).up
+	got := up.weight(s)
+	want := peft.Kronecker(tensors["shared.compacter.rule"], tensors["layers.1.compacter.ffn.up.left"],
+		tensors["layers.1.compacter.ffn.up.right"])
+	if !slices.Equal(got.Shape(), want.Shape) {
+		t.Fatalf("shape %v, want %v", got.Shape(), want.Shape)
+	}
+	compare(t, "matrix", s.Float32s(got), want.Float32(), 1e-9)
+	if err := s.Err(); err != nil {
+		t.Error(err)
 	}
 }

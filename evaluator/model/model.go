@@ -24,6 +24,8 @@ type Spec struct {
 	Seed     uint64             // fixes the initialisation, the dropout and which layers are bare
 	// PromptText is the tokens that a prompt begins as, for Training.Methods.Prompt.
 	PromptText []int32
+	// Shared are plans whose modules the model has beside those of Plan, of each as much as the largest needs, for Slice.
+	Shared []peft.Plan
 }
 
 // Model is a backbone with a plan's modules and a head, and the optimiser that trains them.
@@ -44,6 +46,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	if err := spec.Plan.Validate(b.geometry); err != nil {
 		return nil, &evaluator.Failure{Kind: evaluator.FailureInvalidPlan, Message: err.Error()}
 	}
+	if err := b.geometry.Reads(spec.Task); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
 	if spec.Outputs < 1 {
 		return nil, fmt.Errorf("model: %d outputs: at least 1", spec.Outputs)
 	}
@@ -59,6 +64,9 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 		}
 	}
 	if err := m.network.declare(&m.parameters, b, spec); err != nil {
+		return nil, err
+	}
+	if err := m.declareShared(spec.Shared); err != nil {
 		return nil, err
 	}
 	var err error
@@ -77,10 +85,12 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 	}
 	m.scope = b.Scope()
 	m.parameters.build(m.scope, b.network.dtype, spec.Seed)
-	if t.Backbone || slices.ContainsFunc(m.network.modules, func(m modules) bool { return m.weights != nil }) {
-		m.network.family = m.network.bound()
+	m.network.bind()
+	var bare func(step int) int
+	if m.MostBare() > 0 {
+		bare = m.Bare
 	}
-	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.decayed, t.WeightDecay, t.MaxGradNorm)
+	m.optimizer = torch.NewAdamW(m.scope, m.parameters.master, m.parameters.groups(bare), t.WeightDecay, t.MaxGradNorm)
 	if factors := m.parameters.factors(t); factors != nil {
 		m.factors = torch.From(m.scope, factors, len(factors))
 	}
@@ -98,7 +108,11 @@ func (m *Model) headForm() headForm {
 		form.Head = evaluator.HeadDense
 	}
 	if m.spec.Training.Backbone {
-		form.dropDense, form.dropLast = !m.hasPooler(), m.network.config.ModelType != checkpoint.GPT2
+		switch m.network.config.ModelType {
+		case checkpoint.T5, checkpoint.MT5: // with a probability of its own there, which is 0
+		default:
+			form.dropDense, form.dropLast = !m.hasPooler(), m.network.config.ModelType != checkpoint.GPT2
+		}
 	}
 	return form
 }
@@ -141,7 +155,7 @@ func declareBackbone(ps *parameters, checkpoint *checkpoint.Checkpoint) (map[str
 			return nil, err
 		}
 		traits := decay
-		if strings.HasSuffix(name, ".bias") || strings.Contains(name, "LayerNorm") {
+		if strings.Contains(name, "bias") || strings.Contains(name, "LayerNorm") { // as transformers' Trainer has it
 			traits = 0
 		}
 		trained[name] = ps.declare("backbone."+name, given(t.Float32()), traits, t.Shape...)
@@ -273,7 +287,7 @@ func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
 		return s.Zeros(torch.Float32, 0)
 	}
 	grad := s.Grad
-	if m.spec.Training.Methods.AdapterDrop > 0 {
+	if m.spec.Training.Methods.AdapterDrop > 0 || m.spec.Shared != nil {
 		grad = s.GradWhereUsed
 	}
 	return m.parameters.gradient(grad, s, loss)
@@ -283,7 +297,8 @@ func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
 func (m *Model) NewGradient() *torch.Tensor { return m.scope.Zeros(torch.Float32, m.parameters.size) }
 
 // Update makes one step of AdamW against a gradient, which it overwrites, at a learning rate, and returns
-// the norm of the gradient before it was clipped.
+// the norm of the gradient before it was clipped. As in PyTorch, what is in layers that are bare in the step stays as it
+// is, with its moments.
 func (m *Model) Update(s *torch.Scope, gradient *torch.Tensor, rate float64) (norm float64) {
 	if m.factors == nil {
 		norm = m.optimizer.Step(s, gradient, rate)
@@ -380,12 +395,8 @@ func (m *Model) Tensors() (map[string]checkpoint.Tensor, error) {
 			tokens := prompt.values(s, torch.Float32)
 			tensors[prompt.name] = checkpoint.NewTensor(s.Float32s(tokens), tokens.Shape()...)
 		}
-		for i, pair := range m.network.prefixes(s) {
-			if pair.keys != nil {
-				keys, values := prefixNames(i)
-				tensors[keys] = checkpoint.NewTensor(s.Float32s(pair.keys), pair.keys.Shape()...)
-				tensors[values] = checkpoint.NewTensor(s.Float32s(pair.values), pair.values.Shape()...)
-			}
+		for name, t := range m.network.prefixTensors(s) {
+			tensors[name] = checkpoint.NewTensor(s.Float32s(t), t.Shape()...)
 		}
 	})
 	return tensors, s.Err()

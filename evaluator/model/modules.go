@@ -30,14 +30,29 @@ type declaration struct {
 	geometry   peft.Geometry
 	checkpoint *checkpoint.Checkpoint
 	training   evaluator.Training
+	shared     map[string]*parameter
 	text       []int32 // that a prompt begins as
-	layer      int
-	name       string // of the module's tensors, without the dot at their end
+	layer      int     // or everywhere, at the input
+	name       string  // of the module's tensors, without the dot at their end
 }
 
 // add declares a tensor of the module.
 func (d *declaration) add(tensor string, init initializer, traits trait, shape ...int) *parameter {
-	return d.declare(d.name+"."+tensor, init, traits, shape...)
+	p := d.declare(d.name+"."+tensor, init, traits, shape...)
+	p.layer = d.layer
+	return p
+}
+
+// addShared declares a tensor that all layers with the method share, once.
+func (d *declaration) addShared(m peft.Method, tensor peft.Tensor, init initializer) *parameter {
+	name := m.SharedName(tensor.Name)
+	p, ok := d.shared[name]
+	if !ok {
+		p = d.declare(name, init, decay, tensor.Shape...)
+		set(&d.shared, name, p)
+	}
+	p.layer = d.layer // layers come in ascending order
+	return p
 }
 
 // weight reads a tensor of the backbone.
@@ -54,7 +69,7 @@ var methods = map[peft.Method]func(d *declaration, m peft.Module) error{}
 func (net *network) declare(ps *parameters, b *Backbone, spec Spec) error {
 	net.modules = make([]modules, len(spec.Plan.Layers))
 	d := declaration{parameters: ps, network: net, geometry: b.geometry, checkpoint: b.checkpoint, training: spec.Training,
-		text: spec.PromptText}
+		text: spec.PromptText, layer: everywhere}
 	add := func(at peft.Layer, name string) error {
 		for _, m := range peft.Methods {
 			if module := at.Module(m); module != nil {
@@ -76,7 +91,8 @@ func (net *network) declare(ps *parameters, b *Backbone, spec Spec) error {
 		}
 	}
 	if width := spec.Training.PrefixMLP; width > 0 {
-		net.prefixMLP = declarePrefixMLP(ps, net.modules, width, b.geometry.Hidden)
+		net.prefixMLP = declarePrefixMLP(ps, net.modules, width, b.geometry.Hidden,
+			b.geometry.AttentionWidth())
 	}
 	return nil
 }

@@ -28,9 +28,13 @@ type parameter struct {
 	shape  []int
 	init   initializer
 	traits trait
+	layer  int           // the highest one that reads it, so that steps which leave it bare skip it; or everywhere
 	offset int           // in the flat tensor
 	leaf   *torch.Tensor // set by build
 }
+
+// everywhere is the layer of what no step skips.
+const everywhere = math.MaxInt
 
 func (p *parameter) size() int {
 	size := 1
@@ -45,14 +49,13 @@ func (p *parameter) size() int {
 type parameters struct {
 	list         []*parameter // in the order of the flat tensor
 	size         int
-	decayed      int                                       // the first so many elements have weight decay
 	master, copy *torch.Tensor                             // [size]; copy is nil in float32
 	frozen       []func(s *torch.Scope, dtype torch.DType) // make what is not trained
 }
 
 // declare adds a parameter, to be made by build.
 func (ps *parameters) declare(name string, init initializer, traits trait, shape ...int) *parameter {
-	p := &parameter{name: name, shape: shape, init: init, traits: traits}
+	p := &parameter{name: name, shape: shape, init: init, traits: traits, layer: everywhere}
 	ps.list = append(ps.list, p)
 	return p
 }
@@ -64,9 +67,6 @@ func (ps *parameters) build(s *torch.Scope, dtype torch.DType, seed uint64) {
 	for _, p := range ps.list {
 		p.offset = ps.size
 		ps.size += p.size()
-		if p.traits&decay != 0 {
-			ps.decayed = ps.size
-		}
 	}
 	values := make([]float32, ps.size)
 	for _, p := range ps.list {
@@ -86,6 +86,27 @@ func (ps *parameters) build(s *torch.Scope, dtype torch.DType, seed uint64) {
 		}
 		p.leaf = s.Leaf(s.Reshape(s.Narrow(source, 0, p.offset, p.size()), p.shape...))
 	}
+}
+
+// groups are the optimiser's: one, or for steps that leave layers bare one of each layer's parameters with weight decay
+// and one of those without.
+func (ps *parameters) groups(bare func(step int) int) (list []torch.Group) {
+	var before *parameter
+	for _, p := range ps.list {
+		if before == nil || bare != nil && (p.layer != before.layer || p.traits&decay != before.traits&decay) {
+			var group torch.Group
+			if bare != nil {
+				group.Skips = func(step int) bool { return p.layer < bare(step) }
+			}
+			list = append(list, group)
+		}
+		group := &list[len(list)-1]
+		if group.Size += p.size(); p.traits&decay != 0 {
+			group.Decayed = group.Size
+		}
+		before = p
+	}
+	return list
 }
 
 // factors are those of the learning rate by element; nil if all are 1.
@@ -115,7 +136,7 @@ func (p *parameter) group() string {
 	switch parts[0] {
 	case "layers":
 		return parts[2]
-	case "input":
+	case "input", "shared":
 		return parts[1]
 	}
 	group, _, _ := strings.Cut(parts[0], "_") // of prefix_mlp and prompt_encoder

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"peftsearch/data/checkpoint"
@@ -12,6 +13,7 @@ import (
 // network is a backbone with the modules of a plan.
 type network struct {
 	config    checkpoint.Config
+	stacks    []peft.Stack
 	dtype     torch.DType // of weights and activations
 	family    family
 	modules   []modules // per layer
@@ -36,18 +38,29 @@ func (net *network) bound() family {
 	})
 }
 
+// bind makes the family use the weights that are trained, if any are.
+func (net *network) bind() {
+	if net.trained != nil || slices.ContainsFunc(net.modules, func(m modules) bool { return m.weights != nil }) {
+		net.family = net.bound()
+	}
+}
+
 // pass is one batch on its way through a network. Hidden states are flat: the tokens of all rows one after
 // another, then fill.
 type pass struct {
 	*torch.Scope
 	net      *network
-	batch    Batch
+	stack    peft.Stack           // that the pass is in
+	batch    Batch                // that the stack reads
+	source   *source              // that it reads beside it; nil for nothing
 	rows     Rows                 // that are read at the end
 	tokens   int                  // of all rows
 	fill     int                  // positions after the tokens, which nothing reads
 	prefixes []prefixPair         // per layer
+	cross    []prefixPair         // likewise, of the attention to the source
 	onDevice *onDevice            // for the attention of a GPU; nil on a CPU
 	groups   *groups              // of a padded attention; nil if it takes flat tokens
+	relative *torch.Tensor        // biases of distances, where the stack has them [buckets+1, H]
 	own      []int64              // indices of the tokens that are no prompt's; nil for all
 	wanted   *torch.Tensor        // indices of the rows that are read; nil for all
 	dropout  *dropout             // nil outside training
@@ -80,7 +93,8 @@ type product interface {
 
 // start returns a pass and its hidden states before step from: the batch's own, or the embeddings.
 func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, dropout *dropout) (*pass, *torch.Tensor) {
-	p := &pass{Scope: s, net: net, batch: batch, rows: rows, dropout: dropout, growth: batch.growth}
+	p := &pass{Scope: s, net: net, stack: net.stacks[0], batch: batch, rows: rows, dropout: dropout,
+		growth: batch.growth}
 	if err := batch.validate(net.config, rows); err != nil {
 		s.Fail(err)
 		return p, nil
@@ -124,16 +138,16 @@ func (p *pass) layOut() {
 		indices := p.rows.indices(p.batch)
 		p.wanted = torch.From(s, indices, len(indices))
 	}
-	p.prefixes = net.prefixes(s)
+	p.prefixes, p.cross = net.prefixes(s)
 	p.grow()
 	p.gated = make([]*torch.Tensor, len(net.modules))
 	if net.hasGates() {
 		p.means = p.rowMeans()
 	}
-	switch width := net.config.Hidden / net.config.Heads; {
+	switch width := net.config.AttentionWidth() / net.config.Heads; {
 	case p.Device() != torch.CPU:
 		p.onDevice = p.padRows()
-	case p.dropout != nil || !torch.HasAttention(p.Device(), width):
+	case p.dropout != nil || net.config.Buckets > 0 || !torch.HasAttention(p.Device(), width):
 		p.groups = p.group()
 	}
 }
@@ -172,6 +186,9 @@ func (p *pass) run(x *torch.Tensor, from, to int) *torch.Tensor {
 		rows := All
 		if at >= p.net.lastMixing() {
 			rows = p.rows
+		}
+		if family, ok := p.net.family.(stacked); ok {
+			x = family.enter(p, at, x)
 		}
 		x = p.Keep(func() *torch.Tensor { return p.net.family.step(p, at, x, rows) })
 	}
@@ -257,7 +274,12 @@ func (p *pass) keysValues(layer int, keys, values *torch.Tensor) memory {
 	if p.gated[layer] != nil {
 		return p.gatedMemory(layer, keys, values)
 	}
-	return memory{keys: keys, values: values, prefix: p.prefixes[layer]}
+	return memory{keys: keys, values: values, prefix: p.prefixes[layer], scale: p.scale()}
+}
+
+// scale is what attention scores are multiplied by: 1/√d.
+func (p *pass) scale() float64 {
+	return 1 / math.Sqrt(float64(p.net.config.AttentionWidth()/p.net.config.Heads))
 }
 
 // adapt adds the adapters of a layer's feed-forward part to the sum of its output f and its input a, before ln:

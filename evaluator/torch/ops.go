@@ -271,6 +271,20 @@ func (s *Scope) ReLUTo(t *Tensor) *Tensor {
 	return s.inPlace("relu", func(out *libtch.Ctensor) { libtch.AtgRelu_(out, t.c) }, t)
 }
 
+// RMSNorm is weight·t/√(mean(t²)+eps) over the last dimension, computed in float32.
+func (s *Scope) RMSNorm(t, weight *Tensor, eps float64) *Tensor {
+	x := s.To(t, Float32)
+	square := s.Mul(x, x)
+	mean := s.run("mean", func(out *libtch.Ctensor) {
+		libtch.AtgMeanDim(out, square.c, []int64{-1}, 1, 1, int32(Float32))
+	}, square)
+	least := libtch.AtsFloat(eps)
+	defer libtch.AtsFree(least)
+	above := s.run("add", func(out *libtch.Ctensor) { libtch.AtgAddScalar(out, mean.c, least) }, mean)
+	inverse := s.run("rsqrt", func(out *libtch.Ctensor) { libtch.AtgRsqrt(out, above.c) }, above)
+	return s.Mul(s.To(s.Mul(x, inverse), t.DType()), weight)
+}
+
 // Tanh elementwise.
 func (s *Scope) Tanh(t *Tensor) *Tensor {
 	return s.run("tanh", func(out *libtch.Ctensor) { libtch.AtgTanh(out, t.c) }, t)

@@ -190,7 +190,10 @@ func TestParseDevice(t *testing.T) {
 
 // TestAdamW compares with the update written out in float64.
 func TestAdamW(t *testing.T) {
-	const n, decayed, decay, maxNorm = 7, 4, 0.1, 1.5
+	const n, decay, maxNorm = 9, 0.1, 1.5
+	skips := func(step int) bool { return step == 0 || step == 3 }
+	groups := []Group{{Size: 6, Decayed: 4}, {Size: 3, Decayed: 1, Skips: skips}}
+	steps := make([]int, n)
 	s := newScope(t)
 	rng := rand.New(rand.NewPCG(1, 2))
 	values := make([]float32, n)
@@ -200,9 +203,9 @@ func TestAdamW(t *testing.T) {
 		want[i] = float64(values[i])
 	}
 	params := From(s, values, n)
-	o := NewAdamW(s, params, decayed, decay, maxNorm)
+	o := NewAdamW(s, params, groups, decay, maxNorm)
 	resumed := From(s, values, n)
-	r := NewAdamW(s, resumed, decayed, decay, maxNorm)
+	r := NewAdamW(s, resumed, groups, decay, maxNorm)
 	for step := 1; step <= 5; step++ {
 		grad := make([]float32, n)
 		norm := 0.0
@@ -217,17 +220,21 @@ func TestAdamW(t *testing.T) {
 		}
 		r.Step(s, From(s, grad, n), rate)
 		for i := range want {
+			if i >= 6 && skips(step-1) {
+				continue
+			}
+			steps[i]++
 			g := float64(grad[i]) * min(1, maxNorm/(norm+1e-6))
 			m[i] = 0.9*m[i] + 0.1*g
 			v[i] = 0.999*v[i] + 0.001*g*g
-			if i < decayed {
+			if i < 4 || i == 6 {
 				want[i] *= 1 - rate*decay
 			}
-			mHat, vHat := m[i]/(1-math.Pow(0.9, float64(step))), v[i]/(1-math.Pow(0.999, float64(step)))
+			mHat, vHat := m[i]/(1-math.Pow(0.9, float64(steps[i]))), v[i]/(1-math.Pow(0.999, float64(steps[i])))
 			want[i] -= rate * mHat / (math.Sqrt(vHat) + 1e-8)
 		}
 		if step == 3 { // the second optimiser goes on from the first one's state
-			r = NewAdamW(s, resumed, decayed, decay, maxNorm)
+			r = NewAdamW(s, resumed, groups, decay, maxNorm)
 			r.SetState(s, o.State(s))
 		}
 	}

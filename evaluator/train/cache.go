@@ -52,7 +52,7 @@ func (c *hiddenCache) layout(sp *split, at model.Frontier) *hiddenStates {
 	h := &hiddenStates{split: sp, at: at, dtype: c.backbone.DType(), width: c.backbone.Geometry().Hidden,
 		counts: make([]int, len(sp.lengths)), offsets: make([]int64, len(sp.lengths))}
 	for i, in := range sp.inputs {
-		for _, count := range at.Rows.Counts(gather(model.Batch{}, in, false)) {
+		for _, count := range at.Rows.Counts(gather(model.Batch{}, in)) {
 			h.counts[i] += count
 		}
 	}

@@ -110,6 +110,7 @@ func (s *Session) load(t *teller) (err error) {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
 	}
 	low, high := s.hello.Task.Metric.Range()
+	s.ready.Maps = true
 	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
 	s.standardise(s.train)
 	return nil
@@ -199,15 +200,21 @@ func (s *Session) subset(n int) *split {
 	if sp := s.subsets[n]; sp != nil {
 		return sp
 	}
-	sp := &split{scale: 1}
-	for _, i := range newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n] {
-		sp.inputs = append(sp.inputs, s.train.inputs[i])
-		sp.lengths = append(sp.lengths, s.train.lengths[i])
-		sp.examples = append(sp.examples, s.train.examples[i])
-	}
+	sp := s.train.some(newRand(s.hello.Task.SplitSeed, "training rows", 0).Perm(len(s.train.lengths))[:n])
 	s.standardise(sp)
 	s.subsets[n] = sp
 	return sp
+}
+
+// some is the split of those rows.
+func (sp *split) some(rows []int) *split {
+	out := &split{scale: 1}
+	for _, i := range rows {
+		out.inputs = append(out.inputs, sp.inputs[i])
+		out.lengths = append(out.lengths, sp.lengths[i])
+		out.examples = append(out.examples, sp.examples[i])
+	}
+	return out
 }
 
 // standardise finds mean and standard deviation of targets that are values.
@@ -248,11 +255,11 @@ func (s *Session) Close() {
 	}
 }
 
-// batch gathers examples of a split; hidden states, if there are any, replace their tokens.
+// batch gathers examples of a split, and hidden states if there are any. A decoder reads tokens beside an encoder's.
 func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) model.Batch {
 	var b model.Batch
 	for _, example := range examples {
-		b = gather(b, sp.inputs[example], hidden == nil)
+		b = gather(b, sp.inputs[example])
 	}
 	if hidden != nil {
 		b.Hidden = hidden.gather(scope, examples)
@@ -261,14 +268,12 @@ func batch(scope *torch.Scope, sp *split, examples []int, hidden *hiddenStates) 
 }
 
 // gather adds an input to a batch.
-func gather(b model.Batch, in data.Input, ids bool) model.Batch {
+func gather(b model.Batch, in data.Input) model.Batch {
 	b.Sequences = append(b.Sequences, len(in.Sequences))
 	for _, sequence := range in.Sequences {
 		b.Lengths = append(b.Lengths, len(sequence.IDs))
-		if ids {
-			b.IDs = append(b.IDs, sequence.IDs...)
-			b.TypeIDs = append(b.TypeIDs, sequence.TypeIDs...)
-		}
+		b.IDs = append(b.IDs, sequence.IDs...)
+		b.TypeIDs = append(b.TypeIDs, sequence.TypeIDs...)
 	}
 	if in.Marked != nil {
 		b.Marked = append(b.Marked, in.Marked)

@@ -97,7 +97,7 @@ func (s *Session) TimeEvaluation(job evaluator.Job) (Timing, error) {
 	}
 	for range 2 {
 		start := time.Now()
-		if _, _, _, err := r.evaluate(r.dev, 0); err != nil {
+		if _, _, _, err := r.evaluate(r.model, r.dev, 0); err != nil {
 			return Timing{}, asFailure(err)
 		}
 		timing.Seconds = time.Since(start).Seconds()

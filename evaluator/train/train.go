@@ -41,9 +41,10 @@ type run struct {
 	job     evaluator.Job
 	control Control
 	model   *model.Model
-	rows    *split // the training rows of the budget
-	steps   int    // of the whole budget
-	rungs   []int  // steps after which the dev split is scored, ascending
+	plans   []peft.Plan // of a map: those that the steps train; nil of other jobs
+	rows    *split      // the training rows of the budget
+	steps   int         // of the whole budget
+	rungs   []int       // steps after which the dev split is scored, ascending
 
 	epoch   int     // of batches
 	batches [][]int // of one epoch; nil before the first step
@@ -90,8 +91,8 @@ func (s *Session) runJob(job evaluator.Job, control Control) (evaluator.Result, 
 	return r.finish(stopped)
 }
 
-// newRun makes a run before its first step; its model must be closed.
-func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
+// newRun makes a run before its first step; plans may share its weights. Its model must be closed.
+func (s *Session) newRun(job evaluator.Job, control Control, shared ...peft.Plan) (*run, error) {
 	if s.dataset == nil {
 		return nil, errors.New("this session has no task to train on")
 	}
@@ -100,11 +101,13 @@ func (s *Session) newRun(job evaluator.Job, control Control) (*run, error) {
 	}
 	r := &run{Session: s, job: job, control: control, started: time.Now()}
 	var err error
-	if err := s.checkPrompt(job.Candidate.Plan); err != nil {
-		return nil, err
+	for _, plan := range append(slices.Clip(shared), job.Candidate.Plan) {
+		if err := s.checkPrompt(plan); err != nil {
+			return nil, err
+		}
 	}
 	spec := model.Spec{Plan: job.Candidate.Plan, Task: s.hello.Task.Kind, Head: s.hello.Head,
-		Outputs: s.dataset.Outputs(), Training: job.Candidate.Training, Seed: job.Seed}
+		Outputs: s.dataset.Outputs(), Training: job.Candidate.Training, Seed: job.Seed, Shared: shared}
 	if text := job.Candidate.Training.Methods.Prompt.Text; text != "" {
 		spec.PromptText = s.tokenizer.Encode(s.backbone.MaxLength(), text).IDs
 	}
@@ -334,7 +337,11 @@ func (r *run) backward(examples []int, gradient *torch.Tensor) (sum float64, ter
 			targets = append(targets, (target-r.rows.mean)/r.rows.scale)
 		}
 	}
-	loss, terms := r.model.Loss(scope, r.batch(scope, examples), targets, r.Step)
+	trained, err := r.stepModel(scope)
+	if err != nil {
+		return 0, 0, err
+	}
+	loss, terms := trained.Loss(scope, r.batch(scope, examples), targets, r.Step)
 	sum = scope.Item(loss)
 	if err := cmp.Or(scope.Err(), r.finite("loss", sum)); err != nil {
 		return 0, 0, err
@@ -359,7 +366,7 @@ func (r *run) report(score *float64) {
 // score evaluates the dev split at a rung and keeps the weights if they are the best so far. It returns
 // the reason if it was stopped.
 func (r *run) score() (stopped string, err error) {
-	metrics, predictions, halted, err := r.evaluate(r.dev, 0)
+	metrics, predictions, halted, err := r.evaluate(r.model, r.dev, 0)
 	if err != nil {
 		return "", err
 	}
@@ -385,11 +392,11 @@ func (r *run) score() (stopped string, err error) {
 // keepsBest reports whether the weights of the best rung are needed at the end.
 func (r *run) keepsBest() bool { return r.job.Output != "" || r.job.Test }
 
-// evaluate predicts the rows of a split and scores that in every metric of the task's kind, with the lowest so many
-// layers bare.
-func (r *run) evaluate(sp *split, bare int) (
+// evaluate predicts the rows of a split with a model and scores that in every metric of the task's kind, with the
+// lowest so many layers bare.
+func (r *run) evaluate(m *model.Model, sp *split, bare int) (
 	metrics map[string]float64, predictions [][]float64, stopped bool, err error) {
-	outputs, stopped, err := r.outputs(r.model, sp, find(r.hidden, sp, r.model.Frontier(false)), bare, nil, r.halted)
+	outputs, stopped, err := r.outputs(m, sp, find(r.hidden, sp, m.Frontier(false)), bare, nil, r.halted)
 	if err != nil || stopped {
 		return nil, nil, stopped, err
 	}
@@ -460,7 +467,7 @@ func (r *run) conclude(result *evaluator.Result) error {
 	var tested [][]float64 // predictions
 	if r.job.Test && len(r.test.lengths) > 0 {
 		for bare := range r.model.MostBare() + 1 {
-			metrics, predictions, halted, err := r.evaluate(r.test, bare)
+			metrics, predictions, halted, err := r.evaluate(r.model, r.test, bare)
 			if err != nil {
 				return err
 			}

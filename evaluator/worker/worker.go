@@ -88,7 +88,7 @@ func (s *server) read(in io.Reader) {
 		case evaluator.TypeStop:
 			s.tell(func() { json.Unmarshal(line, &s.stop) }) // it is JSON; wrong types leave the trial unmatched
 			continue
-		case evaluator.TypeEvaluate: // a stop read before it was for an earlier job
+		case evaluator.TypeEvaluate, evaluator.TypeMap: // a stop read before it was for an earlier job
 			s.tell(func() { s.stop, s.goOn = evaluator.StopRequest{}, false })
 		}
 		s.requests <- request{message.Type, line}
@@ -139,6 +139,8 @@ func (s *server) answer(r request) error {
 		return s.evaluate(r.line)
 	case evaluator.TypePredict:
 		return s.predict(r.line)
+	case evaluator.TypeMap:
+		return s.makeMap(r.line)
 	}
 	return s.fail(0, fmt.Errorf("request type %q is not known", r.kind))
 }
@@ -212,6 +214,28 @@ func (s *server) evaluate(line []byte) error {
 		return s.fail(request.Trial, err)
 	}
 	return s.out.Encode(evaluator.ResultReport{Type: evaluator.TypeResult, Trial: request.Trial, Result: result})
+}
+
+func (s *server) makeMap(line []byte) error {
+	var request evaluator.MapRequest
+	if err := json.Unmarshal(line, &request); err != nil {
+		return s.fail(request.Trial, err)
+	}
+	if s.session == nil {
+		return s.fail(request.Trial, errors.New("map before hello"))
+	}
+	j := &job{server: s, trial: request.Trial, written: time.Now()}
+	result, err := func() (result evaluator.MapResult, err error) {
+		defer guard(&err)
+		return s.session.Map(request.MapJob, train.Control{Stop: j.stop, Report: j.report})
+	}()
+	if j.err != nil {
+		return j.err
+	}
+	if err != nil {
+		return s.fail(request.Trial, err)
+	}
+	return s.out.Encode(evaluator.MappedReport{Type: evaluator.TypeMapped, Trial: request.Trial, MapResult: result})
 }
 
 // job connects a training with the supervisor.

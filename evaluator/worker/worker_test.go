@@ -201,3 +201,32 @@ func TestTheWorkerTellsWhatItDoes(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 }
+
+// A map comes over the protocol as it is made, and other jobs after it.
+func TestMaps(t *testing.T) {
+	p, err := open(t, hello(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := job()
+	larger := plain.Candidate.Plan
+	larger.Layers = []peft.Layer{{peft.Serial{Width: 16}}, {peft.Serial{Width: 16}}}
+	m := evaluator.MapJob{Trial: 1 << 40, Seed: 5, Training: plain.Candidate.Training, Rows: 100,
+		Budget: evaluator.Budget{Epochs: 0.3, TrainRows: 320, Rungs: []float64{1}},
+		Plans:  []peft.Plan{plain.Candidate.Plan, larger}, Score: []peft.Plan{larger, plain.Candidate.Plan}}
+	told := map[string]bool{}
+	one, err := p.Map(context.Background(), m, func(p evaluator.Progress) { told[p.What] = true })
+	if err != nil || len(one.Scores) != 2 || one.Steps != 6 || one.WallS <= 0 || len(told) != 2 {
+		t.Errorf("%+v, %v, told of %v", one, err, told)
+	}
+	two, err := p.Map(context.Background(), m, func(evaluator.Progress) {})
+	if err != nil || one.Scores[0] != two.Scores[0] || one.Scores[1] != two.Scores[1] {
+		t.Errorf("%v, then %v, %v", one.Scores, two.Scores, err)
+	}
+	plain.Budget.Epochs, plain.Test = 0.2, false
+	if _, err := p.Evaluate(context.Background(), plain, func(evaluator.Progress) evaluator.Verdict {
+		return evaluator.Verdict{}
+	}); err != nil {
+		t.Error(err)
+	}
+}

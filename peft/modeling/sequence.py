@@ -1,7 +1,7 @@
 
 class HybridForSequenceClassification(Hybrid):
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None, **ignored):
-        logits, loss = self.head(self.encode(input_ids, attention_mask, token_type_ids)[:, 0]), None
+        logits, loss = self.head(self.encode_row(input_ids, attention_mask, token_type_ids)), None
         if labels is not None and self.config.problem_type == "regression":
             loss = F.mse_loss(logits.view(-1), labels.view(-1).to(logits.dtype))
         elif labels is not None and self.config.problem_type == "multi_label_classification":

@@ -4,8 +4,8 @@
 Made with Python 3.11 and torch 2.15.0, transformers 4.57.6, adapters 1.3.0, peft 0.21.2, safetensors 0.8.0. Run it in
 the repository root, after scripts/golden/model.py has written the checkpoints.
 
-Bottlenecks, gates and Houlsby's pair come from adapters, DoRA, VeRA and IA3 from peft, BitFit from the backbone alone. Each
-layer has another size. Rows with gates are of one length: the library's gates count padding, ours do not.
+Bottlenecks, Compacter, gates and Houlsby's pair come from adapters, DoRA, VeRA and IA3 from peft, BitFit from the backbone
+alone. Each layer has another size, so it is an adapter of its own, and the rule of Compacter is made one for all of them. Rows with gates are of one length: the library's gates count padding, ours do not.
 """
 import json
 import math
@@ -29,6 +29,10 @@ BOTTLENECK = {"adapter_down.0.weight": "down.weight", "adapter_down.0.bias": "do
               "adapter_up.bias": "up.bias", "gate.weight": "gate.weight", "gate.bias": "gate.bias", "scaling": "scale"}
 
 
+COMPACTER = {"adapter_down.0.W_left": "down.left", "adapter_down.0.W_right": "down.right", "adapter_down.0.b": "down.bias",
+             "adapter_up.W_left": "up.left", "adapter_up.W_right": "up.right", "adapter_up.b": "up.bias"}
+
+
 def in_adapters(model, layers):
     """One adapter for each layer, in a stack; returns our names of its parameters."""
     adapters.init(model)
@@ -37,9 +41,10 @@ def in_adapters(model, layers):
         out, parts = [j for j in range(len(layers)) if j != i], []
         for method, m in layer.items():
             gate = m.get("gate", False)
-            if method in ("serial", "parallel", "houlsby"):
-                base = {"serial": adapters.SeqBnConfig, "parallel": adapters.ParBnConfig, "houlsby": adapters.DoubleSeqBnConfig}[method]
-                standard = {"serial": ("relu", 1.0), "parallel": ("relu", 4.0), "houlsby": ("swish", 1.0)}[method]
+            if method in ("serial", "parallel", "houlsby", "compacter"):
+                base = {"serial": adapters.SeqBnConfig, "parallel": adapters.ParBnConfig, "houlsby": adapters.DoubleSeqBnConfig,
+                        "compacter": adapters.CompacterPlusPlusConfig if m.get("ffn_only") else adapters.CompacterConfig}[method]
+                standard = {"serial": ("relu", 1.0), "parallel": ("relu", 4.0), "houlsby": ("swish", 1.0), "compacter": ("gelu", 1.0)}[method]
                 parts.append(base(reduction_factor=model.config.hidden_size / (m["width"] + 0.5), leave_out=out, use_gating=gate,
                                   non_linearity=m.get("non_linearity", standard[0]),
                                   scaling="learned" if m.get("learned_scale") else float(m.get("scale", standard[1]))))
@@ -53,15 +58,19 @@ def in_adapters(model, layers):
             model.add_adapter(f"l{i}", adapters.ConfigUnion(*parts))
             stack.append(f"l{i}")
     model.set_active_adapters(ac.Stack(*stack))
+    rules = model.base_model.shared_parameters
+    for name in rules:
+        rules[name]["phm_rule"] = names["shared.compacter.rule"] = next(iter(rules.values()))["phm_rule"]
     p = dict(model.named_parameters())
     for t in p.values():
         t.requires_grad_(False)
     for i, layer in enumerate(layers):
         for method, m in layer.items():
             places = {"serial": {"": "output"}, "parallel": {"": "output"},
-                      "houlsby": {"attention.": "attention.output", "ffn.": "output"}}.get(method, {})
+                      "houlsby": {"attention.": "attention.output", "ffn.": "output"},
+                      "compacter": {"attention.": "attention.output", "ffn.": "output"}}.get(method, {})
             for ours, at in places.items():
-                for theirs, tensor in BOTTLENECK.items():
+                for theirs, tensor in (BOTTLENECK | COMPACTER).items():
                     key = f"encoder.layer.{i}.{at}.adapters.l{i}.{theirs}"
                     if key in p:
                         names[f"layers.{i}.{method}.{ours}{tensor}"] = p[key]
@@ -145,6 +154,12 @@ CASES = [  # name, how, lengths, layers
     ("beside", in_adapters, [7, 11, 1, 4], [{"houlsby": {"width": 2}, "prefix": {"length": 3}},
                               {"parallel": {"width": 3, "learned_scale": True}, "lora": low(2, 4, "query", "ffn_out")},
                               {"houlsby": {"width": 3}, "lora": low(1, 1, "key")}]),
+    ("compacter", in_adapters, [7, 11, 1, 4], [{"compacter": {"width": 8}}, {"compacter": {"width": 4, "non_linearity": "tanh", "scale": 2}}, {}]),
+    ("compacter++", in_adapters, [7, 11, 1, 4], [{"compacter": {"width": 4, "ffn_only": True}}, {"compacter": {"width": 8, "learned_scale": True}},
+                                                 {"compacter": {"width": 12, "ffn_only": True}}]),
+    ("compacter-beside", in_adapters, [9, 9, 9], [
+        {"compacter": gated(width=4), "prefix": {"length": 2}}, {"serial": {"width": 3}},
+        {"compacter": {"width": 8, "ffn_only": True}, "lora": low(2, 4, "query", "ffn_in"), "prefix": {"length": 3}}]),
 ]
 
 
@@ -162,7 +177,7 @@ def case(name, how, lengths, layers, seed):
             if how is in_backbone or "magnitude" in key or ".ia3." in key or key.endswith("scale"):
                 p.add_(torch.randn(p.shape, generator=g) * 0.2)
             else:
-                p.copy_(torch.randn(p.shape, generator=g) * (0.2 if p.dim() == 2 else 0.3))
+                p.copy_(torch.randn(p.shape, generator=g) * (0.2 if p.dim() == 2 else 0.5 if p.dim() == 3 else 0.3))
     head = {"head.weight": torch.nn.Parameter(torch.randn(2, hidden, generator=g) * 0.2),
             "head.bias": torch.nn.Parameter(torch.randn(2, generator=g) * 0.3)}
     names |= head

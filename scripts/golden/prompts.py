@@ -6,7 +6,8 @@ Made with Python 3.11 and torch 2.15.0, transformers 4.57.6, adapters 1.3.0, pef
 the repository root, after scripts/golden/model.py has written the checkpoints.
 
 peft puts the tokens before the embeddings of positions, and has P-tuning's encoders; adapters puts them behind the
-embeddings' LayerNorm, and leaves lower layers out with skip_layers.
+embeddings' LayerNorm, and leaves lower layers out with skip_layers. In hybrids peft makes the tokens and adapters has the
+layers.
 """
 import json
 import math
@@ -77,9 +78,31 @@ def in_adapters(checkpoint, plan, training):
         for p in model.parameters():
             p.requires_grad_(False)
         names["input.prompt.tokens"] = model.prompt_tuning.prompt_tunings["prompt"].prompt_embedding.weight
-    if training.get("bare"):
-        model.set_active_adapters(model.active_adapters, skip_layers=list(range(training["bare"])))
     return model, names
+
+
+class InBoth(torch.nn.Module):
+    """A prompt of peft before a model of adapters, as PeftModelForSequenceClassification joins them."""
+
+    def __init__(self, prompted, model):
+        super().__init__()
+        self.prompted, self.model = prompted, model
+
+    def get_prompt_embedding_to_save(self, name):
+        return self.prompted.get_prompt_embedding_to_save(name)
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        tokens = self.prompted.get_prompt(batch_size=len(input_ids))
+        places = torch.ones(tokens.shape[:2], dtype=torch.long)
+        return self.model(inputs_embeds=torch.cat([tokens, self.model.get_input_embeddings()(input_ids)], 1),
+                          attention_mask=torch.cat([places, attention_mask], 1), token_type_ids=torch.cat([0 * places, token_type_ids], 1))
+
+
+def in_both(checkpoint, plan, training):
+    prompted, names = in_peft(checkpoint, plan, training)
+    model = golden.load(str(golden.OUT / checkpoint))
+    inserted, prefixes = golden.insert(model, plan, model.config.hidden_size)
+    return InBoth(prompted, model), names | inserted | {f"layers.{i}.prefix": t for i, _, t in prefixes}
 
 
 def prompt(length, **settings):
@@ -89,6 +112,9 @@ def prompt(length, **settings):
 NONE = [{}, {}, {}]
 LORA = {"lora": {"rank": 2, "alpha": 4, "targets": ["query", "ffn_out"]}}
 HYBRID = [{"serial": {"width": 3}, "prefix": {"length": 2}}, {"parallel": {"width": 4}} | LORA, {"serial": {"width": 2}, "prefix": {"length": 3}}]
+ALL = [{"serial": {"width": 3}, "parallel": {"width": 2}, "prefix": {"length": 2}} | LORA,
+       {"parallel": {"width": 4}, "lora": {"rank": 1, "alpha": 2, "targets": ["key", "value"]}},
+       {"serial": {"width": 2}, "prefix": {"length": 3}, "lora": {"rank": 3, "alpha": 3, "targets": ["ffn_in"]}}]
 LENGTHS = [7, 11, 1, 4]
 CASES = [  # name, how, checkpoint, input, layers, training
     ("prompt", in_peft, "bert", prompt(3), NONE, {}),
@@ -98,8 +124,12 @@ CASES = [  # name, how, checkpoint, input, layers, training
     ("normed", in_adapters, "bert", prompt(3, normed=True), NONE, {}),
     ("after-first", in_adapters, "bert", prompt(2, normed=True, after_first=True), NONE, {}),
     ("hybrid", in_adapters, "bert", prompt(2, normed=True, after_first=True), HYBRID, {}),
-    ("bare-1", in_adapters, "bert", {}, HYBRID, {"bare": 1}),
-    ("bare-2", in_adapters, "bert", {}, HYBRID, {"bare": 2}),
+    # Layers that are bare in each step: those that the seed draws of AdapterDrop.
+    ("bare-1", in_adapters, "bert", {}, HYBRID, {"bare": [1, 0, 1, 0, 1], "seed": 21}),
+    ("bare-2", in_adapters, "bert", {}, HYBRID, {"bare": [2, 0, 1, 2, 1], "seed": 21}),
+    ("prompt-all", in_both, "bert", prompt(2), ALL, {}),
+    ("p-tuning-mlp-all", in_both, "bert", prompt(3), ALL, {"encoder": "mlp", "width": 4}),
+    ("p-tuning-lstm-hybrid", in_both, "bert", prompt(2), HYBRID, {"encoder": "lstm", "width": 3}),
 ]
 
 
@@ -151,12 +181,13 @@ def case(name, how, checkpoint, at_input, layers, training, seed):
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, golden.WARMUP, golden.STEPS)
     file = {"value." + k: v for k, v in pieces(lambda p: p).items()} | {"flat." + k: v for k, v in flat().items()}
     rates, losses = [], []
-    for p in trained:  # what is left out has gradients of 0, and not none
-        p.grad = torch.zeros_like(p)
-    for step in range(3):
+    bare = training.get("bare", [])
+    for step in range(len(bare) or 3):
+        if bare:
+            model.set_active_adapters(model.active_adapters, skip_layers=list(range(bare[step])))
         y = logits()
         value = torch.nn.functional.cross_entropy(y, torch.tensor(labels))
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad()
         value.backward()
         if step == 0:
             first, grads = y.detach().clone(), pieces(lambda p: p.grad)
@@ -172,7 +203,7 @@ def case(name, how, checkpoint, at_input, layers, training, seed):
     safetensors.torch.save_file({k: v.contiguous() for k, v in file.items()}, OUT / f"{name}.safetensors")
     return {
         "name": "prompts/" + name, "checkpoint": checkpoint, "plan": plan, "head": "linear", "outputs": 2,
-        "prompt": {k: v for k, v in training.items() if k != "bare"}, "bare": training.get("bare", 0),
+        "prompt": {k: v for k, v in training.items() if k in ("encoder", "width")}, "bare": bare, "seed": training.get("seed", 0),
         "ids": inputs["input_ids"].flatten().tolist(), "types": inputs["token_type_ids"].flatten().tolist(), "lengths": LENGTHS,
         "labels": [float(x) for x in labels], "logits": first.flatten().tolist(), "losses": losses, "grad_norm": norm, "rates": rates,
         "weight_decay": golden.DECAY, "max_grad_norm": golden.MAX_NORM,

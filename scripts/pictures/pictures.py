@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the pictures of README.md and docs from a study: docs/watch.svg, a recording of `peftsearch watch` in tmux with the cursor
-going along the front, and docs/page.png, what Chromium shows of `peftsearch report`.
+"""Makes the pictures of README.md and docs from a study: docs/front.svg, a figure of `peftsearch report --figures`;
+docs/watch.svg, a recording of `peftsearch watch` in tmux with the cursor going along the front; and docs/page.png, what
+Chromium shows of `peftsearch report --out`.
 
     pictures.py bin/peftsearch STUDIES.db STUDY docs
 
@@ -9,6 +10,7 @@ Needs tmux and Chromium, and of Python the standard library.
 import html
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,7 +98,9 @@ def main():
     (docs / "watch.svg").write_text(recording(capture(binary, db, study, 4)))
     with tempfile.TemporaryDirectory() as directory:
         page = f"{directory}/report.html"
-        subprocess.run([binary, "report", study, "--db", db, "--out", page], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([binary, "report", study, "--db", db, "--out", page, "--figures", directory], check=True,
+                       stdout=subprocess.DEVNULL)
+        shutil.copy(f"{directory}/front.svg", docs / "front.svg")
         subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,1400",
                         "--virtual-time-budget=3000", f"--screenshot={docs / 'page.png'}", f"file://{page}"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

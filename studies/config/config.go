@@ -202,8 +202,9 @@ const (
 
 // The values of search.warm_start.
 const (
-	WarmStartAuto = "auto"
-	WarmStartNone = "none"
+	WarmStartAuto   = "auto"
+	WarmStartShared = "shared" // as auto, and a map of shared weights where that finds nothing
+	WarmStartNone   = "none"
 )
 
 // The values of search.pruner.

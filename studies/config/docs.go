@@ -59,6 +59,8 @@ var docs = map[string]string{
 	"space.lora.targets": "matrices to adapt: query, key, value, attention_output, ffn_in, ffn_out",
 	"space.gates": "methods whose modules may have gates (UniPELT): for each of them the search chooses whether " +
 		"they do",
+	"space.gates_per": "method: one choice of a gate for all modules of a method; layer: one in each set of layers " +
+		"that shares a size",
 	"space.non_linearity": "functions of the bottleneck adapters to choose from, one for all: own (the " +
 		"method's), relu, gelu, gelu_new, swish, tanh",
 	"space.scale": "scales of the bottleneck adapters to choose from, one for all: own (the method's), learned, " +
@@ -90,8 +92,8 @@ var docs = map[string]string{
 	"training.dropout": "dropout inside the frozen backbone; 0 is faster",
 
 	"budget": "how much is trained",
-	"budget.trials": "trainings of the study: trials, baselines included, those that calibrate rates, and " +
-		"further ones of the same plans; raise it to continue a finished study",
+	"budget.trials": "trainings of the study: trials, baselines included, those that calibrate rates or " +
+		"make a map, and further ones of the same plans; raise it to continue a finished study",
 	"budget.hours": "hours that each worker trains; the search ends when these or budget.trials are used, and " +
 		"prefers plans that promise more a second; 0 is no limit",
 	"budget.epochs": "passes over the training rows in a trial; 0.5 is half of one; auto is 3, or as many more " +
@@ -112,7 +114,8 @@ var docs = map[string]string{
 		"front at its own size",
 	"search.seed": "everything random follows from it; the same seed gives the same search with one worker",
 	"search.warm_start": "auto: gp learns from the other studies of the database, and from maps, that have the " +
-		"same model and training; or none",
+		"same model and training; shared: where there are none, a network with the weights of all plans is " +
+		"trained first and scores plans; or none",
 	"search.replicates": "share of the budget, at its end, that trains plans which could be the best again with " +
 		"other seeds, at most three times each; their scores are means then; 0 trains each plan once",
 	"search.initial": "trials of the cost-stratified start; 0 chooses by the size of the space",

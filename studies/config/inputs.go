@@ -191,6 +191,9 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		return err
 	}
 	in.Geometry = peft.GeometryOf(checkpoint)
+	if err := in.Geometry.Reads(c.Task.Kind); err != nil {
+		return err
+	}
 	if in.Fingerprint.Model = ready.Fingerprint.Model; in.Fingerprint.Model == "" {
 		in.Fingerprint.Model, err = checkpoint.Fingerprint()
 	}
@@ -201,8 +204,8 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 func (c *Config) checkFit(checkpoint *checkpoint.Checkpoint) error {
 	limit, writes := checkpoint.Config.MaxLength(), c.Task.Kind == data.KindText
 	switch longest := c.task().Longest(); {
-	case writes && !checkpoint.Config.Causal:
-		return fmt.Errorf("task.kind is %s, and a model of type %s writes none: choose a decoder, such as GPT-2",
+	case writes && (!checkpoint.Config.Causal || checkpoint.Config.DecoderLayers > 0):
+		return fmt.Errorf("task.kind is %s, and a model of type %s writes none: choose GPT-2",
 			data.KindText, checkpoint.Config.ModelType)
 	case writes && longest > limit:
 		return fmt.Errorf("task.max_length is %d and task.generation.max_new_tokens %d, the model reads and writes at most "+

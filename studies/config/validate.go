@@ -117,7 +117,7 @@ func (c *Config) validate() []error {
 	within("budget.train.patience", float64(b.Train.Patience), 0, 1e6)
 	oneOf("search.sampler", c.Search.Sampler, search.Samplers()...)
 	oneOf("search.pruner", c.Search.Pruner, PrunerNone, PrunerFront)
-	oneOf("search.warm_start", c.Search.WarmStart, WarmStartAuto, WarmStartNone)
+	oneOf("search.warm_start", c.Search.WarmStart, WarmStartAuto, WarmStartShared, WarmStartNone)
 	within("search.replicates", c.Search.Replicates, 0, 0.9)
 	within("search.initial", float64(c.Search.Initial), 0, 1e6)
 	e := c.Evaluator

@@ -76,7 +76,7 @@ func NewConfirmation(record *store.Record, ranked []studies.Ranked, names map[st
 	for _, r := range ranked {
 		plan := ConfirmedPlan{Name: names[r.Candidate.Key()], Params: r.Params,
 			ParamsPercent: percentOf(r.Params, record.Geometry),
-			HeadParams:    r.Trainings[0].Result.Head, Test: newTestScores(r.Test),
+			HeadParams:    r.Trainings[0].Result.Head, Test: newTestScores(r.Test, record),
 			Dropped: dropped(r.Confirmation, record.Geometry), Behind: r.Behind,
 			LargerThanNoise: r.LargerThanNoise(), Training: r.Candidate.Training, Plan: r.Candidate.Plan}
 		if !math.IsNaN(r.PValue) {

@@ -26,7 +26,7 @@ type Table struct {
 
 // ReadTable reads a study, but for its trials, which it reads when they are gone through. at is a snapshot.
 func ReadTable(ctx context.Context, at *store.Store, record *store.Record) (t Table, err error) {
-	t = Table{Record: record, Trials: trialsOf(ctx, at, record)}
+	t = Table{Record: record, Trials: at.Walk(ctx, record, false)}
 	if t.Front, err = studies.ReadFront(ctx, at, record); err != nil {
 		return t, err
 	}

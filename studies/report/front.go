@@ -3,6 +3,7 @@ package report
 import (
 	"math"
 
+	"peftsearch/data/metric"
 	"peftsearch/peft"
 	"peftsearch/search"
 	"peftsearch/studies"
@@ -50,7 +51,7 @@ type FrontMember struct {
 	Trainings     int         `json:"trainings,omitempty"` // above 1, that the score is the mean of
 	Confirmed     *TestScores `json:"confirmed"`           // null unless it was confirmed
 	RowSD         *float64    `json:"row_sd"`              // of the score by the choice of dev rows; null where unknown
-	Expected      *float64    `json:"expected"`            // score of another training, by all of the study
+	Expected      *float64    `json:"expected"`            // score of another training, by all of the study; in range
 	ExpectedSD    *float64    `json:"expected_sd"`         // with which that is known
 	OnFront       bool        `json:"on_front"`            // false: a smaller plan has as high a score, which may be luck
 	WithinNoise   bool        `json:"within_noise"`        // the member before is not distinguishably worse
@@ -64,12 +65,12 @@ type TestScores struct {
 	Seeds    int         `json:"seeds"`
 	Mean     float64     `json:"mean"`
 	SD       *float64    `json:"sd"`       // null for one seed, like interval
-	Interval *[2]float64 `json:"interval"` // 95 %, of the mean
+	Interval *[2]float64 `json:"interval"` // 95 %, of the mean; within the metric's range
 }
 
-func newTestScores(s studies.Sample) TestScores {
+func newTestScores(s studies.Sample, record *store.Record) TestScores {
 	scores := TestScores{Seeds: s.N, Mean: s.Mean}
-	if low, high, ok := s.Interval(); ok {
+	if low, high, ok := s.Interval(metric.Name(record.Metric)); ok {
 		scores.SD, scores.Interval = &s.SD, &[2]float64{low, high}
 	}
 	return scores
@@ -89,8 +90,9 @@ func NewFront(record *store.Record, front studies.Assessed, confirmed studies.Co
 	}
 	for _, m := range newFrontMembers(record, front.Front, confirmed) {
 		m.RowSD, m.OnFront, m.WithinNoise = estimate(front.RowSD(m.Trial)), front.OnFront(m.Trial), front.WithinNoise(m.Trial)
-		if mean, sd, ok := front.Expected(m.Trial); ok {
-			m.Expected, m.ExpectedSD = estimate(mean), estimate(sd)
+		if mean, sd, ok := front.Expected(m.Trial); ok { // by a process that knows no bounds
+			low, high := metric.Name(record.Metric).Range()
+			m.Expected, m.ExpectedSD = estimate(min(max(mean, low), high)), estimate(sd)
 		}
 		if r := front.Recommended; r != nil {
 			m.Recommended, m.Best = m.Trial == r.Trial, m.Trial == r.Best
@@ -119,7 +121,7 @@ func newFrontMembers(record *store.Record, front studies.Front, confirmed studie
 			member.Trainings = m.Trainings
 		}
 		if c := confirmed.Of(m.Candidate); c != nil {
-			scores := newTestScores(c.Test)
+			scores := newTestScores(c.Test, record)
 			member.Confirmed = &scores
 		}
 		members = append(members, member)

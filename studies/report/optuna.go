@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
 
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
@@ -50,39 +50,42 @@ type optunaTrial struct {
 // parameters. A trial's parameters are the sizes of its modules, "L03.lora", 0 for none, so that plans outside of the
 // search space have them too, and the learning rate where it differs. A pruned trial has its curve among the
 // attributes: Optuna's TPE fails for pruned trials with intermediate values in a study of two objectives.
-func WriteOptuna(w io.Writer, o *studies.Overview) error {
+// trials is gone through twice, with curves.
+func WriteOptuna(w io.Writer, record *store.Record, trials iter.Seq2[store.Trial, error]) error {
 	buffered := bufio.NewWriter(w)
 	encoder := json.NewEncoder(buffered) // a line for each
 	const worker = "peftsearch"
 	for _, line := range []map[string]any{
-		{"op_code": optunaCreateStudy, "worker_id": worker, "study_name": o.Record.Name, "directions": []int{2, 1}},
+		{"op_code": optunaCreateStudy, "worker_id": worker, "study_name": record.Name, "directions": []int{2, 1}},
 		{"op_code": optunaStudySystemAttrs, "worker_id": worker, "study_id": 0,
-			"system_attr": map[string]any{"study:metric_names": []string{o.Record.Metric, "trainable parameters"}}},
+			"system_attr": map[string]any{"study:metric_names": []string{record.Metric, "trainable parameters"}}},
 	} {
 		if err := encoder.Encode(line); err != nil {
 			return err
 		}
 	}
-	names, rates := optunaDimensions(o.Trials)
-	for _, t := range o.Trials {
+	dimensions, rates, err := optunaDimensions(trials)
+	if err != nil {
+		return err
+	}
+	for t, err := range trials {
+		if err != nil {
+			return err
+		}
 		line := optunaTrial{Operation: optunaCreateTrial, Worker: worker, Started: optunaTime(t.Started),
 			Completed: optunaTime(t.Finished), State: optunaStates[t.State], Distributions: map[string]string{},
 			Params: map[string]float64{}, User: optunaAttributes(t), Intermediate: map[string]float64{}}
 		if t.State == store.Complete {
 			line.Values = []float64{t.Result.Score, float64(t.Params)}
 		}
-		for name, largest := range names {
-			line.Params[name] = 0
-			line.Distributions[name] = marshal(map[string]any{"name": "IntDistribution",
-				"attributes": map[string]any{"log": false, "step": 1, "low": 0, "high": largest}})
+		for name, distribution := range dimensions {
+			line.Params[name], line.Distributions[name] = 0, distribution
 		}
 		for layer, module := range modules(t.Candidate.Plan) {
 			line.Params[optunaName(layer, string(module.Method()))] = float64(module.Size())
 		}
 		if len(rates) > 1 {
-			line.Params["learning_rate"] = float64(slices.Index(rates, t.Candidate.Training.LearningRate))
-			line.Distributions["learning_rate"] = marshal(map[string]any{"name": "CategoricalDistribution",
-				"attributes": map[string]any{"choices": rates}})
+			line.Params[optunaRate] = float64(slices.Index(rates, t.Candidate.Training.LearningRate))
 		}
 		for _, p := range t.Curve {
 			if t.State != store.Pruned {
@@ -96,10 +99,17 @@ func WriteOptuna(w io.Writer, o *studies.Overview) error {
 	return buffered.Flush()
 }
 
-// optunaDimensions are the modules that trials have, with their largest sizes, and the learning rates, ascending.
-func optunaDimensions(trials []store.Trial) (largest map[string]int, rates []float64) {
-	largest = map[string]int{}
-	for _, t := range trials {
+// optunaRate names the learning rate among the parameters.
+const optunaRate = "learning_rate"
+
+// optunaDimensions are the distributions of the modules that trials have and of the learning rate, where there are
+// several; and the rates, ascending.
+func optunaDimensions(trials iter.Seq2[store.Trial, error]) (dimensions map[string]string, rates []float64, err error) {
+	largest := map[string]int{}
+	for t, err := range trials {
+		if err != nil {
+			return nil, nil, err
+		}
 		for layer, module := range modules(t.Candidate.Plan) {
 			name := optunaName(layer, string(module.Method()))
 			largest[name] = max(largest[name], module.Size())
@@ -108,8 +118,16 @@ func optunaDimensions(trials []store.Trial) (largest map[string]int, rates []flo
 			rates = append(rates, rate)
 		}
 	}
-	slices.Sort(rates)
-	return largest, rates
+	dimensions = map[string]string{}
+	for name, size := range largest {
+		dimensions[name] = marshal(map[string]any{"name": "IntDistribution",
+			"attributes": map[string]any{"log": false, "step": 1, "low": 0, "high": size}})
+	}
+	if slices.Sort(rates); len(rates) > 1 {
+		dimensions[optunaRate] = marshal(map[string]any{"name": "CategoricalDistribution",
+			"attributes": map[string]any{"choices": rates}})
+	}
+	return dimensions, rates, nil
 }
 
 func optunaName(layer int, method string) string {

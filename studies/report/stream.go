@@ -1,75 +1,88 @@
 package report
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
+	"reflect"
 
 	"peftsearch/data/quote"
-	"peftsearch/studies"
 	"peftsearch/studies/store"
 )
 
-// pageSize is how many rows of a long table are in memory at a time.
-const pageSize = 1000
-
-// pages goes through what is numbered from the first on, of which read has those from some number to below another.
-func pages[T any](first int64, read func(first, last int64) ([]T, error)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		for from := first; ; from += pageSize {
-			page, err := read(from, from+pageSize)
-			if err != nil {
-				yield(*new(T), err)
-				return
-			}
-			if len(page) == 0 {
-				return
-			}
-			for _, row := range page {
-				if !yield(row, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// trialsOf goes through the trials of a study by number, some in memory at a time.
-func trialsOf(ctx context.Context, at *store.Store, record *store.Record) iter.Seq2[store.Trial, error] {
-	return pages(0, func(first, last int64) ([]store.Trial, error) { return at.Range(ctx, record, first, last) })
-}
-
 // WriteStudy prints a study with all of its fronts and trials, some in memory at a time. at is a snapshot.
 func WriteStudy(ctx context.Context, w io.Writer, at *store.Store, record *store.Record) error {
-	front, err := studies.ReadFront(ctx, at, record)
+	document, err := ReadStudy(ctx, at, record)
 	if err != nil {
 		return err
 	}
-	calibration, err := studies.Calibration(ctx, at, record)
-	if err != nil {
+	if err := writeOpen(w, document, ""); err != nil {
 		return err
 	}
-	head, err := json.MarshalIndent(NewStudy(record, front, calibration), "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding JSON: %w", err)
-	}
-	if _, err := w.Write(quote.JSON(bytes.TrimSuffix(head, []byte("\n}")))); err != nil {
-		return err
-	}
-	if err := writeList(w, "fronts", pages(1, func(first, last int64) ([]store.FrontPoint, error) {
+	if err := writeList(w, "fronts", store.Pages(1, func(first, last int64) ([]store.FrontPoint, error) {
 		return at.Fronts(ctx, record, first, last)
 	}), func(f store.FrontPoint) any { return FrontAfter(f) }); err != nil {
 		return err
 	}
-	if err := writeList(w, "trials", trialsOf(ctx, at, record),
+	if err := writeList(w, "trials", at.Walk(ctx, record, false),
 		func(t store.Trial) any { return NewTrialEntry(record, t) }); err != nil {
 		return err
 	}
 	_, err = io.WriteString(w, "\n}\n")
 	return err
+}
+
+// WriteViews prints views, a column of trials at a time. The page reads the same document.
+func WriteViews(w io.Writer, v Views) error {
+	out := bufio.NewWriter(w) // which keeps the first error of a write
+	if err := writeOpen(out, v.viewsHead, ""); err != nil {
+		return err
+	}
+	fmt.Fprint(out, ",\n  \"studies\": [")
+	for i, s := range v.Studies {
+		if i > 0 {
+			fmt.Fprint(out, ",")
+		}
+		fmt.Fprint(out, "\n    ")
+		if err := writeOpen(out, s.viewHead, "    "); err != nil {
+			return err
+		}
+		if err := writeColumns(out, s.Trials); err != nil {
+			return err
+		}
+	}
+	fmt.Fprint(out, "\n  ]\n}\n")
+	return out.Flush()
+}
+
+// writeOpen prints a document without its end.
+func writeOpen(w io.Writer, document any, indent string) error {
+	encoded, err := json.MarshalIndent(document, indent, "  ")
+	if err != nil {
+		return fmt.Errorf("encoding JSON: %w", err)
+	}
+	_, err = w.Write(quote.JSON(bytes.TrimSuffix(encoded, []byte("\n"+indent+"}"))))
+	return err
+}
+
+// writeColumns goes on with the document of a study by its trials, each column in a line, and ends it.
+func writeColumns(out *bufio.Writer, t Trials) error {
+	before := ",\n      \"trials\": {"
+	columns := reflect.ValueOf(t)
+	for i := range columns.NumField() {
+		encoded, err := json.Marshal(columns.Field(i).Interface())
+		if err != nil {
+			return fmt.Errorf("encoding JSON: %w", err)
+		}
+		fmt.Fprintf(out, "%s\n        %q: %s", before, columns.Type().Field(i).Tag.Get("json"), quote.JSON(encoded))
+		before = ","
+	}
+	fmt.Fprint(out, "\n      }\n    }")
+	return nil
 }
 
 // writeList goes on with a document by a list.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"time"
 
 	"peftsearch/evaluator"
@@ -23,9 +24,25 @@ type Study struct {
 	Identity      store.Identity   `json:"identity"`
 	WarmStart     string           `json:"warm_start,omitempty"` // the study that it learned from
 	WarmTrials    int              `json:"warm_start_trials,omitempty"`
+	SharedWeights *SharedWeights   `json:"shared_weights,omitempty"` // that it learned from in place of others
+	Agreement     *Agreement       `json:"warm_start_agreement,omitempty"`
 	Calibration   []RateScore      `json:"calibration,omitempty"` // trainings that found the learning rates
 	FrontSize     int              `json:"front_size"`
 	Hypervolume   float64          `json:"hypervolume"`
+}
+
+// SharedWeights is a study's map of its own.
+type SharedWeights struct {
+	Plans     int     `json:"plans"`     // that were scored with them
+	Trainings float64 `json:"trainings"` // of trials that it cost
+}
+
+// Agreement is how far what a study knew before its first trial agrees with its complete trials.
+type Agreement struct {
+	Trials    int     `json:"trials"`
+	Rank      float64 `json:"rank_correlation"`
+	GivenSize float64 `json:"rank_correlation_given_size"`
+	Used      bool    `json:"used"` // false where gp leaves it out
 }
 
 // RateScore is a training that calibrated learning rates.
@@ -91,14 +108,38 @@ func NewTrialEntry(record *store.Record, t store.Trial) TrialEntry {
 	return e
 }
 
-// NewStudy describes a study with its front, and how its learning rates were found, if they were.
-func NewStudy(record *store.Record, front studies.Front, calibration []studies.RateScore) Study {
+// NewAgreement describes how what a study knew agrees with its trials; nil where that is not known.
+func NewAgreement(k *studies.Known) *Agreement {
+	if k == nil || k.Agreement == nil {
+		return nil
+	}
+	a := Agreement(*k.Agreement)
+	return &a
+}
+
+// ReadStudy describes a study with its front, what it knew before its first trial, and how its learning rates were
+// found, if they were.
+func ReadStudy(ctx context.Context, at *store.Store, record *store.Record) (Study, error) {
+	front, err := studies.ReadFront(ctx, at, record)
+	if err != nil {
+		return Study{}, err
+	}
+	calibration, err := studies.Calibration(ctx, at, record)
+	if err != nil {
+		return Study{}, err
+	}
+	known, err := studies.ReadKnown(ctx, at, record)
+	if err != nil {
+		return Study{}, err
+	}
 	document := Study{SchemaVersion: SchemaVersion, Study: record.Name, Created: record.Created.UTC(),
 		Metric: record.Metric,
 		Seed:   record.Seed, Geometry: record.Geometry, Reference: record.Reference, Identity: record.Identity,
 		FrontSize: len(front.Members), Hypervolume: front.Hypervolume}
-	if record.WarmStart != nil {
-		document.WarmStart, document.WarmTrials = record.WarmStart.Study, len(record.WarmStart.Trials)
+	if document.Agreement = NewAgreement(known); known != nil && known.From != "" {
+		document.WarmStart, document.WarmTrials = known.From, known.Plans
+	} else if known != nil {
+		document.SharedWeights = &SharedWeights{Plans: known.Plans, Trainings: known.Trainings}
 	}
 	for _, c := range calibration {
 		point := RateScore{Method: c.Method, Rate: c.Rate}
@@ -107,7 +148,7 @@ func NewStudy(record *store.Record, front studies.Front, calibration []studies.R
 		}
 		document.Calibration = append(document.Calibration, point)
 	}
-	return document
+	return document, nil
 }
 
 // NewTrial describes one trial in full.

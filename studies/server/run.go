@@ -20,8 +20,9 @@ const DumpFile = "dump.db"
 const dumpEvery = 10 * time.Minute
 
 // Run runs a server until ctx is cancelled. It begins with the newer of what its disk and the copy of an earlier server
-// have of each study. The copy is made anew from time to time and at the end: who loses the server's disk loses no more
-// than that. The error wraps ErrDiverged if neither of the two is an earlier state of the other.
+// have of each study. The copy is made anew from time to time: who loses the server's disk loses no more than what came
+// since. When the server has ended, however it did, the last copy has all that its disk has. The error wraps
+// ErrDiverged if neither of the two is an earlier state of the other.
 func Run(ctx context.Context, o Options) (err error) {
 	if host, err := running(o.Dir); err != nil {
 		return err
@@ -39,19 +40,42 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
 	for {
 		select {
 		case <-s.ended:
-			return errors.New("the PostgreSQL server ended: its log says why")
+			err := s.end(o)
+			if ctx.Err() == nil { // nor has what ended it asked for this in the meantime
+				err = errors.Join(errors.New("the PostgreSQL server ended by itself: its log says why"), err)
+			}
+			return err
 		case <-ctx.Done():
-			return dump(context.WithoutCancel(ctx), o.Dir)
+			return s.end(o)
 		case <-time.After(dumpEvery):
-			if err := dump(ctx, o.Dir); err != nil {
+			if err := dump(ctx, o.Dir, o.Dir); err != nil {
 				fmt.Fprintln(o.Log, "no copy was made:", err) // the next one makes up for it
 			}
 		}
 	}
+}
+
+// end stops the server and leaves the last copy, which a server makes that nobody else can find: who ends a job may
+// send its signal to PostgreSQL's own processes too, so the first one may be gone already.
+func (s *Server) end(o Options) (err error) {
+	defer func() { err = errors.Join(err, s.forget()) }() // who waits for that finds the copy
+	if err := s.halt(); err != nil {
+		fmt.Fprintln(o.Log, "the PostgreSQL server did not end in order:", err)
+	}
+	private, err := os.MkdirTemp("", "peftsearch-db-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(private)) }()
+	ctx := context.Background() // that of the signal is over
+	again, err := Start(ctx, Options{Dir: private, Data: o.Data, Host: "127.0.0.1", Listen: "127.0.0.1", Log: o.Log})
+	if err != nil {
+		return fmt.Errorf("making the last copy: %w", err)
+	}
+	return errors.Join(dump(ctx, private, o.Dir), again.Stop())
 }
 
 // ErrRunning is the error of a directory whose server runs.
@@ -117,16 +141,16 @@ func each(ctx context.Context, db *store.Store, do func(study string) error) err
 	return nil
 }
 
-// dump makes the copy, if there are studies: first on a disk of this machine, since SQLite's locks may not hold on the
-// directory's.
-func dump(ctx context.Context, dir string) (err error) {
+// dump copies all studies of the server that a directory describes to another directory, if there are any: first on a
+// disk of this machine, since SQLite's locks may not hold on that one's.
+func dump(ctx context.Context, from, dir string) (err error) {
 	local, err := os.MkdirTemp("", "peftsearch-dump-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(local)) }()
 	path := filepath.Join(local, DumpFile)
-	if err := dumpTo(ctx, path, dir); errors.Is(err, store.ErrEmpty) {
+	if err := dumpTo(ctx, from, path); errors.Is(err, store.ErrEmpty) {
 		return nil
 	} else if err != nil {
 		return err
@@ -134,7 +158,7 @@ func dump(ctx context.Context, dir string) (err error) {
 	return store.ReplaceFile(filepath.Join(dir, DumpFile), path)
 }
 
-func dumpTo(ctx context.Context, path, dir string) error {
+func dumpTo(ctx context.Context, dir, path string) error {
 	from, err := store.View(dir)
 	if err != nil {
 		return err

@@ -281,10 +281,12 @@ func (s *Server) describe(dir string) error {
 func (s *Server) Ended() <-chan struct{} { return s.ended }
 
 // Stop ends the server; it disconnects its clients. What was committed is on disk.
-func (s *Server) Stop() error {
+func (s *Server) Stop() error { return errors.Join(s.halt(), s.forget()) }
+
+func (s *Server) halt() error {
 	s.cmd.Process.Signal(syscall.SIGINT) // it may have ended
 	<-s.ended
-	return errors.Join(s.err, s.forget())
+	return s.err
 }
 
 // Kill ends the server as a crash does.

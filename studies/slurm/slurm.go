@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 )
 
 // ErrNoSlurm is the error of a machine without Slurm's commands.
-var ErrNoSlurm = errors.New("sbatch is not in PATH: this is no machine of a Slurm cluster")
+var ErrNoSlurm = errors.New("Slurm's commands are not in PATH: this is no machine of a Slurm cluster")
 
 // Trials is what is left of a study.
 type Trials struct {
@@ -74,6 +75,7 @@ type Array struct {
 	Time    time.Duration
 	Grace   time.Duration // before the end of the time the command gets SIGUSR1
 	CPUs    int           // of each job; 0 leaves it to the cluster
+	After   string        // a job that has begun when the first of these does; "" for none
 	Dir     string        // of the logs
 	Command string        // of a shell, quoted
 }
@@ -90,6 +92,9 @@ func (a Array) Script() string {
 	option("signal=B:USR1@%d", int(a.Grace.Seconds()))
 	if a.CPUs > 0 {
 		option("cpus-per-task=%d", a.CPUs)
+	}
+	if a.After != "" {
+		option("dependency=after:%s", a.After)
 	}
 	option("requeue")
 	option("open-mode=append")
@@ -170,16 +175,68 @@ func ParseTime(text string) (time.Duration, error) {
 
 // Submit submits a batch script with options of sbatch, and returns the number of the job.
 func Submit(ctx context.Context, script string, options ...string) (job string, err error) {
+	output, err := run(ctx, "sbatch", append(append([]string{"--parsable"}, options...), script)...)
+	job, _, _ = strings.Cut(strings.TrimSpace(output), ";") // the cluster's name may follow
+	return job, err
+}
+
+// run runs one of Slurm's commands.
+func run(ctx context.Context, name string, args ...string) (output string, err error) {
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "sbatch", append(append([]string{"--parsable"}, options...), script)...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = &stderr
-	output, err := cmd.Output()
+	said, err := cmd.Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", ErrNoSlurm
 	}
 	if err != nil {
-		return "", fmt.Errorf("sbatch: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
-	job, _, _ = strings.Cut(strings.TrimSpace(string(output)), ";") // the cluster's name may follow
-	return job, nil
+	return string(said), nil
+}
+
+// Job is a job that waits or runs.
+type Job struct {
+	ID     string
+	State  string // PENDING, CONFIGURING or RUNNING
+	Reason string // for which it waits, such as Resources or Dependency
+	Start  string // when it started, or is expected to by the local clock of the cluster; "" if Slurm does not know
+}
+
+// String says where the job is, as part of a sentence.
+func (j Job) String() string {
+	text := fmt.Sprintf("job %s is %s", j.ID, strings.ToLower(j.State))
+	if j.Waits() {
+		if j.Reason != "None" { // Slurm has not looked at it yet
+			text += fmt.Sprintf(" (%s)", j.Reason)
+		}
+		if j.Start != "" {
+			text += ", expected to start at " + j.Start
+		}
+	}
+	return text
+}
+
+// Waits reports whether the job has not begun.
+func (j Job) Waits() bool { return j.State == "PENDING" }
+
+// Jobs lists the caller's jobs of a name that wait or run, the oldest first.
+func Jobs(ctx context.Context, name string) ([]Job, error) {
+	output, err := run(ctx, "squeue", "--noheader", "--sort=i", "--user="+strconv.Itoa(os.Getuid()),
+		"--states=PENDING,CONFIGURING,RUNNING", "--format=%i|%T|%r|%S|%j")
+	if err != nil {
+		return nil, err
+	}
+	return jobsOf(output, name), nil
+}
+
+// jobsOf reads what squeue lists. A name comes last, since it may have any characters.
+func jobsOf(listed, name string) (jobs []Job) {
+	for line := range strings.Lines(listed) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), "|", 5)
+		if len(f) == 5 && f[4] == name {
+			jobs = append(jobs, Job{ID: f[0], State: f[1], Reason: f[2], Start: strings.TrimPrefix(f[3], "N/A")})
+		}
+	}
+	return jobs
 }

@@ -1,6 +1,7 @@
 package slurm
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,25 @@ func TestLivesFollowTheTrials(t *testing.T) {
 	}
 }
 
+// What squeue lists is read whatever the job's name is.
+func TestJobsOfAName(t *testing.T) {
+	const listed = "12|RUNNING|None|2026-11-28T01:02:03|peftsearch-db /home/ada/a|b\n" +
+		"13_[1-4]|PENDING|Priority|N/A|peftsearch-mrpc\n" +
+		"14|PENDING|Dependency|N/A|peftsearch-db /home/ada/a|b\n" +
+		"16|PENDING|None|N/A|peftsearch-x\n" +
+		"15|PENDING|Resources|2026-11-29T01:02:03|peftsearch-db /home/ada/a\n"
+	for name, want := range map[string]string{
+		"peftsearch-db /home/ada/a|b": "[job 12 is running job 14 is pending (Dependency)]",
+		"peftsearch-db /home/ada/a":   "[job 15 is pending (Resources), expected to start at 2026-11-29T01:02:03]",
+		"peftsearch-x":                "[job 16 is pending]",
+		"peftsearch-db /home/ada":     "[]",
+	} {
+		if got := fmt.Sprint(jobsOf(listed, name)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // sbatch fills in what follows a percent sign in the name of a log: a directory's own is doubled.
 func TestDirectoriesMayHavePercentSigns(t *testing.T) {
 	array := Array{Dir: "/50%j", Command: "peftsearch run /50%j/x.yaml"}.Script()
@@ -67,8 +87,9 @@ func TestDirectoriesMayHavePercentSigns(t *testing.T) {
 
 func TestTheScriptEndsInTheCommandItself(t *testing.T) {
 	script := Array{Name: "peftsearch-x", Lives: 24, Workers: 8, Time: 4 * time.Hour, Grace: 900 * time.Second,
-		Dir: "/a b", Command: "peftsearch run x.yaml"}.Script()
-	for _, line := range []string{"#SBATCH --array=1-24%8", "#SBATCH --time=04:00:00", "#SBATCH --signal=B:USR1@900",
+		After: "12", Dir: "/a b", Command: "peftsearch run x.yaml"}.Script()
+	for _, line := range []string{"#SBATCH --dependency=after:12",
+		"#SBATCH --array=1-24%8", "#SBATCH --time=04:00:00", "#SBATCH --signal=B:USR1@900",
 		`#SBATCH --output="/a b/%A_%a.log"`} {
 		if !strings.Contains(script, line+"\n") {
 			t.Errorf("no line %s in\n%s", line, script)

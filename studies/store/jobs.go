@@ -23,6 +23,7 @@ type JobKind string
 // The kinds of jobs.
 const (
 	JobCalibration JobKind = "calibration" // of the learning rate of a method
+	JobMap         JobKind = "map"         // of weights that many plans share
 	JobReplicate   JobKind = "replicate"   // of a trial's candidate, with another seed
 )
 
@@ -34,15 +35,15 @@ type Job struct {
 	Method    string // of a calibration
 	Candidate evaluator.Candidate
 	Seed      uint64
-	Share     float64 // of a trial's budget
-	State     State   // never Pruned
-	Crashes   int     // how many attempts ended with their worker
-	Result    evaluator.Result
+	Share     float64            // of a trial's budget; what a map costs is several
+	State     State              // never Pruned
+	Crashes   int                // how many attempts ended with their worker
+	Result    evaluator.Result   // of a map without a score
 	Failure   *evaluator.Failure // of failed ones
 }
 
 // JobSeed is the seed of the training of a trial's candidate that follows so many others, below 2^53. −1 for the
-// trial stands for calibrations, which all have the same.
+// trial stands for what is of none: training 0 for calibrations, which all have the same, and 1 for the map.
 func JobSeed(study uint64, trial, training int64) uint64 {
 	hash := fnv.New64a()
 	hash.Write([]byte("job"))
@@ -79,13 +80,19 @@ func scanJob(scan func(...any) error) (j Job, err error) {
 	return j, err
 }
 
+// maxShare is more than any map costs.
+const maxShare = 1e6
+
 // check reports a job that cannot be.
 func (j Job) check(r *Record) error {
 	err := error(nil)
-	if j.State == Complete {
+	most := 1.0
+	if j.Kind == JobMap {
+		most = maxShare
+	} else if j.State == Complete {
 		err = j.Result.Check(r.metric())
 	}
-	if !(j.Share > 0 && j.Share <= 1) {
+	if !(j.Share > 0 && j.Share <= most) {
 		err = errors.Join(err, fmt.Errorf("it has a share of %g of the budget", j.Share))
 	}
 	if err != nil {
@@ -221,6 +228,17 @@ func (s *Store) FinishJob(ctx context.Context, r *Record, l Lease, j Job) error 
 			return err
 		}
 		return renewFront(ctx, tx, r)
+	})
+}
+
+// FinishMap stores what a map estimates: what the study knows before its trials.
+func (s *Store) FinishMap(ctx context.Context, r *Record, l Lease, j Job, estimates *WarmStart) error {
+	return s.end(ctx, l, Complete, func(tx *sql.Tx, version int64) error {
+		if err := do(ctx, tx, `UPDATE jobs SET state = 'complete', version = $1, result = $2, finished = `+s.dialect.now+`
+			WHERE study = $3 AND number = $4`, version, marshal(j.Result), r.id, j.Number); err != nil {
+			return err
+		}
+		return do(ctx, tx, "UPDATE studies SET warm_start = $1 WHERE id = $2", marshal(estimates), r.id)
 	})
 }
 

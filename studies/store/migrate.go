@@ -22,7 +22,7 @@ var scripts embed.FS
 // schemaVersion is the number of scripts, and the user_version of a database with all of them. From markedSchema
 // on our files have our application id.
 const (
-	schemaVersion = 11
+	schemaVersion = 12
 	markedSchema  = 6
 )
 

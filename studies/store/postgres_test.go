@@ -156,24 +156,6 @@ func TestALostAnswerIsNoLostTrial(t *testing.T) {
 	}
 }
 
-func TestAddressesWithAPassword(t *testing.T) {
-	for _, address := range []string{"postgres://u:secret@h/d", "postgresql://u@h/d?password=secret",
-		"postgres://u@h/d?sslpassword=secret", "postgres://u:secret@h:bad port/d", "postgres://:secret@h"} {
-		_, openErr := store.Open(address)
-		_, viewErr := store.View(address)
-		for _, err := range []error{openErr, viewErr, store.CheckName(address)} {
-			if err == nil || strings.Contains(err.Error(), "secret") {
-				t.Errorf("%s: %v", address, err)
-			}
-		}
-	}
-	for _, name := range []string{"postgres://u@h/d", "a:b@c.db", "studies.db"} {
-		if err := store.CheckName(name); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestServersThatCannotBeUsed(t *testing.T) {
 	address := storetest.Postgres(t)
 	_, err := store.View(address)

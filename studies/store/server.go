@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -27,9 +26,6 @@ const (
 	idleTime    = 30 * time.Second // after which an unused connection is closed
 	deadTime    = 30 * time.Second // without an answer of the server's machine: the connection is lost
 )
-
-const passwordAdvice = "put the password in ~/.pgpass, as HOST:PORT:DATABASE:USER:PASSWORD with chmod 0600, " +
-	"or in PGPASSWORD"
 
 // ServerFile is the name of the file in a directory that describes the private server whose studies --db DIR means.
 const ServerFile = "server.json"
@@ -67,44 +63,8 @@ func ReadServer(dir string) (s Server, err error) {
 	return s, nil
 }
 
-// IsServer reports whether a database's name is of one on a PostgreSQL server: its address, or the directory of a
-// private one. All others are files.
-func IsServer(name string) bool {
-	info, err := os.Stat(name)
-	return isAddress(name) || err == nil && info.IsDir()
-}
-
-func isAddress(name string) bool {
-	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
-}
-
-// CheckName refuses a name that holds a password: other users can read it in the list of processes, and it would
-// stand in logs and scripts.
-func CheckName(name string) error {
-	if !isAddress(name) {
-		return nil
-	}
-	address, err := url.Parse(name)
-	if err != nil { // its text would be part of the error
-		return fmt.Errorf("%w: it is no address of the form postgres://USER@HOST:PORT/DATABASE", ErrPath)
-	}
-	_, password := address.User.Password()
-	for key := range address.Query() {
-		password = password || strings.Contains(key, "password")
-	}
-	if password {
-		return &Error{Doing: "opening", Path: address.Scheme + "://" + cmp.Or(address.User.Username(), "USER") + "@" +
-			address.Host + address.Path, Err: errors.New("its address has a password, which others could read"),
-			Advice: passwordAdvice}
-	}
-	return nil
-}
-
 // server is how a database on a server is reached.
 func server(name string) (*pgx.ConnConfig, error) {
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
 	address, password := name, ""
 	if !isAddress(name) {
 		s, err := ReadServer(name)

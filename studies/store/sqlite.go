@@ -40,8 +40,11 @@ func connect(path, options string) (*sql.DB, error) {
 
 // Open opens a database for writing, creates it if it is not there, and brings an older one up to date. One that is
 // not ours, or of a newer version, is left as it was to the byte. The name is the path of a SQLite file, or names a
-// server, as [IsServer] tells.
+// server, as [IsServer] tells. It is refused as [CheckName] says.
 func Open(name string) (*Store, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
 	if IsServer(name) {
 		return openServer(name, false)
 	}

@@ -54,7 +54,7 @@ type Trial struct {
 	Spread    float64            // of their scores: the sum of the squared deviations from the mean
 	First     float64            // score of the first training, to which the curve belongs
 	Failure   *evaluator.Failure // of failed trials
-	Curve     []CurvePoint       // filled by Store.Trial only
+	Curve     []CurvePoint       // where it was asked for
 	// Forecast is the predicted final score of a pruned trial, with which the samplers count it.
 	Forecast search.Forecast
 }
@@ -146,14 +146,17 @@ type Attempt struct {
 // Identity is what a study's scores depend on, by the key of the study file that decides it.
 type Identity map[string]string
 
-// WarmStart is what a study knew of others when it started. It is kept as it was, so that the study
-// continues in the same way whatever becomes of the others.
+// WarmStart is what a study knew before its first trial: of others when it started, or what a map of its own estimates.
+// It is kept as it was, so that the study continues in the same way whatever becomes of the others.
 type WarmStart struct {
-	Study  string      `json:"study"` // its name; of several those of all
+	Study  string      `json:"study"` // its name; of several those of all; "" of estimates
 	Trials []WarmTrial `json:"trials"`
 }
 
-// WarmTrial is a finished trial of another study, at a point of this one's space.
+// Estimates reports whether the scores are no trainings' but what a map of the study's own estimates.
+func (w *WarmStart) Estimates() bool { return w != nil && w.Study == "" }
+
+// WarmTrial is a finished trial of another study, or a plan with its estimated score, at a point of this one's space.
 type WarmTrial struct {
 	Source int         `json:"source,omitempty"` // which of the others; scores are compared within one only
 	Point  space.Point `json:"point"`

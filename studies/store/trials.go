@@ -76,21 +76,56 @@ func queryTrial(ctx context.Context, q querier, study, number int64) (Trial, err
 // Trials lists a study's trials by number, without their curves. Of a long study Range reads some of them, and
 // Changes and Outcomes of all what a history needs.
 func (s *Store) Trials(ctx context.Context, r *Record) ([]Trial, error) {
-	return s.Range(ctx, r, 0, -1)
+	return s.Range(ctx, r, 0, -1, false)
 }
 
-// Range lists the trials with numbers from the first to below the last, without their curves; −1 is no limit.
-func (s *Store) Range(ctx context.Context, r *Record, first, last int64) (trials []Trial, err error) {
+// Range lists the trials with numbers from the first to below the last; −1 is no limit. curves asks for the curves of
+// those that have a score, and of those that run.
+func (s *Store) Range(ctx context.Context, r *Record, first, last int64, curves bool) (trials []Trial, err error) {
 	err = s.read(ctx, func(q querier) error {
 		trials = nil
-		return each(ctx, q, func(scan func(...any) error) error {
+		err := each(ctx, q, func(scan func(...any) error) error {
 			t, err := scanTrial(scan)
 			trials = append(trials, t)
 			return cmp.Or(err, r.damagedTrial(t.Number, t.check(r.metric())))
 		}, "SELECT "+trialColumns+` FROM trials
 			WHERE study = $1 AND number >= $2 AND ($3 < 0 OR number < $3) ORDER BY number`, r.id, first, last)
+		if err == nil && curves {
+			err = addCurves(ctx, q, r, trials, first, last)
+		}
+		return err
 	})
 	return trials, err
+}
+
+// addCurves reads the curves of trials, which are all from the first to below the last.
+func addCurves(ctx context.Context, q querier, r *Record, trials []Trial, first, last int64) error {
+	next := 0
+	if err := each(ctx, q, func(scan func(...any) error) error {
+		var trial int64
+		var p CurvePoint
+		err := scan(&trial, &p.Step, &p.Steps, &p.Loss, &p.Score)
+		for next < len(trials) && trials[next].Number < trial {
+			next++
+		}
+		if next < len(trials) && trials[next].Number == trial {
+			if t := &trials[next]; t.State.scored() || t.State == Running {
+				t.Curve = append(t.Curve, p)
+			}
+		}
+		return err
+	}, `SELECT trial, step, steps, loss, score FROM curves
+		WHERE study = $1 AND trial >= $2 AND ($3 < 0 OR trial < $3) ORDER BY trial, step`, r.id, first, last); err != nil {
+		return err
+	}
+	for _, t := range trials {
+		if t.State.scored() {
+			if err := r.damagedTrial(t.Number, checkCurve(t.Curve, t.First)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Select reads the trials of the numbers, in their order, without their curves. The error wraps ErrNoTrial if one is

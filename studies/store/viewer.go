@@ -18,6 +18,9 @@ import (
 // View opens a database for reading only, of this version or an older one. It fails if there is none. It leaves
 // nothing beside a file, and nobody who writes waits for it. The name is as for [Open].
 func View(name string) (*Store, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
 	if IsServer(name) {
 		return openServer(name, true)
 	}

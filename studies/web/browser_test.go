@@ -20,6 +20,8 @@ import (
 	cdp "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"peftsearch/studies"
 )
 
 // browser is a page in a Chromium without a window.
@@ -227,7 +229,7 @@ func TestReportInABrowser(t *testing.T) {
 	b.is(`document.querySelector('#table .note').textContent !== '100 of 100'`)
 	wanted := 0
 	for _, trial := range study.Trials {
-		if trial.State == "complete" && trial.Result.Score > 0.7 && trial.Params < 500_000 {
+		if trial.State == "complete" && trial.Score > 0.7 && trial.Params < 500_000 {
 			wanted++
 		}
 	}
@@ -299,6 +301,23 @@ const faintest = `(() => {
 	}
 	return [...found].join(', ')
 })()`
+
+// An interval that two seeds leave open ends where the metric does, and presses no scores together.
+func TestWideIntervalsInABrowser(t *testing.T) {
+	b := browse(t)
+	s := sample("first", 60, 1)
+	s.Confirmed[0].Test = studies.NewSample([]float64{0.65, 0.85})
+	path := writeTo(t, filepath.Join(t.TempDir(), "r.html"), func(w io.Writer) error { return WritePage(w, views(s)) })
+	b.open("file://" + path)
+	b.is(`figures.confirmed.targets[0].text.includes('0.7500, 95 % 0.0000 to 1.0000 (2 seeds)')`)
+	b.is(`(() => { const ys = figures.front.targets.filter(t => t.stop).map(t => t.y)
+		return Math.max(...ys) - Math.min(...ys) > 150 })()`)
+	b.is(`[...document.querySelectorAll('path.confirmed')].every(path => {
+		const inner = path.getBoundingClientRect(), outer = path.ownerSVGElement.getBoundingClientRect()
+		return inner.top >= outer.top && inner.bottom <= outer.bottom && inner.left >= outer.left &&
+			inner.right <= outer.right && inner.height + inner.width > 0 })`)
+	b.quiet("file://" + path)
+}
 
 // Scores of different metrics have axes of their own, and the page says so.
 func TestStudiesOfDifferentMetricsInABrowser(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -49,16 +48,21 @@ func parts() (style, script, policy string) {
 
 // WritePage writes the page with its data. It can be looked at without a network and without a server.
 func WritePage(w io.Writer, views report.Views) error {
-	data, err := json.Marshal(views) // which escapes < and >
-	if err != nil {
-		return fmt.Errorf("encoding the page's data: %w", err)
-	}
 	style, script, policy := parts()
-	return write(w, style, script, `<meta http-equiv="Content-Security-Policy" content="`+policy+`">`, string(data))
+	return write(w, style, script, `<meta http-equiv="Content-Security-Policy" content="`+policy+`">`,
+		func(w io.Writer) error { return report.WriteViews(w, views) }) // as JSON, which escapes < and >
 }
 
-func write(w io.Writer, style, script, policy, data string) error {
-	_, err := strings.NewReplacer("{{.Style}}", style, "{{.Script}}", script, "{{.Policy}}", policy, "{{.Data}}", data).
-		WriteString(w, file("index.html"))
+// write writes the page, with data that is written in its place.
+func write(w io.Writer, style, script, policy string, data func(w io.Writer) error) error {
+	before, after, _ := strings.Cut(file("index.html"), "{{.Data}}")
+	fill := strings.NewReplacer("{{.Style}}", style, "{{.Script}}", script, "{{.Policy}}", policy)
+	if _, err := fill.WriteString(w, before); err != nil {
+		return err
+	}
+	if err := data(w); err != nil {
+		return err
+	}
+	_, err := fill.WriteString(w, after)
 	return err
 }

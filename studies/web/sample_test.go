@@ -19,19 +19,18 @@ const hostile = `</script><img src=x onerror="document.title='owned'">`
 
 var created = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 
-// sample is a study with so many trials.
-func sample(name string, n int, seed uint64) *studies.Overview {
+var geometry = peft.Geometry{
+	Architecture:   "bert",
+	Layers:         6,
+	Hidden:         384,
+	FFN:            1536,
+	Heads:          12,
+	BackboneParams: 22_565_376,
+}
+
+// trials are so many trials of a study.
+func trials(n int, seed uint64) (all []store.Trial) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	o := &studies.Overview{Budget: n + 2, Record: &store.Record{Name: name, Created: created, Metric: "accuracy",
-		Geometry: peft.Geometry{
-			Architecture:   "bert",
-			Layers:         6,
-			Hidden:         384,
-			FFN:            1536,
-			Heads:          12,
-			BackboneParams: 22_565_376,
-		},
-		Reference: search.Reference{Chance: 0.5, MinParams: 768, MaxParams: 4_000_000}}}
 	for i := range int64(n) {
 		t := store.Trial{
 			Number:   i,
@@ -54,7 +53,7 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 		if i == 0 {
 			t.Origin, t.Candidate.Plan = "baseline:head", peft.Plan{Layers: make([]peft.Layer, 6)}
 		}
-		t.Params = t.Candidate.Plan.Params(o.Record.Geometry).Total()
+		t.Params = t.Candidate.Plan.Params(geometry).Total()
 		score := 0.55 + 0.05*math.Log10(1+float64(t.Params)) + 0.02*rng.NormFloat64()
 		switch {
 		case i%17 == 5:
@@ -79,10 +78,22 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 				)
 			}
 		}
-		o.Trials = append(o.Trials, t)
+		all = append(all, t)
+	}
+	return all
+}
+
+// sample is a study with so many trials.
+func sample(name string, n int, seed uint64) report.Seen {
+	o := &studies.Overview{Budget: n + 2, Record: &store.Record{Name: name, Created: created, Metric: "accuracy",
+		Geometry: geometry, Reference: search.Reference{Chance: 0.5, MinParams: 768, MaxParams: 4_000_000}}}
+	own, columns := trials(n, seed), report.NewColumns(o.Record)
+	for _, t := range own {
+		columns.Put(t)
+		o.Trials = append(o.Trials, studies.EntryOf(t))
 		*o.Tally.Of(t.State)++
 	}
-	o.Front = studies.FrontOf(o.Trials, o.Record.Reference)
+	o.Front = studies.FrontOf(own, o.Record.Reference)
 	for _, m := range o.Front.Members[max(0, len(o.Front.Members)-3):] {
 		c := &studies.Confirmation{Candidate: m.Candidate, Params: m.Params}
 		scores := []float64{m.Result.Score - 0.01, m.Result.Score - 0.02, m.Result.Score - 0.015}
@@ -99,7 +110,7 @@ func sample(name string, n int, seed uint64) *studies.Overview {
 		c.Test = studies.NewSample(scores)
 		o.Confirmed = append(o.Confirmed, c)
 	}
-	return o
+	return report.Seen{Overview: o, Columns: columns}
 }
 
 func plan(rng *rand.Rand, layers int) peft.Plan {
@@ -123,11 +134,10 @@ func plan(rng *rand.Rand, layers int) peft.Plan {
 var effects = []studies.Effect{{Method: peft.MethodLoRA, Effect: search.Effect{Plans: 20, Mean: 0.05, SD: 0.01}},
 	{Layers: []int{3}, Effect: search.Effect{Plans: 20, Mean: 0.01, SD: 0.02}}}
 
-func views(overviews ...*studies.Overview) report.Views {
-	all := make([]report.Insight, len(overviews))
-	for i, o := range overviews {
-		all[i] = report.NewInsight(o)
-		all[i].Effects = effects
+func views(all ...report.Seen) report.Views {
+	for i := range all {
+		all[i].Insight = report.NewInsight(all[i].Overview)
+		all[i].Insight.Effects = effects
 	}
-	return report.NewViews(overviews, all, created)
+	return report.NewViews(all, created)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -34,11 +35,11 @@ type Server struct {
 
 // watched is a study that is shown.
 type watched struct {
-	watcher   *studies.Watcher
-	overview  *studies.Overview
-	insight   report.Insight
-	insightOf int  // trials with an outcome that it is of
-	computing bool // an insight
+	watcher *studies.Watcher
+	report.Seen
+	told      *studies.Overview // whose changed trials pages know
+	insightOf int               // trials with an outcome that the insight is of
+	computing bool              // an insight
 }
 
 // message is what a page is told, in the form of server-sent events.
@@ -79,9 +80,9 @@ func (s *Server) look(ctx context.Context, computing *sync.WaitGroup) {
 	for i := 0; err == nil && i < len(records); i++ {
 		w := s.find(records[i])
 		var o *studies.Overview
-		if o, err = w.watcher.Look(ctx); err == nil && o != w.overview {
+		if o, err = w.watcher.Look(ctx); err == nil && o != w.Overview {
 			s.mu.Lock()
-			w.overview = o
+			w.Overview = o
 			s.mu.Unlock()
 			fresh = append(fresh, o)
 		}
@@ -126,11 +127,16 @@ func (s *Server) find(r *store.Record) *watched {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.watched {
-		if w.overview.Record.Name == r.Name {
+		if w.Record.Name == r.Name {
 			return w
 		}
 	}
-	w := &watched{watcher: studies.Watch(s.db, r), overview: &studies.Overview{Record: r}}
+	w := &watched{Seen: report.Seen{Overview: &studies.Overview{Record: r}, Columns: report.NewColumns(r)}}
+	w.watcher = studies.Watch(s.db, r, func(t store.Trial) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		w.Put(t)
+	})
 	s.watched = append(s.watched, w)
 	return w
 }
@@ -140,7 +146,7 @@ func (s *Server) find(r *store.Record) *watched {
 func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := w.overview
+	o := w.Overview
 	ended := o.Tally.Finished()
 	few := ended*10 < w.insightOf*11 && o.Tally.Running > 0
 	if w.computing || few || ended == w.insightOf {
@@ -152,33 +158,32 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		w.computing, w.insightOf = false, ended
-		w.insight = insight
-		s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.overview }, false)))
+		w.Insight = insight
+		s.say(event("", s.views(func(other *studies.Overview) bool { return other == w.Overview }, false)))
 	})
 }
 
-// views is what pages are told of some studies: of all trials, or of those that have just changed. The caller holds
-// the lock.
+// views is what pages are told of some studies: of all trials, or of those that they do not know as they are. The caller
+// holds the lock.
 func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	var overviews []*studies.Overview
 	for _, w := range s.watched {
-		overviews = append(overviews, w.overview)
+		overviews = append(overviews, w.Overview)
 	}
-	v := report.Views{
-		SchemaVersion: report.SchemaVersion,
-		Made:          time.Now().UTC(),
-		Studies:       []report.View{},
-		Scale:         report.NewScale(overviews),
-	}
+	v := report.NewViews(nil, time.Now())
+	v.Scale = report.NewScale(overviews)
 	for _, w := range s.watched {
-		if !which(w.overview) {
+		if !which(w.Overview) {
 			continue
 		}
-		numbers := append([]int64{}, w.overview.Changed...)
-		if whole {
+		numbers := []int64{}
+		switch {
+		case whole:
 			numbers = nil
+		case w.told != w.Overview:
+			numbers, w.told = append(numbers, w.Changed...), w.Overview
 		}
-		v.Studies = append(v.Studies, report.NewView(w.overview, w.insight, numbers))
+		v.Studies = append(v.Studies, report.NewView(w.Seen, numbers))
 	}
 	return v
 }
@@ -242,7 +247,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		style, script, policy := parts()
 		header.Set("Content-Type", "text/html; charset=utf-8")
 		header.Set("Content-Security-Policy", policy+"; connect-src 'self'; frame-ancestors 'none'")
-		write(w, style, script, "", "") // a page that was closed needs no answer
+		write(w, style, script, "", func(io.Writer) error { return nil }) // a page that was closed needs no answer
 	case r.URL.Path == "/events" && r.Method == http.MethodGet:
 		header.Set("Content-Type", "text/event-stream")
 		s.follow(w, r)

@@ -155,7 +155,7 @@ func TestPiecesMakeTheWhole(t *testing.T) {
 		t.Fatal("the events ended: ", lines.Err())
 		return report.Views{}
 	}
-	want := sample("first", 4, 1).Trials
+	want := trials(4, 1)
 	rows := 0
 	for i, trial := range want {
 		for _, step := range []func(){func() {}, d.trial(trial)} {
@@ -188,12 +188,12 @@ func TestPageFollowsASearch(t *testing.T) {
 	url := serve(t, d.path, nil)
 	b.open(url)
 	b.is(`document.querySelector('#facts').textContent.includes('0 complete')`)
-	trials := sample("first", 5, 1).Trials
-	for _, trial := range trials[:4] {
+	five := trials(5, 1)
+	for _, trial := range five[:4] {
 		d.trial(trial)()
 	}
 	b.is(`document.querySelectorAll('#table tbody tr').length === 4 && !figures.front.box.hidden`)
-	end := d.trial(trials[4])
+	end := d.trial(five[4])
 	b.is(`!running.hidden && running.textContent.includes('75')`)
 	end()
 	b.is(`running.hidden && document.querySelector('#table .note').textContent === '5 of 5'`)
@@ -201,7 +201,7 @@ func TestPageFollowsASearch(t *testing.T) {
 	// Another study comes up by itself; a filter that was typed before stays.
 	b.do(chromedp.SendKeys("#filter", "trial<2"))
 	d.add("second")
-	d.trial(trials[1])()
+	d.trial(five[1])()
 	b.is(
 		`document.querySelectorAll('nav button').length === 2 && document.querySelector('h1').textContent === '2 studies'`,
 	)
@@ -222,9 +222,9 @@ func TestPageFollowsASearch(t *testing.T) {
 
 func TestTenThousandTrialsLive(t *testing.T) {
 	b := browse(t)
-	o := sample("long", 10_000, 3)
+	s := sample("long", 10_000, 3)
 	page := NewServer(nil, nil)
-	page.watched = []*watched{{overview: o}}
+	page.watched = []*watched{{Seen: s}}
 	server := httptest.NewServer(page)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
@@ -232,10 +232,10 @@ func TestTenThousandTrialsLive(t *testing.T) {
 	b.is(`document.querySelector('#table .note').textContent === '10,000 of 10,000'`)
 	t.Logf("shown after %.0f ms", eval[float64](b, "performance.now()"))
 	for i := range 20 { // one trial after the other changes
-		next := *o
+		next := *s.Overview
 		next.Changed = []int64{int64(i)}
 		page.mu.Lock()
-		page.watched[0].overview = &next
+		page.watched[0].Overview = &next
 		page.say(event("", page.views(func(*studies.Overview) bool { return true }, false)))
 		page.mu.Unlock()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"peftsearch/evaluator"
 	"peftsearch/peft"
+	"peftsearch/space"
 	"peftsearch/studies/store"
 )
 
@@ -81,6 +82,37 @@ func jobs(t *testing.T, open func() *store.Store) {
 	}
 	if tally, err := s.Tally(ctx, r); err != nil || tally.Total() != 0 {
 		t.Errorf("jobs count as trials: %+v, %v", tally, err)
+	}
+}
+
+// maps are jobs of many trainings, whose estimates the study knows from then on, and which are no trials.
+func maps(t *testing.T, open func() *store.Store) {
+	s, me := open(), store.ThisProcess()
+	r := study(t, s)
+	job := store.Job{Kind: store.JobMap, Trial: -1, Candidate: Proposal(2).Candidate, Seed: 5, Share: 7.25}
+	job, first := addJob(t, s, r, job, me)
+	must(t, s.Release(ctx, first, true))
+	job, lease, err := s.PopJob(ctx, r, me)
+	must(t, err)
+	is(t, s.FinishMap(ctx, r, first, job, &store.WarmStart{}), store.ErrFenced)
+	if stored, err := s.Study(ctx, r.Name); err != nil || cmp.Diff(r.WarmStart, stored.WarmStart) != "" {
+		t.Errorf("who does not hold it changed it: %+v, %v", stored.WarmStart, err)
+	}
+	job.Result = evaluator.Result{Steps: 30, WallS: 2}
+	want := &store.WarmStart{Trials: []store.WarmTrial{{Point: space.Point{1, 2}, Params: 3, Score: 0.75}}}
+	must(t, s.FinishMap(ctx, r, lease, job, want))
+	must(t, s.FinishMap(ctx, r, lease, job, want))
+	job.State = store.Complete
+	all, err := open().Jobs(ctx, r, 0)
+	if diff := cmp.Diff([]store.Job{job}, all); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	stored, err := s.Study(ctx, r.Name)
+	if diff := cmp.Diff(want, stored.WarmStart); err != nil || diff != "" || !stored.WarmStart.Estimates() {
+		t.Errorf("%v %s", err, diff)
+	}
+	if tally, err := s.Tally(ctx, r); err != nil || tally.Total() != 0 {
+		t.Errorf("estimates count as trials: %+v, %v", tally, err)
 	}
 }
 

@@ -125,7 +125,7 @@ func life(t *testing.T, open func() *store.Store) {
 	if all, err := s.Trials(ctx, r); err != nil || len(all) != 2 || !cmp.Equal(all[1], chosen[0]) {
 		t.Errorf("all: %+v, %v", all, err)
 	}
-	if some, err := s.Range(ctx, r, 1, 2); err != nil || len(some) != 1 || some[0].Number != 1 {
+	if some, err := s.Range(ctx, r, 1, 2, false); err != nil || len(some) != 1 || some[0].Number != 1 {
 		t.Errorf("from 1 to 2: %+v, %v", some, err)
 	}
 	if tally, err := s.Tally(ctx, r); err != nil || tally != (store.Tally{Pruned: 1, Failed: 1}) {

@@ -33,6 +33,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() *store.Store)) {
 		"fronts follow from all complete trials":     fronts,
 		"full trainings are kept apart":              trainings,
 		"jobs are run once":                          jobs,
+		"maps leave estimates, and no trials":        maps,
 		"replicates make scores means":               replicates,
 		"many processes share a study":               crowd,
 		"a snapshot is of one moment":                snapshot,

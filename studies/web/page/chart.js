@@ -42,6 +42,19 @@ function extent(values) {
   return low > high ? [0, 1] : [low, high]
 }
 
+// reach is the extent of scores with room for the ends of intervals: a quarter of the extent at each side at most, so
+// that an interval of two seeds, which may be of any length, does not press the scores together.
+function reach(scores, ends) {
+  const [low, high] = extent(scores),
+    [least, greatest] = extent([...scores, ...ends])
+  if (low === high) return [least, greatest]
+  const room = (high - low) / 4
+  return [Math.max(least, low - room), Math.min(greatest, high + room)]
+}
+
+// between is a value, or the end of [low, high] that it lies beyond.
+const between = (low, v, high) => Math.min(Math.max(v, low), high)
+
 // A scale maps values of [low, high] to pixels. Of a logarithmic one, values below low, such as 0, lie at its start.
 function linear(low, high, from, to) {
   if (!(high > low)) {

@@ -24,7 +24,10 @@ function drawFront(s, state, width) {
     state.log
   )
   const tests = s.confirmed.filter(c => c.trial !== null)
-  const [low, high] = extent([...known.map(i => t.score[i]), ...tests.flatMap(c => c.test.interval ?? [c.test.mean])])
+  const [low, high] = reach(
+    [...known.map(i => t.score[i]), ...tests.map(c => c.test.mean)],
+    tests.flatMap(c => c.test.interval ?? [])
+  )
   const y = linear(low, high, box.bottom, box.top)
   const at = i => [x.at(t.params[i]), y.at(t.score[i])]
   const parts = axes(x, y, box, {x: 'trainable parameters, without the head', y: s.metric})
@@ -44,13 +47,11 @@ function drawFront(s, state, width) {
   }
   for (const c of tests) {
     const cx = x.at(c.params),
-      [from, to] = c.test.interval ?? [c.test.mean, c.test.mean]
+      ends = c.test.interval ?? [c.test.mean, c.test.mean],
+      [from, to] = ends.map(v => y.at(between(low, v, high)))
+    const caps = ends.map(v => (v < low || v > high ? '' : `M${cx - 4} ${y.at(v)}h8`)) // what goes on has none
     parts.push(
-      svg('path', {
-        class: 'path confirmed',
-        'stroke-width': 2,
-        d: `M${cx} ${y.at(from)}V${y.at(to)}M${cx - 4} ${y.at(from)}h8M${cx - 4} ${y.at(to)}h8`,
-      }),
+      svg('path', {class: 'path confirmed', 'stroke-width': 2, d: `M${cx} ${from}V${to}${caps.join('')}`}),
       svg('rect', {class: 'fill confirmed', x: cx - 3.5, y: y.at(c.test.mean) - 3.5, width: 7, height: 7})
     )
   }
@@ -94,7 +95,10 @@ function drawConfirmed(s, width) {
   const rows = s.confirmed,
     height = 60 + 26 * rows.length
   const box = {left: Math.min(230, width * 0.4), right: width - 12, top: 22, bottom: height - 36}
-  const [low, high] = extent(rows.flatMap(c => [...c.scores, ...(c.test.interval ?? [])]))
+  const [low, high] = reach(
+    rows.flatMap(c => c.scores),
+    rows.flatMap(c => c.test.interval ?? [])
+  )
   const x = linear(low, high, box.left, box.right)
   const parts = axes(x, null, box, {x: `${s.metric} on test`})
   const targets = rows.map((c, i) => {
@@ -107,14 +111,11 @@ function drawConfirmed(s, width) {
         `${name.slice(0, 22)} · ${brief(c.params)}`
       )
     )
-    if (c.test.interval)
-      parts.push(
-        svg('path', {
-          class: 'path confirmed',
-          'stroke-width': 2,
-          d: `M${x.at(c.test.interval[0])} ${cy}H${x.at(c.test.interval[1])}`,
-        })
-      )
+    if (c.test.interval) {
+      const [from, to] = c.test.interval.map(v => x.at(between(low, v, high)))
+      const caps = c.test.interval.map(v => (v < low || v > high ? '' : `M${x.at(v)} ${cy - 4}v8`))
+      parts.push(svg('path', {class: 'path confirmed', 'stroke-width': 2, d: `M${from} ${cy}H${to}${caps.join('')}`}))
+    }
     parts.push(
       dots(
         c.scores.map(v => [x.at(v), cy]),
@@ -169,10 +170,12 @@ function drawGrowth(studies, growths, by, width) {
   }
 }
 
+const drawnCurves = 100 // beside those of the front
+
 function drawCurves(s, state, width) {
   const box = frame(width, 320),
     t = s.trials
-  const latest = s.numbers(i => t.curve[i].length > 0 && state.shown(i)).slice(-100)
+  const latest = s.numbers(i => t.curve[i].length > 0 && state.shown(i)).slice(-drawnCurves)
   const drawn = [...new Set([...latest, ...s.front.filter(i => t.curve[i].length > 0 && state.shown(i))])]
   const values = drawn.flatMap(i => t.curve[i].filter((_, k) => k % 2))
   const [low, high] = extent(values)

@@ -72,9 +72,9 @@ figures.growth.caption.append(
     )
   )
 )
-figures.curves.caption.append(key('front', 'front'), key('complete', 'latest 100'))
+figures.curves.caption.append(key('front', 'front'), key('complete', `others, the latest ${drawnCurves} at most`))
 figures.parallel.note.textContent =
-  'The best 300 complete trials, and of their coordinates those that differ. ' +
+  `The best complete trials, ${drawnPlans} at most, and of their coordinates those that differ. ` +
   'Σ is the sum of a method’s sizes over the layers.'
 figures.effects.note.textContent =
   'By the process that the search fits: what the best plans would lose if these modules were left out, with two ' +

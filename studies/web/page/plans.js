@@ -103,13 +103,15 @@ function drawEffects(s, width) {
   }
 }
 
+const drawnPlans = 300
+
 function drawParallel(s, state, width) {
   const t = s.trials,
     box = {left: 40, right: width - 40, top: 40, bottom: 290}
   const best = s
     .scored(state.shown)
     .sort((a, b) => t.score[b] - t.score[a])
-    .slice(0, 300)
+    .slice(0, drawnPlans)
   const total = (i, method) => {
     let sum = 0
     const m = t.modules[i]
