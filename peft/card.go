@@ -87,7 +87,8 @@ var library = map[Format]struct{ name, relation string }{
 // pipelines are the Hub's names of tasks.
 var pipelines = map[data.Kind]string{data.KindClassification: "text-classification",
 	data.KindRegression: "text-classification", data.KindMultilabel: "text-classification",
-	data.KindTokenClassification: "token-classification", data.KindMultipleChoice: "multiple-choice"}
+	data.KindTokenClassification: "token-classification", data.KindMultipleChoice: "multiple-choice",
+	data.KindText: "text-generation"}
 
 // hubName is the pretrained model's name on the Hub, "" where it is not known.
 func (t Trained) hubName() string {

@@ -102,7 +102,7 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel,
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.adapterClass(),
 		t.Info.Geometry.Hidden, config}
 }
 
@@ -186,6 +186,8 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 			"%s has LoRA on query, key or value", t.family().name)
 	}
 	switch {
+	case len(parts) == 0 && !fused && a.head().writes:
+		return nil, errors.New("nothing is trained: the pretrained model is what there is")
 	case len(parts) == 0 && !fused:
 		a.addHead("")
 	case len(parts) == 1 && !fused:
@@ -459,8 +461,19 @@ func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
 	return t
 }
 
+// adapterClass is the class that an adapter is loaded into: where texts are written, transformers' own.
+func (t Trained) adapterClass() string {
+	if t.head().writes {
+		return t.family().class(t.head())
+	}
+	return t.family().adapterModel
+}
+
 // addHead adds the head, which reads the first token's hidden state and not the library's pooler.
 func (a *adaptersExport) addHead(dir string) {
+	if a.head().writes { // the pretrained model has it
+		return
+	}
 	pooler := false
 	c := headConfig{HeadType: a.head().adapters, NumLabels: a.Info.Outputs(), Layers: 1, UsePooler: &pooler}
 	_, c.Label2ID = a.Info.labelMaps()
@@ -506,12 +519,14 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
-	lines := []string{
-		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
+	imports := []string{"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer"}
+	if a.head().writes {
+		imports = []string{"import adapters", "from transformers import AutoModelForCausalLM, AutoTokenizer"}
+	}
+	lines := append(imports, "",
 		`directory = "."  # this directory`,
 		a.tokenizerFrom(model),
-		a.opening(model),
-	}
+		a.opening(model))
 	switch {
 	case parts == 0 && !fused:
 		lines = append(lines, "model.load_head(directory, use_safetensors=True)", `model.active_head = "`+a.adapterName()+`"`)
@@ -539,6 +554,9 @@ func (a *adaptersExport) opening(model string) string {
 		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
 	}
+	if a.head().writes {
+		return "model = AutoModelForCausalLM.from_pretrained(" + model + more + ")\nadapters.init(model)"
+	}
 	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
 		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
@@ -556,6 +574,10 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		a.opening(model)}
+	if a.head().writes {
+		head = nil
+		open[0] = "import adapters\nfrom adapters import AdapterConfig\nfrom transformers import AutoModelForCausalLM"
+	}
 	switch {
 	case parts == 0 && !fused:
 		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)
@@ -565,7 +587,9 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 				`os.path.join(directory, "adapter_config.json")))`),
 			append(head, `model.train_adapter("`+a.adapterName()+`")`)...)...)
 	}
-	head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)
+	if head != nil {
+		head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)
+	}
 	lines = append(lines, "from adapters.composition import AdapterCompositionBlock, Fuse, Stack")
 	lines = append(append(lines, open...),
 		`setup = json.load(open(os.path.join(directory, "adapter_setup.json")))["adapter_setup"]`,
@@ -578,8 +602,10 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 			`model.add_adapter_fusion(Fuse("`+a.fusedParallel()+`", "`+a.fusedSerial()+`"), fusion)`)
 	}
 	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))",
-		"model.set_active_adapters(setup)",
-		`model.active_head = "`+a.adapterName()+`"`)
+		"model.set_active_adapters(setup)")
+	if head != nil {
+		lines = append(lines, `model.active_head = "`+a.adapterName()+`"`)
+	}
 	if fused {
 		lines = append(append(lines, a.constants()...), "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}

@@ -38,6 +38,11 @@ func (t Trained) merged(c *checkpoint.Checkpoint, e *export, _ Options) error {
 		}
 	}
 	tensors := t.classHead()
+	if c.Config.Untied && t.head().writes {
+		if tensors[checkpoint.WordsOut], err = c.Tensor(checkpoint.WordsOut); err != nil {
+			return err
+		}
+	}
 	for name, tensor := range checkpoint.InFile(c.Config.ModelType, backbone) {
 		tensors[t.family().backbone+"."+name] = tensor
 	}
@@ -46,6 +51,11 @@ func (t Trained) merged(c *checkpoint.Checkpoint, e *export, _ Options) error {
 		return err
 	}
 	e.documents = map[string]any{"config.json": config}
+	if t.head().writes {
+		if e.documents["generation_config.json"], err = t.generationConfig(c); err != nil {
+			return err
+		}
+	}
 	e.tensors = map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors}
 	e.loading = python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",

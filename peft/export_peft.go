@@ -149,7 +149,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 	model := pythonString(t.modelName())
 	class := t.head().autoClass()
 	base := fmt.Sprintf("model = %s.from_pretrained(%s, %s)", class, model, t.labelArguments())
-	if t.Info.Task.Kind == data.KindMultipleChoice { // the class has one output whatever is asked for
+	if t.Info.Task.Kind == data.KindMultipleChoice || t.head().writes { // the class has one output whatever is asked for
 		base = fmt.Sprintf("model = %s.from_pretrained(%s)", class, model)
 	}
 	if t.configOnly() {

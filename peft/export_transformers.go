@@ -242,6 +242,9 @@ func (t Trained) codeConfig(c checkpoint.Config) map[string]any {
 
 // nameOutputs adds to a config.json what its outputs mean.
 func (i Info) nameOutputs(config map[string]any) {
+	if headKinds[i.Task.Kind].writes {
+		return
+	}
 	if i.Outputs() > 1 || i.Task.Kind.Numeric() {
 		config["id2label"], config["label2id"] = i.labelMaps()
 	}

@@ -156,6 +156,9 @@ const (
 // ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about 1e-4, and 1e-3 where weights are
 // large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
+	if t.head().writes {
+		return map[string]checkpoint.Tensor{}
+	}
 	l := t.head().layers(t.family())
 	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"],
 		l.logits + ".bias": t.Head["head.bias"]}
