@@ -66,7 +66,7 @@ func TestAnEditedDatabaseIsAnErrorOfItsStudy(t *testing.T) {
 		{member, "UPDATE curves SET steps = 0 WHERE trial = " + fmt.Sprint(member), "it has a rung at step 75 of 0"},
 		{pruned, "UPDATE trials SET forecast_sd = -1 WHERE %s", "a standard deviation of -1"},
 		{pruned, "UPDATE trials SET forecast = 9e999 WHERE %s", "its forecast is +Inf"},
-		{-1, "UPDATE studies SET metric = 'bleu'", `there is no metric "bleu"`},
+		{-1, "UPDATE studies SET metric = 'elo'", `there is no metric "elo"`},
 		{-1, "UPDATE studies SET reference = '{}'", "the range of sizes is 0 to 0"},
 		{-1, "UPDATE studies SET geometry = '{}'", "the backbone's layers 0"},
 		{-1, "UPDATE studies SET identity = '['", "cannot be read"},
