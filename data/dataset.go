@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"math"
+	"slices"
 
 	"peftsearch/data/metric"
 )
@@ -25,8 +26,8 @@ type Dataset struct {
 	Notes       []string // what of the files may not be as meant, a sentence each
 }
 
-// Scores gives every metric of the task's kind that its number of labels allows; nil for no rows. Predictions are
-// those of the examples, in their order and in the form of targets.
+// Scores gives every metric of the task's kind that its number of labels allows, and those of written texts where some
+// are; nil for no rows. Predictions are those of the examples, in their order and in the form of targets.
 func (d *Dataset) Scores(predictions [][]float64, examples []Example) map[string]float64 {
 	if len(examples) == 0 {
 		return nil
@@ -34,10 +35,12 @@ func (d *Dataset) Scores(predictions [][]float64, examples []Example) map[string
 	a := d.answers(examples)
 	a.Predicted = predictions
 	scores := map[string]float64{}
+	unwritten := a.Form == metric.Texts && !slices.ContainsFunc(predictions, func(p []float64) bool { return len(p) > 3 })
 	for _, name := range d.Task.Kind.Metrics() {
-		if !ofTwoClasses[name] || len(d.Labels) == 2 {
-			scores[string(name)] = metric.Score(name, a)
+		if ofTwoClasses[name] && len(d.Labels) != 2 || unwritten && !name.OfTokens() && name != d.Task.Metric {
+			continue
 		}
+		scores[string(name)] = metric.Score(name, a)
 	}
 	if a.Form == metric.Tags {
 		maps.Copy(scores, metric.EntityF1ByType(a))
@@ -45,11 +48,29 @@ func (d *Dataset) Scores(predictions [][]float64, examples []Example) map[string
 	return scores
 }
 
-// Score is the task's metric alone.
-func (d *Dataset) Score(predictions [][]float64, examples []Example) float64 {
+// Rescored prepares the task's metric for many draws of the examples: score gives that of some of them, by index.
+func (d *Dataset) Rescored(predictions [][]float64, examples []Example) (score func(rows []int) float64) {
 	a := d.answers(examples)
 	a.Predicted = predictions
-	return metric.Score(d.Task.Metric, a)
+	if counts, of := metric.Additive(d.Task.Metric, a); counts != nil {
+		return func(rows []int) float64 {
+			sums := make([]float64, len(counts[0]))
+			for _, row := range rows {
+				for i, v := range counts[row] {
+					sums[i] += v
+				}
+			}
+			return of(sums)
+		}
+	}
+	return func(rows []int) float64 {
+		drawn := metric.Answers{Form: a.Form, Labels: a.Labels}
+		for _, row := range rows {
+			drawn.Predicted = append(drawn.Predicted, a.Predicted[row])
+			drawn.Actual = append(drawn.Actual, a.Actual[row])
+		}
+		return metric.Score(d.Task.Metric, drawn)
+	}
 }
 
 // ofTwoClasses are the metrics of two classes.

@@ -30,6 +30,11 @@ func (t Task) Validate() error {
 			}
 		}
 	}
+	if t.Kind.Writes() {
+		errs = append(errs, t.checkTemplate(), t.Generation.Validate())
+	} else if t.Template != "" || t.Generation != (Generation{}) {
+		refuse("template: only a task of kind %s is written", KindText)
+	}
 	if t.Train == "" {
 		refuse("train: name the file with the training rows")
 	}

@@ -159,6 +159,9 @@ func (d *Dataset) constant(rows []Example) string {
 	if d.Task.Kind.Numeric() {
 		return fmt.Sprintf("all %d targets are %g", len(rows), rows[0].Target[0])
 	}
+	if kind.writes() {
+		return fmt.Sprintf("all %d rows have the same text", len(rows))
+	}
 	labels := slices.Compact(kind.say(rows[0].Row, first, d.Labels))
 	return fmt.Sprintf("all %d rows have the label %q", len(rows), cmp.Or(strings.Join(labels, ", "), "none"))
 }

@@ -21,6 +21,7 @@ const (
 	KindMultipleChoice      Kind = "multiple_choice"      // one of the choices that the row brings
 	KindCoreference         Kind = "coreference"          // of each candidate, whether the mention refers to it
 	KindMultilabel          Kind = "multilabel"           // any number of labels
+	KindText                Kind = "text"                 // a text that is written token by token
 )
 
 var kinds = map[Kind]kind{
@@ -30,6 +31,7 @@ var kinds = map[Kind]kind{
 	KindMultipleChoice:      multipleChoice{},
 	KindCoreference:         coreference{},
 	KindMultilabel:          multilabel{},
+	KindText:                text{},
 }
 
 // kind is all that a task of a kind does with its data. Implementations have no state.
@@ -57,7 +59,8 @@ type kind interface {
 	group(row Row) string
 	// outputs is how many numbers the head gives for each thing that it decides, for so many classes.
 	outputs(classes int) int
-	encode(t *tokenizer.Tokenizer, maxLength int, row Row) Input
+	// encode is what the model reads of an example; its target is looked at by kinds that are taught with it.
+	encode(t *tokenizer.Tokenizer, task Task, e Example) Input
 	// wanted is what a loss compares the head's outputs with: targets of what is left of the row.
 	wanted(in Input, target []float64) []float64
 	// answer is the prediction that outputs mean.
@@ -66,6 +69,8 @@ type kind interface {
 	check(t Task, row Row) error
 	// several says that an answer has parts.
 	several() bool
+	// writes says that answers are texts that are generated.
+	writes() bool
 	// say is an answer in words: one, or one for each part.
 	say(row Row, answer []float64, classes []string) []string
 	// lines is how predictions are written to a file, from what say gave.
@@ -98,8 +103,8 @@ func (plain) group(row Row) string { return row.key() }
 
 func (plain) outputs(classes int) int { return classes }
 
-func (plain) encode(t *tokenizer.Tokenizer, maxLength int, row Row) Input {
-	texts := row.Texts()
+func (plain) encode(t *tokenizer.Tokenizer, task Task, e Example) Input {
+	maxLength, texts := task.MaxLength, e.Texts()
 	in := Input{Sequences: []tokenizer.Encoding{t.Encode(maxLength, texts...)}}
 	in.Truncated = len(in.Sequences[0].IDs) == maxLength && len(t.Encode(maxLength+1, texts...).IDs) > maxLength
 	return in
@@ -115,6 +120,8 @@ func (plain) check(t Task, row Row) error {
 }
 
 func (plain) several() bool { return false }
+
+func (plain) writes() bool { return false }
 
 func (plain) lines(_ Row, said []string) []string { return []string{strings.Join(said, ",")} }
 
@@ -134,6 +141,12 @@ func (k Kind) Numeric() bool { return kinds[k].form() == metric.Values }
 
 // Several reports whether an answer has parts: of words, candidates or labels.
 func (k Kind) Several() bool { return kinds[k].several() }
+
+// Writes reports whether answers are texts, written token by token.
+func (k Kind) Writes() bool {
+	implemented, ok := kinds[k]
+	return ok && implemented.writes()
+}
 
 // Outputs is how many numbers a head has for each thing that it decides, if the classes have so many names.
 func (k Kind) Outputs(labels int) int { return kinds[k].outputs(labels) }
@@ -183,8 +196,14 @@ type Task struct {
 	// Split is how rows are carved: "" draws them all alike, [Stratified] keeps the shares of the classes.
 	Split string `json:"split,omitempty"`
 	// MaxLength is the longest input in tokens, special tokens included; longer ones are truncated
-	// from the longer sentence's end, and a multiple choice from the end of what comes before the choice.
+	// from the longer sentence's end, and a multiple choice from the end of what comes before the choice. Of a text it
+	// counts what the model reads before it writes.
 	MaxLength int `json:"max_length"`
+	// Template is what a model reads, and then writes, of a row of [KindText]: {text}, {text_pair} and, at its end,
+	// {label} stand for the row's.
+	Template string `json:"template,omitempty"`
+	// Generation is how texts are written.
+	Generation Generation `json:"generation,omitzero"`
 }
 
 // Input is a row as a model reads it.
@@ -195,11 +214,16 @@ type Input struct {
 	Marked []int
 	// Words has for each word its place among Marked, or -1 if none of its tokens is left.
 	Words []int
+	// Next are the tokens to be written, each after the marked one of its place; nil where none are known.
+	Next []int32
 	// Spans are the tokens of each span, all of them among Marked.
 	Spans []tokenizer.Range
 	// Truncated says that the maximal length has cut something off.
 	Truncated bool
 }
+
+// Prompt is what a decoder reads before it writes.
+func (in Input) Prompt() []int32 { return in.Sequences[0].IDs[:in.Marked[0]+1] }
 
 // Tokens is how many tokens all sequences have.
 func (in Input) Tokens() int {
@@ -213,9 +237,13 @@ func (in Input) Tokens() int {
 // CheckRow refuses a row that the task cannot have.
 func (t Task) CheckRow(row Row) error { return kinds[t.Kind].check(t, row) }
 
-// Encode turns a row into what a model reads.
-func (t Task) Encode(tok *tokenizer.Tokenizer, row Row) Input {
-	return kinds[t.Kind].encode(tok, t.MaxLength, row)
+// Longest is the longest sequence of tokens that a model reads: of what it writes it does not read the last one.
+func (t Task) Longest() int { return t.MaxLength + max(0, t.Generation.MaxNewTokens-1) }
+
+// Encode turns a row into what a model reads; a kind that is written needs the target to be taught with it, and has
+// none where it is to be predicted.
+func (t Task) Encode(tok *tokenizer.Tokenizer, e Example) Input {
+	return kinds[t.Kind].encode(tok, t, e)
 }
 
 // Wanted is what a loss compares the outputs for an input with, given the target of its row. Parts of the row that

@@ -112,7 +112,8 @@ func (multipleChoice) target(l layout, r record, row Row, classes []string, bad 
 // outputs is 1: each choice gets a number for itself.
 func (multipleChoice) outputs(int) int { return 1 }
 
-func (multipleChoice) encode(t *tokenizer.Tokenizer, maxLength int, row Row) Input {
+func (multipleChoice) encode(t *tokenizer.Tokenizer, task Task, e Example) Input {
+	maxLength, row := task.MaxLength, e.Row
 	var in Input
 	for _, choice := range row.Choices {
 		sequence, cut := t.EncodeSecond(maxLength, row.Text, choice.Text)

@@ -161,9 +161,10 @@ func (coreference) group(row Row) string { return row.Text }
 func (coreference) outputs(int) int { return 2 }
 
 // encode marks the tokens of the spans. One that the maximal length has cut off is read at the first token.
-func (coreference) encode(t *tokenizer.Tokenizer, maxLength int, row Row) Input {
-	e, tokens := t.Align(maxLength, row.Text)
-	in := Input{Sequences: []tokenizer.Encoding{e}}
+func (coreference) encode(t *tokenizer.Tokenizer, task Task, e Example) Input {
+	maxLength, row := task.MaxLength, e.Row
+	sequence, tokens := t.Align(maxLength, row.Text)
+	in := Input{Sequences: []tokenizer.Encoding{sequence}}
 	marked := make([]bool, len(tokens))
 	for _, span := range row.Spans {
 		found := tokenizer.Range{}

@@ -325,7 +325,7 @@ func TestEncodeOfKinds(t *testing.T) {
 	// The tag of a word is that of its first token, and a word that is cut off gets O.
 	words := Row{Words: []string{"Unbelievable", "\u200b", "snowboarding", "Ljubljana"}}
 	task := taskOf(KindTokenClassification, "", Columns{})
-	in := task.Encode(tok, words)
+	in := task.Encode(tok, Example{Row: words})
 	if len(in.Marked) != 3 || in.Marked[0] != 1 || in.Words[1] != -1 || in.Words[3] != 2 || in.Truncated {
 		t.Errorf("%+v", in)
 	}
@@ -338,10 +338,10 @@ func TestEncodeOfKinds(t *testing.T) {
 		t.Errorf("answer (-want +got)\n%s", diff)
 	}
 	task.MaxLength = in.Marked[2] + 1 // the last word is cut off
-	if cut := task.Encode(tok, words); !cut.Truncated || cut.Words[3] != -1 || len(cut.Marked) != 2 {
+	if cut := task.Encode(tok, Example{Row: words}); !cut.Truncated || cut.Words[3] != -1 || len(cut.Marked) != 2 {
 		t.Errorf("cut: %+v", cut)
 	}
-	if empty := task.Encode(tok, Row{Words: []string{"\u200b"}}); len(empty.Marked) != 1 ||
+	if empty := task.Encode(tok, Example{Row: Row{Words: []string{"\u200b"}}}); len(empty.Marked) != 1 ||
 		task.Wanted(empty, []float64{1})[0] != ignored {
 		t.Errorf("a row without tokens: %+v", empty)
 	}
@@ -349,12 +349,12 @@ func TestEncodeOfKinds(t *testing.T) {
 	// The first text loses its end, the choice stays.
 	task = taskOf(KindMultipleChoice, "", Columns{})
 	row := Row{Text: "one two three four five six seven", Choices: []Choice{{Text: "eight nine"}, {Text: "ten"}}}
-	in = task.Encode(tok, row)
+	in = task.Encode(tok, Example{Row: row})
 	if diff := cmp.Diff(ids(row.Text, "ten"), in.Sequences[1].IDs); diff != "" || in.Truncated {
 		t.Errorf("whole (-want +got)\n%s", diff)
 	}
 	task.MaxLength = 8
-	in = task.Encode(tok, row)
+	in = task.Encode(tok, Example{Row: row})
 	if diff := cmp.Diff([][]int32{ids("one two three", "eight nine"), ids("one two three four", "ten")},
 		[][]int32{in.Sequences[0].IDs, in.Sequences[1].IDs}); diff != "" || !in.Truncated {
 		t.Errorf("cut (-want +got)\n%s", diff)
@@ -363,13 +363,13 @@ func TestEncodeOfKinds(t *testing.T) {
 	// Spans are the tokens that their characters are in.
 	task = taskOf(KindCoreference, "", Columns{})
 	row = Row{Text: "Mark told Pete unbelievable lies.", Spans: []Span{{10, 14}, {15, 27}, {0, 14}}}
-	in = task.Encode(tok, row)
+	in = task.Encode(tok, Example{Row: row})
 	if in.Spans[0] != (tokenizer.Range{Start: 3, End: 4}) || in.Spans[2] != (tokenizer.Range{Start: 1, End: 4}) ||
 		in.Marked[0] != 1 || in.Truncated {
 		t.Errorf("%+v", in)
 	}
 	task.MaxLength = 5
-	if in = task.Encode(tok, row); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) || in.Marked[0] != 0 ||
+	if in = task.Encode(tok, Example{Row: row}); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) || in.Marked[0] != 0 ||
 		!in.Truncated {
 		t.Errorf("a span that is cut off: %+v", in)
 	}
@@ -392,6 +392,10 @@ func TestTruthScoresBest(t *testing.T) {
 		var truth [][]float64
 		for _, e := range examples {
 			truth = append(truth, e.Target)
+		}
+		if kind.Writes() {
+			examples = []Example{{Target: metric.Target([]string{"one two three four"})}}
+			truth = [][]float64{Written([]float64{0, 5, 5}, "one two three four")}
 		}
 		for name, score := range d.Scores(truth, examples) {
 			if _, best := metric.Name(name).Range(); score < 1 && score != best {

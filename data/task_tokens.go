@@ -183,9 +183,10 @@ func (tokenClassification) counted(target []float64) []int {
 	return classes
 }
 
-func (tokenClassification) encode(t *tokenizer.Tokenizer, maxLength int, row Row) Input {
-	e, spans := t.EncodeWords(maxLength, row.Words)
-	in := Input{Sequences: []tokenizer.Encoding{e}, Words: make([]int, len(row.Words))}
+func (tokenClassification) encode(t *tokenizer.Tokenizer, task Task, e Example) Input {
+	maxLength, row := task.MaxLength, e.Row
+	sequence, spans := t.EncodeWords(maxLength, row.Words)
+	in := Input{Sequences: []tokenizer.Encoding{sequence}, Words: make([]int, len(row.Words))}
 	for i := range in.Words {
 		in.Words[i] = -1
 	}
@@ -198,7 +199,7 @@ func (tokenClassification) encode(t *tokenizer.Tokenizer, maxLength int, row Row
 	if len(in.Marked) == 0 { // a head reads something of every row
 		in.Marked = []int{0}
 	}
-	if len(e.IDs) == maxLength {
+	if len(sequence.IDs) == maxLength {
 		longer, _ := t.EncodeWords(maxLength+1, row.Words)
 		in.Truncated = len(longer.IDs) > maxLength
 	}

@@ -168,7 +168,7 @@ type PredictRequest struct {
 // Prediction is the model's answer for one row.
 type Prediction struct {
 	// Logits are the head's numbers: one for each label or choice, two for each candidate of a coreference, one for each
-	// label of every word that was read, one for a regression.
+	// label of every word that was read, one for a regression; nil for a text.
 	Logits []float64 `json:"logits"`
 	Label  string    `json:"prediction"` // the answer; its parts, if it has any, with blanks between them
 	// Parts of an answer: the tags of the words, the labels of a multilabel row, a coreference's answer for each

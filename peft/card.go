@@ -87,7 +87,8 @@ var library = map[Format]struct{ name, relation string }{
 // pipelines are the Hub's names of tasks.
 var pipelines = map[data.Kind]string{data.KindClassification: "text-classification",
 	data.KindRegression: "text-classification", data.KindMultilabel: "text-classification",
-	data.KindTokenClassification: "token-classification", data.KindMultipleChoice: "multiple-choice"}
+	data.KindTokenClassification: "token-classification", data.KindMultipleChoice: "multiple-choice",
+	data.KindText: "text-generation"}
 
 // hubName is the pretrained model's name on the Hub, "" where it is not known.
 func (t Trained) hubName() string {
@@ -129,6 +130,9 @@ func (e *export) readme(format Format, t Trained, card Card, lost []string) (str
 	}
 	for _, note := range e.notes {
 		fmt.Fprintf(&b, "\n%s\n", note)
+	}
+	if code := t.trainOn(format); code != "" {
+		fmt.Fprintf(&b, "\n## Train on\n\n%s", code)
 	}
 	b.WriteString(t.scores())
 	b.WriteString(t.provenance(format))
@@ -233,7 +237,7 @@ func (t Trained) scores() string {
 	return b.String()
 }
 
-// provenance says how the model was found, trained and can be trained on.
+// provenance says how the model was found and trained.
 func (t Trained) provenance(format Format) string {
 	if format == FormatPlan || t.configOnly() {
 		return ""

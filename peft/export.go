@@ -303,7 +303,13 @@ func pythonString(s string) string {
 }
 
 // example calls the model on one input of the task.
-func (t Trained) example() []string { return append(t.inputs("pt"), "logits = model(**inputs).logits") }
+func (t Trained) example() []string {
+	if t.head().writes {
+		return append(t.inputs("pt"), "ids = model.generate(**inputs, "+t.generateArguments()+")",
+			`text = tokenizer.decode(ids[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True).strip()`)
+	}
+	return append(t.inputs("pt"), "logits = model(**inputs).logits")
+}
 
 // inputs makes one input of the task, of PyTorch's tensors (pt) or NumPy's (np).
 func (t Trained) inputs(tensors string) []string {

@@ -102,7 +102,7 @@ type adapterFile struct {
 }
 
 func (t Trained) adapterFile(name string, config any) adapterFile {
-	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.family().adapterModel,
+	return adapterFile{name, adaptersVersion, t.Info.Geometry.Architecture, t.modelName(), t.adapterClass(),
 		t.Info.Geometry.Hidden, config}
 }
 
@@ -176,9 +176,7 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 	}
 	a := &adaptersExport{Trained: t, export: &export{documents: map[string]any{},
 		tensors: map[string]map[string]checkpoint.Tensor{}}}
-	fused := slices.ContainsFunc(t.Plan.Layers, func(l Layer) bool {
-		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
-	})
+	fused := needsFusion(t.Plan)
 	if err := conflict(t.Plan, fused); err != nil {
 		return nil, err
 	}
@@ -188,6 +186,8 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 			"%s has LoRA on query, key or value", t.family().name)
 	}
 	switch {
+	case len(parts) == 0 && !fused && a.head().writes:
+		return nil, errors.New("nothing is trained: the pretrained model is what there is")
 	case len(parts) == 0 && !fused:
 		a.addHead("")
 	case len(parts) == 1 && !fused:
@@ -252,6 +252,13 @@ func (a *adaptersExport) parts(fused bool) []Plan {
 		}
 	}
 	return parts
+}
+
+// needsFusion reports whether a layer has two bottlenecks, of which an adapter holds one.
+func needsFusion(p Plan) bool {
+	return slices.ContainsFunc(p.Layers, func(l Layer) bool {
+		return l.Module(MethodSerial) != nil && l.Module(MethodParallel) != nil
+	})
 }
 
 // isFused reports whether a fusion has the method's modules.
@@ -350,6 +357,10 @@ func conflict(p Plan, fused bool) error {
 		}
 		if len(others) > 0 && count > 1 {
 			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i, others[0])
+		}
+		if len(others) > 0 && fused {
+			return fmt.Errorf("layer %d has a %s adapter in a plan with a serial and a parallel one in another layer, and the "+
+				"library finds no adapters of their fusion there", i, others[0])
 		}
 	}
 	if !fused {
@@ -450,8 +461,19 @@ func zeroTensor(dtype checkpoint.DType, shape ...int) checkpoint.Tensor {
 	return t
 }
 
+// adapterClass is the class that an adapter is loaded into: where texts are written, transformers' own.
+func (t Trained) adapterClass() string {
+	if t.head().writes {
+		return t.family().class(t.head())
+	}
+	return t.family().adapterModel
+}
+
 // addHead adds the head, which reads the first token's hidden state and not the library's pooler.
 func (a *adaptersExport) addHead(dir string) {
+	if a.head().writes { // the pretrained model has it
+		return
+	}
 	pooler := false
 	c := headConfig{HeadType: a.head().adapters, NumLabels: a.Info.Outputs(), Layers: 1, UsePooler: &pooler}
 	_, c.Label2ID = a.Info.labelMaps()
@@ -497,12 +519,14 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 	if a.configOnly() {
 		return a.trainingSnippet(parts, fused)
 	}
-	lines := []string{
-		"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer", "",
-		`directory = "."  # this directory`,
-		"tokenizer = AutoTokenizer.from_pretrained(" + model + ")",
-		a.opening(model),
+	imports := []string{"from adapters import AutoAdapterModel", "from transformers import AutoTokenizer"}
+	if a.head().writes {
+		imports = []string{"import adapters", "from transformers import AutoModelForCausalLM, AutoTokenizer"}
 	}
+	lines := append(imports, "",
+		`directory = "."  # this directory`,
+		a.tokenizerFrom(model),
+		a.opening(model))
 	switch {
 	case parts == 0 && !fused:
 		lines = append(lines, "model.load_head(directory, use_safetensors=True)", `model.active_head = "`+a.adapterName()+`"`)
@@ -516,6 +540,9 @@ func (a *adaptersExport) snippet(parts int, fused bool) string {
 					"attention weights are 1/2 and the scalings of 2 and 8 act as 1 and 4. Keep its weights frozen.")
 		}
 	}
+	if problem := a.head().problem; problem != "" { // the library leaves it to be guessed by pipelines
+		lines = append(lines, fmt.Sprintf("model.config.problem_type = %q", problem))
+	}
 	return python(append(append(lines, "model.eval()"), a.example()...)...)
 }
 
@@ -526,6 +553,12 @@ func (a *adaptersExport) opening(model string) string {
 	if a.family().eagerPrefix && slices.ContainsFunc(a.Plan.Layers,
 		func(l Layer) bool { return l.Module(MethodPrefix) != nil }) {
 		more = `, attn_implementation="eager"`
+	}
+	if a.head().writes {
+		return "model = AutoModelForCausalLM.from_pretrained(" + model + more + ")\nadapters.init(model)"
+	}
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"
 }
@@ -541,6 +574,10 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 	}
 	open := []string{"from adapters import AdapterConfig, AutoAdapterModel", "", `directory = "."  # this directory`,
 		a.opening(model)}
+	if a.head().writes {
+		head = nil
+		open[0] = "import adapters\nfrom adapters import AdapterConfig\nfrom transformers import AutoModelForCausalLM"
+	}
 	switch {
 	case parts == 0 && !fused:
 		return python(append(append(append(lines, open...), head...), "model.base_model.requires_grad_(False)")...)
@@ -550,7 +587,9 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 				`os.path.join(directory, "adapter_config.json")))`),
 			append(head, `model.train_adapter("`+a.adapterName()+`")`)...)...)
 	}
-	head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)
+	if head != nil {
+		head[0] = strings.Replace(head[0], "directory,", `directory, "`+a.adapterName()+`",`, 1)
+	}
 	lines = append(lines, "from adapters.composition import AdapterCompositionBlock, Fuse, Stack")
 	lines = append(append(lines, open...),
 		`setup = json.load(open(os.path.join(directory, "adapter_setup.json")))["adapter_setup"]`,
@@ -563,17 +602,24 @@ func (a *adaptersExport) trainingSnippet(parts int, fused bool) string {
 			`model.add_adapter_fusion(Fuse("`+a.fusedParallel()+`", "`+a.fusedSerial()+`"), fusion)`)
 	}
 	lines = append(append(lines, head...), "model.train_adapter(Stack(*sorted(setup.flatten())))",
-		"model.set_active_adapters(setup)",
-		`model.active_head = "`+a.adapterName()+`"`)
+		"model.set_active_adapters(setup)")
+	if head != nil {
+		lines = append(lines, `model.active_head = "`+a.adapterName()+`"`)
+	}
 	if fused {
-		lines = append(lines,
-			"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
-			`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`)
-		for _, s := range a.standIns() {
-			lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
-				s.adapter, s.layer))
-		}
-		lines = append(lines, "for p in constant:", "    p.requires_grad_(False).zero_()")
+		lines = append(append(lines, a.constants()...), "for p in constant:", "    p.requires_grad_(False).zero_()")
 	}
 	return python(lines...)
+}
+
+// constants lists what a fusion needs to stay zero.
+func (a *adaptersExport) constants() []string {
+	lines := []string{
+		"# Zero and frozen: the fusion's queries, and the stand-ins where a layer has one adapter of the two.",
+		`constant = [p for name, p in model.named_parameters() if "adapter_fusion_layer" in name]`}
+	for _, s := range a.standIns() {
+		lines = append(lines, fmt.Sprintf(`constant += model.get_adapter(%q)[%d]["output_adapter"].parameters()`,
+			s.adapter, s.layer))
+	}
+	return lines
 }

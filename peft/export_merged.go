@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"peftsearch/data"
 	"peftsearch/data/checkpoint"
 	"peftsearch/data/files"
 	"peftsearch/data/quote"
@@ -35,6 +38,11 @@ func (t Trained) merged(c *checkpoint.Checkpoint, e *export, _ Options) error {
 		}
 	}
 	tensors := t.classHead()
+	if c.Config.Untied && t.head().writes {
+		if tensors[checkpoint.WordsOut], err = c.Tensor(checkpoint.WordsOut); err != nil {
+			return err
+		}
+	}
 	for name, tensor := range checkpoint.InFile(c.Config.ModelType, backbone) {
 		tensors[t.family().backbone+"."+name] = tensor
 	}
@@ -43,6 +51,11 @@ func (t Trained) merged(c *checkpoint.Checkpoint, e *export, _ Options) error {
 		return err
 	}
 	e.documents = map[string]any{"config.json": config}
+	if t.head().writes {
+		if e.documents["generation_config.json"], err = t.generationConfig(c); err != nil {
+			return err
+		}
+	}
 	e.tensors = map[string]map[string]checkpoint.Tensor{"model.safetensors": tensors}
 	e.loading = python(append([]string{"from transformers import " + t.head().autoClass() + ", AutoTokenizer", "",
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
@@ -103,11 +116,29 @@ func (t Trained) addTokenizer(c *checkpoint.Checkpoint, e *export) error {
 	if settings["tokenizer_class"] == nil {
 		settings["tokenizer_class"] = e.tokenizerClass(t.Info.Geometry.Architecture)
 	}
+	if t.Info.Task.Kind == data.KindTokenClassification && slices.ContainsFunc(byteLevelClasses, func(name string) bool {
+		return strings.HasPrefix(fmt.Sprint(settings["tokenizer_class"]), name)
+	}) {
+		settings["add_prefix_space"] = true // without it, they refuse words
+	}
 	if t.Info.Task.MaxLength > 0 {
 		settings["model_max_length"] = t.Info.Task.MaxLength
 	}
 	e.documents[settingsFile] = settings
 	return nil
+}
+
+// byteLevelClasses begin the names of tokenizers that tell words from parts of words by the blank before them.
+var byteLevelClasses = []string{"GPT2Tokenizer", "RobertaTokenizer"}
+
+// tokenizerFrom is Python that loads the pretrained model's tokenizer, for words if they are what the task has.
+func (t Trained) tokenizerFrom(model string) string {
+	more := ""
+	class := tokenizerClasses[t.Info.Geometry.Architecture]
+	if t.Info.Task.Kind == data.KindTokenClassification && slices.Contains(byteLevelClasses, class) {
+		more = ", add_prefix_space=True"
+	}
+	return "tokenizer = AutoTokenizer.from_pretrained(" + model + more + ")"
 }
 
 // tokenizerClass is the one that config.json names, or that of the architecture.

@@ -86,7 +86,7 @@ func exportPEFT(t Trained, _ Options) (*export, error) {
 		return nil, fmt.Errorf("PEFT has no prefixes and prompts for %s: export as %s", t.Info.Task.Kind, FormatAdapters)
 	}
 	if module.Method().Input() && t.Info.Task.Kind == data.KindTokenClassification {
-		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", FormatTransformers)
+		return nil, fmt.Errorf("PEFT tags the tokens of a prompt too: export as %s", t.family().anyPlan())
 	}
 	if t.configOnly() && t.linearHead() {
 		e.notes = append(e.notes, "The head is linear. The library's class has a dense layer before the classifier, and "+
@@ -149,7 +149,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 	model := pythonString(t.modelName())
 	class := t.head().autoClass()
 	base := fmt.Sprintf("model = %s.from_pretrained(%s, %s)", class, model, t.labelArguments())
-	if t.Info.Task.Kind == data.KindMultipleChoice { // the class has one output whatever is asked for
+	if t.Info.Task.Kind == data.KindMultipleChoice || t.head().writes { // the class has one output whatever is asked for
 		base = fmt.Sprintf("model = %s.from_pretrained(%s)", class, model)
 	}
 	if t.configOnly() {
@@ -158,7 +158,7 @@ func (t Trained) peftSnippet(c peftConfig) string {
 			`directory = "."  # this directory`, base, "model = get_peft_model(model, PeftConfig.from_pretrained(directory))")
 	}
 	lines := []string{"from peft import PeftModel", "from transformers import " + class + ", AutoTokenizer", "",
-		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(" + model + ")", base,
+		`directory = "."  # this directory`, t.tokenizerFrom(model), base,
 		"model = PeftModel.from_pretrained(model, directory).eval()"}
 	return python(append(lines, t.example()...)...)
 }

@@ -547,3 +547,15 @@ func TestMerged(t *testing.T) {
 		t.Errorf("another model: the error is %v", err)
 	}
 }
+
+// In a layer with another bottleneck the library looks for a fusion's adapters, and fails.
+func TestAFusionHasNoOtherBottlenecks(t *testing.T) {
+	c := openModel(t, "bert-tiny")
+	source := trainedFor(t, c, nil)
+	source.Plan.Layers = []peft.Layer{{peft.Serial{Width: 2}, peft.Parallel{Width: 2}}, {peft.Houlsby{Width: 2}}}
+	source.Modules = fill(source.Plan.TensorShapes(source.Info.Geometry))
+	_, err := peft.Export(peft.FormatAdapters, source, filepath.Join(t.TempDir(), "export"), peft.Options{})
+	if err == nil || !strings.Contains(err.Error(), "fusion") {
+		t.Errorf("%v", err)
+	}
+}

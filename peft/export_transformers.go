@@ -84,8 +84,7 @@ func (t Trained) selfContained(c *checkpoint.Checkpoint, e *export, options Opti
 	e.loading = python(append(append(imports,
 		`directory = "."  # this directory`, "tokenizer = AutoTokenizer.from_pretrained(directory)",
 		"model = "+class.auto+".from_pretrained(directory, trust_remote_code=True).eval()"), t.example()...)...)
-	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first. "+
-		"`model.freeze_backbone()` leaves to be trained what was trained here: the modules and the head.")
+	e.notes = append(e.notes, "The model's code is "+modelingFile+", which `trust_remote_code` runs: read it first.")
 	return t.addPaddingTokenizer(c, e)
 }
 
@@ -243,6 +242,9 @@ func (t Trained) codeConfig(c checkpoint.Config) map[string]any {
 
 // nameOutputs adds to a config.json what its outputs mean.
 func (i Info) nameOutputs(config map[string]any) {
+	if headKinds[i.Task.Kind].writes {
+		return
+	}
 	if i.Outputs() > 1 || i.Task.Kind.Numeric() {
 		config["id2label"], config["label2id"] = i.labelMaps()
 	}

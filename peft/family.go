@@ -28,7 +28,7 @@ type family struct {
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
 	turned        bool     // matrices are [in, out] there, and one has queries, keys and values
-	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms
+	code          string   // its blocks: the file of modeling, without .py, and the key of graphForms; "" for none
 }
 
 // between is the function between the two layers of a head for sequence classification.
@@ -156,6 +156,9 @@ const (
 // ε·I, c_p = 0, W = W/ε: since tanh(x) = x - x³/3 + …, logits change by about 1e-4, and 1e-3 where weights are
 // large. ReLU and GELU are the identity far above 0, so there W_p = I, c_p = s, c = c - W·s.
 func (t Trained) classHead() map[string]checkpoint.Tensor {
+	if t.head().writes {
+		return map[string]checkpoint.Tensor{}
+	}
 	l := t.head().layers(t.family())
 	head := map[string]checkpoint.Tensor{l.logits + ".weight": t.Head["head.weight"],
 		l.logits + ".bias": t.Head["head.bias"]}
@@ -240,5 +243,5 @@ func (t Trained) linearHead() bool {
 var linearHeadNote = fmt.Sprintf("The head is linear in the hidden state. The library's class has a tanh, ReLU or "+
 	"GELU before the classifier: the layer before it is 2^%.0f·I for a tanh and I with a bias of %g for the others, "+
 	"where they are linear, and the classifier undoes that; logits agree to 1e-4, or to 1e-3 where the head's weights "+
-	"are large. To train on with PEFT at its usual rates, start from the export for adapters or train with head: dense.",
+	"are large. In training on, its weights need other rates than the modules'.",
 	math.Log2(linearScale), linearShift)

@@ -20,6 +20,7 @@ type headKind struct {
 	states int  // hidden states that it reads together
 	bert   bool // libraries have it for BERT's family alone
 	pools  bool // it makes one state of several by head.pool.weight
+	writes bool // it is the pretrained model's own, which writes texts: it has no tensors
 	tokens bool // it reads single tokens, not a whole text
 
 	adapters headType // what adapters has; "" for nothing
@@ -68,6 +69,8 @@ var headKinds = map[data.Kind]headKind{
 		example: choiceExample},
 	data.KindCoreference: {states: 2, pools: true, tokens: true, coded: codedCoreference, graph: graphCoreference,
 		example: spansExample},
+	data.KindText: {writes: true, class: "CausalLM", taskType: "CAUSAL_LM",
+		layers: func(family) headLayers { return headLayers{} }, example: promptExample},
 }
 
 func sequenceLayers(f family) headLayers { return headLayers{f.dense, f.logits, f.between, f.saved} }
@@ -102,10 +105,16 @@ func choiceExample(data.Task) string {
 	return `tokenizer(["What comes before."] * 2, ["One choice.", "Another one."], truncation="only_first", padding=True`
 }
 
+// promptExample is what the model reads before it writes.
+func promptExample(t data.Task) string {
+	return "tokenizer(" + pythonString(t.Prompt(data.Row{Text: "A text.", TextPair: "Another one."}))
+}
+
 // lastTokenNotes say how the libraries find the token that a decoder's head reads.
 func (t Trained) lastTokenNotes(format Format) []string {
 	libraries := []Format{FormatAdapters, FormatPEFT, FormatMerged}
-	if !slices.Contains(libraries, format) || !t.Info.Geometry.causal() || t.head().adapters == headTagging {
+	if !slices.Contains(libraries, format) || !t.Info.Geometry.causal() || t.head().adapters == headTagging ||
+		t.head().writes {
 		return nil
 	}
 	return []string{"The head reads the last token of a text. The library finds it by the padding, and " +
@@ -123,10 +132,15 @@ func (i Info) refuse(format Format, f family) error {
 	case f.code == "" && (format == FormatTransformers || format == FormatONNX):
 		return fmt.Errorf("there is no code of %s with modules: export as %s, %s or %s", f.name, FormatAdapters, FormatPEFT,
 			FormatMerged)
+	case kind.writes && (format == FormatTransformers || format == FormatONNX):
+		return fmt.Errorf("its code reads texts and writes none: export as %s, %s or %s", FormatAdapters, FormatPEFT,
+			FormatMerged)
 	case slices.Contains([]Format{FormatPlan, FormatTransformers, FormatONNX}, format): // have every head
 		return nil
 	case format == FormatAdapters && f.adapterModel == "":
 		return fmt.Errorf("adapters 1.3.0 has no %s: export as %s or %s", f.name, FormatPEFT, FormatMerged)
+	case kind.writes:
+		return nil
 	case kind.adapters == "" || kind.class == "" || kind.bert && !i.Geometry.encoder():
 		return fmt.Errorf("none of the libraries has a head of %s for %s: export as %s", f.name, i.Task.Kind, f.anyPlan())
 	case format == FormatAdapters || i.Head != headDense:
@@ -145,7 +159,7 @@ func (i Info) refuse(format Format, f family) error {
 // HasPooler reports whether transformers' class for a task has the dense head with a tanh.
 func HasPooler(g Geometry, kind data.Kind) bool {
 	head, f := headKinds[kind], families[g.Architecture]
-	if head.class == "" || f.classes == "" || head.bert && !g.encoder() {
+	if head.class == "" || head.writes || f.classes == "" || head.bert && !g.encoder() {
 		return false
 	}
 	layers := head.layers(f)
@@ -170,7 +184,12 @@ func (g Geometry) Reads(kind data.Kind) error {
 }
 
 // class is transformers' model of the family with a kind's head.
-func (f family) class(k headKind) string { return f.classes + "For" + k.class }
+func (f family) class(k headKind) string {
+	if k.writes {
+		return f.classes + "LMHeadModel"
+	}
+	return f.classes + "For" + k.class
+}
 
 // autoClass is the name under which transformers finds it.
 func (k headKind) autoClass() string { return "AutoModelFor" + k.class }
@@ -195,6 +214,9 @@ func (i Info) checkHead() error {
 // HeadShapes lists the tensors of the head by name.
 func (i Info) HeadShapes() map[string][]int {
 	kind, d := headKinds[i.Task.Kind], i.Geometry.Hidden
+	if kind.writes {
+		return map[string][]int{}
+	}
 	in := kind.states * d
 	shapes := map[string][]int{"head.weight": {i.Outputs(), in}, "head.bias": {i.Outputs()}}
 	if i.Head == headDense {

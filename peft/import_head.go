@@ -12,15 +12,15 @@ import (
 	"peftsearch/data/files"
 )
 
-// importPEFTHead reads the head of transformers' class, which may have its first layer from the pretrained model.
-func (t Trained) importPEFTHead(have map[string]checkpoint.Tensor) (Trained, error) {
+// importClassHead reads the head of transformers' class, which may have its first layer from the pretrained model.
+func (t Trained) importClassHead(have map[string]checkpoint.Tensor) (Trained, error) {
 	l := t.head().layers
 	if l == nil {
-		return t, fmt.Errorf("PEFT has no head for %s", t.Info.Task.Kind)
+		return t, fmt.Errorf("the libraries have no head for %s", t.Info.Task.Kind)
 	}
 	layers := l(t.family())
 	find := func(name string) (checkpoint.Tensor, bool) {
-		for _, prefix := range []string{"base_model.model.", "base_model."} {
+		for _, prefix := range []string{"base_model.model.", "base_model.", ""} {
 			if tensor, ok := have[prefix+name]; ok {
 				return tensor, true
 			}

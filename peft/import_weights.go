@@ -16,9 +16,9 @@ import (
 )
 
 // ImportWeights reads what was trained elsewhere: a directory of Hugging Face PEFT or of adapters with its weights, or
-// one that this program trained or exported for them or for transformers. info says what it is for: the model, by
-// Model, ModelFingerprint and Geometry, the task and its labels. The plan is what Import reads; what cannot be read as
-// it is meant is an error.
+// one that this program trained or exported for them or for transformers, or a whole model of transformers' class for
+// the task, as merged is. info says what it is for: the model, by Model, ModelFingerprint and Geometry, the task and its
+// labels. The plan is what Import reads, none of a whole model; what cannot be read as it is meant is an error.
 func ImportWeights(dir string, info Info) (Trained, error) {
 	info.Version, info.Training = TrainedVersion, json.RawMessage("{}")
 	info.Precision = "float32" // as the libraries compute
@@ -29,6 +29,8 @@ func ImportWeights(dir string, info Info) (Trained, error) {
 		read = t.importTrained
 	case files.Exists(filepath.Join(dir, modelingFile)):
 		read = t.importTransformers
+	case files.Exists(filepath.Join(dir, "config.json")) && !files.Exists(filepath.Join(dir, "adapter_config.json")):
+		read = t.importMerged
 	}
 	t, err := read(dir)
 	t.Name = "" // of exports, which are named anew
@@ -142,11 +144,15 @@ func (t Trained) importTransformers(dir string) (Trained, error) {
 	if changed {
 		t.Backbone, t.Info.Training = backbone, json.RawMessage(`{"backbone":true}`)
 	}
-	var labels []string
-	for i := range len(t.Info.Labels) {
-		labels = append(labels, config.Labels[fmt.Sprint(i)])
+	return t, t.relabel(labelsOf(config.Labels), t.Info.Labels)
+}
+
+// labelsOf are labels in the order of their outputs.
+func labelsOf(byOutput map[string]string) (labels []string) {
+	for i := range len(byOutput) {
+		labels = append(labels, byOutput[fmt.Sprint(i)])
 	}
-	return t, t.relabel(labels, t.Info.Labels)
+	return labels
 }
 
 // storedTensors are the module tensors that are the backbone's own in other values, by the backbone's names.
@@ -165,6 +171,44 @@ func (t Trained) storedTensors() map[string]string {
 		}
 	}
 	return names
+}
+
+// importMerged reads a model of transformers' class for the task, ours or anybody's: all of it was trained.
+func (t Trained) importMerged(dir string) (Trained, error) {
+	c, err := checkpoint.Open(dir)
+	if err != nil {
+		return t, err
+	}
+	defer c.Close()
+	if different := t.Info.Geometry.Differences(GeometryOf(c)); len(different) > 0 {
+		return t, fmt.Errorf("it is another model than %s: %s", t.Info.Model, strings.Join(different, ", "))
+	}
+	t.Plan, t.Backbone = Plan{Layers: make([]Layer, t.Info.Geometry.Layers)}, map[string]checkpoint.Tensor{}
+	for _, name := range c.Backbone() {
+		tensor, err := c.Tensor(name)
+		if err != nil {
+			return t, err
+		}
+		t.Backbone[name] = checkpoint.NewTensor(tensor.Float32(), tensor.Shape...) // a copy: the file is closed
+	}
+	t.Info.Training = json.RawMessage(`{"backbone":true}`)
+	have, _, err := checkpoint.ReadSafetensors(filepath.Join(dir, "model.safetensors"), nil)
+	if err != nil {
+		return t, err
+	}
+	if l := t.head().layers; l != nil && t.headShifts() { // the class has no bias there
+		have[l(t.family()).logits+".bias"] = checkpoint.NewTensor(make([]float32, t.Info.Outputs()), t.Info.Outputs())
+	}
+	if t, err = t.importClassHead(have); err != nil {
+		return t, err
+	}
+	var config struct {
+		Labels map[string]string `json:"id2label"`
+	}
+	if err := files.ReadJSON(filepath.Join(dir, "config.json"), files.Document, &config); err != nil {
+		return t, err
+	}
+	return t, t.relabel(labelsOf(config.Labels), t.Info.Labels)
 }
 
 // importLibrary reads a directory of PEFT or adapters.
@@ -190,7 +234,7 @@ func (t Trained) importLibrary(dir string) (Trained, error) {
 		return t, err
 	}
 	if format == FormatPEFT {
-		return t.importPEFTHead(have)
+		return t.importClassHead(have)
 	}
 	return t.importAdaptersHead(dir, have)
 }

@@ -85,6 +85,35 @@ func TestMergedWeightsAreABackbone(t *testing.T) {
 	}
 }
 
+// A whole model of transformers' class comes back as one that was trained whole, with its head in our form.
+func TestMergedModelsComeBack(t *testing.T) {
+	c := openModel(t, "bert-tiny")
+	for _, head := range []string{"linear", "dense"} {
+		source := trainedFor(t, c, peft.Layer{peft.LoRA{Rank: 1, Alpha: 2, Targets: []peft.Target{peft.TargetKey}}})
+		source.Info.Head = head
+		source.Head = fill(source.Info.HeadShapes())
+		dir := filepath.Join(t.TempDir(), "export")
+		if _, err := peft.Export(peft.FormatMerged, source, dir, peft.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := peft.ImportWeights(dir, source.Info)
+		if err != nil {
+			t.Fatal(head, err)
+		}
+		if !got.Plan.Empty() || got.Info.Head != head || len(got.Backbone) != len(c.Backbone()) {
+			t.Errorf("%s: %s with a %s head, %d tensors of the backbone", head, got.Plan, got.Info.Head, len(got.Backbone))
+		}
+		for name, want := range source.Head {
+			closeTo(t, got.Head[name], want.Float32())
+		}
+		compareTensors(t, exportedTensors(t, dir), exported(t, peft.FormatMerged, got, peft.Options{}))
+		source.Info.Geometry.Layers++
+		if _, err := peft.ImportWeights(dir, source.Info); err == nil || !strings.Contains(err.Error(), "another model") {
+			t.Errorf("another model: %v", err)
+		}
+	}
+}
+
 func TestWeightsThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 	c := openModel(t, "bert-tiny")
 	source := trainedFor(t, c, peft.Layer{peft.Serial{Width: 2}})

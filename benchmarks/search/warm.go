@@ -13,6 +13,9 @@ import (
 	"peftsearch/space"
 )
 
+// shownAfter are the trials after which searches are compared.
+var shownAfter = []int{6, 10, 14, 20, 23, 30, 40, 49, 60}
+
 // warm compares searches by gp that know recorded trainings of another task on the same model with those that know
 // nothing, or what is wrong: the same trainings with scores turned upside down among plans of about one size.
 func warm(problems []string, record string, first, seeds, evaluations int, out io.Writer) error {
@@ -40,14 +43,14 @@ func warm(problems []string, record string, first, seeds, evaluations int, out i
 				if _, err := e.play(options, evaluations); err != nil {
 					return err
 				}
-				for _, n := range []int{6, 10, 20, 40, 60} {
+				for _, n := range shownAfter {
 					if n <= evaluations {
 						shares[n] = append(shares[n], search.Hypervolume(e.outcomes[:n], e.reference)/best)
 					}
 				}
 			}
 			var cells []string
-			for _, n := range []int{6, 10, 20, 40, 60} {
+			for _, n := range shownAfter {
 				if len(shares[n]) > 0 {
 					cells = append(cells, fmt.Sprintf("%d: %s", n, meanError(shares[n])))
 				}
@@ -99,7 +102,8 @@ func (e *episode) play(options search.Options, evaluations int) (*search.History
 	return history, nil
 }
 
-// recorded reads the trainings of a record, benchmarks/peftbench/NAME.jsonl.gz, at points of the problem's space.
+// recorded reads the trainings of a record, benchmarks/peftbench/NAME.jsonl.gz, at points of the problem's space. Those
+// of TASK-shared are no trainings but what a map of shared weights estimates.
 func recorded(p *problem, name string, wrong bool) (trials []search.Observation, err error) {
 	content, err := os.ReadFile("benchmarks/peftbench/" + name + ".jsonl.gz")
 	if err != nil {

@@ -31,6 +31,8 @@ func (g *globals) scoreGiven(ctx context.Context, study *studies.Study, dir stri
 	case info.Task.Kind != dataset.Task.Kind || !slices.Equal(info.Labels, dataset.Labels):
 		return model, usage(try, "%s is for %s with the labels %q, the study for %s with %q", dir, info.Task.Kind,
 			info.Labels, dataset.Task.Kind, dataset.Labels)
+	case info.Task.Kind.Writes():
+		return model, usage("peftsearch predict writes the texts", "--given does not score texts")
 	case len(dataset.Test) == 0:
 		return model, usage("give the study file a task.test or a task.test_share", "the study has no test rows")
 	}
@@ -59,7 +61,7 @@ func (g *globals) scoreGiven(ctx context.Context, study *studies.Study, dir stri
 	}
 	answers := make([][]float64, len(rows))
 	for i, p := range all {
-		answers[i] = info.Task.Answer(info.Task.Encode(tok, rows[i]), p.Logits, info.Labels)
+		answers[i] = info.Task.Answer(info.Task.Encode(tok, data.Example{Row: rows[i]}), p.Logits, info.Labels)
 	}
 	return report.GivenModel{Directory: dir, Plan: trained.Plan, Params: trained.Plan.Params(info.Geometry).Total(),
 		Test: dataset.Scores(answers, dataset.Test)}, nil

@@ -68,6 +68,7 @@ type Config struct {
 	Causal       bool // in the last stack tokens see only those before them
 	Unscaled     bool // attention scores are not divided by the root of a head's width
 	InverseLayer bool // they are divided by the number of their layer, from 1
+	Untied       bool // what is written has a matrix of its own, [WordsOut], and not the word embeddings
 
 	// Of those with an encoder and a decoder.
 	DecoderLayers int  // how many of the layers are the decoder's, which reads the encoder's output
@@ -84,6 +85,10 @@ func (c Config) AttentionWidth() int {
 	}
 	return c.Heads * c.HeadWidth
 }
+
+// WordsOut is the name of the matrix [vocabulary, D] of an untied checkpoint, which models without the head for writing
+// lack.
+const WordsOut = "lm_head.weight"
 
 // modelType says how the files of one architecture are read.
 type modelType struct {

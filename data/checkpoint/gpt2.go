@@ -43,6 +43,7 @@ func gpt2Config(d *document, modelType string) Config {
 		Causal:       true,
 		Unscaled:     !valueOf(d, "scale_attn_weights", "true or false", true),
 		InverseLayer: d.flag("scale_attn_by_inverse_layer_idx"),
+		Untied:       !valueOf(d, "tie_word_embeddings", "true or false", true),
 	}
 	c.Embedding, c.FFN = c.Hidden, 4*c.Hidden
 	if inner := valueOf(d, "n_inner", "a whole number", 0); inner != 0 {

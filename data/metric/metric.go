@@ -36,13 +36,32 @@ const (
 	EntityRecall    Name = "entity_recall"    // likewise
 	EntityF1Macro   Name = "entity_f1_macro"  // likewise; unweighted mean over the types
 	EntityF1Strict  Name = "entity_f1_strict" // IOB2 to the letter: entities begin with B- alone
+	// Of a reference's tokens, given those before them.
+	TokenAccuracy    Name = "token_accuracy"    // the share of tokens that are the most probable ones
+	TokenProbability Name = "token_probability" // their geometric mean: e to the negative mean loss, 1/perplexity
+	// Of texts that are written. Of several references a row's best one counts, for BLEU all of them do.
+	ExactMatch Name = "exact_match"
+	BLEU       Name = "bleu" // sacreBLEU with its defaults, of all rows together, as are the chrFs
+	ChrF       Name = "chrf"
+	ChrFPlus   Name = "chrf++"
+	ROUGE1     Name = "rouge1" // rouge-score without its stemmer, as are the others: only a to z are letters
+	ROUGE2     Name = "rouge2"
+	ROUGEL     Name = "rougeL"
+	ROUGELsum  Name = "rougeLsum" // of texts with a sentence on each line
+	// The same with the letters and digits of every script.
+	ROUGE1Unicode    Name = "rouge1_unicode"
+	ROUGE2Unicode    Name = "rouge2_unicode"
+	ROUGELUnicode    Name = "rougeL_unicode"
+	ROUGELsumUnicode Name = "rougeLsum_unicode"
 )
 
-// metrics is what is known of each name.
-var metrics = map[Name]struct {
+// known is what is known of a metric.
+type known struct {
 	low, high float64
 	score     func(a Answers) float64
-}{
+}
+
+var metrics = map[Name]known{
 	Accuracy:         {0, 1, accuracy},
 	BalancedAccuracy: {0, 1, balancedAccuracy},
 	F1:               {0, 1, func(a Answers) float64 { return a.classes()[1].f1() }},
@@ -83,13 +102,17 @@ const (
 	Values              // one number
 	Sets                // 1 for each label that the row has, 0 for the others
 	Tags                // the index of each word's BIO tag
+	// Texts are predicted as the sum of the losses of the first reference's tokens, how many of them are the most
+	// probable ones, and how many there are; then the code points of what was written, if anything was. What is true is
+	// the code points of each reference, with a -1 behind them.
+	Texts
 )
 
 // Answers are predictions for rows, and what is true of them.
 type Answers struct {
 	Form              Form
 	Labels            []string    // names of the tags
-	Predicted, Actual [][]float64 // by row, of equal lengths
+	Predicted, Actual [][]float64 // by row, of equal lengths unless they are texts
 }
 
 // flat puts the answers of all rows one after another.
@@ -105,7 +128,7 @@ func Score(name Name, a Answers) float64 {
 		panic(fmt.Sprintf("metric: unknown metric %q", name))
 	}
 	predicted, actual := a.flat()
-	if len(a.Predicted) != len(a.Actual) || len(predicted) != len(actual) {
+	if len(a.Predicted) != len(a.Actual) || a.Form != Texts && len(predicted) != len(actual) {
 		panic(fmt.Sprintf("metric: %d predictions for %d answers", len(predicted), len(actual)))
 	}
 	if len(actual) == 0 {
@@ -123,7 +146,7 @@ func Chance(name Name, a Answers) float64 {
 	for _, constant := range a.constants() {
 		a.Predicted = make([][]float64, len(a.Actual))
 		for i, actual := range a.Actual {
-			if a.Form == Sets {
+			if a.Form == Sets || a.Form == Texts {
 				a.Predicted[i] = constant
 			} else {
 				a.Predicted[i] = slices.Repeat(constant, len(actual))
@@ -149,6 +172,16 @@ func (a Answers) constants() [][]float64 {
 	values := slices.Sorted(maps.Keys(frequency))
 	slices.SortStableFunc(values, func(x, y float64) int { return frequency[y] - frequency[x] })
 	switch a.Form {
+	case Texts: // the most frequent first reference; nothing is expected of its tokens
+		seen, best := map[string]int{}, ""
+		for _, target := range a.Actual {
+			text := References(target)[0]
+			if seen[text]++; seen[text] > seen[best] || seen[text] == seen[best] && text < best {
+				best = text
+			}
+		}
+		const impossible = 1e3 // e to its negative is 0
+		return [][]float64{append([]float64{impossible, 0, 1}, Points(best)...)}
 	case Values:
 		sorted := slices.Sorted(slices.Values(actual))
 		return [][]float64{{mean(actual)}, {(sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2}}

@@ -96,6 +96,15 @@ func (t *Tokenizer) EncodeWords(maxLength int, words []string) (Encoding, []Span
 	return e, t.spans(tokens, words, t.wordPrefix)
 }
 
+// Continue returns the ids of a text as they follow others, without special tokens.
+func (t *Tokenizer) Continue(text string) []int32 {
+	var ids []int32
+	for _, tok := range t.cut(nil, text, t.split, math.MaxInt) {
+		ids = append(ids, tok.id)
+	}
+	return ids
+}
+
 // EncodeSecond is Encode for a pair of which the second text stays whole as long as it fits: the first one is cut.
 // cut says that tokens were dropped.
 func (t *Tokenizer) EncodeSecond(maxLength int, first, second string) (e Encoding, cut bool) {

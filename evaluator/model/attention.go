@@ -49,10 +49,12 @@ func (p *pass) attention(queries *torch.Tensor, m memory, rows Rows) *torch.Tens
 // groups is the rows of a batch in groups of alike length, which are padded for an attention of batched
 // products: on CPUs, with dropout and where heads have no kernel for flat tokens.
 type groups struct {
-	rows     [][]int // of each group
-	lengths  [][]int // of each group's rows, falling
-	from, to padding // of keys and values, and of the queries of the wanted tokens
-	masks    map[maskKind][]*torch.Tensor
+	rows    [][]int // of each group
+	lengths [][]int // keys of each group's rows, falling
+	tokens  [][]int // of the same rows
+	from    padding // of keys and values
+	all, to padding // of the queries of all tokens, and of the wanted ones
+	masks   map[maskKind][]*torch.Tensor
 }
 
 // maskKind is what masks depend on beside the rows.
@@ -71,16 +73,16 @@ type padding struct {
 
 // group deals the rows into groups and makes what all layers share.
 func (p *pass) group() *groups {
-	order := make([]int, len(p.batch.Lengths))
-	for i := range order {
-		order[i] = i
+	order, keys := make([]int, len(p.batch.Lengths)), make([]int, len(p.batch.Lengths))
+	for i, length := range p.batch.Lengths {
+		order[i], keys[i] = i, p.known(i)+length
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.batch.Lengths[b], p.batch.Lengths[a]) })
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(keys[b], keys[a]) })
 	size := max(groupRows, (len(order)+maxGroups-1)/maxGroups)
 	var rows [][]int
 	width := 0
 	for chunk := range slices.Chunk(order, size) {
-		if longest := roundWidth(p.batch.Lengths[chunk[0]]); longest == width {
+		if longest := roundWidth(keys[chunk[0]]); longest == width {
 			rows[len(rows)-1] = append(rows[len(rows)-1], chunk...)
 		} else {
 			rows, width = append(rows, slices.Clone(chunk)), longest
@@ -88,14 +90,17 @@ func (p *pass) group() *groups {
 	}
 	g := &groups{rows: rows, masks: map[maskKind][]*torch.Tensor{}}
 	for _, group := range rows {
-		lengths := make([]int, len(group))
+		lengths, tokens := make([]int, len(group)), make([]int, len(group))
 		for i, row := range group {
-			lengths[i] = p.batch.Lengths[row]
+			lengths[i], tokens[i] = keys[row], p.batch.Lengths[row]
 		}
-		g.lengths = append(g.lengths, lengths)
+		g.lengths, g.tokens = append(g.lengths, lengths), append(g.tokens, tokens)
 	}
-	g.from = p.pad(rows, All, p.tokens+p.fill)
-	g.to = g.from
+	g.all = p.pad(rows, All, p.tokens+p.fill)
+	g.from, g.to = g.all, g.all
+	if p.growth != nil {
+		g.from = p.padFlat(rows, p.growth.starts, int(p.growth.starts[len(keys)]))
+	}
 	if p.wanted != nil {
 		g.to = p.pad(rows, p.rows, p.wanted.Size(0))
 	}
@@ -103,7 +108,7 @@ func (p *pass) group() *groups {
 		for _, causal := range []bool{false, true} {
 			kind := prefix.mask()
 			if kind.causal = causal; g.masks[kind] == nil && (!kind.causal || p.stack.Causal) {
-				g.masks[kind] = p.mask(g.lengths, g.from, kind)
+				g.masks[kind] = p.mask(g.lengths, g.tokens, g.all.widths, g.from, kind)
 			}
 		}
 	}
@@ -154,21 +159,22 @@ func (from padding) keyWidths(prefix int) []int {
 }
 
 // mask is, for each group, 0 for a prefix and the tokens that a query sees and -∞ for others and padding:
-// [n·H, 1, width], or [n·H, tokens, width]. The rows have so many tokens in each group.
-func (p *pass) mask(lengths [][]int, from padding, kind maskKind) []*torch.Tensor {
+// [n·H, 1, width], or [n·H, tokens, width]. The rows have so many keys in each group; with
+// a causal mask the queries are of their last so many tokens, padded to widths.
+func (p *pass) mask(lengths, tokens [][]int, widths []int, from padding, kind maskKind) []*torch.Tensor {
 	heads := p.net.config.Heads
 	var masks []*torch.Tensor
 	for i, width := range from.keyWidths(kind.prefix) {
 		n, queries := len(lengths[i]), 1
 		if kind.causal {
-			queries = from.widths[i]
+			queries = widths[i]
 		}
 		values := make([]float32, n*queries*width)
 		for row, length := range lengths[i] {
 			for query := range queries {
 				seen := length
 				if kind.causal {
-					seen = min(length, query+1)
+					seen = min(length, length-tokens[i][row]+query+1)
 				}
 				hidden := values[(row*queries+query)*width:][kind.prefix+seen : width]
 				for j := range hidden {
@@ -185,7 +191,7 @@ func (p *pass) mask(lengths [][]int, from padding, kind maskKind) []*torch.Tenso
 // padded is attention by batched products of padded rows.
 func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor {
 	g, heads := p.groups, p.net.config.Heads
-	to := g.from
+	to := g.all
 	if rows != All {
 		to = g.to
 	}
@@ -193,7 +199,7 @@ func (p *pass) padded(queries *torch.Tensor, m memory, rows Rows) *torch.Tensor 
 	switch {
 	case m.source != nil:
 		from, keys, masks = m.source.from, m.source.from, m.source.masks
-	case m.starts != nil: // the prefix is among the keys
+	case m.starts != nil && p.growth == nil: // the prefix is among the keys
 		keys = p.padFlat(g.rows, m.starts, m.keys.Size(0))
 		kind.prefix = int(m.starts[1]) - p.batch.Lengths[0]
 	}

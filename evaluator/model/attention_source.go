@@ -36,7 +36,7 @@ func (p *pass) begin(stack peft.Stack, batch Batch) {
 	}
 	for _, prefix := range p.cross[stack.First:][:stack.Layers] {
 		if kind := prefix.mask(); s.masks[kind] == nil {
-			s.masks[kind] = p.mask(lengths, s.from, kind)
+			s.masks[kind] = p.mask(lengths, nil, nil, s.from, kind)
 		}
 	}
 }

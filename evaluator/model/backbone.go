@@ -65,7 +65,11 @@ func Load(checkpoint *checkpoint.Checkpoint, settings evaluator.Settings) (*Back
 	scope := torch.NewScope(device)
 	torch.Configure(settings.Threads)
 	tensors := map[string]*torch.Tensor{}
-	for _, name := range checkpoint.Backbone() {
+	names := checkpoint.Backbone()
+	if config.Untied && checkpoint.Has(wordsOut) {
+		names = append(names, wordsOut)
+	}
+	for _, name := range names {
 		t, err := checkpoint.Tensor(name)
 		if err != nil {
 			scope.Free()
@@ -164,6 +168,9 @@ type Batch struct {
 	// model's Frontier, or at its BareFrontier with so many bare layers as Bare says, of a pass that has as many.
 	Hidden *torch.Tensor
 	Bare   int
+	// Next are the tokens to be written after the marked ones of each row; nil unless they are to be scored.
+	Next   [][]int32
+	growth *growth // of a generation
 }
 
 // validate refuses what libtorch would read out of bounds.
@@ -172,9 +179,13 @@ func (b Batch) validate(c checkpoint.Config, rows Rows) error {
 		return errors.New("model: a batch without rows")
 	}
 	tokens := 0
-	for _, length := range b.Lengths {
-		if length < 1 || length > c.MaxLength() {
-			return fmt.Errorf("model: a row of %d tokens: at least 1, at most %d", length, c.MaxLength())
+	for i, length := range b.Lengths {
+		past := 0
+		if b.growth != nil && b.growth.cache.lengths != nil {
+			past = b.growth.cache.lengths[b.growth.parents[i]]
+		}
+		if length < 1 || past+length > c.MaxLength() {
+			return fmt.Errorf("model: a row of %d tokens: at least 1, at most %d", past+length, c.MaxLength())
 		}
 		tokens += length
 	}

@@ -97,13 +97,18 @@ func init() {
 	}
 }
 
-func (b serial) adapt(p *pass, _, _, f, a *torch.Tensor, ln norm, _ bool) (x, rest *torch.Tensor) {
+func (b serial) adapt(p *pass, x, rest, f, a *torch.Tensor, ln norm, _ bool) (newX, newRest *torch.Tensor) {
+	var read, sum *torch.Tensor
 	if ln.weight == nil {
-		sum := p.Add(f, a)
-		return b.apply(p, sum), sum
+		sum = p.Add(f, a)
+		read = sum
+	} else {
+		read, sum = p.AddNorm(f, a, ln.weight, ln.bias, ln.eps)
 	}
-	normed, sum := p.AddNorm(f, a, ln.weight, ln.bias, ln.eps)
-	return b.apply(p, normed), sum
+	if x != f || rest != a { // others have added to it
+		return p.Add(x, b.apply(p, read)), rest
+	}
+	return b.apply(p, read), sum
 }
 
 // parallel reads a.

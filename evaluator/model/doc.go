@@ -1,4 +1,5 @@
-// Package model computes encoders of the BERT family and the decoder GPT-2 with the modules of a plan, and trains them.
+// Package model computes encoders of the BERT family, the decoder GPT-2 and the encoder-decoder T5 with the modules of a
+// plan, and trains them.
 //
 // A [Backbone] holds a checkpoint's frozen weights and is shared by all trials. A [Model] adds one
 // plan's modules and a head, and owns what is trained: a flat float32 tensor of which every trained
@@ -18,7 +19,7 @@
 //	best := m.Snapshot()
 //
 // Three things vary, and none knows the others: a family of backbones is one file with the whole forward
-// pass (bert.go, gpt2.go), a method of tuning is one (lora.go, serial.go, …), and the head of a kind of task is one
+// pass (bert.go, gpt2.go, t5.go), a method of tuning is one (lora.go, serial.go, …), and the head of a kind of task is one
 // (head_tokens.go, …). A block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues,
 // adapt (pass.go).
 //
@@ -31,13 +32,15 @@
 // hidden states that enter the plan's first step ([Model.Frontier]) can be computed once with
 // [Backbone.Hidden] and given in [Batch.Hidden] from then on.
 //
-// Shapes in comments: n rows, tokens in all of them, D hidden width, H heads, d = D/H, F feed-forward width.
+// Shapes in comments: n rows, tokens in all of them, D hidden width, H heads of width d, A = H·d (D but for T5), F
+// feed-forward width.
 //
 // Names and shapes of trained tensors, as [Model.Tensors] gives them:
 //
 //	layers.{i}.serial.down.weight [b, D]   .serial.down.bias [b]   .serial.up.weight [D, b]   .serial.up.bias [D]
 //	layers.{i}.parallel.…                  likewise
-//	layers.{i}.prefix.keys [p, D]          .prefix.values [p, D]   head-major in D, however it was trained
+//	layers.{i}.prefix.keys [p, A]          .prefix.values [p, A]   head-major, however it was trained
+//	layers.{i}.prefix.cross_keys [p, A]    .prefix.cross_values [p, A]
 //	layers.{i}.lora.{target}.a [r, in]     .lora.{target}.b [out, r]
 //	shared.{method}.{tensor}                 one for all layers
 //	head.weight [outputs, D]               head.bias [outputs]

@@ -25,6 +25,12 @@ type family interface {
 	frontier(plan peft.Plan) int
 }
 
+// writer is a family that writes texts: the logits of the next token are scale·h·tableᵀ of the last hidden states h.
+// The table [vocabulary, D] is nil where the checkpoint has none.
+type writer interface {
+	vocabulary() (table *torch.Tensor, scale float64)
+}
+
 // families binds the weights of each model_type; get gives a tensor by its name in the checkpoint.
 var families = map[string]func(c checkpoint.Config, get func(name string) *torch.Tensor) family{
 	checkpoint.BERT:       bindBERT,

@@ -21,6 +21,7 @@ type gpt2 struct {
 	activation     func(s *torch.Scope, x *torch.Tensor) *torch.Tensor
 	layers         []gpt2Layer
 	finalNorm      norm
+	words          *torch.Tensor // of what is written [vocabulary, D]; nil if the checkpoint lacks it
 }
 
 type gpt2Layer struct {
@@ -41,6 +42,9 @@ func bindGPT2(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 		position:   get("embeddings.position_embeddings.weight"),
 		activation: activations[c.Activation],
 		finalNorm:  normOf("decoder.LayerNorm"),
+	}
+	if g.words = g.word; c.Untied {
+		g.words = get(wordsOut)
 	}
 	for i := range c.Layers {
 		layer := fmt.Sprintf("decoder.layer.%d.", i)
@@ -70,9 +74,9 @@ func bindGPT2(c checkpoint.Config, get func(name string) *torch.Tensor) family {
 func (g *gpt2) embed(p *pass) *torch.Tensor {
 	x := p.prompt(p.Embedding(g.word, p.index(p.batch.IDs)), false) // [tokens, D]
 	var positions []int32
-	for _, length := range p.batch.Lengths {
+	for row, length := range p.batch.Lengths {
 		for at := range length {
-			positions = append(positions, int32(at))
+			positions = append(positions, int32(p.position(row)+at))
 		}
 	}
 	return p.prompt(p.drop(p.AddTo(x, p.Embedding(g.position, p.index(positions)))), true)
@@ -122,5 +126,8 @@ func (g *gpt2) feedForward(p *pass, i int, h *torch.Tensor) *torch.Tensor {
 	}
 	return y
 }
+
+// vocabulary is the word embeddings, unless the checkpoint has a matrix of its own for what is written.
+func (g *gpt2) vocabulary() (table *torch.Tensor, scale float64) { return g.words, 1 }
 
 func (g *gpt2) frontier(plan peft.Plan) int { return frontierOf(plan) }

@@ -24,6 +24,12 @@ type head interface {
 	loss(s *torch.Scope, batch Batch, logits *torch.Tensor, targets []float64) (sum *torch.Tensor, terms int)
 }
 
+// scorer is a head whose outputs are computed where there are no gradients without keeping its logits.
+type scorer interface {
+	// scores are [decisions, numbers], as counts says, of the hidden states that it reads.
+	scores(p *pass, batch Batch, x *torch.Tensor) *torch.Tensor
+}
+
 // headForm is how the layers of a head are, and where a pass with dropout has it in them.
 type headForm struct {
 	evaluator.Head
@@ -38,6 +44,7 @@ var heads = map[data.Kind]func(ps *parameters, form headForm, hidden, outputs in
 	data.KindMultipleChoice:      declareChoice,
 	data.KindCoreference:         declareCoreference,
 	data.KindMultilabel:          declareMultilabel,
+	data.KindText:                declareText,
 }
 
 // declareHead declares the head of a kind of task.

@@ -58,6 +58,11 @@ func New(b *Backbone, spec Spec) (*Model, error) {
 			"prefix_mlp at least 0", t.Dropout, t.PrefixMLP)
 	}
 	m := &Model{spec: spec, backbone: b, network: b.network}
+	if spec.Task.Writes() {
+		if err := m.network.checkWriter(spec); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.network.declare(&m.parameters, b, spec); err != nil {
 		return nil, err
 	}
@@ -213,7 +218,8 @@ type Pass struct {
 	Gates map[string][]float32
 }
 
-// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients.
+// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients. That of a text is,
+// for each token of Batch.Next, its loss and 1 if it is the most probable one.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 	return m.LogitsOf(s, batch, Pass{})
 }
@@ -221,7 +227,14 @@ func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 // LogitsOf is Logits of a pass.
 func (m *Model) LogitsOf(s *torch.Scope, batch Batch, how Pass) *torch.Tensor {
 	var logits *torch.Tensor
-	torch.NoGrad(func() { logits = m.forward(s, batch, m.frontier(false, batch.Bare), how, nil) })
+	torch.NoGrad(func() {
+		p, x := m.forward(s, batch, m.frontier(false, batch.Bare), how, nil)
+		if h, ok := m.head.(scorer); ok && s.Err() == nil {
+			logits = h.scores(p, batch, x)
+		} else if s.Err() == nil {
+			logits = m.head.logits(p, batch, x)
+		}
+	})
 	return logits
 }
 
@@ -237,20 +250,22 @@ func (m *Model) Loss(s *torch.Scope, batch Batch, targets []float64, step int) (
 
 func (m *Model) loss(s *torch.Scope, batch Batch, targets []float64, how Pass, dropout *dropout) (sum *torch.Tensor,
 	terms int) {
-	logits := m.forward(s, batch, m.frontier(true, batch.Bare), how, dropout)
+	p, x := m.forward(s, batch, m.frontier(true, batch.Bare), how, dropout)
 	if s.Err() != nil {
 		return nil, 0
 	}
-	return m.head.loss(s, batch, logits, targets)
+	return m.head.loss(s, batch, m.head.logits(p, batch, x), targets)
 }
 
-func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass, dropout *dropout) *torch.Tensor {
+// forward is the hidden states that the head reads, of the pass that computed them.
+func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass, dropout *dropout) (*pass,
+	*torch.Tensor) {
 	net := m.network.without(how.Bare)
 	from := 0
 	if batch.Hidden != nil {
 		if from = frontier.Step; from == 0 {
 			s.Fail(fmt.Errorf("model: hidden states given to a model below which they change"))
-			return nil
+			return nil, nil
 		}
 	}
 	p, x := net.start(s, batch, from, m.rows(), dropout)
@@ -261,16 +276,16 @@ func (m *Model) forward(s *torch.Scope, batch Batch, frontier Frontier, how Pass
 	} else if net.wide() {
 		x = p.take(x, m.rows())
 	}
-	if s.Err() != nil {
-		return nil
-	}
-	return m.head.logits(p, batch, x)
+	return p, x
 }
 
 // Gradient is the gradient of a loss with respect to everything that is trained, in the model's own
 // order: [parameters] in float32. Losses and gradients of several batches may be computed at the same
 // time, each with a scope of its own goroutine.
 func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
+	if m.parameters.size == 0 { // nothing is trained, as without modules and with a head that has no parameters
+		return s.Zeros(torch.Float32, 0)
+	}
 	grad := s.Grad
 	if m.spec.Training.Methods.AdapterDrop > 0 || m.spec.Shared != nil {
 		grad = s.GradWhereUsed

@@ -67,6 +67,7 @@ type pass struct {
 	means    *torch.Tensor        // rowMeans, for gates; nil without
 	gated    []*torch.Tensor      // by layer, what a gate makes of its prefix: a factor for each row [n, 1]
 	gates    map[string][]float32 // values of gates by name and row; nil if nobody wants them
+	growth   *growth              // of a generation's cache; nil without
 }
 
 // lastMixing is the family's, or the end where modules after the last attention read all tokens.
@@ -92,7 +93,8 @@ type product interface {
 
 // start returns a pass and its hidden states before step from: the batch's own, or the embeddings.
 func (net *network) start(s *torch.Scope, batch Batch, from int, rows Rows, dropout *dropout) (*pass, *torch.Tensor) {
-	p := &pass{Scope: s, net: net, stack: net.stacks[0], batch: batch, rows: rows, dropout: dropout}
+	p := &pass{Scope: s, net: net, stack: net.stacks[0], batch: batch, rows: rows, dropout: dropout,
+		growth: batch.growth}
 	if err := batch.validate(net.config, rows); err != nil {
 		s.Fail(err)
 		return p, nil
@@ -137,6 +139,7 @@ func (p *pass) layOut() {
 		p.wanted = torch.From(s, indices, len(indices))
 	}
 	p.prefixes, p.cross = net.prefixes(s)
+	p.grow()
 	p.gated = make([]*torch.Tensor, len(net.modules))
 	if net.hasGates() {
 		p.means = p.rowMeans()
@@ -265,6 +268,9 @@ func (p *pass) queryKeyValue(layer int, wanted, x *torch.Tensor, query, key, val
 // keysValues is what a layer's attention reads: the tokens' keys and values [tokens, D], after the prefix
 // that all rows share.
 func (p *pass) keysValues(layer int, keys, values *torch.Tensor) memory {
+	if p.growth != nil {
+		return p.cached(layer, keys, values)
+	}
 	if p.gated[layer] != nil {
 		return p.gatedMemory(layer, keys, values)
 	}

@@ -84,7 +84,7 @@ func (pr *prompt) values(s *torch.Scope, dtype torch.DType) *torch.Tensor {
 // the family says. From then on the pass's batch has them in every row, for which [Rows] count them as any other.
 func (p *pass) prompt(x *torch.Tensor, normed bool) *torch.Tensor {
 	prompt := p.net.prompt
-	if prompt == nil || prompt.Normed != normed || p.Err() != nil {
+	if prompt == nil || prompt.Normed != normed || p.known(0) > 0 || p.Err() != nil {
 		return x
 	}
 	own, before := x.Size(0), 0
@@ -92,7 +92,7 @@ func (p *pass) prompt(x *torch.Tensor, normed bool) *torch.Tensor {
 		before = 1
 	}
 	read := p.batch
-	long := Batch{Sequences: read.Sequences, Spans: read.Spans}
+	long := Batch{Sequences: read.Sequences, Spans: read.Spans, Next: read.Next}
 	var index []int64 // of each token: behind the row's own stand those of the prompt
 	at := 0
 	for i, length := range read.Lengths {

@@ -68,9 +68,9 @@ func TestSlicesEqualModelsOfTheirPlans(t *testing.T) {
 			}
 			batch, labels := randomBatch(b, 3, 9, 4, 10), []float64{2, 0, 1}
 			for _, plan := range plans {
-				own := spec
-				own.Plan, own.Shared = plan, nil
-				plain, err := New(b, own)
+				alone := spec
+				alone.Plan, alone.Shared = plan, nil
+				plain, err := New(b, alone)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -93,11 +93,11 @@ func TestSlicesEqualModelsOfTheirPlans(t *testing.T) {
 					t.Errorf("%v: frontiers differ", plan)
 				}
 				compare(t, "logits", s.Float32s(slice.Logits(s, batch)), logits(t, plain, batch), tolerance)
-				got := named(&shared.parameters, gradientOf(s, slice, batch, labels))
-				want := named(&plain.parameters, gradientOf(s, plain, batch, labels))
+				whole, own := gradientOf(s, slice, batch, labels), gradientOf(s, plain, batch, labels)
 				if err := s.Err(); err != nil {
-					t.Fatal(err)
+					t.Fatalf("%v: %v", plan, err)
 				}
+				got, want := named(&shared.parameters, whole), named(&plain.parameters, own)
 				for name, g := range got {
 					sum := 0.0
 					for _, v := range g.Float32() {

@@ -36,7 +36,10 @@ func FromBytes(s *Scope, data []byte, dtype DType, shape ...int) *Tensor {
 	for _, n := range shape {
 		count *= n
 	}
-	if count*size != len(data) || count == 0 {
+	if count == 0 && len(data) == 0 {
+		return s.Zeros(dtype, shape...)
+	}
+	if count*size != len(data) {
 		s.Fail(fmt.Errorf("torch: from: %d %s values for the shape %v", len(data)/size, dtype, shape))
 		return nil
 	}

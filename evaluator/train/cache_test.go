@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/peft"
@@ -195,13 +194,9 @@ func TestHiddenStatesOfOtherInputsAreNotShared(t *testing.T) {
 		"step": func(_ *stateFiles, h *hiddenStates) { h.at.Step = 3 },
 		"read": func(_ *stateFiles, h *hiddenStates) { h.at.Rows = model.First },
 		"length": func(_ *stateFiles, h *hiddenStates) {
-			var texts []data.Row
-			for _, e := range s.dataset.Train[:64] {
-				texts = append(texts, e.Row)
-			}
 			short := s.hello.Task
 			short.MaxLength = 8
-			h.split, _ = s.encode(short, texts, &teller{})
+			h.split, _ = s.encode(short, s.dataset.Train[:64], &teller{})
 		},
 		"model": func(f *stateFiles, _ *hiddenStates) {
 			s.ready.Fingerprint.Model = "x"

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 
-	"peftsearch/data"
 	"peftsearch/evaluator"
 )
 
@@ -16,14 +15,13 @@ func (r *run) resample(sp *split, predictions [][]float64) []float64 {
 		return nil
 	}
 	rng := newRand(0, "dev rows", 0)
-	drawn, known := make([][]float64, len(examples)), make([]data.Example, len(examples))
-	out := make([]float64, evaluator.Resamples)
+	score := r.dataset.Rescored(predictions, examples)
+	drawn, out := make([]int, len(examples)), make([]float64, evaluator.Resamples)
 	for i := range out {
-		for j := range examples {
-			row := rng.IntN(len(examples))
-			drawn[j], known[j] = predictions[row], examples[row]
+		for j := range drawn {
+			drawn[j] = rng.IntN(len(examples))
 		}
-		out[i] = math.Round(1e6*r.dataset.Score(drawn, known)) / 1e6
+		out[i] = math.Round(1e6*score(drawn)) / 1e6
 	}
 	return out
 }

@@ -86,8 +86,8 @@ func (s *Session) load(t *teller) (err error) {
 		return err
 	}
 	s.ready.Fingerprint.Data = s.dataset.Fingerprint
-	if limit := s.backbone.MaxLength(); s.hello.Task.MaxLength > limit {
-		return fmt.Errorf("max_length %d: the model reads at most %d tokens", s.hello.Task.MaxLength, limit)
+	if err := s.checkLength(); err != nil {
+		return err
 	}
 	t.begin("tokenising", len(s.dataset.Train)+len(s.dataset.Dev)+len(s.dataset.Test))
 	for _, load := range []struct {
@@ -99,16 +99,12 @@ func (s *Session) load(t *teller) (err error) {
 		{s.dataset.Dev, &s.dev, &s.ready.Splits.Dev},
 		{s.dataset.Test, &s.test, &s.ready.Splits.Test},
 	} {
-		rows := make([]data.Row, len(load.examples))
-		for i, e := range load.examples {
-			rows[i] = e.Row
-		}
-		sp, err := s.encode(s.hello.Task, rows, t)
+		sp, err := s.encode(s.hello.Task, load.examples, t)
 		if err != nil {
 			return err
 		}
 		sp.examples = load.examples
-		*load.into, *load.count = sp, evaluator.Split{Rows: len(rows), Truncated: sp.truncated()}
+		*load.into, *load.count = sp, evaluator.Split{Rows: len(load.examples), Truncated: sp.truncated()}
 	}
 	if len(s.train.lengths) == 0 || len(s.dev.lengths) == 0 {
 		return fmt.Errorf("%d training rows and %d dev rows: at least one of each", len(s.train.lengths), len(s.dev.lengths))
@@ -118,6 +114,19 @@ func (s *Session) load(t *teller) (err error) {
 	s.ready.Metric = &evaluator.Metric{Name: s.hello.Task.Metric, Low: low, High: high}
 	s.standardise(s.train)
 	return nil
+}
+
+// checkLength refuses rows that are longer than what the model reads.
+func (s *Session) checkLength() error {
+	task, limit := s.hello.Task, s.backbone.MaxLength()
+	if task.Longest() <= limit {
+		return nil
+	}
+	if task.Kind.Writes() {
+		return fmt.Errorf("max_length %d and generation.max_new_tokens %d: the model reads and writes at most %d tokens",
+			task.MaxLength, task.Generation.MaxNewTokens, limit)
+	}
+	return fmt.Errorf("max_length %d: the model reads at most %d tokens", task.MaxLength, limit)
 }
 
 // laneCount is one lane for each thread of a CPU; a GPU computes whole batches.
@@ -151,8 +160,8 @@ func (s *Session) stateFiles() *stateFiles {
 // encodeRows is how many rows are encoded before it is told how many are done.
 const encodeRows = 4096
 
-// encode turns rows into what the model reads.
-func (s *Session) encode(task data.Task, rows []data.Row, t *teller) (*split, error) {
+// encode turns rows into what the model reads, and is to write.
+func (s *Session) encode(task data.Task, rows []data.Example, t *teller) (*split, error) {
 	sp := &split{inputs: make([]data.Input, len(rows)), lengths: make([]int, len(rows)), scale: 1}
 	parts := s.lanes.count()
 	for first := 0; first < len(rows); first += encodeRows {
@@ -269,6 +278,9 @@ func gather(b model.Batch, in data.Input) model.Batch {
 	if in.Marked != nil {
 		b.Marked = append(b.Marked, in.Marked)
 	}
+	if in.Next != nil {
+		b.Next = append(b.Next, in.Next)
+	}
 	if in.Spans != nil {
 		b.Spans = append(b.Spans, in.Spans)
 	}
@@ -381,9 +393,16 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 			return nil, fmt.Errorf("row %d: %w", i+1, err)
 		}
 	}
-	encoded, err := p.session.encode(task, rows, &teller{})
+	examples := make([]data.Example, len(rows))
+	for i, row := range rows {
+		examples[i].Row = row
+	}
+	encoded, err := p.session.encode(task, examples, &teller{})
 	if err != nil {
 		return nil, err
+	}
+	if task.Kind.Writes() {
+		return p.write(task, encoded)
 	}
 	gates := make([]map[string]float64, len(rows))
 	outputs, _, err := p.session.outputs(p.model, encoded, nil, 0, gates, func() bool { return false })
@@ -398,6 +417,19 @@ func (p *Predictor) Predict(rows []data.Row) ([]evaluator.Prediction, error) {
 		if task.Kind.Several() {
 			predictions[i].Parts = said
 		}
+	}
+	return predictions, nil
+}
+
+// write predicts texts.
+func (p *Predictor) write(task data.Task, rows *split) ([]evaluator.Prediction, error) {
+	texts, _, err := p.session.generate(p.model, rows, task.Generation, 0, func() bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	predictions := make([]evaluator.Prediction, len(texts))
+	for i, text := range texts {
+		predictions[i].Label = text
 	}
 	return predictions, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"peftsearch/data"
 	"peftsearch/evaluator"
 	"peftsearch/evaluator/model"
 	"peftsearch/evaluator/torch"
@@ -134,7 +135,7 @@ func (s *Session) newRun(job evaluator.Job, control Control, shared ...peft.Plan
 // checkPrompt refuses a plan whose prompt leaves no room for the longest rows.
 func (s *Session) checkPrompt(plan peft.Plan) error {
 	prompt, _ := peft.Find[peft.Prompt](plan.Input)
-	longest, limit := s.hello.Task.MaxLength, s.backbone.MaxLength()
+	longest, limit := s.hello.Task.Longest(), s.backbone.MaxLength()
 	if prompt.Normed || prompt.Length+longest <= limit {
 		return nil
 	}
@@ -406,7 +407,29 @@ func (r *run) evaluate(m *model.Model, sp *split, bare int) (
 		}
 		predictions[i] = r.hello.Task.Answer(sp.inputs[i], row, r.dataset.Labels)
 	}
+	if generation, asked := r.generation(sp); asked {
+		texts, stopped, err := r.generate(r.model, sp, generation, bare, r.halted)
+		if err != nil || stopped {
+			return nil, nil, stopped, err
+		}
+		for i, text := range texts {
+			predictions[i] = data.Written(predictions[i], text)
+		}
+	}
 	return r.dataset.Scores(predictions, sp.examples), predictions, false, nil
+}
+
+// generation is how the texts of a split are written, if they are. A rung needs them for a metric of texts alone, and
+// has them from a greedy search, so that it costs no more than it must; the test split has them as the task says.
+func (r *run) generation(sp *split) (g data.Generation, asked bool) {
+	task := r.hello.Task
+	if !task.Kind.Writes() {
+		return g, false
+	}
+	if sp == r.test {
+		return task.Generation, true
+	}
+	return task.Generation.Greedy(), !task.Metric.OfTokens()
 }
 
 // finish makes the result, and leaves the trained directory of a job that was not interrupted. The weights

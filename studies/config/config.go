@@ -58,6 +58,21 @@ type TaskConfig struct {
 	SplitSeed   uint64      `yaml:"split_seed" default:"0" identity:"contents"`
 	Split       string      `yaml:"split" default:"stratified" was:"random" identity:"yes"`
 	MaxLength   int         `yaml:"max_length" default:"128"`
+	Template    string      `yaml:"template" default:"\"{text} {label}\"" was:"" identity:"yes"`
+	Generation  Generation  `yaml:"generation" identity:"yes"`
+}
+
+// defaultTemplate is task.template of a text where the file has none.
+const defaultTemplate = "{text} {label}"
+
+// Generation is the section task.generation.
+type Generation struct {
+	MaxNewTokens      int                `yaml:"max_new_tokens" default:"32"`
+	MinNewTokens      int                `yaml:"min_new_tokens" default:"0"`
+	NumBeams          int                `yaml:"num_beams" default:"1"`
+	LengthPenalty     float64            `yaml:"length_penalty" default:"1"`
+	EarlyStopping     data.EarlyStopping `yaml:"early_stopping" default:"false"`
+	NoRepeatNgramSize int                `yaml:"no_repeat_ngram_size" default:"0"`
 }
 
 // Columns is a column mapping in the study file.
@@ -257,10 +272,14 @@ func (c *Config) task() data.Task {
 	if split == SplitRandom {
 		split = ""
 	}
-	return data.Task{Kind: t.Kind, Metric: t.Metric,
+	task := data.Task{Kind: t.Kind, Metric: t.Metric,
 		Train: c.resolve(t.Train), Dev: c.resolve(t.Dev), Test: c.resolve(t.Test),
 		Columns: data.Columns(t.Columns), TestColumns: data.Columns(t.TestColumns), Labels: t.Labels,
 		DevShare: t.DevShare, TestShare: t.TestShare, SplitSeed: t.SplitSeed, Split: split, MaxLength: t.MaxLength}
+	if t.Kind == data.KindText { // others have no such keys
+		task.Template, task.Generation = t.Template, data.Generation(t.Generation)
+	}
+	return task
 }
 
 // TrialTraining is how plans are trained.

@@ -135,7 +135,7 @@ space:
     rank: [1, 2]
 training:
   learning_rate: fast
-  schedule: linaer
+  schedule: linear
 budget:
   rungs: [0.5, 0.2]
   trials: 10
@@ -155,7 +155,6 @@ baselines: [lora-r9]
 		`study.yaml:6:3: unknown key "colums" in task`, `did you mean "columns"?`,
 		`study.yaml:9:5: unknown key "rank" in space.lora`, `did you mean "ranks"?`,
 		"study.yaml:11:3: training.learning_rate: ",
-		`study.yaml:12:3: training.schedule "linaer": must be one of linear, cosine, constant`, `did you mean "linear"?`,
 		"study.yaml:14:3: budget.rungs 0.2 after 0.5: must be ascending",
 		"study.yaml:16:3: budget.trials stands twice",
 		`study.yaml:17:10: search.sampler "bayes": must be one of`,

@@ -11,7 +11,7 @@ var docs = map[string]string{
 	"model.head": "what is put on the first token: linear, or dense (dense, tanh, linear)",
 
 	"task":        "the labelled data and how it is scored; docs/reference/data.md says what files may look like",
-	"task.kind":   "classification, regression, token_classification, multiple_choice, coreference or multilabel",
+	"task.kind":   "classification, regression, token_classification, multiple_choice, coreference, multilabel or text",
 	"task.metric": "the score; docs/reference/data.md lists those of each kind",
 	"task.train":  "training rows: a .tsv, .csv or .jsonl file, relative to this file",
 	"task.dev":    "rows that trials are scored on",
@@ -20,7 +20,7 @@ var docs = map[string]string{
 		"without one",
 	"task.columns.text":      "the sentence, or the first of a pair",
 	"task.columns.text_pair": "the second sentence of a pair",
-	"task.columns.label":     "the class, the number, the tags, the right choice, or all labels",
+	"task.columns.label":     "the class, the number, the tags, the right choice, all labels, or the text to be written",
 	"task.columns.labels": "columns with a yes or no each: of a coreference's candidates, or of a multilabel's " +
 		"labels, which they are named after",
 	"task.columns.question": "what a multiple choice adds to the text; cause and effect are COPA's questions",
@@ -36,6 +36,16 @@ var docs = map[string]string{
 	"task.split_seed":      "seed of the carving",
 	"task.split":           "how rows are carved: stratified keeps every class's share, random draws all alike",
 	"task.max_length":      "longest input in tokens; the longer sentence of a pair is cut first",
+	"task.template": "of a text: what the model reads and then writes; {text}, {text_pair} and, at the end, {label} " +
+		"stand for the row's, as in \"{text} TL;DR: {label}\"",
+	"task.generation": "of a text: how it is written, with the keys of transformers' generate; dev is scored " +
+		"without beams",
+	"task.generation.max_new_tokens":       "longest text in tokens, its end included; longer ones are cut in training",
+	"task.generation.min_new_tokens":       "tokens before the end may come",
+	"task.generation.num_beams":            "beams of test and predict; 1 is greedy search",
+	"task.generation.length_penalty":       "power of the length that a text's log-probability is divided by",
+	"task.generation.early_stopping":       "true, false or never: when a beam search with enough finished texts ends",
+	"task.generation.no_repeat_ngram_size": "sequences of so many tokens never come twice; 0 for none",
 
 	"space": "what the search may choose; see also training",
 	"space.preset": "how layers share sizes: per-layer (each its own), groups (bands share), autopeft (one size " +

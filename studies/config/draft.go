@@ -134,7 +134,7 @@ func (d *draft) measure() error {
 	t.MaxLength = limit
 	var lengths []int
 	for _, e := range d.dataset.Train[:min(len(d.dataset.Train), looked)] {
-		for _, sequence := range t.Encode(tok, e.Row).Sequences {
+		for _, sequence := range t.Encode(tok, e).Sequences {
 			lengths = append(lengths, len(sequence.IDs))
 		}
 	}

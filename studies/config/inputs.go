@@ -184,8 +184,8 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, checkpoint.Close()) }()
-	if limit := checkpoint.Config.MaxLength(); c.Task.MaxLength > limit {
-		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
+	if err := c.checkFit(checkpoint); err != nil {
+		return err
 	}
 	if _, err := tokenizer.Load(in.Model); err != nil {
 		return err
@@ -198,6 +198,25 @@ func (c *Config) openModel(in *Inputs, ready evaluator.Ready) (err error) {
 		in.Fingerprint.Model, err = checkpoint.Fingerprint()
 	}
 	return err
+}
+
+// checkFit refuses a task that the model's architecture cannot have.
+func (c *Config) checkFit(checkpoint *checkpoint.Checkpoint) error {
+	limit, writes := checkpoint.Config.MaxLength(), c.Task.Kind == data.KindText
+	switch longest := c.task().Longest(); {
+	case writes && (!checkpoint.Config.Causal || checkpoint.Config.DecoderLayers > 0):
+		return fmt.Errorf("task.kind is %s, and a model of type %s writes none: choose GPT-2",
+			data.KindText, checkpoint.Config.ModelType)
+	case writes && longest > limit:
+		return fmt.Errorf("task.max_length is %d and task.generation.max_new_tokens %d, the model reads and writes at most "+
+			"%d tokens", c.Task.MaxLength, c.Task.Generation.MaxNewTokens, limit)
+	case longest > limit:
+		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
+	case writes:
+		_, err := checkpoint.Generation()
+		return err
+	}
+	return nil
 }
 
 // Stall is evaluator.stall.

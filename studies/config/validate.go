@@ -1,14 +1,17 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"peftsearch/data"
 	"peftsearch/data/quote"
 	"peftsearch/evaluator"
 	"peftsearch/peft"
@@ -16,6 +19,30 @@ import (
 )
 
 var device = regexp.MustCompile(`^(cpu|cuda(:\d{1,3})?)$`)
+
+// validateText fills in the template of a text, and refuses keys of texts for other kinds.
+func (c *Config) validateText(fail func(key, hint, format string, args ...any)) {
+	if c.Task.Kind == data.KindText {
+		c.Task.Template = cmp.Or(c.Task.Template, defaultTemplate)
+		if c.Model.Head != evaluator.HeadLinear {
+			fail("model.head", "", "%s: a %s is written with the model's own head", c.Model.Head, data.KindText)
+		}
+		return
+	}
+	if c.Task.Template == defaultTemplate {
+		c.Task.Template = ""
+	}
+	if c.Task.Template != "" {
+		fail("task.template", "", "is a key of the kind %s", data.KindText)
+	}
+	var standard Generation
+	walk(reflect.ValueOf(&standard).Elem(), "task.generation.", "", func(k key, value reflect.Value) {
+		parseDefault(k.standard, value)
+	})
+	if c.Task.Generation != standard {
+		fail("task.generation", "", "is a section of the kind %s", data.KindText)
+	}
+}
 
 // validate checks what can be checked without opening the model and the data.
 func (c *Config) validate() []error {
@@ -43,6 +70,7 @@ func (c *Config) validate() []error {
 	if metrics := c.Task.Kind.Metrics(); c.Task.Metric == "" && metrics != nil {
 		c.Task.Metric = metrics[0]
 	}
+	c.validateText(fail)
 	if !c.file.failed("task") {
 		if err := c.task().Validate(); err != nil {
 			for _, problem := range flatten(err) {
