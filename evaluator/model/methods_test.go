@@ -274,3 +274,18 @@ func TestKroneckerOfGraphs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Adapters of one layer add up: the loss depends on every one.
+func TestAdaptersOfALayerAddUp(t *testing.T) {
+	b := loadBackbone(t, "bert", onCPU)
+	plan := peft.Plan{Layers: make([]peft.Layer, b.Geometry().Layers)}
+	for i := range plan.Layers {
+		plan.Layers[i] = peft.Layer{peft.Serial{Width: 2}, peft.Parallel{Width: 3}, peft.Houlsby{Width: 2},
+			peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}, FFNOnly: i%2 == 0}}
+	}
+	m := newModel(t, b, Spec{Plan: plan, Task: data.KindClassification, Outputs: 2, Seed: 4})
+	s := newScope(t, b)
+	if m.Gradient(s, loss(m, s, randomBatch(b, 5, 8), []float64{1}, 0)); s.Err() != nil {
+		t.Error(s.Err())
+	}
+}
