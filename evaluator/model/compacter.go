@@ -26,23 +26,12 @@ func declareCompacter(d *declaration, m peft.Module) error {
 	}
 	add := func(prefix string) *bottleneck { return d.addBottleneck(prefix, module.Full(), both, both) }
 	if module.FFNOnly {
-		d.ffn = append(d.ffn, plusPlus{add("ffn.")})
+		d.ffn = append(d.ffn, serial{add("ffn.")})
 		return nil
 	}
 	d.attention = append(d.attention, houlsby{add("attention.")})
 	d.ffn = append(d.ffn, houlsby{add("ffn.")})
 	return nil
-}
-
-// plusPlus reads what serial reads, beside whatever else is in the layer.
-type plusPlus struct{ *bottleneck }
-
-func (b plusPlus) adapt(p *pass, x, rest, f, a *torch.Tensor, ln norm, _ bool) (newX, newRest *torch.Tensor) {
-	h := p.Add(f, a)
-	if ln.weight != nil {
-		h = ln.apply(p.Scope, h)
-	}
-	return p.Add(x, b.apply(p, h)), rest
 }
 
 func (k *kronecker) weight(s *torch.Scope) *torch.Tensor {
