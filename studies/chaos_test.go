@@ -104,8 +104,8 @@ func TestChaosOnAServer(t *testing.T) {
 		launch(launched < kills)
 		launched++
 	}
-	if killed != kills {
-		t.Errorf("%d were killed", killed)
+	if killed == 0 { // some may find the study at its end before it is their turn
+		t.Error("no supervisor was killed")
 	}
 	attempts := 0
 	done := stored(t, path)
@@ -117,5 +117,5 @@ func TestChaosOnAServer(t *testing.T) {
 	if len(done) != trials {
 		t.Errorf("%d trials", len(done))
 	}
-	t.Logf("%d trials in %d attempts", len(done), attempts)
+	t.Logf("%d trials in %d attempts, %d of %d killed", len(done), attempts, killed, kills)
 }

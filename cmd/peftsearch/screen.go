@@ -128,8 +128,6 @@ func (s screen) remaining() time.Duration {
 
 // chart draws every score against the size, the sizes on a logarithmic axis.
 func (s screen) chart(width, height int) []string {
-	const gutter = 7
-	c := newCanvas(width-gutter, height-2)
 	low, high := math.Inf(1), math.Inf(-1)
 	smallest, largest := math.Inf(1), 1.0
 	for _, t := range s.Trials {
@@ -146,6 +144,15 @@ func (s screen) chart(width, height int) []string {
 		lines[height/2] = "   waiting for the first score"
 		return lines
 	}
+	decimals := 3 // as many as tell scores apart
+	if span := max(math.Abs(low), math.Abs(high)); span >= 1000 {
+		decimals = 0
+	}
+	gutter := 1
+	for _, score := range []float64{low, high, (low + high) / 2} {
+		gutter = max(gutter, 2+len(fmt.Sprintf("%.*f", decimals, score)))
+	}
+	c := newCanvas(width-gutter, height-2)
 	first := math.Log10(min(smallest, largest) / 2) // head only lies here
 	x := func(params int64) float64 {
 		return (math.Log10(max(float64(params), math.Pow(10, first))) - first) / max(math.Log10(largest)-first, 1e-9)
@@ -176,8 +183,8 @@ func (s screen) chart(width, height int) []string {
 	}
 	for i, row := range c.lines() {
 		label := ""
-		if last := c.height - 1; i == 0 || i == last || i == last/2 {
-			label = fmt.Sprintf("%.3f", high-(high-low)*float64(i)/float64(max(last, 1)))
+		if last := c.height - 1; i == 0 || high > low && (i == last || i == last/2) {
+			label = fmt.Sprintf("%.*f", decimals, high-(high-low)*float64(i)/float64(max(last, 1)))
 		}
 		lines[i] = fmt.Sprintf("%*s│%s", gutter-1, label, row)
 	}

@@ -256,7 +256,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ours reports whether a request is meant for us: by an address, as localhost, or by this machine's name.
+// ours reports whether a request is meant for us: by an address, as localhost, or by this machine's own name. With a
+// domain behind it, it may be anybody's, who leads it here.
 func ours(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -266,7 +267,7 @@ func ours(host string) bool {
 		return true
 	}
 	machine, err := os.Hostname()
-	return err == nil && (name == machine || strings.HasPrefix(name, machine+"."))
+	return err == nil && name == machine
 }
 
 // follow tells a page what happens until it is closed.

@@ -105,13 +105,18 @@ func serve(t *testing.T, path string, names []string) string {
 func TestRequestsThatAreNotAnswered(t *testing.T) {
 	d := newDatabase(t, "first")
 	page := NewServer(d.Store, nil)
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		method, path, host string
 		status             int
 	}{
 		{"GET", "/", "127.0.0.1:8765", 200}, {"HEAD", "/", "localhost", 200}, {"GET", "/", "[::1]:80", 200},
 		{"GET", "/", "evil.example", 421}, {"GET", "/events", "evil.example:8765", 421},
-		{"GET", "/", "127.0.0.1.evil.example", 421},
+		{"GET", "/", "127.0.0.1.evil.example", 421}, {"GET", "/", machine + ":80", 200},
+		{"GET", "/events", machine + ".evil.example", 421},
 		{"POST", "/", "localhost", 405}, {"DELETE", "/events", "localhost", 405}, {"PUT", "/x", "localhost", 405},
 		{"GET", "/studies.db", "localhost", 404}, {"GET", "/../../etc/passwd", "localhost", 404},
 	} {

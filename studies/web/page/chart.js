@@ -85,7 +85,7 @@ function logarithmic(low, high, from, to, zero) {
   for (let e = Math.floor(low); e <= high; e++) {
     for (const m of marks) {
       const v = m * 10 ** e
-      if (Math.log10(v) >= low && Math.log10(v) <= high && (!zero || at(v) > from + 26)) ticks.push([at(v), brief(v)])
+      if (Math.log10(v) >= low && Math.log10(v) <= high && (!zero || Math.abs(at(v) - from) > 26)) ticks.push([at(v), brief(v)])
     }
   }
   return {at, ticks}
@@ -147,6 +147,7 @@ class Figure {
     if (!this.content || !this.width || !now) return
     this.plot.style.minHeight = ''
     const {height = this.height, parts, targets = [], summary = ''} = this.content(this.width)
+    const before = this.targets?.[this.at]
     this.targets = targets
     this.stops = targets.flatMap((t, i) => (t.stop ? [i] : []))
     this.mark = svg('g')
@@ -155,7 +156,7 @@ class Figure {
       this.tip
     )
     if (summary) this.plot.setAttribute('aria-label', summary)
-    this.point(-1)
+    this.point(before?.trial == null ? -1 : targets.findIndex(t => t.trial === before.trial && t.stop === before.stop))
   }
 
   hover(event) {

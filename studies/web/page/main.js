@@ -208,7 +208,17 @@ function take(views) {
   }
   if (studies.length) filterBy(search.value)
   Figure.lazy = studies.reduce((sum, s) => sum + s.count, 0) > 2000
-  draw()
+  keepFocus(draw)
+}
+
+// keepFocus gives the focus to what stands, after a change, where the element stood that had it.
+function keepFocus(change) {
+  const focused = document.activeElement,
+    place = focused?.closest('[id]')
+  const all = () => [...place.querySelectorAll('a, button, input, select, summary, [tabindex]')]
+  const at = place ? all().indexOf(focused) : -1
+  change()
+  if (at >= 0 && !focused.isConnected) all()[at]?.focus({preventScroll: true})
 }
 
 function follow() {
@@ -220,6 +230,7 @@ function follow() {
   }
   source.onopen = () => {
     studies = []
+    state.chosen = 0
   } // the first message has everything
   source.addEventListener('trouble', e => {
     live = JSON.parse(e.data)
