@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -151,6 +153,9 @@ func startServer(cmd *cobra.Command, dir, data string) error {
 	}
 	serving := exec.Command(program, "db", "start", dir, "--data", data, "--foreground")
 	serving.Stdout, serving.Stderr, serving.SysProcAttr = log, log, &syscall.SysProcAttr{Setsid: true}
+	serving.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // inside a job it is a process, not that job
+		return strings.HasPrefix(v, "SLURM_JOB_ID=")
+	})
 	if err := serving.Start(); err != nil {
 		return err
 	}

@@ -88,6 +88,10 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 		return err
 	}
 	if trials.Left == 0 {
+		if file.Budget.Hours > 0 {
+			return usage("raise budget.hours in the study file", "study %s has had its %g hours", file.Study,
+				file.Budget.Hours)
+		}
 		return usage("raise budget.trials in the study file", "study %s has all its %d trials", file.Study,
 			file.Budget.Trials)
 	}
@@ -150,6 +154,10 @@ func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string) {
 func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *config.Inputs) (trials slurm.Trials,
 	away, err error) {
 	trials = slurm.Trials{Left: file.Budget.Trials, Guess: file.TrialSeconds(inputs)}
+	workers := int(file.Evaluator.Workers)
+	if file.Budget.Hours > 0 { // of each worker
+		trials = trials.Within(3600 * file.Budget.Hours * float64(max(1, workers)))
+	}
 	db, err := store.View(g.db)
 	if store.IsBusy(err) {
 		return trials, err, nil
@@ -172,11 +180,24 @@ func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *co
 		return trials, nil, err
 	}
 	outcomes, err := db.Outcomes(cmd.Context(), record)
+	if err != nil {
+		return trials, nil, err
+	}
 	for _, o := range outcomes {
 		trials.Seconds = append(trials.Seconds, o.Seconds)
 	}
-	trials.Left = max(0, trials.Left-len(outcomes))
-	return trials, nil, err
+	history := studies.NewHistory(db, record)
+	if err := history.Sync(cmd.Context()); err != nil {
+		return trials, nil, err
+	}
+	status := history.Status(file.Budget, workers)
+	switch trials.Left = max(0, status.Trials-status.Done()); {
+	case status.Over():
+		trials.Left = 0
+	case status.Hours > 0:
+		trials = trials.Within((status.Hours - status.Used).Seconds() * float64(max(1, workers)))
+	}
+	return trials, nil, nil
 }
 
 // array is the array of jobs that run a study.

@@ -179,7 +179,7 @@ func brokenLength(text string) int {
 	if !utf8.FullRuneInString(text) {
 		return len(text)
 	}
-	return min(len(text), utf8.UTFMax) - 1
+	return max(1, min(len(text), utf8.UTFMax)-1)
 }
 
 // decodeFallback joins neighbouring tokens <0xE5> to characters, or to U+FFFD for each if they are none.

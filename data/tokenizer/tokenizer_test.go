@@ -361,3 +361,13 @@ func TestSwallowedBlanks(t *testing.T) {
 		}
 	}
 }
+
+// TestReplaceInvalid: every byte that begins no character is one U+FFFD, or with those that could go on with it.
+func TestReplaceInvalid(t *testing.T) {
+	for text, want := range map[string]string{"a\x80": "a\ufffd", "\x80b": "\ufffdb", "\xe5\x8c": "\ufffd",
+		"\xe5\x8cx": "\ufffdx", "\xff\xff": "\ufffd\ufffd", "\xf0\x9f\x98": "\ufffd", "č\xc4": "č\ufffd"} {
+		if got := replaceInvalid(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

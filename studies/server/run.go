@@ -58,6 +58,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 }
 
+// lingering is how long processes of a PostgreSQL whose first one was killed may keep others from its data.
+const lingering = 10 * time.Second
+
 // end stops the server and leaves the last copy, which a server makes that nobody else can find: who ends a job may
 // send its signal to PostgreSQL's own processes too, so the first one may be gone already.
 func (s *Server) end(o Options) (err error) {
@@ -71,9 +74,15 @@ func (s *Server) end(o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(private)) }()
 	ctx := context.Background() // that of the signal is over
-	again, err := Start(ctx, Options{Dir: private, Data: o.Data, Host: "127.0.0.1", Listen: "127.0.0.1", Log: o.Log})
-	if err != nil {
-		return fmt.Errorf("making the last copy: %w", err)
+	var again *Server
+	for deadline := time.Now().Add(lingering); ; time.Sleep(lingering / 50) {
+		again, err = Start(ctx, Options{Dir: private, Data: o.Data, Host: "127.0.0.1", Listen: "127.0.0.1", Log: o.Log})
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("making the last copy: %w", err)
+		}
 	}
 	return errors.Join(dump(ctx, private, o.Dir), again.Stop())
 }

@@ -48,6 +48,14 @@ func (t Trials) Grace(limit time.Duration) time.Duration {
 	return min(grace, limit/2).Truncate(time.Second)
 }
 
+// Within leaves as many trials as so many seconds of training allow, as far as is known what a trial takes.
+func (t Trials) Within(seconds float64) Trials {
+	if mean, _ := t.typical(); mean > 0 {
+		t.Left = min(t.Left, int(math.Ceil(max(0, seconds)/mean)))
+	}
+	return t
+}
+
 // MaxArray is what Slurm allows as the last index of an array unless its MaxArraySize, 1001, says otherwise.
 const MaxArray = 1000
 
@@ -126,7 +134,9 @@ exec %s
 // literal writes a path for sbatch, which fills in what follows a percent sign.
 func literal(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
-const localDisk = `export XDG_CACHE_HOME="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/peftsearch-$(id -u)"
+// localDisk moves what is computed to the node's own disk; models stay where peftsearch pull has brought them.
+const localDisk = `export HF_HOME="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"
+export XDG_CACHE_HOME="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/peftsearch-$(id -u)"
 `
 
 // Minutes writes a time as Slurm reads it: days-hours:minutes:seconds.

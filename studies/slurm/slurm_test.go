@@ -43,6 +43,12 @@ func TestLivesFollowTheTrials(t *testing.T) {
 	if got := (Trials{Left: 200}).Lives(8, 1, 4*time.Hour); got != 32 {
 		t.Errorf("%d lives where nothing is known", got)
 	}
+	if got := (Trials{Left: 1e6, Guess: 60}).Within(3600 * 2).Left; got != 120 {
+		t.Errorf("%d trials in two hours", got)
+	}
+	if got := (Trials{Left: 30}).Within(3600).Left; got != 30 {
+		t.Errorf("%d trials of unknown length", got)
+	}
 	if got := (Trials{Left: 1e6, Guess: 3600}).Lives(8, 1, time.Hour); got != MaxArray {
 		t.Errorf("%d lives of a study without end", got)
 	}
