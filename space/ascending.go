@@ -12,12 +12,16 @@ import (
 // candidate and of the same size come in an order that is always the same. The first n points take O(n·D + n log n)
 // for D dimensions, whatever the size of the space.
 //
-// Without bits the parameters are a sum over the dimensions, and what modules share; with bits, the number of layers that
-// are kept times such a sum. The sums come from a heap. With the dimensions ordered by what their second level costs more than the first,
-// each choice of levels follows from one other that is not larger: the last dimension above its first level goes up, or
-// the next dimension joins it, or takes its place.
+// Without bits the parameters are a sum over the dimensions, and what modules share; with bits, the number of layers
+// that are kept times such a sum. The sums come from a heap. With the dimensions ordered by what their second level
+// costs more than the first, each choice of levels follows from one other that is not larger: the last dimension above
+// its first level goes up, or the next dimension joins it, or takes its place.
 func (s *Space) Ascending() iter.Seq[Point] {
-	return func(yield func(Point) bool) {
+	return func(feasible func(Point) bool) {
+		yield := feasible
+		if s.clashes {
+			yield = func(p Point) bool { return !s.fits(p) || feasible(p) }
+		}
 		w := s.newWalk()
 		for len(w.heap) > 0 {
 			c := heap.Pop(&w.heap).(*choice)

@@ -77,6 +77,7 @@ type Space struct {
 	sharingSizes [][]int
 	smallest     int64
 	largest      int64
+	clashes      bool // there are methods that cannot stand together
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
@@ -151,6 +152,11 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 		}
 		s.largest = min(s.largest, bound)
 	}
+	all := make(Point, len(s.dimensions))
+	for i, d := range s.dimensions {
+		all[i] = len(d.Levels) - 1
+	}
+	s.clashes = !s.fits(all)
 	return s, nil
 }
 
@@ -325,10 +331,17 @@ func (s *Space) extremes() (smallest, largest int64) {
 	return smallest, largest
 }
 
-// Feasible reports whether a valid point's plan has a module and at most max_params parameters.
+// Feasible reports whether a valid point's plan has a module, at most max_params parameters, and no modules that cannot
+// stand together, as LoRA and DoRA of one matrix.
 func (s *Space) Feasible(p Point) bool {
 	params := s.Params(p)
-	return params > 0 && (s.config.MaxParams == 0 || params <= s.config.MaxParams)
+	return params > 0 && (s.config.MaxParams == 0 || params <= s.config.MaxParams) && (!s.clashes || s.fits(p))
+}
+
+// fits reports whether the plan of a valid point can be.
+func (s *Space) fits(p Point) bool {
+	c, err := s.Candidate(p)
+	return err == nil && c.Plan.Validate(s.geometry) == nil
 }
 
 // Key is equal for two valid points exactly if they are the same candidate: points that differ only in

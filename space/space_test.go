@@ -3,6 +3,7 @@ package space_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -464,6 +465,46 @@ func TestNewRefusesMethodsOfOtherBackbones(t *testing.T) {
 	var key *space.KeyError
 	if !errors.As(err, &key) || key.Key != "space.bitfit" || !strings.Contains(key.Error(), "encoders such as BERT") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Methods that change the same matrix are searched beside each other, and stand together in no feasible plan.
+func TestMethodsThatCannotStandTogether(t *testing.T) {
+	s, err := space.New(space.Config{Methods: []peft.Method{"serial", "lora", "dora", "vera"}}, training, miniLM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(p space.Point) {
+		t.Helper()
+		c, err := s.Candidate(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Plan.Validate(miniLM); (err == nil) != s.Feasible(p) {
+			t.Fatalf("%s: feasible is %t, and the plan: %v", c.Plan, s.Feasible(p), err)
+		}
+	}
+	rng, feasible := rand.New(rand.NewPCG(1, 2)), 0
+	for range 2000 {
+		p := make(space.Point, len(s.Dimensions()))
+		for i, d := range s.Dimensions() {
+			p[i] = rng.IntN(len(d.Levels)) * rng.IntN(2)
+		}
+		if check(p); s.Feasible(p) {
+			feasible++
+		}
+	}
+	if feasible < 10 {
+		t.Errorf("%d of 2000 points are feasible", feasible)
+	}
+	count := 0
+	for p := range s.Ascending() {
+		if check(p); !s.Feasible(p) {
+			t.Fatalf("%v is not feasible", p)
+		}
+		if count++; count == 500 {
+			break
+		}
 	}
 }
 
