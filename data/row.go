@@ -91,7 +91,7 @@ func (r Row) key() string {
 type Example struct {
 	Row
 	// Target is a class index (classification, multiple choice), the value (regression), the index of each word's
-	// tag, 0 or 1 for each candidate (coreference), 0 or 1 for each label (multilabel), or texts as [metric.Target] writes
-	// them.
+	// tag, 0 or 1 for each candidate (coreference), 0 or 1 for each label (multilabel), or texts as [metric.Target]
+	// writes them.
 	Target []float64
 }

@@ -369,8 +369,8 @@ func TestEncodeOfKinds(t *testing.T) {
 		t.Errorf("%+v", in)
 	}
 	task.MaxLength = 5
-	if in = task.Encode(tok, Example{Row: row}); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) || in.Marked[0] != 0 ||
-		!in.Truncated {
+	if in = task.Encode(tok, Example{Row: row}); in.Spans[1] != (tokenizer.Range{Start: 0, End: 1}) ||
+		in.Marked[0] != 0 || !in.Truncated {
 		t.Errorf("a span that is cut off: %+v", in)
 	}
 }

@@ -60,7 +60,8 @@ func decodeMapped(text []byte, plans int, s scale) (MapResult, error) {
 			return MapResult{}, err
 		}
 	}
-	if r.Steps < 1 || r.Steps > maxCount || r.PeakB < 0 || r.PeakB > maxCount || !(r.WallS >= 0 && r.WallS <= maxSeconds) {
+	if r.Steps < 1 || r.Steps > maxCount || r.PeakB < 0 || r.PeakB > maxCount ||
+		!(r.WallS >= 0 && r.WallS <= maxSeconds) {
 		return MapResult{}, slipIn(text, "", "a number of steps, seconds or bytes that cannot be")
 	}
 	return r, nil

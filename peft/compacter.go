@@ -15,8 +15,8 @@ const MethodCompacter Method = "compacter"
 const kronecker = 4
 
 // Compacter is the pair of adapters of Mahabadi et al. 2021, after the attention and after the feed-forward part, wired
-// as [Houlsby]: the matrices of its bottlenecks are Σ A_i ⊗ (s_i·t_i) over i = 1 to 4, of which the "rule", A [4, 4, 4],
-// is one for all layers. It has gelu and the scale 1, as the adapters library's CompacterConfig.
+// as [Houlsby]: the matrices of its bottlenecks are Σ A_i ⊗ (s_i·t_i) over i = 1 to 4, of which the "rule", A [4, 4,
+// 4], is one for all layers. It has gelu and the scale 1, as the adapters library's CompacterConfig.
 type Compacter struct {
 	Bottleneck
 	// FFNOnly is Compacter++: the adapter after the feed-forward part alone, wired as [Serial], as the library's
@@ -166,8 +166,9 @@ func importCompacter(s settings) (bool, error) {
 		return false, err
 	}
 	if dim != kronecker || rank != 1 || !bias || !learned || !sharedRule || !factored || sharedFactors || factoredRule {
-		return false, fmt.Errorf("a plan's compacter is CompacterConfig's, and this one has other settings of the matrices: "+
-			"phm_dim %d, phm_rank 1, a rule that is trained and shared, and factors that are neither shared nor whole", kronecker)
+		return false, fmt.Errorf("a plan's compacter is CompacterConfig's, and this one has other settings of the "+
+			"matrices: phm_dim %d, phm_rank 1, a rule that is trained and shared, and factors that are neither shared nor "+
+			"whole", kronecker)
 	}
 	return true, nil
 }

@@ -200,8 +200,8 @@ func exportAdapters(t Trained, _ Options) (*export, error) {
 	for _, m := range Methods {
 		of := slices.DeleteFunc(slices.Clone(parts), func(p Plan) bool { return p.any(m) == nil })
 		if m.Shared() != nil && len(of) > 1 {
-			a.notes = append(a.notes, fmt.Sprintf("Each of the adapters has a copy of what all layers share in %s: training the "+
-				"adapters on would move them apart.", m))
+			a.notes = append(a.notes, fmt.Sprintf("Each of the adapters has a copy of what all layers share in %s: training "+
+				"the adapters on would move them apart.", m))
 		}
 	}
 	if len(t.Plan.Gates(t.Info.Geometry)) > 0 {
@@ -356,11 +356,12 @@ func conflict(p Plan, fused bool) error {
 			}
 		}
 		if len(others) > 0 && count > 1 {
-			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i, others[0])
+			return fmt.Errorf("layer %d has a %s adapter beside another one, and the format holds one in a layer", i,
+				others[0])
 		}
 		if len(others) > 0 && fused {
-			return fmt.Errorf("layer %d has a %s adapter in a plan with a serial and a parallel one in another layer, and the "+
-				"library finds no adapters of their fusion there", i, others[0])
+			return fmt.Errorf("layer %d has a %s adapter in a plan with a serial and a parallel one in another layer, and "+
+				"the library finds no adapters of their fusion there", i, others[0])
 		}
 	}
 	if !fused {
@@ -557,7 +558,7 @@ func (a *adaptersExport) opening(model string) string {
 	if a.head().writes {
 		return "model = AutoModelForCausalLM.from_pretrained(" + model + more + ")\nadapters.init(model)"
 	}
-	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own, unless it is told of none
+	if len(a.Info.Geometry.Stacks()) > 1 { // it fails on a language model with a head of its own
 		more += fmt.Sprintf(`, architectures=["%sModel"]`, a.family().classes)
 	}
 	return "model = AutoAdapterModel.from_pretrained(" + model + more + ")"

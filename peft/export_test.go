@@ -54,9 +54,9 @@ func TestExportsEqualWhatTheLibrariesWrite(t *testing.T) {
 			geometry.Architecture = golden.Type
 			source := peft.Trained{Plan: golden.Plan, Modules: map[string]checkpoint.Tensor{},
 				Head: map[string]checkpoint.Tensor{}, Info: peft.Info{
-					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry, Head: golden.Head,
-					Labels: golden.Labels,
-					Task:   data.Task{Kind: kindOf(golden.Labels)}}}
+					Version: peft.TrainedVersion, Model: "models/small", Base: "models/small", Geometry: geometry,
+					Head: golden.Head, Labels: golden.Labels,
+					Task: data.Task{Kind: kindOf(golden.Labels)}}}
 			want := map[string]checkpoint.Tensor{}
 			tensors, _, err := checkpoint.ReadSafetensors("testdata/exports/"+golden.Name+".safetensors", nil)
 			if err != nil {

@@ -221,7 +221,8 @@ func (t Trained) codeTensors(backbone map[string]checkpoint.Tensor) map[string]c
 func (t Trained) codeConfig(c checkpoint.Config) map[string]any {
 	class := t.head().coded
 	config := map[string]any{
-		"model_type": "peftsearch-" + t.family().code, "base_model_type": c.ModelType, "architectures": []string{class.class},
+		"model_type": "peftsearch-" + t.family().code, "base_model_type": c.ModelType,
+		"architectures": []string{class.class},
 		"auto_map": map[string]string{"AutoConfig": modelingName + ".HybridConfig",
 			class.auto: modelingName + "." + class.class},
 		"vocab_size": c.Vocab, "hidden_size": c.Hidden, "intermediate_size": c.FFN,

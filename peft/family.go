@@ -23,7 +23,7 @@ type family struct {
 	output        string   // where adapters puts bottlenecks in a layer
 	afterRead     string   // the same in layers that read an encoder
 	attention     string   // where it puts those after the attention
-	prefix        string   // what adapters calls the place of a prefix; "" with an encoder and a decoder, which have three
+	prefix        string   // what adapters calls the place of a prefix; "" with two stacks, which have three
 	peftPrefix    bool     // PEFT can run a prefix
 	eagerPrefix   bool     // adapters runs a prefix rightly in eager attention alone
 	finalNorm     string   // the last LayerNorm, which takes the head's bias where the class's head has none; or ""
@@ -101,8 +101,8 @@ var targetModules = map[Target]string{
 	TargetCrossOutput:     "crossattention.output.dense",
 }
 
-// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias". Where the feed-forward part
-// has gates, ffn_in is what they multiply.
+// CheckpointName is the canonical name of a matrix of a layer, without ".weight" or ".bias". Where the feed-forward
+// part has gates, ffn_in is what they multiply.
 func (g Geometry) CheckpointName(layer int, target Target) string {
 	if g.Gated && target == TargetFFNIn {
 		return g.layerName(layer) + "intermediate.up"

@@ -177,8 +177,8 @@ func (f family) anyPlan() Format {
 // Reads says why a backbone cannot have the head of a kind of task.
 func (g Geometry) Reads(kind data.Kind) error {
 	if head := headKinds[kind]; head.tokens && len(g.Stacks()) > 1 {
-		return fmt.Errorf("task %s reads single tokens, of which the decoder of a %s sees those before them alone: take an "+
-			"encoder such as BERT", kind, g.Architecture)
+		return fmt.Errorf("task %s reads single tokens, of which the decoder of a %s sees those before them alone: take "+
+			"an encoder such as BERT", kind, g.Architecture)
 	}
 	return nil
 }

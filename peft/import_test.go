@@ -127,7 +127,8 @@ func TestImport(t *testing.T) {
 		"adapters, compacter": {`{"config": {"mh_adapter": true, ` + compacter + `}}`,
 			[]peft.Layer{{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}}},
 				{peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}}}}},
-		"adapters, compacter++": {`{"config": {"mh_adapter": false, "original_ln_before": true, "leave_out": [0], ` + compacter + `}}`,
+		"adapters, compacter++": {`{"config": {"mh_adapter": false, "original_ln_before": true, "leave_out": [0], ` +
+			compacter + `}}`,
 			[]peft.Layer{{}, {peft.Compacter{Bottleneck: peft.Bottleneck{Width: 4}, FFNOnly: true}}}},
 		"peft, dora": {`{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true, "target_modules": ["query"]}`,
 			[]peft.Layer{{peft.DoRA{Rank: 4, Alpha: 8, Targets: []peft.Target{peft.TargetQuery}}},
@@ -192,8 +193,8 @@ func TestWhatAPlanCannotExpressIsNotImported(t *testing.T) {
 		"another width":        {`{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 5, "token_dim": 768}`, "width 768"},
 		"no tokens":            {`{"peft_type": "PREFIX_TUNING"}`, "num_virtual_tokens 0"},
 		"another architecture": {`{"config": {"architecture": "reft"}}`, "reft"},
-		"compacter of rank 2": {`{"config": {"mh_adapter": true, ` + strings.Replace(compacter, `rank": 1`, `rank": 2`, 1) + `}}`,
-			"phm_rank 1"},
+		"compacter of rank 2": {`{"config": {"mh_adapter": true, ` +
+			strings.Replace(compacter, `rank": 1`, `rank": 2`, 1) + `}}`, "phm_rank 1"},
 		"compacter, a rule each": {`{"config": {"mh_adapter": true, ` + strings.Replace(compacter, `shared_phm_rule": true`,
 			`shared_phm_rule": false`, 1) + `}}`, "shared"},
 		"compacter, parallel": {`{"config": {"mh_adapter": false, ` + strings.Replace(compacter, `parallel": false`,

@@ -17,8 +17,8 @@ import (
 
 // ImportWeights reads what was trained elsewhere: a directory of Hugging Face PEFT or of adapters with its weights, or
 // one that this program trained or exported for them or for transformers, or a whole model of transformers' class for
-// the task, as merged is. info says what it is for: the model, by Model, ModelFingerprint and Geometry, the task and its
-// labels. The plan is what Import reads, none of a whole model; what cannot be read as it is meant is an error.
+// the task, as merged is. info says what it is for: the model, by Model, ModelFingerprint and Geometry, the task and
+// its labels. The plan is what Import reads, none of a whole model; what cannot be read as it is meant is an error.
 func ImportWeights(dir string, info Info) (Trained, error) {
 	info.Version, info.Training = TrainedVersion, json.RawMessage("{}")
 	info.Precision = "float32" // as the libraries compute

@@ -57,7 +57,8 @@ func TestPresetsOfT5(t *testing.T) {
 			t.Errorf("%s has %d parameters, want %d", name, got, want)
 		}
 	}
-	if _, err := peft.NewPreset("unipelt", t5Geometry); err == nil || !strings.Contains(err.Error(), "a gate in a decoder") {
+	_, err := peft.NewPreset("unipelt", t5Geometry)
+	if err == nil || !strings.Contains(err.Error(), "a gate in a decoder") {
 		t.Errorf("unipelt: error %v", err)
 	}
 }
@@ -75,8 +76,8 @@ func TestT5ForOtherLibraries(t *testing.T) {
 	trained := func(layers ...peft.Layer) peft.Trained {
 		trained := peft.Trained{Plan: peft.Plan{Layers: layers}, Modules: map[string]checkpoint.Tensor{},
 			Head: map[string]checkpoint.Tensor{}, Info: peft.Info{Version: peft.TrainedVersion, Model: t5Dir + "t5",
-				ModelFingerprint: fingerprint, Geometry: peft.GeometryOf(source), Head: "dense", Labels: []string{"a", "b", "c"},
-				Task: data.Task{Kind: data.KindClassification}}}
+				ModelFingerprint: fingerprint, Geometry: peft.GeometryOf(source), Head: "dense",
+				Labels: []string{"a", "b", "c"}, Task: data.Task{Kind: data.KindClassification}}}
 		fill := func(into map[string]checkpoint.Tensor, shapes map[string][]int) {
 			for name, shape := range shapes {
 				values := make([]float32, checkpoint.Tensor{Shape: shape}.Elements())
@@ -104,7 +105,8 @@ func TestT5ForOtherLibraries(t *testing.T) {
 	shifted := func(cross bool) peft.Layer { return peft.Layer{peft.Prefix{Length: 3, Cross: cross, Shifted: true}} }
 
 	t.Run("adapters has one LoRA for both attentions", func(t *testing.T) {
-		tensors, err := export(peft.FormatAdapters, trained(lora("query"), nil, lora("cross_query"), nil), "adapter.safetensors")
+		tensors, err := export(peft.FormatAdapters, trained(lora("query"), nil, lora("cross_query"), nil),
+			"adapter.safetensors")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +142,8 @@ func TestT5ForOtherLibraries(t *testing.T) {
 		}
 	})
 	t.Run("merged keeps the names of the file", func(t *testing.T) {
-		tensors, err := export(peft.FormatMerged, trained(lora("ffn_in"), nil, lora("cross_output"), nil), "model.safetensors")
+		tensors, err := export(peft.FormatMerged, trained(lora("ffn_in"), nil, lora("cross_output"), nil),
+			"model.safetensors")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +170,8 @@ func TestT5ForOtherLibraries(t *testing.T) {
 		{"code", peft.FormatTransformers, []peft.Layer{lora("query"), nil, nil, nil}, "there is no code of T5"},
 		{"a graph", peft.FormatONNX, []peft.Layer{lora("query"), nil, nil, nil}, "there is no code of T5"},
 	} {
-		if _, err := export(test.format, trained(test.layers...), ""); err == nil || !strings.Contains(err.Error(), test.want) {
+		_, err := export(test.format, trained(test.layers...), "")
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
 		}
 	}

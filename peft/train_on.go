@@ -52,8 +52,8 @@ func (t Trained) trainOn(format Format) string {
 	return code
 }
 
-// optimizer is AdamW with the training's own rate. Of a linear head in a class with a tanh the last layer, of this name,
-// has weights 1/ε times as large, which move as far in steps of 1/ε times the rate.
+// optimizer is AdamW with the training's own rate. Of a linear head in a class with a tanh the last layer, of this
+// name, has weights 1/ε times as large, which move as far in steps of 1/ε times the rate.
 func (t Trained) optimizer(last string) []string {
 	training := struct {
 		Rate  float64 `json:"learning_rate"`
@@ -89,8 +89,8 @@ func (l headLayers) inPEFT(name string) string {
 	return strings.Join(parts, ".")
 }
 
-// peftTrained chooses what is trained. PEFT's own is_trainable refuses prompts and prefixes, and trains copies that only
-// stand for something: of positions, of the norm that holds the head's bias, of the layer before a linear head.
+// peftTrained chooses what is trained. PEFT's own is_trainable refuses prompts and prefixes, and trains copies that
+// only stand for something: of positions, of the norm that holds the head's bias, of the layer before a linear head.
 func (t Trained) peftTrained(dense string) []string {
 	kept := []string{`"position_embeddings"`}
 	if norm := t.family().finalNorm; norm != "" {

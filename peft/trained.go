@@ -33,9 +33,9 @@ const (
 // directory holds.
 //
 // Modules are named layers.{i}.{method}.{tensor}, as in layers.0.serial.down.weight, or input.{method}.{tensor}, and
-// what all layers have in common shared.{method}.{tensor}; [Module] lists the tensors. The head is head.weight [n,E] and head.bias [n], and for a dense head
-// head.dense.weight [E,E] and head.dense.bias [E] too; E is D, or 2·D for a coreference, which has
-// head.pool.weight [1,D] too. All are float32.
+// what all layers have in common shared.{method}.{tensor}; [Module] lists the tensors. The head is head.weight [n,E]
+// and head.bias [n], and for a dense head head.dense.weight [E,E] and head.dense.bias [E] too; E is D, or 2·D for a
+// coreference, which has head.pool.weight [1,D] too. All are float32.
 type Trained struct {
 	Plan    Plan
 	Info    Info

@@ -21,8 +21,8 @@ type Agreement struct {
 	Used bool
 }
 
-// NewAgreement compares what a prior, as in [Options], tells with the trials of a study. The error says that nothing can
-// be compared yet; or it wraps ErrDamagedHistory.
+// NewAgreement compares what a prior, as in [Options], tells with the trials of a study. The error says that nothing
+// can be compared yet; or it wraps ErrDamagedHistory.
 func NewAgreement(s *space.Space, reference Reference, prior [][]Observation, trials []Observation) (Agreement, error) {
 	pooled, err := pool(s, prior)
 	if err != nil {

@@ -232,8 +232,8 @@ func (c Config) validate(g peft.Geometry) []error {
 		fail("groups", "%d: must be between 1 and the backbone's %d layers", c.Groups, g.Layers)
 	}
 	if c.Preset == PresetAutoPEFT && len(g.Stacks()) > 1 {
-		fail("preset", "%s has one size for all layers, and those of an encoder and of a decoder have other sites: take %s "+
-			"or %s", c.Preset, PresetPerLayer, PresetGroups)
+		fail("preset", "%s has one size for all layers, and those of an encoder and of a decoder have other sites: take "+
+			"%s or %s", c.Preset, PresetPerLayer, PresetGroups)
 	}
 	sizes := func(key string, list []int, largest int) {
 		for i, size := range list {

@@ -542,7 +542,8 @@ func TestStylesThatCannotBe(t *testing.T) {
 
 // The layers of a decoder that reads an encoder have modules at that attention too, and count them.
 func TestSpaceOfAnEncoderAndADecoder(t *testing.T) {
-	g := peft.Geometry{Architecture: "t5", Layers: 4, Hidden: 32, FFN: 48, Heads: 4, DecoderLayers: 2, BackboneParams: 1e6}
+	g := peft.Geometry{Architecture: "t5", Layers: 4, Hidden: 32, FFN: 48, Heads: 4, DecoderLayers: 2,
+		BackboneParams: 1e6}
 	for name, config := range map[string]space.Config{
 		"each layer": {Sizes: space.Sizes{"ia3": {0, 1}}},
 		"bands":      {Preset: space.PresetGroups, Groups: 1, Scale: []space.Scale{"own", "0.5"}},

@@ -98,8 +98,8 @@ func (s *Space) findStyle(p Point, plan peft.Plan) {
 	search(places)
 }
 
-// variant is a choice of gates and a scale, and of whether methods are there whose modules share tensors, with what each
-// level of a size costs under it: in the whole plan or, with bits, in each layer that is kept.
+// variant is a choice of gates and a scale, and of whether methods are there whose modules share tensors, with what
+// each level of a size costs under it: in the whole plan or, with bits, in each layer that is kept.
 type variant struct {
 	levels map[int]int // of the gates and the scale, and 0 of the sizes of methods that are not there; by dimension
 	params [][]int64   // by dimension and level; nil of dimensions that are no size

@@ -187,8 +187,8 @@ func (h *History) Jobs() []store.Job {
 	return slices.Clone(h.jobs)
 }
 
-// beside is how many trainings of the budget are no trials: those of calibrations and maps by how many trials they cost,
-// and replicates. Of these so many have ended.
+// beside is how many trainings of the budget are no trials: those of calibrations and maps by how many trials they
+// cost, and replicates. Of these so many have ended.
 func beside(jobs []store.Job) (all, ended int) {
 	shares, done := 0.0, 0.0
 	for _, j := range jobs {

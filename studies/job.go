@@ -38,8 +38,8 @@ func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) 
 	return claimed, err
 }
 
-// before is the next training of a worker of those that come before the trials, which proposal makes: nil when done says
-// that all have ended.
+// before is the next training of a worker of those that come before the trials, which proposal makes: nil when done
+// says that all have ended.
 func (r *runner) before(ctx context.Context, done func() bool,
 	proposal func(context.Context, int64) (*store.Proposal, *store.Job, error)) (*training, error) {
 	for !r.draining() && ctx.Err() == nil {

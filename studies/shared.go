@@ -54,11 +54,11 @@ func (s *Study) plannedMap() error {
 	case !slices.Contains(learning, c.Search.Sampler):
 		return fmt.Errorf("sampler %s learns from none, gp and auto do", c.Search.Sampler)
 	case len(c.Space.LearningRate) > 0 || len(c.Space.Schedule) > 0:
-		return errors.New("plans that are trained in several ways share no weights: space.learning_rate and space.schedule " +
-			"exclude it")
+		return errors.New("plans that are trained in several ways share no weights: space.learning_rate and " +
+			"space.schedule exclude it")
 	case c.Training.PrefixMLP > 0:
-		return errors.New("one MLP for the prefixes of all layers is another one for each plan: training.prefix_mlp excludes " +
-			"it")
+		return errors.New("one MLP for the prefixes of all layers is another one for each plan: training.prefix_mlp " +
+			"excludes it")
 	case cost > mapShare*budget:
 		return fmt.Errorf("it would take %.1f of %.0f trainings, and may take a quarter", cost, budget)
 	}
@@ -172,11 +172,12 @@ func (r *runner) makeMap(ctx context.Context, eval evaluator.Evaluator, job stor
 	})
 }
 
-// mapped are the points whose plans a map scores, these plans, and those that train its weights. They depend on the seed
-// and the space alone.
+// mapped are the points whose plans a map scores, these plans, and those that train its weights. They depend on the
+// seed and the space alone.
 func (s *Study) mapped(seed uint64) (points []space.Point, scored, trained []peft.Plan, err error) {
 	sp := s.inputs.Space
-	optimizer, err := search.NewOptimizer(sp, search.Options{Seed: seed, Sampler: "random", Reference: s.record.Reference})
+	optimizer, err := search.NewOptimizer(sp, search.Options{Seed: seed, Sampler: "random",
+		Reference: s.record.Reference})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -185,7 +186,8 @@ func (s *Study) mapped(seed uint64) (points []space.Point, scored, trained []pef
 		var suggestion search.Suggestion
 		if suggestion, err = optimizer.Ask(history, number); err == nil {
 			points = append(points, suggestion.Point)
-			err = history.Set(search.Observation{Number: number, Point: suggestion.Point, Params: sp.Params(suggestion.Point)})
+			err = history.Set(search.Observation{Number: number, Point: suggestion.Point,
+				Params: sp.Params(suggestion.Point)})
 		}
 	}
 	if err != nil && !errors.Is(err, search.ErrExhausted) { // a small space has fewer plans

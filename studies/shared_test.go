@@ -62,7 +62,8 @@ func TestAStudySharesWeights(t *testing.T) {
 		t.Errorf("the first plan is from %s", origin)
 	}
 	k, err := ReadKnown(t.Context(), db, study.record)
-	if err != nil || k.Agreement == nil || k.Agreement.Rank < 0.5 || !k.Agreement.Used || math.Abs(k.Trainings-cost) > 1e-9 {
+	if err != nil || k.Agreement == nil || k.Agreement.Rank < 0.5 || !k.Agreement.Used ||
+		math.Abs(k.Trainings-cost) > 1e-9 {
 		t.Errorf("%+v, %v", k, err)
 	}
 

@@ -240,7 +240,8 @@ func stopServer(ctx context.Context, dir string) error {
 		return err
 	case s.Job != "":
 		// Unlike a plain scancel, after which Slurm kills what is left, this gives the last copy the time that it takes.
-		if said, err := exec.CommandContext(ctx, "scancel", "--batch", "--signal=USR1", s.Job).CombinedOutput(); err != nil {
+		said, err := exec.CommandContext(ctx, "scancel", "--batch", "--signal=USR1", s.Job).CombinedOutput()
+		if err != nil {
 			return environment("", fmt.Errorf("scancel --batch --signal=USR1 %s: %w: %s", s.Job, err, said))
 		}
 	case s.Machine != host:

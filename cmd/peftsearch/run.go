@@ -302,8 +302,8 @@ func (g *globals) warnRising(cmd *cobra.Command, db *store.Store, record *store.
 		return err
 	}
 	if all >= leastRisen && float64(last) > mostRise*float64(all) && !g.quiet {
-		warning := fmt.Sprintf("of %d trials %d have their best score at the end of the budget: they would go on to learn; "+
-			"a new study with more budget.epochs ranks plans better", all, last)
+		warning := fmt.Sprintf("of %d trials %d have their best score at the end of the budget: they would go on to "+
+			"learn; a new study with more budget.epochs ranks plans better", all, last)
 		if log != nil {
 			log.note(slog.LevelWarn, warning)
 		} else {

@@ -255,8 +255,8 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "epsilon", old: `"layer_norm_eps": 1e-12`, new: `"layer_norm_eps": 0`,
 			want: "layer_norm_eps 0: must be above 0"},
 		{name: "no model type", old: `"model_type": "roberta"`, new: `"architectures": ["RobertaModel"]`,
-			want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, distilbert, ` +
-				`electra, gpt2, mt5, roberta, t5 or xlm-roberta, add that name as "model_type"`},
+			want: `has no model_type (its architectures are ["RobertaModel"]): if it is one of bert, camembert, ` +
+				`distilbert, electra, gpt2, mt5, roberta, t5 or xlm-roberta, add that name as "model_type"`},
 		{name: "long model type", old: `"model_type": "roberta"`, new: `"model_type": "` + strings.Repeat("x", 1<<20) + `"`,
 			want: `xxx… (1048576 bytes)" is not supported`},
 		{name: "a type", old: `"hidden_act": "gelu"`, new: `"hidden_act": ["gelu"]`, want: "hidden_act is array, not a text"},

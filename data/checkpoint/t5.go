@@ -79,8 +79,8 @@ func t5Config(d *document, modelType string) Config {
 	name = d.text("dense_act_fn", name)
 	activation, known := activations[name]
 	if c.Activation = activation; !known {
-		d.refuse("feed_forward_proj %s, dense_act_fn %s is not supported: must be one of %s, with or without gated- before "+
-			"it", quote.Text(function), quote.Text(name), list(activations))
+		d.refuse("feed_forward_proj %s, dense_act_fn %s is not supported: must be one of %s, with or without gated- "+
+			"before it", quote.Text(function), quote.Text(name), list(activations))
 	}
 	if len(d.errs) > 0 {
 		return c

@@ -35,24 +35,25 @@ func TestOpenT5(t *testing.T) {
 
 func TestNamesOfT5(t *testing.T) {
 	for canonical, want := range map[string]string{
-		"embeddings.word_embeddings.weight":                             "shared.weight",
-		"encoder.layer.3.attention.self.query.weight":                   "encoder.block.3.layer.0.SelfAttention.q.weight",
-		"encoder.layer.0.attention.self.relative_attention_bias.weight": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-		"encoder.layer.3.attention.LayerNorm.weight":                    "encoder.block.3.layer.0.layer_norm.weight",
-		"encoder.layer.3.intermediate.LayerNorm.weight":                 "encoder.block.3.layer.1.layer_norm.weight",
-		"encoder.layer.3.intermediate.dense.weight":                     "encoder.block.3.layer.1.DenseReluDense.wi.weight",
-		"encoder.LayerNorm.weight":                                      "encoder.final_layer_norm.weight",
-		"decoder.layer.10.attention.output.dense.weight":                "decoder.block.10.layer.0.SelfAttention.o.weight",
-		"decoder.layer.10.crossattention.self.value.weight":             "decoder.block.10.layer.1.EncDecAttention.v.weight",
-		"decoder.layer.10.crossattention.output.dense.weight":           "decoder.block.10.layer.1.EncDecAttention.o.weight",
-		"decoder.layer.10.crossattention.LayerNorm.weight":              "decoder.block.10.layer.1.layer_norm.weight",
-		"decoder.layer.10.intermediate.gate.weight":                     "decoder.block.10.layer.2.DenseReluDense.wi_0.weight",
-		"decoder.layer.10.intermediate.up.weight":                       "decoder.block.10.layer.2.DenseReluDense.wi_1.weight",
-		"decoder.layer.10.output.dense.weight":                          "decoder.block.10.layer.2.DenseReluDense.wo.weight",
-		"decoder.LayerNorm.weight":                                      "decoder.final_layer_norm.weight",
+		"embeddings.word_embeddings":           "shared",
+		"encoder.layer.3.attention.self.query": "encoder.block.3.layer.0.SelfAttention.q",
+		"encoder.layer.0.attention.self.relative_attention_bias": "encoder.block.0.layer.0." +
+			"SelfAttention.relative_attention_bias",
+		"encoder.layer.3.attention.LayerNorm":          "encoder.block.3.layer.0.layer_norm",
+		"encoder.layer.3.intermediate.LayerNorm":       "encoder.block.3.layer.1.layer_norm",
+		"encoder.layer.3.intermediate.dense":           "encoder.block.3.layer.1.DenseReluDense.wi",
+		"encoder.LayerNorm":                            "encoder.final_layer_norm",
+		"decoder.layer.10.attention.output.dense":      "decoder.block.10.layer.0.SelfAttention.o",
+		"decoder.layer.10.crossattention.self.value":   "decoder.block.10.layer.1.EncDecAttention.v",
+		"decoder.layer.10.crossattention.output.dense": "decoder.block.10.layer.1.EncDecAttention.o",
+		"decoder.layer.10.crossattention.LayerNorm":    "decoder.block.10.layer.1.layer_norm",
+		"decoder.layer.10.intermediate.gate":           "decoder.block.10.layer.2.DenseReluDense.wi_0",
+		"decoder.layer.10.intermediate.up":             "decoder.block.10.layer.2.DenseReluDense.wi_1",
+		"decoder.layer.10.output.dense":                "decoder.block.10.layer.2.DenseReluDense.wo",
+		"decoder.LayerNorm":                            "decoder.final_layer_norm",
 	} {
 		for _, modelType := range []string{T5, MT5} {
-			if got := NameInFile(modelType, canonical); got != want {
+			if got := NameInFile(modelType, canonical+".weight"); got != want+".weight" {
 				t.Errorf("%s of %s is %s, want %s", canonical, modelType, got, want)
 			}
 		}

@@ -9,8 +9,8 @@ import (
 // maxOrder is the longest n-gram of BLEU.
 const maxOrder = 4
 
-// bleuCounts are what a row adds to the BLEU of a corpus: for each order the n-grams that are right and all of them, then
-// the words of the text and of the reference of the closest length. Tokens are those of 13a, with their case.
+// bleuCounts are what a row adds to the BLEU of a corpus: for each order the n-grams that are right and all of them,
+// then the words of the text and of the reference of the closest length. Tokens are those of 13a, with their case.
 func bleuCounts(text string, references []string) []float64 {
 	words := tokens13a(text)
 	closest := math.MaxInt

@@ -27,9 +27,9 @@ func chrfCounts(words int) func(text string, references []string) []float64 {
 	}
 }
 
-// chrf is the chrF of a corpus (Popović 2015), from 0 to 1, as sacreBLEU 2.6.0 computes it: F₂ of the means of precision
-// and recall over the orders that both texts have. Orders are n-grams of up to 6 characters without white space and,
-// for chrF++ (Popović 2017), of up to 2 words.
+// chrf is the chrF of a corpus (Popović 2015), from 0 to 1, as sacreBLEU 2.6.0 computes it: F₂ of the means of
+// precision and recall over the orders that both texts have. Orders are n-grams of up to 6 characters without white
+// space and, for chrF++ (Popović 2017), of up to 2 words.
 func chrf(sums []float64) float64 {
 	precision, recall, orders := 0.0, 0.0, 0.0
 	for i := 0; i < len(sums); i += 3 {

@@ -83,8 +83,8 @@ func (p *pass) addRelative(table *torch.Tensor) {
 	}
 }
 
-// bucket is that of a distance: single ones below half of a direction's buckets, then ranges that grow by a factor up to
-// the largest distance. An encoder has half of the buckets for each direction. Logarithms are in float32, as in
+// bucket is that of a distance: single ones below half of a direction's buckets, then ranges that grow by a factor up
+// to the largest distance. An encoder has half of the buckets for each direction. Logarithms are in float32, as in
 // transformers.
 func (p *pass) bucket(distance int) int32 {
 	buckets, first, ahead := p.net.config.Buckets, 0, -distance

@@ -1,5 +1,5 @@
-// Package model computes encoders of the BERT family, the decoder GPT-2 and the encoder-decoder T5 with the modules of a
-// plan, and trains them.
+// Package model computes encoders of the BERT family, the decoder GPT-2 and the encoder-decoder T5 with the modules of
+// a plan, and trains them.
 //
 // A [Backbone] holds a checkpoint's frozen weights and is shared by all trials. A [Model] adds one
 // plan's modules and a head, and owns what is trained: a flat float32 tensor of which every trained
@@ -19,8 +19,8 @@
 //	best := m.Snapshot()
 //
 // Three things vary, and none knows the others: a family of backbones is one file with the whole forward
-// pass (bert.go, gpt2.go, t5.go), a method of tuning is one (lora.go, serial.go, …), and the head of a kind of task is one
-// (head_tokens.go, …). A block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues,
+// pass (bert.go, gpt2.go, t5.go), a method of tuning is one (lora.go, serial.go, …), and the head of a kind of task is
+// one (head_tokens.go, …). A block meets the methods in hooks that its text shows: project, queryKeyValue, keysValues,
 // adapt (pass.go).
 //
 // Tokens are flat, [tokens, D] from the embeddings to the head: the rows of a batch one after another,

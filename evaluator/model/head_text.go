@@ -84,11 +84,12 @@ func (net *network) checkWriter(spec Spec) error {
 			"text needs a decoder such as GPT-2", net.config.ModelType)}
 	}
 	if table, _ := w.vocabulary(); table == nil {
-		return errors.New("model: config.json says tie_word_embeddings: false, and the weights have no lm_head.weight: save " +
-			"them with their language modelling head")
+		return errors.New("model: config.json says tie_word_embeddings: false, and the weights have no lm_head.weight: " +
+			"save them with their language modelling head")
 	}
 	if spec.Training.Backbone && net.config.Untied {
-		return errors.New("model: full fine-tuning of a checkpoint with tie_word_embeddings: false is not supported for texts")
+		return errors.New("model: full fine-tuning of a checkpoint with tie_word_embeddings: false is not supported for " +
+			"texts")
 	}
 	return nil
 }

@@ -196,8 +196,8 @@ func TestHeadsRefuse(t *testing.T) {
 	}
 }
 
-// The places are those of the classes For… in transformers 4.57: a ClassificationHead drops before each of its layers, a
-// pooler is not dropped before, GPT2ForSequenceClassification drops nothing.
+// The places are those of the classes For… in transformers 4.57: a ClassificationHead drops before each of its layers,
+// a pooler is not dropped before, GPT2ForSequenceClassification drops nothing.
 func TestFullFineTuningHasItsDropoutInTheHead(t *testing.T) {
 	for _, c := range []struct {
 		modelType           string
@@ -252,7 +252,8 @@ func TestHeadDropsWhereItsFormSays(t *testing.T) {
 		if c.unit > 0 {
 			left = int(math.Round(got / c.unit))
 		}
-		if want := float64(left) * cmp.Or(c.unit, one); math.Abs(got-want) > 1e-3 || c.unit > 0 && (left < 10 || left > 54) {
+		if want := float64(left) * cmp.Or(c.unit, one); math.Abs(got-want) > 1e-3 ||
+			c.unit > 0 && (left < 10 || left > 54) {
 			t.Errorf("%+v: %g of %d elements, want %g", c.form, got, left, want)
 		}
 	}

@@ -218,8 +218,8 @@ type Pass struct {
 	Gates map[string][]float32
 }
 
-// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients. That of a text is,
-// for each token of Batch.Next, its loss and 1 if it is the most probable one.
+// Logits is the head's output [decisions, outputs] in float32, without dropout and without gradients. That of a text
+// is, for each token of Batch.Next, its loss and 1 if it is the most probable one.
 func (m *Model) Logits(s *torch.Scope, batch Batch) *torch.Tensor {
 	return m.LogitsOf(s, batch, Pass{})
 }
@@ -297,8 +297,8 @@ func (m *Model) Gradient(s *torch.Scope, loss *torch.Tensor) *torch.Tensor {
 func (m *Model) NewGradient() *torch.Tensor { return m.scope.Zeros(torch.Float32, m.parameters.size) }
 
 // Update makes one step of AdamW against a gradient, which it overwrites, at a learning rate, and returns
-// the norm of the gradient before it was clipped. As in PyTorch, what is in layers that are bare in the step stays as it
-// is, with its moments.
+// the norm of the gradient before it was clipped. As in PyTorch, what is in layers that are bare in the step stays as
+// it is, with its moments.
 func (m *Model) Update(s *torch.Scope, gradient *torch.Tensor, rate float64) (norm float64) {
 	if m.factors == nil {
 		norm = m.optimizer.Step(s, gradient, rate)

@@ -24,8 +24,8 @@ func (m *Model) declareShared(plans []peft.Plan) error {
 			return err
 		}
 		if len(own.frozen) > 0 || net.prefixMLP != nil {
-			return unshared("plan %v: matrices that are drawn for each rank, as VeRA's, and what one MLP makes for all layers "+
-				"are not the same for plans of other sizes", plan)
+			return unshared("plan %v: matrices that are drawn for each rank, as VeRA's, and what one MLP makes for all "+
+				"layers are not the same for plans of other sizes", plan)
 		}
 		for _, p := range own.list {
 			largest := known[p.name]

@@ -82,7 +82,8 @@ func TestFrontiersOfT5(t *testing.T) {
 		"ffn":     {[]peft.Layer{{}, {peft.Serial{Width: 3}}, {}, {}}, Frontier{Step: 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newModel(t, b, Spec{Plan: peft.Plan{Layers: test.layers}, Task: data.KindClassification, Outputs: 2, Seed: 2})
+			m := newModel(t, b, Spec{Plan: peft.Plan{Layers: test.layers}, Task: data.KindClassification, Outputs: 2,
+				Seed: 2})
 			s := newScope(t, b)
 			if got := m.Frontier(true); got != test.want {
 				t.Fatalf("the frontier is %v, want %v", got, test.want)

@@ -58,8 +58,8 @@ func openSort(t *testing.T, task data.Task) *Session {
 func sortJob(layers ...peft.Layer) evaluator.Job {
 	return evaluator.Job{Trial: 1, Seed: 3, Test: true,
 		Candidate: evaluator.Candidate{Plan: peft.Plan{Layers: layers},
-			Training: evaluator.Training{LearningRate: 1e-2, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1, BatchSize: 32,
-				MaxGradNorm: 1}},
+			Training: evaluator.Training{LearningRate: 1e-2, Schedule: evaluator.ScheduleLinear, WarmupRatio: 0.1,
+				BatchSize: 32, MaxGradNorm: 1}},
 		Budget: evaluator.Budget{Epochs: 12, Rungs: []float64{0.05, 1}}}
 }
 

@@ -208,8 +208,8 @@ func (c *Config) checkFit(checkpoint *checkpoint.Checkpoint) error {
 		return fmt.Errorf("task.kind is %s, and a model of type %s writes none: choose GPT-2",
 			data.KindText, checkpoint.Config.ModelType)
 	case writes && longest > limit:
-		return fmt.Errorf("task.max_length is %d and task.generation.max_new_tokens %d, the model reads and writes at most "+
-			"%d tokens", c.Task.MaxLength, c.Task.Generation.MaxNewTokens, limit)
+		return fmt.Errorf("task.max_length is %d and task.generation.max_new_tokens %d, the model reads and writes at "+
+			"most %d tokens", c.Task.MaxLength, c.Task.Generation.MaxNewTokens, limit)
 	case longest > limit:
 		return fmt.Errorf("task.max_length is %d, the model reads at most %d tokens", c.Task.MaxLength, limit)
 	case writes:

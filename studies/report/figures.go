@@ -32,9 +32,9 @@ const (
 // WriteFigures writes figures of the studies to a directory, each in every format: those of the page, but for parallel
 // coordinates and the timeline, which need a pointer to be read. They are front (every score against the size, with the
 // fronts and, of one study, the confirmed scores), for several metrics front-METRIC; hypervolume, for studies that
-// cannot be compared hypervolume-STUDY; and of each study, where there is something to see, confirmed-STUDY (test scores
-// with their intervals), curves-STUDY (dev scores on the way), modules-STUDY (layer × method along the front) and
-// effects-STUDY (what mattered).
+// cannot be compared hypervolume-STUDY; and of each study, where there is something to see, confirmed-STUDY (test
+// scores with their intervals), curves-STUDY (dev scores on the way), modules-STUDY (layer × method along the front)
+// and effects-STUDY (what mattered).
 func WriteFigures(dir string, v Views) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -66,7 +66,8 @@ func WriteFigures(dir string, v Views) error {
 		for _, figure := range []struct {
 			name string
 			of   func(View) (*plot.Plot, vg.Length, error) // nil where there is nothing to see
-		}{{"confirmed", confirmedFigure}, {"curves", curvesFigure}, {"modules", modulesFigure}, {"effects", effectsFigure}} {
+		}{{"confirmed", confirmedFigure}, {"curves", curvesFigure}, {"modules", modulesFigure},
+			{"effects", effectsFigure}} {
 			p, height, err := figure.of(s)
 			if err != nil {
 				return err

@@ -163,8 +163,8 @@ func (s *Server) compute(w *watched, computing *sync.WaitGroup) {
 	})
 }
 
-// views is what pages are told of some studies: of all trials, or of those that they do not know as they are. The caller
-// holds the lock.
+// views is what pages are told of some studies: of all trials, or of those that they do not know as they are. The
+// caller holds the lock.
 func (s *Server) views(which func(*studies.Overview) bool, whole bool) any {
 	var overviews []*studies.Overview
 	for _, w := range s.watched {
