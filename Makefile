@@ -73,7 +73,7 @@ bin/peftsearch-worker: libtorch
 	go build -o $@ ./cmd/peftsearch-worker
 
 .PHONY: demo
-demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real search on STS-B (10 minutes after the downloads)
+demo: build models/all-MiniLM-L6-v2 ## fetch what is needed and run a real search on STS-B (1 to 6 minutes after the downloads)
 	bin/peftsearch run examples/stsb.yaml --db demo.db
 
 .PHONY: test

@@ -17,7 +17,7 @@ import (
 
 // A map of shared weights is made before the first trial: one network has the modules of all plans at their largest,
 // each step trains the part of it that is a random plan's, and then plans of all sizes are scored with it
-// (docs/explain/search.md has the measurements behind the numbers).
+// (docs/explain/shared-weights.md has the measurements behind the numbers).
 const (
 	mapRate   = 0.5  // of the rates that plans are trained with: modules that act alike add up
 	mapPlans  = 256  // that train the weights, drawn uniformly: almost all of them are large

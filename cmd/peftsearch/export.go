@@ -38,7 +38,7 @@ func newExport(g *globals) *cobra.Command {
 everything merged into the weights (merged) or with its own code (transformers), or as a graph for ONNX runtimes
 (onnx). From a directory that train wrote, the trained weights go with it; from a trial or a plan file there is
 only the configuration. What a format cannot express is refused, unless --lossy leaves it out: transformers and onnx
-express every plan of an encoder. Without --out, --to plan prints the plan.
+express every plan but those of T5 and for written texts. Without --out, --to plan prints the plan.
 
 --to optuna writes a whole study as a journal file of Optuna, which optuna-dashboard shows.`,
 		Example: "  peftsearch export my-study --trial 17 > plan.json\n" +
