@@ -18,10 +18,7 @@ import (
 // its first level goes up, or the next dimension joins it, or takes its place.
 func (s *Space) Ascending() iter.Seq[Point] {
 	return func(feasible func(Point) bool) {
-		yield := feasible
-		if s.clashes {
-			yield = func(p Point) bool { return !s.fits(p) || feasible(p) }
-		}
+		yield := func(p Point) bool { return s.clash(p) >= 0 || feasible(p) }
 		w := s.newWalk()
 		for len(w.heap) > 0 {
 			c := heap.Pop(&w.heap).(*choice)

@@ -77,7 +77,7 @@ type Space struct {
 	sharingSizes [][]int
 	smallest     int64
 	largest      int64
-	clashes      bool // there are methods that cannot stand together
+	clashes      [][2]int // dimensions of sizes of which a plan has one alone: both would replace one matrix
 }
 
 // New makes the space of a configuration; training holds the settings that are not searched. The
@@ -152,11 +152,12 @@ func New(config Config, training evaluator.Training, g peft.Geometry) (*Space, e
 		}
 		s.largest = min(s.largest, bound)
 	}
-	all := make(Point, len(s.dimensions))
-	for i, d := range s.dimensions {
-		all[i] = len(d.Levels) - 1
+	s.clashes = s.newClashes()
+	if i := s.clash(make(Point, len(s.dimensions))); i >= 0 {
+		one, other := s.dimensions[s.clashes[i][0]].method, s.dimensions[s.clashes[i][1]].method
+		return nil, &KeyError{"space." + string(other), fmt.Sprintf("every plan would have %s and %s, which replace one "+
+			"matrix: give one of them the size 0", one, other)}
 	}
-	s.clashes = !s.fits(all)
 	return s, nil
 }
 
@@ -208,8 +209,8 @@ func (s *Space) Size() *big.Int {
 	return size
 }
 
-// ParamRange is the smallest number of parameters of a plan with any module, and the largest, cut at
-// max_params.
+// ParamRange is the smallest number of parameters of a plan with any module, and the largest, cut at max_params. Where
+// methods exclude each other, the largest counts all of them: no plan has more.
 func (s *Space) ParamRange() (smallest, largest int64) { return s.smallest, s.largest }
 
 // Config is the configuration with its defaults filled in, and without what this space does not look at.
@@ -335,13 +336,36 @@ func (s *Space) extremes() (smallest, largest int64) {
 // stand together, as LoRA and DoRA of one matrix.
 func (s *Space) Feasible(p Point) bool {
 	params := s.Params(p)
-	return params > 0 && (s.config.MaxParams == 0 || params <= s.config.MaxParams) && (!s.clashes || s.fits(p))
+	return params > 0 && (s.config.MaxParams == 0 || params <= s.config.MaxParams) && s.clash(p) < 0
 }
 
-// fits reports whether the plan of a valid point can be.
-func (s *Space) fits(p Point) bool {
-	c, err := s.Candidate(p)
-	return err == nil && c.Plan.Validate(s.geometry) == nil
+// newClashes finds the pairs of sizes that exclude each other.
+func (s *Space) newClashes() (pairs [][2]int) {
+	first := make(Point, len(s.dimensions))
+	for j, b := range s.dimensions {
+		for i, a := range s.dimensions[:j] {
+			if a.role != roleSize || b.role != roleSize || a.layers == nil || !slices.Equal(a.layers, b.layers) {
+				continue
+			}
+			plan := peft.Plan{Layers: make([]peft.Layer, s.geometry.Layers)}
+			for _, d := range []Dimension{a, b} {
+				largest := d.modules[len(d.modules)-1]
+				for _, layer := range d.layers {
+					plan.Layers[layer] = append(plan.Layers[layer], s.module(first, largest, s.geometry.Stack(layer)))
+				}
+			}
+			if plan.Validate(s.geometry) != nil {
+				pairs = append(pairs, [2]int{i, j})
+			}
+		}
+	}
+	return pairs
+}
+
+// clash is the first pair of sizes that a valid point has both of, though they exclude each other; -1 if there is none.
+func (s *Space) clash(p Point) int {
+	has := func(i int) bool { return s.dimensions[i].modules[p[i]].size > 0 }
+	return slices.IndexFunc(s.clashes, func(pair [2]int) bool { return has(pair[0]) && has(pair[1]) })
 }
 
 // Key is equal for two valid points exactly if they are the same candidate: points that differ only in

@@ -508,6 +508,16 @@ func TestMethodsThatCannotStandTogether(t *testing.T) {
 	}
 }
 
+// A space without a plan is refused: nobody would find one.
+func TestMethodsThatAlwaysClash(t *testing.T) {
+	_, err := space.New(space.Config{LoRA: space.LoRAConfig{Ranks: []int{4, 8}}, Methods: []peft.Method{"lora", "dora"},
+		Sizes: space.Sizes{"dora": []int{4, 8}}}, training, miniLM)
+	var key *space.KeyError
+	if !errors.As(err, &key) || key.Key != "space.dora" || !strings.Contains(key.Error(), "replace one matrix") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStylesThatCannotBe(t *testing.T) {
 	gpt2 := miniLM
 	gpt2.Architecture = "gpt2"
