@@ -151,7 +151,7 @@ func (g *globals) confirm(cmd *cobra.Command, name string, flags confirmFlags) (
 		}
 	}
 	progress := &confirmProgress{display: g.newDisplay(stderr, logText), names: names}
-	ctx, signals := watchInterrupts(cmd.Context(), func() {
+	ctx, signals := watchInterrupts(cmd.Context(), heedSchedulers(), func() {
 		progress.note(slog.LevelInfo, "running trainings end and are stored; interrupt again to stop at once")
 	}, progress.leave)
 	defer signals.stop()

@@ -18,12 +18,19 @@ type interrupts struct {
 	stop    func()
 }
 
-// watchInterrupts calls first on the first signal, and last before it ends the program. The caller calls stop at the
-// end.
-func watchInterrupts(ctx context.Context, first, last func()) (context.Context, *interrupts) {
-	ctx, cancel := context.WithCancel(ctx)
+// heedSchedulers keeps SIGUSR1 from now on for watchInterrupts: the time of a job may be nearly over before its search
+// begins.
+func heedSchedulers() chan os.Signal {
 	signals := make(chan os.Signal, 4) // as many as may come at once
-	signal.Notify(signals, append(endings(), syscall.SIGUSR1)...)
+	signal.Notify(signals, syscall.SIGUSR1)
+	return signals
+}
+
+// watchInterrupts calls first on the first of the signals, or of those that end the program, and last before it ends
+// it. What has come before is heeded when it returns. The caller calls stop at the end.
+func watchInterrupts(ctx context.Context, signals chan os.Signal, first, last func()) (context.Context, *interrupts) {
+	ctx, cancel := context.WithCancel(ctx)
+	signal.Notify(signals, endings()...)
 	stopped := make(chan struct{})
 	i := &interrupts{drain: make(chan struct{}), stop: sync.OnceFunc(func() {
 		signal.Stop(signals)
@@ -31,31 +38,38 @@ func watchInterrupts(ctx context.Context, first, last func()) (context.Context, 
 		cancel()
 	})}
 	i.planned.Store(true)
+	asked := 0
+	take := func(s os.Signal) {
+		switch {
+		case s == syscall.SIGUSR1:
+		case s == syscall.SIGTERM && inJob():
+			asked = max(2, asked+1)
+		default:
+			asked++
+		}
+		if asked > 0 {
+			i.planned.Store(false)
+		}
+		if !i.interrupted() {
+			close(i.drain)
+			first()
+		}
+		if asked > 1 {
+			cancel()
+		}
+		if asked > 2 {
+			last()
+			os.Exit(exitInterrupted)
+		}
+	}
+	for len(signals) > 0 {
+		take(<-signals)
+	}
 	go func() {
-		for asked := 0; ; {
+		for {
 			select {
 			case s := <-signals:
-				switch {
-				case s == syscall.SIGUSR1:
-				case s == syscall.SIGTERM && inJob():
-					asked = max(2, asked+1)
-				default:
-					asked++
-				}
-				if asked > 0 {
-					i.planned.Store(false)
-				}
-				if !i.interrupted() {
-					close(i.drain)
-					first()
-				}
-				if asked > 1 {
-					cancel()
-				}
-				if asked > 2 {
-					last()
-					os.Exit(exitInterrupted)
-				}
+				take(s)
 			case <-stopped:
 				return
 			}

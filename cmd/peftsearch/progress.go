@@ -123,7 +123,8 @@ func sentence(message string, attributes []any) string {
 	for i := 0; i+1 < len(attributes); i += 2 {
 		name, value := fmt.Sprint(attributes[i]), fmt.Sprint(attributes[i+1])
 		switch name {
-		case "trial", "plan", "seed", string(store.JobCalibration), string(store.JobReplicate):
+		case "trial", "plan", "seed", string(store.JobCalibration), string(store.JobReplicate),
+			string(store.JobMap):
 			subject += name + " " + value + " "
 		case "reason", "rates":
 			why += "; " + value

@@ -40,6 +40,7 @@ func TestNotes(t *testing.T) {
 			"learning rates are calibrated: lora 0.002, serial 0.0005, others 0.001"},
 		{"learning rates are not calibrated", []any{"reason", "too few", "rates", loggedRate(config.AutoRate)},
 			"learning rates are not calibrated: too few; 0.001 for all"},
+		{"failed", []any{"map", 0, "reason", "out of memory"}, "map 0 failed: out of memory"},
 	} {
 		if got := sentence(c.message, c.attributes); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"time"
 
@@ -96,6 +97,8 @@ func (g *globals) run(cmd *cobra.Command, path string, flags runFlags) error {
 
 // search runs a study, and calls stored after each outcome.
 func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored func()) (err error) {
+	signals := heedSchedulers()
+	defer signal.Stop(signals)
 	format := logFormat(flags.format)
 	if format != logText && format != logJSON {
 		return usage("peftsearch run --help", "--log-format %s: must be text or json", quote.Text(flags.format))
@@ -126,9 +129,12 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	if err != nil {
 		return err
 	}
-	if !status.Over() {
+	if status.Done() < status.Trials { // hours are shared among the workers, whose number has to be known
 		g.warnMixed(cmd, study)
 		if err := g.chooseWorkers(cmd.Context(), study, stderr); err != nil {
+			return err
+		}
+		if status, err = study.Status(cmd.Context()); err != nil {
 			return err
 		}
 	}
@@ -169,11 +175,11 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 		}
 	}
 	progress.show("")
-	ctx, signals := watchInterrupts(cmd.Context(), func() {
+	ctx, interrupts := watchInterrupts(cmd.Context(), signals, func() {
 		progress.note(slog.LevelInfo, "running trials end and are stored; interrupt again to stop at once")
 	}, progress.leave)
-	defer signals.stop()
-	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: signals.drain,
+	defer interrupts.stop()
+	status, err = study.Run(ctx, g.evaluators(study, progress.writer(stderr)), studies.RunOptions{Drain: interrupts.drain,
 		Events: func(e studies.Event) {
 			progress.event(e)
 			if e.Kind == studies.EventFinished || e.Kind == studies.EventFailed {
@@ -188,7 +194,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 	}
 	again := g.command(cmd, words...)
 	switch {
-	case signals.interrupted() && signals.planned.Load() && err == nil && !status.Over():
+	case interrupts.interrupted() && interrupts.planned.Load() && err == nil && !status.Over():
 		fmt.Fprintf(
 			stderr,
 			"drained; %d of %s trials are stored\nResume: %s\n",
@@ -197,7 +203,7 @@ func (g *globals) search(cmd *cobra.Command, path string, flags runFlags, stored
 			again,
 		)
 		return nil
-	case signals.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && !status.Over():
+	case interrupts.interrupted() && (err == nil || errors.Is(err, context.Canceled)) && !status.Over():
 		return &failure{
 			exitInterrupted,
 			fmt.Errorf("interrupted; %d of %s trials are stored", status.Done(), budgetOf(status)),

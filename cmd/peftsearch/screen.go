@@ -38,11 +38,12 @@ func (s screen) String() string {
 		return cut(fmt.Sprintf("%d×%d is too small: at least %d×%d", s.width, s.height, minWidth, minHeight), s.width)
 	}
 	head := []string{lipgloss.NewStyle().Bold(true).Render(cut(s.title(), s.width)), cut(s.status(), s.width)}
-	foot := append(s.growth(), s.running()...)
-	for _, m := range s.messages {
-		foot = append(foot, cut(m, s.width))
+	foot, messages := s.growth(), make([]string, len(s.messages))
+	for i, m := range s.messages {
+		messages[i] = cut(m, s.width)
 	}
-	foot = append(foot[:min(len(foot), s.height/2-3)], shadeStyles[shadeFaint].Render(cut(s.keys, s.width)))
+	foot = append(foot, atMost(s.height/2-3-len(foot)-len(messages), s.running())...)
+	foot = append(append(foot, messages...), shadeStyles[shadeFaint].Render(cut(s.keys, s.width)))
 	rows := s.height - len(head) - len(foot)
 	left := s.width * 58 / 100
 	chart, side := s.chart(left, rows), s.member(s.width-left-2, rows)
@@ -51,6 +52,14 @@ func (s screen) String() string {
 		lines = append(lines, pad(chart[i], left)+"  "+side[i])
 	}
 	return strings.Join(append(lines, foot...), "\n")
+}
+
+// atMost is at most so many lines, at least one, of which the last says how many others have no room.
+func atMost(room int, lines []string) []string {
+	if len(lines) <= room {
+		return lines
+	}
+	return append(lines[:room-1:room-1], fmt.Sprintf("and %d more", len(lines)-room+1))
 }
 
 // cut shortens a text without colours to a number of columns.

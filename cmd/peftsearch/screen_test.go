@@ -31,3 +31,24 @@ func TestTheIntervalOfAConfirmedPlanIsWhole(t *testing.T) {
 		}
 	}
 }
+
+// What has no room is counted, and messages, such as the answer to Ctrl-C, always have room.
+func TestAFullFoot(t *testing.T) {
+	o := &studies.Overview{Record: &store.Record{Metric: "accuracy",
+		Geometry: peft.Geometry{Layers: 6, BackboneParams: 1e6}}}
+	for i := range int64(12) {
+		trial := store.Trial{Number: i, State: store.Running}
+		trial.Candidate.Plan = peft.Plan{Layers: make([]peft.Layer, 6)}
+		o.Trials, o.Running = append(o.Trials, studies.EntryOf(trial)), append(o.Running, trial)
+		o.Attempts = append(o.Attempts, store.Attempt{Trial: i})
+	}
+	s := screen{Overview: o, width: 80, height: 24, messages: []string{"one", "two", "running trials end"}}.String()
+	for _, want := range []string{"#0 ", "and 7 more", "\none\n", "\ntwo\n", "\nrunning trials end\n"} {
+		if !strings.Contains(s, want) {
+			t.Errorf("no %q in\n%s", want, s)
+		}
+	}
+	if lines := strings.Count(s, "\n") + 1; lines != 24 {
+		t.Errorf("%d lines", lines)
+	}
+}

@@ -87,14 +87,6 @@ func (g *globals) submit(cmd *cobra.Command, path string, s submission) error {
 	if err != nil {
 		return err
 	}
-	if trials.Left == 0 {
-		if file.Budget.Hours > 0 {
-			return usage("raise budget.hours in the study file", "study %s has had its %g hours", file.Study,
-				file.Budget.Hours)
-		}
-		return usage("raise budget.trials in the study file", "study %s has all its %d trials", file.Study,
-			file.Budget.Trials)
-	}
 	array, err := g.array(file, trials, s)
 	if err != nil {
 		return err
@@ -149,14 +141,15 @@ func (g *globals) serverAhead(cmd *cobra.Command, away error) (job string) {
 	return ""
 }
 
-// trialsLeft is what is to be done of a study, which the database may not have yet. A database that is away may be
-// there when the jobs start.
+// trialsLeft is what is to be done of a study, which the database may not have yet; at least one trial. A database that
+// is away may be there when the jobs start. Hours are a worker's, and jobs that choose their number themselves know them.
 func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *config.Inputs) (trials slurm.Trials,
 	away, err error) {
 	trials = slurm.Trials{Left: file.Budget.Trials, Guess: file.TrialSeconds(inputs)}
 	workers := int(file.Evaluator.Workers)
-	if file.Budget.Hours > 0 { // of each worker
-		trials = trials.Within(3600 * file.Budget.Hours * float64(max(1, workers)))
+	timed := file.Budget.Hours > 0 && file.Evaluator.Workers != config.AutoWorkers
+	if timed {
+		trials = trials.Within(3600 * file.Budget.Hours * float64(workers))
 	}
 	db, err := store.View(g.db)
 	if store.IsBusy(err) {
@@ -191,11 +184,16 @@ func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *co
 		return trials, nil, err
 	}
 	status := history.Status(file.Budget, workers)
-	switch trials.Left = max(0, status.Trials-status.Done()); {
-	case status.Over():
-		trials.Left = 0
-	case status.Hours > 0:
-		trials = trials.Within((status.Hours - status.Used).Seconds() * float64(max(1, workers)))
+	if trials.Left = status.Trials - status.Done(); trials.Left <= 0 {
+		return trials, nil, usage("raise budget.trials in the study file", "study %s has all its %d trials", file.Study,
+			status.Trials)
+	}
+	if timed {
+		if status.Used >= status.Hours {
+			return trials, nil, usage("raise budget.hours in the study file", "study %s has had its %g hours", file.Study,
+				file.Budget.Hours)
+		}
+		trials = trials.Within((status.Hours - status.Used).Seconds() * float64(workers))
 	}
 	return trials, nil, nil
 }

@@ -167,6 +167,14 @@ baselines: [lora-r9]
 	}
 }
 
+func TestAValueThatIsNoneIsReportedWithTheOneThatIsMeant(t *testing.T) {
+	_, err := Parse("study.yaml", []byte(minimal+"training:\n  schedule: linaer\n"))
+	if want := `training.schedule "linaer": must be one of linear, cosine, constant`; err == nil ||
+		!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), `did you mean "linear"?`) {
+		t.Errorf("the error is %v, want %q", err, want)
+	}
+}
+
 func TestAKeyOfAnotherSectionIsFound(t *testing.T) {
 	_, err := Parse("study.yaml", []byte(minimal+"training: {epochs: 2}\n"))
 	if want := "did you mean budget.epochs or budget.train.epochs?"; err == nil || !strings.Contains(err.Error(), want) {

@@ -206,6 +206,7 @@ function take(views) {
     if (known) known.merge(view)
     else studies.push(new Study(view))
   }
+  if (state.chosen >= studies.length) state.chosen = 0
   if (studies.length) filterBy(search.value)
   Figure.lazy = studies.reduce((sum, s) => sum + s.count, 0) > 2000
   keepFocus(draw)
@@ -230,7 +231,6 @@ function follow() {
   }
   source.onopen = () => {
     studies = []
-    state.chosen = 0
   } // the first message has everything
   source.addEventListener('trouble', e => {
     live = JSON.parse(e.data)
