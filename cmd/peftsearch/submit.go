@@ -189,7 +189,7 @@ func (g *globals) trialsLeft(cmd *cobra.Command, file *config.Config, inputs *co
 			status.Trials)
 	}
 	if timed {
-		if status.Used >= status.Hours {
+		if history.Progress(file.Budget, workers) >= 1 {
 			return trials, nil, usage("raise budget.hours in the study file", "study %s has had its %g hours", file.Study,
 				file.Budget.Hours)
 		}
