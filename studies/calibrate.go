@@ -131,8 +131,8 @@ func (r *runner) calibrate(ctx context.Context) error {
 		return r.repeat(ctx, r.rated)
 	}
 	c := &calibrator{runner: r, methods: methods, share: share}
-	trainings := &pool{workers: min(r.workers, len(methods)), open: r.open, drain: r.drain, next: c.next}
-	if err := trainings.run(ctx); err != nil || ctx.Err() != nil || r.draining() {
+	if err := r.before(ctx, min(r.workers, len(methods)), c.over, c.next); err != nil || ctx.Err() != nil ||
+		r.draining() {
 		return err
 	}
 	rates := map[string]float64{}
@@ -192,18 +192,13 @@ func (c *calibrator) done(m peft.Method) []RateScore {
 	return slices.DeleteFunc(rateScores(c.history.Jobs()), func(s RateScore) bool { return s.Method != m })
 }
 
-// next is the next training of a worker; nil when all have ended.
-func (c *calibrator) next(ctx context.Context) (*training, error) {
-	return c.before(ctx, func() bool {
-		return !slices.ContainsFunc(c.methods, func(m peft.Method) bool { return len(c.done(m)) < ratesTried })
-	}, c.proposal)
+// over reports whether all trainings have ended.
+func (c *calibrator) over() bool {
+	return !slices.ContainsFunc(c.methods, func(m peft.Method) bool { return len(c.done(m)) < ratesTried })
 }
 
-// proposal is the next training of a method of which none runs; the error is store.ErrNothing if there is none.
-func (c *calibrator) proposal(ctx context.Context, _ int64) (*store.Proposal, *store.Job, error) {
-	if err := c.repeat(ctx, c.history.Sync); err != nil {
-		return nil, nil, err
-	}
+// next is the next training of a method of which none runs; the error is store.ErrNothing if there is none.
+func (c *calibrator) next() (*store.Job, error) {
 	jobs := c.history.Jobs()
 	for _, m := range c.methods {
 		if slices.ContainsFunc(jobs, func(j store.Job) bool { return j.Method == string(m) && !j.State.Finished() }) {
@@ -216,10 +211,10 @@ func (c *calibrator) proposal(ctx context.Context, _ int64) (*store.Proposal, *s
 		point, _ := c.inputs.Space.Alone(m)
 		candidate, err := c.inputs.Space.Candidate(point)
 		candidate.Training.LearningRate = rate
-		return nil, &store.Job{Kind: store.JobCalibration, Trial: -1, Method: string(m), Candidate: candidate,
+		return &store.Job{Kind: store.JobCalibration, Trial: -1, Method: string(m), Candidate: candidate,
 			Seed: store.JobSeed(c.record.Seed, -1, 0), Share: c.share}, err
 	}
-	return nil, nil, store.ErrNothing
+	return nil, store.ErrNothing
 }
 
 // calibrated finds a study of the database whose calibration holds for another: of the same model, training and budget,

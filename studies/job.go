@@ -38,9 +38,24 @@ func (r *runner) waitingJob(ctx context.Context) (claimed *training, err error) 
 	return claimed, err
 }
 
-// before is the next training of a worker of those that come before the trials, which proposal makes: nil when done
-// says that all have ended.
-func (r *runner) before(ctx context.Context, done func() bool,
+// before does the trainings that come before the trials, by so many workers and together with other processes, until
+// done says that all have ended. next is the next one; its error is store.ErrNothing if what runs decides that.
+func (r *runner) before(ctx context.Context, workers int, done func() bool, next func() (*store.Job, error)) error {
+	proposal := func(ctx context.Context, _ int64) (*store.Proposal, *store.Job, error) {
+		if err := r.repeat(ctx, r.history.Sync); err != nil {
+			return nil, nil, err
+		}
+		job, err := next()
+		return nil, job, err
+	}
+	p := &pool{workers: workers, open: r.open, drain: r.drain, next: func(ctx context.Context) (*training, error) {
+		return r.nextBefore(ctx, done, proposal)
+	}}
+	return p.run(ctx)
+}
+
+// nextBefore is the next training of a worker: nil when all have ended.
+func (r *runner) nextBefore(ctx context.Context, done func() bool,
 	proposal func(context.Context, int64) (*store.Proposal, *store.Job, error)) (*training, error) {
 	for !r.draining() && ctx.Err() == nil {
 		if err := r.repeat(ctx, r.history.Sync); err != nil {

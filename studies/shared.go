@@ -83,10 +83,7 @@ func (r *runner) shareWeights(ctx context.Context) error {
 			return nil
 		}
 	}
-	making := &pool{workers: 1, open: r.open, drain: r.drain, next: func(ctx context.Context) (*training, error) {
-		return r.before(ctx, func() bool { j, _ := r.mapJob(); return j.State.Finished() }, r.proposeMap)
-	}}
-	if err := making.run(ctx); err != nil {
+	if err := r.before(ctx, 1, func() bool { j, _ := r.mapJob(); return j.State.Finished() }, r.newMap); err != nil {
 		return err
 	}
 	switch job, _ := r.mapJob(); job.State {
@@ -120,13 +117,10 @@ func (r *runner) mapJob() (job store.Job, begun bool) {
 	return jobs[i], true
 }
 
-// proposeMap makes the job of the map; the error is store.ErrNothing if somebody has.
-func (r *runner) proposeMap(ctx context.Context, _ int64) (*store.Proposal, *store.Job, error) {
-	if err := r.repeat(ctx, r.history.Sync); err != nil {
-		return nil, nil, err
-	}
+// newMap is the job of the map; the error is store.ErrNothing if somebody has made it.
+func (r *runner) newMap() (*store.Job, error) {
 	if _, begun := r.mapJob(); begun {
-		return nil, nil, store.ErrNothing
+		return nil, store.ErrNothing
 	}
 	t := r.inputs.Training
 	t.LearningRate *= mapRate
@@ -137,7 +131,7 @@ func (r *runner) proposeMap(ctx context.Context, _ int64) (*store.Proposal, *sto
 		t.Methods.Rates = evaluator.NewRates(rates)
 	}
 	head := peft.Plan{Layers: make([]peft.Layer, r.inputs.Geometry.Layers)} // what all plans have
-	return nil, &store.Job{Kind: store.JobMap, Trial: -1, Candidate: evaluator.Candidate{Plan: head, Training: t},
+	return &store.Job{Kind: store.JobMap, Trial: -1, Candidate: evaluator.Candidate{Plan: head, Training: t},
 		Seed: store.JobSeed(r.record.Seed, -1, 1), Share: r.mapCost()}, nil
 }
 
@@ -146,17 +140,16 @@ func (r *runner) makeMap(ctx context.Context, eval evaluator.Evaluator, job stor
 	alive *alive) error {
 	r.emit(ctx, Event{Kind: EventStarted, Job: &job})
 	points, scored, trained, err := r.mapped(job.Seed)
-	if err != nil {
-		return err
-	}
 	budget := r.config.TrialBudget()
 	budget.Epochs, budget.Rungs, budget.Patience = budget.Epochs*r.mapLength(), []float64{1}, 0
 	var result evaluator.MapResult
-	if mapper, ok := eval.(evaluator.Mapper); ok {
+	switch mapper, ok := eval.(evaluator.Mapper); {
+	case err != nil:
+	case ok:
 		result, err = mapper.Map(alive.ctx, evaluator.MapJob{Trial: firstJob + job.Number, Training: job.Candidate.Training,
 			Seed: job.Seed, Budget: budget, Plans: trained, Score: scored, Rows: mapRows},
 			func(p evaluator.Progress) { r.report(alive, Event{Job: &job}, p) })
-	} else {
+	default:
 		err = &evaluator.Failure{Kind: evaluator.FailureInternal, Message: "the evaluator makes no maps"}
 	}
 	estimates := &store.WarmStart{}

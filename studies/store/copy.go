@@ -103,18 +103,20 @@ func compare(ctx context.Context, old querier, was *Record, now querier, is *Rec
 	if two.is, err = progressOf(ctx, now, is); err != nil {
 		return two, err
 	}
-	missing := func(some, others map[string]bool) bool {
-		for outcome := range some {
-			if !others[outcome] {
-				return true
-			}
-		}
-		return false
-	}
 	another := was.Seed != is.Seed || !was.Created.Equal(is.Created)
 	two.lost = another || missing(two.was.outcomes, two.is.outcomes)
 	two.gained = another || missing(two.is.outcomes, two.was.outcomes)
 	return two, nil
+}
+
+// missing reports whether some have what others lack.
+func missing(some, others map[string]bool) bool {
+	for outcome := range some {
+		if !others[outcome] {
+			return true
+		}
+	}
+	return false
 }
 
 func progressOf(ctx context.Context, q querier, r *Record) (progress, error) {

@@ -218,10 +218,7 @@ func (s *Store) FinishJob(ctx context.Context, r *Record, l Lease, j Job) error 
 		return fmt.Errorf("job %d: its score %g is not finite", j.Number, j.Result.Score)
 	}
 	return s.end(ctx, l, Complete, func(tx *sql.Tx, version int64) error {
-		stored := j.Result
-		stored.Resampled = nil // those of the trial have them
-		if err := do(ctx, tx, `UPDATE jobs SET state = 'complete', version = $1, result = $2, finished = `+s.dialect.now+`
-			WHERE study = $3 AND number = $4`, version, marshal(stored), r.id, j.Number); err != nil || j.Kind != JobReplicate {
+		if err := s.complete(ctx, tx, r, version, j); err != nil || j.Kind != JobReplicate {
 			return err
 		}
 		if err := again(ctx, tx, r, version, j); err != nil {
@@ -234,12 +231,18 @@ func (s *Store) FinishJob(ctx context.Context, r *Record, l Lease, j Job) error 
 // FinishMap stores what a map estimates: what the study knows before its trials.
 func (s *Store) FinishMap(ctx context.Context, r *Record, l Lease, j Job, estimates *WarmStart) error {
 	return s.end(ctx, l, Complete, func(tx *sql.Tx, version int64) error {
-		if err := do(ctx, tx, `UPDATE jobs SET state = 'complete', version = $1, result = $2, finished = `+s.dialect.now+`
-			WHERE study = $3 AND number = $4`, version, marshal(j.Result), r.id, j.Number); err != nil {
+		if err := s.complete(ctx, tx, r, version, j); err != nil {
 			return err
 		}
 		return do(ctx, tx, "UPDATE studies SET warm_start = $1 WHERE id = $2", marshal(estimates), r.id)
 	})
+}
+
+// complete stores the result of a job.
+func (s *Store) complete(ctx context.Context, tx *sql.Tx, r *Record, version int64, j Job) error {
+	j.Result.Resampled = nil // those of the trial have them
+	return do(ctx, tx, `UPDATE jobs SET state = 'complete', version = $1, result = $2, finished = `+s.dialect.now+`
+		WHERE study = $3 AND number = $4`, version, marshal(j.Result), r.id, j.Number)
 }
 
 // again makes what is stored of a complete trial the mean of one training more.

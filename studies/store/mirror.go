@@ -131,16 +131,18 @@ func (m *Mirror) live() error {
 	return ReplaceFile(m.file(sessionFile), local.Name())
 }
 
-// fetch makes the database the mirror's, where that is newer.
+// fetch makes the database the mirror's, where that is newer. Where each has outcomes that the other one lacks, it is
+// an error.
 func (m *Mirror) fetch(ctx context.Context) error {
-	copied, err := stateOf(ctx, m.file(mirrorFile))
+	var there, here outcomes
+	copied, err := stateOf(ctx, m.file(mirrorFile), there.read)
 	if errors.Is(err, ErrNoFile) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	own, err := stateOf(ctx, m.path)
+	own, err := stateOf(ctx, m.path, here.read)
 	switch {
 	case errors.Is(err, ErrNoFile):
 	case err != nil:
@@ -149,6 +151,13 @@ func (m *Mirror) fetch(ctx context.Context) error {
 		return &Error{Doing: "opening", Path: m.path,
 			Err:    fmt.Errorf("it is another database than that of the mirror %s", m.dir),
 			Advice: "name another file with --db, or another directory with --mirror"}
+	case missing(here, there) && missing(there, here):
+		return &Error{Doing: "opening", Path: m.path,
+			Err:    fmt.Errorf("it has outcomes that the mirror %s lacks, and the mirror others", m.dir),
+			Advice: "another directory with --mirror goes on with this one, another file with --db with the mirror"}
+	case missing(here, there):
+		return nil
+	case missing(there, here):
 	case own.versions >= copied.versions:
 		return nil
 	}
@@ -166,9 +175,41 @@ type state struct {
 	versions int64
 }
 
-func stateOf(ctx context.Context, path string) (s state, err error) {
+// outcomes are those of all studies of a database.
+type outcomes map[string]bool
+
+func (o *outcomes) read(ctx context.Context, q querier) error {
+	*o = outcomes{}
+	var studies []int64
+	if err := each(ctx, q, func(scan func(...any) error) error {
+		var id int64
+		err := scan(&id)
+		studies = append(studies, id)
+		return err
+	}, "SELECT id FROM studies"); err != nil {
+		return err
+	}
+	for _, id := range studies {
+		p, err := progressOf(ctx, q, &Record{id: id})
+		if err != nil {
+			return err
+		}
+		for outcome := range p.outcomes {
+			(*o)[fmt.Sprint(id, " ", outcome)] = true
+		}
+	}
+	return nil
+}
+
+// stateOf reads how far a database is, and more of it at the same moment.
+func stateOf(ctx context.Context, path string, more ...func(context.Context, querier) error) (s state, err error) {
 	v := &viewer{path: path}
 	err = v.read(ctx, func(q querier) error {
+		for _, read := range more {
+			if err := read(ctx, q); err != nil {
+				return err
+			}
+		}
 		return q.QueryRowContext(ctx, "SELECT (SELECT id FROM instance), (SELECT COALESCE(SUM(version), 0) FROM counters)").
 			Scan(&s.id, &s.versions)
 	})

@@ -3,8 +3,10 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"peftsearch/studies/store"
@@ -203,5 +205,45 @@ func TestAMirrorIsNotReplacedByLess(t *testing.T) {
 		if want, err := os.ReadFile(theirs); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("the copy that is %s was replaced, %v", name, err)
 		}
+	}
+}
+
+// Two sessions that went on from one mirror, each for itself: nothing of either is replaced.
+func TestMirrorsThatWentTwoWays(t *testing.T) {
+	drive, path := filepath.Join(t.TempDir(), "drive"), filepath.Join(t.TempDir(), "studies.db")
+	session := func(path string, trials int) {
+		t.Helper()
+		m, err := store.OpenMirror(t.Context(), path, drive, func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, open(t, path), trials)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session(path, 1)
+	session(filepath.Join(t.TempDir(), "studies.db"), 2) // on another machine
+	put(t, open(t, path), 1)                             // here without --mirror
+	contents := func() (files [2][]byte) {
+		for i, name := range []string{path, filepath.Join(drive, "studies.db")} {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[i] = content
+		}
+		return files
+	}
+	before := contents()
+	_, err := store.OpenMirror(t.Context(), path, drive, func(err error) { t.Error(err) })
+	if err == nil || !strings.Contains(err.Error(), "it has outcomes that the mirror") {
+		t.Errorf("the error is %v", err)
+	}
+	if after := contents(); !bytes.Equal(before[0], after[0]) || !bytes.Equal(before[1], after[1]) {
+		t.Error("files have changed")
+	}
+	if _, err := os.Stat(filepath.Join(drive, "session.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the session that was refused keeps the mirror: %v", err)
 	}
 }
