@@ -43,7 +43,8 @@ watch. To go on after the last trial, raise
 budget.trials in the study file.
 
 With --mirror DIR the database is on a disk that may vanish, as on Colab, and DIR on one that stays: after each outcome
-the database is copied there, whole, and a run begins with the newer of the two. One session at a time keeps a mirror.
+the database is copied there, whole, and a run begins with the newer of the two, unless each has outcomes that the
+other one lacks. One session at a time keeps a mirror.
 
 Several machines share a study in PostgreSQL: run the same command with the same --db on each. In a job, SIGUSR1
 lets running trials end, with exit code 0, and SIGTERM returns them to the others at once.
